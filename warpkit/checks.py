@@ -1,0 +1,151 @@
+"""Validation at the edge: one error class for bad input, and the checks that raise it.
+
+Every public entry validates here once; the mathematics behind it stays free of checks.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "InputError",
+    "check_image",
+    "check_mask",
+    "check_points",
+    "check_same_size",
+    "one_of",
+    "require",
+    "suggest",
+]
+
+
+class InputError(ValueError):
+    """Input that cannot be used: the message says what was expected, what came and what to do.
+
+    The command line prints it as one line and exits with code 2.
+    """
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InputError(message)` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A hint such as `" Did you mean 'sd15'?"`, or an empty string when nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def one_of(value: str, known: Iterable[str], what: str) -> str:
+    """Return `value` if it is one of `known`; otherwise name the legal values.
+
+    Raises:
+        InputError: with the legal names and the nearest one.
+    """
+    names = list(known)
+    require(
+        value in names,
+        f"unknown {what} '{value}': expected one of {', '.join(names)}.{suggest(value, names)}",
+    )
+    return value
+
+
+def check_image(image: Any, name: str = "image") -> npt.NDArray[np.uint8]:
+    """An image at the edge: uint8 array (H, W, 3), RGB, at least 2 x 2 pixels.
+
+    Raises:
+        InputError: for another type, dtype or shape.
+    """
+    require(
+        isinstance(image, np.ndarray),
+        f"{name} must be a uint8 RGB array (height, width, 3), got {type(image).__name__};"
+        " read files with warpkit.read_image",
+    )
+    require(
+        image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3,
+        f"{name} must be a uint8 RGB array (height, width, 3), got {image.dtype} {image.shape};"
+        " read files with warpkit.read_image",
+    )
+    require(
+        min(image.shape[:2]) >= 2,
+        f"{name} must have at least 2 x 2 pixels, got {image.shape[0]} x {image.shape[1]}",
+    )
+    return image
+
+
+def check_mask(
+    mask: Any, *, height: int, width: int, name: str = "mask", allow_empty: bool = False
+) -> npt.NDArray[np.bool_]:
+    """A mask over an image: bool array (H, W) of the image's size with at least one pixel set.
+
+    Raises:
+        InputError: for another type, another size, or an empty mask.
+    """
+    require(
+        isinstance(mask, np.ndarray) and mask.ndim == 2,
+        f"{name} must be a 2-D array (height, width), got"
+        f" {getattr(mask, 'shape', type(mask).__name__)}",
+    )
+    require(
+        mask.shape == (height, width),
+        f"{name} is {mask.shape[0]} x {mask.shape[1]} (height x width) but its image is"
+        f" {height} x {width}: give a mask of the image's own size",
+    )
+    mask = mask.astype(bool)
+    require(
+        allow_empty or bool(mask.any()),
+        f"{name} is empty (no pixel is set): give a mask that covers the object",
+    )
+    return mask
+
+
+def check_points(
+    points: Any, *, height: int, width: int, name: str = "points"
+) -> npt.NDArray[np.float32]:
+    """Points `(x, y)` in pixels of an image: float32 (N, 2), finite, inside the image.
+
+    Convention: pixel centres at integers, so the image spans [-0.5, width - 0.5].
+
+    Raises:
+        InputError: for another shape, non-finite values or points outside the image.
+    """
+    try:
+        array = np.asarray(points, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be a list of [x, y] pairs, got {points!r}") from error
+    require(
+        array.ndim == 2 and array.shape[1] == 2 and len(array) > 0,
+        f"{name} must be a list of [x, y] pairs with at least one pair, got shape {array.shape}",
+    )
+    require(bool(np.isfinite(array).all()), f"{name} must be finite numbers")
+    inside = (
+        (array[:, 0] >= -0.5)
+        & (array[:, 0] <= width - 0.5)
+        & (array[:, 1] >= -0.5)
+        & (array[:, 1] <= height - 0.5)
+    )
+    if not inside.all():
+        bad = array[int(np.argmin(inside))]
+        raise InputError(
+            f"{name}: ({bad[0]:g}, {bad[1]:g}) lies outside the image of"
+            f" {width} x {height} (width x height) pixels"
+        )
+    return array
+
+
+def check_same_size(
+    first: npt.NDArray[Any], second: npt.NDArray[Any], first_name: str, second_name: str
+) -> None:
+    """Raise unless both arrays agree in height and width."""
+    require(
+        first.shape[:2] == second.shape[:2],
+        f"{first_name} is {first.shape[0]} x {first.shape[1]} (height x width) but {second_name}"
+        f" is {second.shape[0]} x {second.shape[1]}: they must agree",
+    )

@@ -1,0 +1,268 @@
+"""The one place that knows pixels, grid cells, normalised coordinates and invertible resizes.
+
+Convention: `(x, y)` float pixels of the original image, pixel centres at integers, so an image of
+width W spans [-0.5, W - 0.5]. Resizing by a factor `s` maps `x` to `(x + 0.5) * s - 0.5`
+(half-pixel centres, `align_corners=False`). Interpolation is bilinear and clamped at the border.
+No other rule is used anywhere in warpkit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from warpkit.checks import require
+from warpkit.types import DescriptorMap, Sites
+
+__all__ = [
+    "Fit",
+    "FitMode",
+    "grid_to_pixel",
+    "lattice_sites",
+    "normalise",
+    "pixel_grid",
+    "pixel_to_grid",
+    "plan_fit",
+    "point_sites",
+    "sample_bilinear",
+    "sample_descriptors",
+    "sample_nearest",
+    "scale_points",
+]
+
+FitMode = Literal["pad", "squash"]
+
+
+def grid_to_pixel(u: Tensor, cell: Tensor | float) -> Tensor:
+    """Image pixel coordinate of grid coordinate `u` for cells of `cell` pixels."""
+    return (u + 0.5) * cell - 0.5
+
+
+def pixel_to_grid(x: Tensor, cell: Tensor | float) -> Tensor:
+    """Grid coordinate of image pixel coordinate `x` for cells of `cell` pixels."""
+    return (x + 0.5) / cell - 0.5
+
+
+def scale_points(
+    xy: Tensor, *, from_height: int, from_width: int, to_height: int, to_width: int
+) -> Tensor:
+    """Points (..., 2) of an image carried to the same image resized to another size."""
+    scale = torch.tensor([to_width / from_width, to_height / from_height], dtype=torch.float64)
+    return ((xy.double() + 0.5) * scale.to(xy.device) - 0.5).to(xy.dtype)
+
+
+def normalise(xy: Tensor, *, height: int, width: int) -> Tensor:
+    """Pixels (..., 2) to the [-1, 1] coordinates of `grid_sample(align_corners=False)`."""
+    size = torch.tensor([width, height], dtype=xy.dtype, device=xy.device)
+    return (2 * xy + 1) / size - 1
+
+
+def pixel_grid(*, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+    """Coordinates of every pixel: float32 (height, width, 2)."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=device),
+        torch.arange(width, dtype=torch.float32, device=device),
+        indexing="ij",
+    )
+    return torch.stack([x, y], dim=-1)
+
+
+def sample_bilinear(values: Tensor, xy: Tensor) -> Tensor:
+    """Bilinear values of a map at points, clamped at the border.
+
+    Args:
+        values: float (C, h, w).
+        xy: (N, 2) in cells of the map, cell centres at integers.
+
+    Returns:
+        (N, C), in the dtype of `values`.
+    """
+    _, h, w = values.shape
+    grid = normalise(xy.to(values.dtype), height=h, width=w)[None, :, None]
+    out = F.grid_sample(
+        values[None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return out[0, :, :, 0].T
+
+
+def sample_nearest(values: Tensor, xy: Tensor) -> Tensor:
+    """Values of a map (..., h, w) at the cells nearest to points (N, 2): (..., N).
+
+    Halves round up (towards the larger coordinate); points outside take the border cell.
+    """
+    h, w = values.shape[-2:]
+    column = torch.floor(xy[:, 0] + 0.5).long().clamp(0, w - 1)
+    row = torch.floor(xy[:, 1] + 0.5).long().clamp(0, h - 1)
+    return values[..., row, column]
+
+
+def sample_descriptors(descriptors: DescriptorMap, xy: Tensor) -> Tensor:
+    """Unit descriptors at image points.
+
+    The map is interpolated first, the result normalised: the cosine of two rows is the similarity
+    of two points. A zero descriptor stays zero.
+
+    Args:
+        xy: (N, 2), image pixels.
+
+    Returns:
+        float32 (N, C); rows have norm 1 (or 0).
+    """
+    cell = torch.tensor([descriptors.cell_width, descriptors.cell_height], device=xy.device)
+    rows = sample_bilinear(descriptors.data.float(), pixel_to_grid(xy.float(), cell))
+    return F.normalize(rows, dim=1, eps=1e-12)
+
+
+def point_sites(xy: Tensor) -> Sites:
+    """Sites at given image points (N, 2)."""
+    return Sites(xy.float())
+
+
+def lattice_sites(
+    *,
+    height: int,
+    width: int,
+    rows: int | None = None,
+    columns: int | None = None,
+    mask: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Sites:
+    """A regular lattice of sites that tiles an image; by default every pixel.
+
+    With `rows` x `columns` sites the image is cut into as many equal blocks and a site lies at
+    the centre of each, the same half-pixel rule as everywhere.
+
+    Args:
+        mask: bool (height, width); only sites whose nearest pixel is set are kept. If the lattice
+            is too coarse to hit the mask at all, the mask's own pixels become the sites.
+
+    Raises:
+        InputError: if the mask is empty.
+    """
+    rows, columns = rows or height, columns or width
+    v, u = torch.meshgrid(
+        torch.arange(rows, dtype=torch.float64),
+        torch.arange(columns, dtype=torch.float64),
+        indexing="ij",
+    )
+    xy = (
+        torch.stack([grid_to_pixel(u, width / columns), grid_to_pixel(v, height / rows)], dim=-1)
+        .reshape(-1, 2)
+        .float()
+    )
+    index = torch.arange(rows * columns)
+    if mask is not None:
+        require(bool(mask.any()), "the mask is empty: no candidate is left")
+        keep = sample_nearest(mask.cpu(), xy)
+        if not bool(keep.any()):
+            return lattice_sites(height=height, width=width, mask=mask, device=device)
+        xy, index = xy[keep], index[keep]
+    return Sites(xy.to(device), (rows, columns), index.to(device))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """An invertible resize of an image onto a model's canvas.
+
+    The image is resized to `content_height` x `content_width` and placed at the top left of a
+    canvas of `canvas_height` x `canvas_width`; the rest is padding, which is never matched.
+    """
+
+    height: int
+    width: int
+    content_height: int
+    content_width: int
+    canvas_height: int
+    canvas_width: int
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Images (B, 3, height, width) to canvases (B, 3, canvas_height, canvas_width).
+
+        Resized with antialiasing; padding repeats the border pixels.
+        """
+        require(
+            tuple(images.shape[-2:]) == (self.height, self.width),
+            f"this fit is for images of {self.height} x {self.width}, got"
+            f" {tuple(images.shape[-2:])}",
+        )
+        size = (self.content_height, self.content_width)
+        if size != (self.height, self.width):
+            images = F.interpolate(
+                images, size=size, mode="bilinear", align_corners=False, antialias=True
+            )
+        pad = (0, self.canvas_width - self.content_width, 0, self.canvas_height - size[0])
+        return F.pad(images, pad, mode="replicate") if any(pad) else images
+
+    def to_canvas(self, xy: Tensor) -> Tensor:
+        """Image pixels (..., 2) to canvas pixels."""
+        return scale_points(
+            xy,
+            from_height=self.height,
+            from_width=self.width,
+            to_height=self.content_height,
+            to_width=self.content_width,
+        )
+
+    def to_image(self, xy: Tensor) -> Tensor:
+        """Canvas pixels (..., 2) to image pixels: the inverse of `to_canvas`."""
+        return scale_points(
+            xy,
+            from_height=self.content_height,
+            from_width=self.content_width,
+            to_height=self.height,
+            to_width=self.width,
+        )
+
+    def descriptor_map(self, canvas_map: Tensor) -> DescriptorMap:
+        """The part of a map (C, h, w) over the canvas whose cell centres lie on the image."""
+        _, h, w = canvas_map.shape
+        stride_y, stride_x = self.canvas_height / h, self.canvas_width / w
+        rows = max(1, math.ceil(self.content_height / stride_y - 0.5))
+        columns = max(1, math.ceil(self.content_width / stride_x - 0.5))
+        return DescriptorMap(
+            canvas_map[:, :rows, :columns].contiguous(),
+            height=self.height,
+            width=self.width,
+            cell_height=stride_y * self.height / self.content_height,
+            cell_width=stride_x * self.width / self.content_width,
+        )
+
+
+def plan_fit(
+    *,
+    height: int,
+    width: int,
+    size: int,
+    multiple: int,
+    mode: FitMode = "pad",
+    side: Literal["short", "long"] = "short",
+    max_aspect: float = 4.0,
+) -> Fit:
+    """Plan how an image is brought to a model's input size.
+
+    Args:
+        size: length of the chosen side after the resize, in pixels.
+        multiple: canvas sides are multiples of this.
+        mode: `pad` keeps the aspect ratio; `squash` resizes to a `size` x `size` square, which
+            reproduces the paper.
+        side: which side of the image becomes `size` long (`pad` only).
+        max_aspect: with `side="short"` the long side is limited to `size * max_aspect`, so that a
+            panorama does not exhaust the memory.
+    """
+    require(height > 0 and width > 0, f"an image needs a positive size, got {height} x {width}")
+    require(size > 0 and multiple > 0, f"size and multiple must be positive: {size}, {multiple}")
+    if mode == "squash":
+        content = (size, size)
+    else:
+        if side == "short":
+            scale = min(size / min(height, width), size * max_aspect / max(height, width))
+        else:
+            scale = size / max(height, width)
+        content = (max(1, round(height * scale)), max(1, round(width * scale)))
+    canvas = tuple(math.ceil(length / multiple) * multiple for length in content)
+    return Fit(height, width, content[0], content[1], canvas[0], canvas[1])
