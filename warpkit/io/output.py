@@ -1,0 +1,327 @@
+"""Result folders and records: nothing half-written, nothing that was there is lost.
+
+In: names and values. Out: an output folder that either holds everything a run was to write or
+what it held before, JSON files that are whole or absent, and the record that goes beside results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from warpkit.checks import InputError, require
+from warpkit.io.config import to_dict
+from warpkit.io.images import partial_path
+from warpkit.version import __version__
+
+__all__ = ["OutputFolder", "run_record", "write_json"]
+
+_STAGING = ".warpkit-partial"
+
+# Distributions whose version a record names; of a tuple the first that is installed.
+_RECORDED: dict[str, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "numpy": ("numpy",),
+    "diffusers": ("diffusers",),
+    "transformers": ("transformers",),
+    "safetensors": ("safetensors",),
+    "faiss": ("faiss-cpu", "faiss-gpu"),
+    "opencv": ("opencv-python-headless", "opencv-python"),
+    "kornia": ("kornia",),
+    "av": ("av",),
+    "pillow": ("pillow",),
+}
+
+
+class OutputFolder:
+    """The folder of one run's results, filled completely or not at all.
+
+    Files are written into a hidden staging folder on the same file system and moved into place
+    when the `with` block ends without an exception. After an exception the staging folder is
+    removed and whatever stood at `path` is as it was. With `overwrite` only files of the same
+    names are replaced; others stay.
+
+    With `resume` the staging folder outlives an exception or a kill, and the next run with
+    `resume` finds its files again: `resumed` says so, and `file(name)` gives their paths. Whether
+    they belong to the same configuration is for the run to decide; `restart()` drops them. Writers
+    must be atomic, with a hidden temporary name, as all writers of `warpkit.io` are.
+
+    Example:
+        with OutputFolder("out") as folder:
+            write_json(folder.file("report.json"), {"pck": 0.5})
+
+    Args:
+        path: the folder; missing parents are made.
+        overwrite: allow a folder that already holds something.
+        resume: keep unfinished work and continue from it.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.overwrite = overwrite
+        self.resume = resume
+        self.resumed = False
+        self._target = Path()
+        self._staging: Path | None = None
+
+    def __enter__(self) -> OutputFolder:
+        """Check the folder and make the staging folder.
+
+        Raises:
+            InputError: if the path is a file, holds something and `overwrite` is off, or cannot be
+                written.
+        """
+        try:
+            self._target = self.path.resolve()
+            self._check_target()
+            # Inside an existing folder (it may be a mount of its own), else in its nearest
+            # existing ancestor: either way a rename moves the results without copying.
+            base = self._target
+            while not base.exists():
+                base = base.parent
+            require(base.is_dir(), f"cannot write to {self.path}: {base} is a file, not a folder")
+            name = "-".join([_STAGING, *self._target.relative_to(base).parts])
+            if not self.resume:
+                name = f"{name}-{uuid.uuid4().hex[:8]}"
+            staging = base / name
+            staging.mkdir(exist_ok=self.resume)
+            # A hidden file was being written when the earlier run was killed.
+            for unfinished in staging.rglob(".*"):
+                unfinished.unlink()
+            self.resumed = any(path.is_file() for path in staging.rglob("*"))
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self.path}: {error.strerror}; choose another output folder"
+            ) from error
+        self._staging = staging
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        staging, self._staging = self._staging, None
+        assert staging is not None
+        if kind is None:
+            self._publish(staging)
+        elif not self.resume:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def file(self, name: str) -> Path:
+        """The path to write the result `name` to (`"masks/00000.png"`); its folder is made.
+
+        The path is valid inside the `with` block only.
+        """
+        if self._staging is None:
+            raise RuntimeError("OutputFolder.file is for use inside its `with` block")
+        parts = PurePosixPath(name)
+        hidden = any(part.startswith(".") for part in parts.parts)
+        if parts.is_absolute() or not parts.parts or hidden:
+            raise ValueError(
+                "a result's name must lie inside the output folder and not be hidden (start with"
+                f" a point), got '{name}'"
+            )
+        path = self._staging / parts
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def restart(self) -> None:
+        """Drop what an interrupted run left behind."""
+        if self._staging is None:
+            raise RuntimeError("OutputFolder.restart is for use inside its `with` block")
+        shutil.rmtree(self._staging)
+        self._staging.mkdir()
+        self.resumed = False
+
+    def abandon(self) -> None:
+        """Let go of unfinished work even with `resume`: the input itself turned out to be bad."""
+        self.resume = False
+
+    def _check_target(self) -> None:
+        if not self._target.exists():
+            return
+        require(
+            self._target.is_dir(),
+            f"cannot write to {self.path}: it is a file, not a folder; choose another output"
+            " folder",
+        )
+        # Unfinished work of another run is not a result.
+        held = [item for item in self._target.iterdir() if not item.name.startswith(_STAGING)]
+        require(
+            self.overwrite or not held,
+            f"{self.path} exists and is not empty: choose another output folder, or use"
+            " --overwrite to replace files of the same names",
+        )
+
+    def _publish(self, staging: Path) -> None:
+        """Move everything into place, or nothing: then the results stay in the staging folder."""
+        try:
+            self._check_target()
+            if self._target.exists():
+                _move_files(staging, self._target)
+            else:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                staging.rename(self._target)
+        except (InputError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(
+                f"the results could not be moved to {self.path} and are kept in {staging}: {reason}"
+            ) from error
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Move all files below `source` to the same names below `target`; on an error undo it all."""
+    names = sorted(path.relative_to(source) for path in source.rglob("*") if not path.is_dir())
+    folders = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_dir())
+    for name in names:
+        require(not (target / name).is_dir(), f"{target / name} is a folder, not a file")
+    for name in folders:
+        place = target / name
+        require(place.is_dir() or not place.exists(), f"{place} is a file, not a folder")
+
+    # What is replaced is first linked here, so that every step can be taken back.
+    replaced = target / f"{_STAGING}-replaced-{uuid.uuid4().hex[:8]}"
+    with contextlib.ExitStack() as undo:
+        for name in folders:
+            if not (target / name).exists():
+                (target / name).mkdir()
+                undo.callback((target / name).rmdir)
+        replaced.mkdir()
+        undo.callback(shutil.rmtree, replaced)
+        for index, name in enumerate(names):
+            place, backup = target / name, replaced / str(index)
+            undo.callback(_take_back, source / name, place, backup)
+            if place.exists() or place.is_symlink():
+                _link_or_copy(place, backup)
+            (source / name).replace(place)
+        undo.pop_all()
+    shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(source, ignore_errors=True)
+
+
+def _take_back(staged: Path, place: Path, backup: Path) -> None:
+    """Undo one move if it had happened; the backup counts only then, it may be incomplete."""
+    if staged.exists():
+        return
+    place.replace(staged)
+    if backup.exists() or backup.is_symlink():
+        backup.replace(place)
+
+
+def _link_or_copy(path: Path, backup: Path) -> None:
+    try:
+        os.link(path, backup, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # a file system without hard links
+        shutil.copy2(path, backup, follow_symlinks=False)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON in one step: the file is whole or as it was. UTF-8, indented, newline at the end.
+
+    Paths and fractions become text (`"30000/1001"`), tensors and arrays lists or numbers,
+    dataclasses mappings. JSON has no NaN and no infinity: both become null.
+
+    Raises:
+        InputError: if the file cannot be written.
+        TypeError: for a value that JSON cannot hold.
+    """
+    path = Path(path)
+    text = json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    partial = partial_path(path)
+    try:
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def run_record(
+    command: str,
+    config: Any,
+    timings: Mapping[str, float],
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What is saved beside results: the command, its configuration, versions, machine and times.
+
+    Args:
+        command: the command as typed, such as `"eval pck"`.
+        config: the command's configuration, a dataclass or a mapping.
+        timings: seconds by stage.
+        extra: further entries, such as counts; they may not replace those made here.
+
+    Returns:
+        a mapping for `write_json`; `date` is UTC in ISO 8601, a version is null where the package
+        is not installed.
+    """
+    versions = {"warpkit": __version__, "python": platform.python_version()}
+    record: dict[str, Any] = {
+        "command": command,
+        "config": to_dict(config) if is_dataclass(config) else dict(config),
+        "timings": {stage: round(seconds, 4) for stage, seconds in timings.items()},
+        "versions": versions | {name: _installed(_RECORDED[name]) for name in _RECORDED},
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+        },
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    clash = sorted(record.keys() & (extra or {}).keys())
+    if clash:
+        raise ValueError(f"a run record holds {', '.join(clash)} already")
+    return record | dict(extra or {})
+
+
+def _installed(distributions: tuple[str, ...]) -> str | None:
+    """Version of the first distribution that is installed; nothing is imported."""
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        value = value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        value = to_dict(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path | Fraction):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_json_key(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    raise TypeError(f"cannot write {type(value).__name__} as JSON: {value!r}")
+
+
+def _json_key(key: Any) -> str:
+    if isinstance(key, bool) or not isinstance(
+        key, str | int | float | np.number | Path | Fraction
+    ):
+        raise TypeError(f"cannot use {type(key).__name__} as a JSON key: {key!r}")
+    return str(key)
