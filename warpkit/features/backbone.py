@@ -1,0 +1,101 @@
+"""The contract every backbone fulfils: images in, layer features of each recorded step out.
+
+A backbone states what it is (layers, channels, strides, recorded steps, input size) and yields
+features step by step; nobody above it knows whether a diffusion model or a plain network runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from warpkit.coords import FitMode
+
+__all__ = ["Backbone", "BackboneSpec", "Layer", "StepFeatures"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One recorded layer.
+
+    Attributes:
+        name: module path of the tap, e.g. `up_blocks.1.resnets.0.conv2`.
+        channels: channels of its feature map.
+        stride: canvas pixels per feature cell.
+    """
+
+    name: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What a backbone states about itself.
+
+    Attributes:
+        name: short name; checkpoints remember it.
+        layers: the L recorded layers, in aggregation order.
+        steps: the S recorded steps, from clean to noisy, as indices of the departing DDIM step;
+            `(0,)` for a network that is called once.
+        num_steps: DDIM steps of a whole run (the T of the paper).
+        multiple: canvas sides must be multiples of this.
+        size: default side of the canvas in pixels.
+        fit: how an image is brought to the canvas.
+        side: which side of the image becomes `size` long when the aspect ratio is kept.
+        output_stride: canvas pixels per descriptor cell.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    steps: tuple[int, ...]
+    num_steps: int
+    multiple: int
+    size: int
+    output_stride: int
+    fit: FitMode = "pad"
+    side: str = "short"
+
+
+@dataclass(frozen=True, eq=False)
+class StepFeatures:
+    """The features of one evaluated step, alive only until the next one is asked for.
+
+    Attributes:
+        entry: position in `BackboneSpec.steps`, 0 = cleanest. Mixing weights pair by it.
+        step: index of the step in the whole run.
+        timestep: the noise level t that the network was evaluated at (-1 = clean).
+        maps: layer name to float tensor (B, C, h, w).
+    """
+
+    entry: int
+    step: int
+    timestep: int
+    maps: Mapping[str, Tensor]
+
+
+class Backbone(ABC):
+    """Images to layer features. Subclasses set `spec` and implement `features`."""
+
+    spec: BackboneSpec
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where inputs are expected."""
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Iterator[StepFeatures]:
+        """Yield the features of every recorded step, one at a time.
+
+        Args:
+            images: float (B, 3, H, W) in [0, 1] on `device`; H and W multiples of
+                `spec.multiple`.
+
+        Yields:
+            One `StepFeatures` per entry of `spec.steps`, holding all of `spec.layers`.
+        """

@@ -1,0 +1,103 @@
+"""Codecs and conditioners: where the embedded model and Stable Diffusion differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from warpkit.checks import one_of
+
+__all__ = ["ClassConditioner", "TextConditioner", "UnshuffleCodec", "VaeCodec"]
+
+
+class UnshuffleCodec:
+    """Pixels rearranged into channels: exact, invertible, no weights.
+
+    RGB in [-1, 1], every `factor` x `factor` block becomes one latent pixel of
+    3 * factor^2 channels.
+    """
+
+    def __init__(self, factor: int = 2) -> None:
+        self.factor = factor
+        self.channels = 3 * factor**2
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 3 * factor^2, H / factor, W / factor)."""
+        return F.pixel_unshuffle(images * 2 - 1, self.factor)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The inverse of `encode`, clamped to [0, 1]."""
+        return ((F.pixel_shuffle(latents, self.factor) + 1) / 2).clamp(0, 1)
+
+
+class VaeCodec:
+    """A variational autoencoder read by the mode of its posterior, so that it is deterministic."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        self.vae = vae
+        config: Any = vae.config
+        self.channels = int(config.latent_channels)
+        self.factor = 2 ** (len(config.block_out_channels) - 1)
+        self.scaling = float(config.scaling_factor)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to latents scaled as the UNet expects them."""
+        vae: Any = self.vae
+        posterior = vae.encode((images * 2 - 1).to(vae.dtype)).latent_dist
+        latents: Tensor = posterior.mode() * self.scaling
+        return latents.float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images in [0, 1]."""
+        vae: Any = self.vae
+        images: Tensor = vae.decode((latents / self.scaling).to(vae.dtype)).sample
+        return ((images.float() + 1) / 2).clamp(0, 1)
+
+
+class ClassConditioner:
+    """Class names to the UNet's class embedding; the empty prompt is the null class."""
+
+    def __init__(self, classes: Sequence[str], device: torch.device | str) -> None:
+        self.classes = tuple(classes)
+        self.device = torch.device(device)
+
+    def __call__(self, prompts: Sequence[str]) -> Mapping[str, Any]:
+        """`class_labels` int64 (B,), the null class being the one after the last.
+
+        Raises:
+            InputError: a prompt that is no class of the model.
+        """
+        null = len(self.classes)
+        index = [
+            self.classes.index(one_of(prompt, self.classes, "class")) if prompt else null
+            for prompt in prompts
+        ]
+        return {
+            "encoder_hidden_states": None,
+            "class_labels": torch.tensor(index, device=self.device),
+        }
+
+
+class TextConditioner:
+    """Prompts to the last hidden state of a CLIP text encoder."""
+
+    def __init__(self, tokenizer: Any, text_encoder: nn.Module) -> None:
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Mapping[str, Any]:
+        """`encoder_hidden_states` (B, tokens, width)."""
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        device = next(self.text_encoder.parameters()).device
+        states = self.text_encoder(tokens.input_ids.to(device))[0]
+        return {"encoder_hidden_states": states}

@@ -1,0 +1,107 @@
+"""DDIM noise schedule and the deterministic steps of inversion and generation.
+
+Source: DDIM (Song et al., 2021) eq. 12 with eta = 0; time steps and the departing noise level as in
+Diffusion Hyperfeatures (Luo et al., 2023), whose published aggregators were trained on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from warpkit.checks import one_of, require
+
+__all__ = ["CLEAN", "DdimSchedule", "Prediction", "Transition", "ddim_step"]
+
+CLEAN = -1
+"""The timestep of a clean latent: alpha-bar is 1 there."""
+
+Prediction = Literal["epsilon", "v_prediction"]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One DDIM step: the network is evaluated at `timestep`, the latent moves to `to`."""
+
+    step: int
+    timestep: int
+    to: int
+
+
+@dataclass(frozen=True)
+class DdimSchedule:
+    """`scaled_linear` betas and leading time steps (`steps_offset = 0`).
+
+    With the defaults the time steps are 980, 960, ..., 20, 0.
+    """
+
+    num_steps: int = 50
+    train_steps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    prediction: Prediction = "epsilon"
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.num_steps <= self.train_steps,
+            f"num_steps must lie in 1..{self.train_steps}, got {self.num_steps}",
+        )
+        one_of(self.prediction, get_args(Prediction), "prediction type")
+
+    @cached_property
+    def alphas_cumprod(self) -> Tensor:
+        """alpha-bar of every training step: float32 (train_steps,)."""
+        betas = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps) ** 2
+        return torch.cumprod(1 - betas, dim=0)
+
+    def alpha_bar(self, timestep: int) -> float:
+        """alpha-bar at a timestep; exactly 1 at `CLEAN`."""
+        return 1.0 if timestep == CLEAN else float(self.alphas_cumprod[timestep])
+
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        """Time steps from clean to noisy: 0, 20, ..., 980."""
+        stride = self.train_steps // self.num_steps
+        return tuple(step * stride for step in range(self.num_steps))
+
+    def inversion(self) -> tuple[Transition, ...]:
+        """Clean to noise. The network sees the level it DEPARTS from: -1, 0, 20, ..., 960.
+
+        A one-step run evaluates -1 alone.
+        """
+        departing = (CLEAN, *self.timesteps[:-1])
+        pairs = zip(departing, self.timesteps, strict=True)
+        return tuple(Transition(step, t, to) for step, (t, to) in enumerate(pairs))
+
+    def generation(self) -> tuple[Transition, ...]:
+        """Noise to clean: evaluated at 980, 960, ..., 0, the last step lands on `CLEAN`."""
+        departing = tuple(reversed(self.timesteps))
+        pairs = zip(departing, (*departing[1:], CLEAN), strict=True)
+        return tuple(Transition(step, t, to) for step, (t, to) in enumerate(pairs))
+
+
+def ddim_step(
+    schedule: DdimSchedule, latent: Tensor, output: Tensor, transition: Transition
+) -> Tensor:
+    """Move a latent along one deterministic DDIM step, towards noise or towards the image.
+
+    Args:
+        latent: x_t (B, C, h, w).
+        output: the network's output at x_t, epsilon or v by `schedule.prediction`.
+
+    Returns:
+        x_to, same shape.
+    """
+    a_t = schedule.alpha_bar(transition.timestep)
+    a_to = schedule.alpha_bar(transition.to)
+    if schedule.prediction == "epsilon":
+        epsilon = output
+        x0 = (latent - (1 - a_t) ** 0.5 * epsilon) / a_t**0.5
+    else:
+        x0 = a_t**0.5 * latent - (1 - a_t) ** 0.5 * output
+        epsilon = a_t**0.5 * output + (1 - a_t) ** 0.5 * latent
+    return a_to**0.5 * x0 + (1 - a_to) ** 0.5 * epsilon

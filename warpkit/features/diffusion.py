@@ -1,0 +1,250 @@
+"""A diffusion UNet as a backbone: DDIM inversion of real images, generation of new ones.
+
+Both loops yield features step by step and forget them; a run over 50 steps holds one step's maps.
+The embedded model and Stable Diffusion differ only in their codec and conditioner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from warpkit.checks import require
+from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
+from warpkit.features.ddim import DdimSchedule, ddim_step
+from warpkit.features.taps import decoder_taps, record_taps
+
+__all__ = ["Codec", "Conditioner", "DiffusionBackbone", "recorded_steps"]
+
+Conditioning = Mapping[str, Any]
+"""Keyword arguments of the UNet: `encoder_hidden_states` and, for class models, `class_labels`."""
+
+
+class Codec(Protocol):
+    """Images to latents and back."""
+
+    factor: int
+    """Image pixels per latent pixel."""
+
+    channels: int
+    """Channels of the latent."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to latents (B, channels, H / factor, W / factor)."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images (B, 3, H, W) in [0, 1]."""
+        ...
+
+
+class Conditioner(Protocol):
+    """Prompts to the UNet's conditioning arguments."""
+
+    def __call__(self, prompts: Sequence[str]) -> Conditioning:
+        """Conditioning for a batch; the empty string is the unconditional one."""
+        ...
+
+
+def recorded_steps(num_steps: int, every: int = 5) -> tuple[int, ...]:
+    """Departing steps that the paper records, clean to noisy: 0, 4, 9, ..., 44, 49 of 50.
+
+    They are `num_steps - 1 - s` for the published `save_timestep` s = 49, 45, 40, ..., 5, 0.
+    """
+    saved = sorted({num_steps - 1, *range(0, num_steps, every)}, reverse=True)
+    return tuple(num_steps - 1 - s for s in saved)
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """How a diffusion backbone is run.
+
+    Attributes:
+        steps: recorded departing steps, clean to noisy.
+        prompt: prompt of real images; the empty prompt is the paper's.
+    """
+
+    steps: tuple[int, ...]
+    prompt: str = ""
+
+
+class DiffusionBackbone(Backbone):
+    """A UNet with its codec and conditioner; `features` inverts real images."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        unet: nn.Module,
+        codec: Codec,
+        conditioner: Conditioner,
+        schedule: DdimSchedule,
+        settings: DiffusionSettings,
+        size: int,
+        output_stride: int,
+        side: str = "short",
+    ) -> None:
+        self.unet, self.codec, self.conditioner = unet, codec, conditioner
+        self.schedule, self.settings = schedule, settings
+        steps = settings.steps
+        require(
+            len(steps) > 0
+            and list(steps) == sorted(set(steps))
+            and steps[0] >= 0
+            and steps[-1] < schedule.num_steps,
+            f"recorded steps must increase within 0..{schedule.num_steps - 1}, got {steps}",
+        )
+        names = decoder_taps(unet)
+        modules = dict(unet.named_modules())
+        depth = len(unet.up_blocks)  # type: ignore[arg-type]
+        layers = tuple(
+            Layer(
+                tap,
+                int(modules[tap].out_channels),
+                codec.factor * 2 ** (depth - 1 - int(tap.split(".")[1])),
+            )
+            for tap in names
+        )
+        self.spec = BackboneSpec(
+            name=name,
+            layers=layers,
+            steps=steps,
+            num_steps=schedule.num_steps,
+            multiple=codec.factor * 2 ** (depth - 1),
+            size=size,
+            output_stride=output_stride,
+            side=side,
+        )
+        self._prompt_cache: dict[str, Conditioning] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the UNet's weights; latents between steps stay float32."""
+        return next(self.unet.parameters()).dtype
+
+    def _conditioning(self, prompts: Sequence[str]) -> Conditioning:
+        """Conditioning of a batch; each distinct prompt is embedded once."""
+        for prompt in set(prompts):
+            if prompt not in self._prompt_cache:
+                self._prompt_cache[prompt] = self.conditioner([prompt])
+        rows = [self._prompt_cache[prompt] for prompt in prompts]
+        return {
+            key: None if rows[0][key] is None else torch.cat([row[key] for row in rows])
+            for key in rows[0]
+        }
+
+    @torch.no_grad()
+    def _call(self, latent: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
+        t = torch.full((len(latent),), timestep, device=latent.device, dtype=torch.long)
+        output: Tensor = self.unet(latent.to(self.dtype), t, return_dict=False, **conditioning)[0]
+        return output.float()
+
+    # Generators switch gradients off call by call: torch's decorator would hold on to every yielded
+    # step while the next one is computed.
+    def features(self, images: Tensor) -> Iterator[StepFeatures]:
+        """Features of real images along DDIM inversion (see `Backbone.features`).
+
+        One UNet call a step at the noise level the step departs from, no guidance; the last
+        evaluated step stops after the last tap.
+        """
+        require(
+            images.ndim == 4
+            and images.shape[-2] % self.spec.multiple == 0
+            and images.shape[-1] % self.spec.multiple == 0,
+            f"images must be (B, 3, H, W) with sides divisible by {self.spec.multiple}, got"
+            f" {tuple(images.shape)}",
+        )
+        with torch.no_grad():
+            latent = self.codec.encode(images.to(self.device)).float()
+        yield from self.invert(latent)
+
+    def invert(self, latent: Tensor) -> Iterator[StepFeatures]:
+        """Features along the inversion of clean latents (B, C, h, w)."""
+        latent = latent.detach()
+        names = [layer.name for layer in self.spec.layers]
+        conditioning = self._conditioning([self.settings.prompt] * len(latent))
+        last = self.spec.steps[-1]
+        for transition in self.schedule.inversion()[: last + 1]:
+            if transition.step in self.spec.steps:
+                final = transition.step == last
+                with record_taps(self.unet, names, stop_after_last=final) as taps:
+                    output = self._call(latent, transition.timestep, conditioning)
+                entry = self.spec.steps.index(transition.step)
+                yield StepFeatures(entry, transition.step, transition.timestep, taps)
+                del taps  # otherwise these maps would live until the next recorded step
+                if final:
+                    return
+            else:
+                output = self._call(latent, transition.timestep, conditioning)
+            latent = ddim_step(self.schedule, latent, output, transition)
+
+    @torch.no_grad()
+    def invert_to_noise(self, latent: Tensor) -> Tensor:
+        """The latent at the noisy end of a whole inversion, to generate from."""
+        conditioning = self._conditioning([self.settings.prompt] * len(latent))
+        for transition in self.schedule.inversion():
+            output = self._call(latent, transition.timestep, conditioning)
+            latent = ddim_step(self.schedule, latent, output, transition)
+        return latent
+
+    def noise(self, seeds: Sequence[int], *, height: int, width: int) -> Tensor:
+        """Starting latents, one CPU generator per seed, so that a seed means the same anywhere."""
+        shape = (self.codec.channels, height // self.codec.factor, width // self.codec.factor)
+        draws = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(draws).to(self.device)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        latent: Tensor,
+        *,
+        guidance_scale: float = 7.5,
+        negative_prompt: str = "",
+        on_features: Callable[[StepFeatures], None] | None = None,
+    ) -> Tensor:
+        """Generate images, and hand out the features of the very same run.
+
+        With classifier-free guidance only the conditional pass is recorded. Entry k of the
+        features pairs with entry k of inversion BY INDEX; steps arrive from noisy to clean.
+
+        Args:
+            prompts: B prompts.
+            latent: starting noise (B, C, h, w), e.g. from `noise`.
+            guidance_scale: 1 runs the conditional pass alone.
+            on_features: called once per recorded step.
+
+        Returns:
+            Images (B, 3, H, W) in [0, 1].
+        """
+        require(
+            len(prompts) == len(latent),
+            f"give one prompt per latent: got {len(prompts)} prompts for {len(latent)} latents",
+        )
+        names = [layer.name for layer in self.spec.layers]
+        conditional = self._conditioning(prompts)
+        unconditional = self._conditioning([negative_prompt] * len(prompts))
+        num_steps = self.schedule.num_steps
+        for transition in self.schedule.generation():
+            departing = num_steps - 1 - transition.step
+            if on_features is not None and departing in self.spec.steps:
+                with record_taps(self.unet, names) as taps:
+                    output = self._call(latent, transition.timestep, conditional)
+                entry = self.spec.steps.index(departing)
+                on_features(StepFeatures(entry, transition.step, transition.timestep, taps))
+                del taps
+            else:
+                output = self._call(latent, transition.timestep, conditional)
+            if guidance_scale != 1:
+                base = self._call(latent, transition.timestep, unconditional)
+                output = base + guidance_scale * (output - base)
+            latent = ddim_step(self.schedule, latent, output, transition)
+        return self.codec.decode(latent)

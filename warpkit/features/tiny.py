@@ -1,0 +1,149 @@
+"""The embedded model: a small class-conditional diffusion UNet over pixel-unshuffled RGB.
+
+Trained by `warpkit train backbone`; its weights ship in `warpkit/weights`. It runs through the same
+loop, taps and aggregator as Stable Diffusion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from warpkit.checks import InputError, require
+from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
+from warpkit.features.ddim import DdimSchedule
+from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings
+from warpkit.features.registry import register_backbone
+
+__all__ = ["TINY_WEIGHTS", "UnetConfig", "build_unet", "load_unet", "save_unet", "tiny_backbone"]
+
+TINY_WEIGHTS = Path(__file__).parents[1] / "weights" / "tiny-unet.safetensors"
+
+
+@dataclass(frozen=True)
+class UnetConfig:
+    """Architecture of a small diffusion UNet.
+
+    Attributes:
+        channels: width of each resolution level, finest first.
+        blocks: residual blocks per encoder level (the decoder has one more).
+        attention_levels: levels (0 = finest) with self-attention.
+        factor: pixel-unshuffle factor of the codec.
+        groups: groups of every GroupNorm.
+        head: channels per attention head.
+        classes: class names; one null class is added after them.
+    """
+
+    channels: tuple[int, ...] = (64, 96, 128, 192)
+    blocks: int = 2
+    attention_levels: tuple[int, ...] = (2, 3)
+    factor: int = 2
+    groups: int = 16
+    head: int = 32
+    classes: tuple[str, ...] = field(default=("object",))
+
+
+def unet_config(raw: Mapping[str, Any]) -> UnetConfig:
+    """A configuration from its JSON form, where tuples are lists."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    return UnetConfig(**values)
+
+
+def build_unet(config: UnetConfig) -> nn.Module:
+    """A `UNet2DConditionModel` without cross-attention, randomly initialised."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    depth = len(config.channels)
+    attends = [level in config.attention_levels for level in range(depth)]
+    return UNet2DConditionModel(
+        in_channels=3 * config.factor**2,
+        out_channels=3 * config.factor**2,
+        layers_per_block=config.blocks,
+        block_out_channels=config.channels,
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+        norm_num_groups=config.groups,
+        attention_head_dim=config.head,
+        num_class_embeds=len(config.classes) + 1,
+    )
+
+
+def save_unet(path: Path, unet: nn.Module, config: UnetConfig, **record: Any) -> None:
+    """Write weights (half precision) and configuration into one safetensors file.
+
+    Args:
+        record: JSON-able facts about the training, kept in the file's metadata.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: value.half().contiguous().cpu() for name, value in unet.state_dict().items()}
+    metadata = {"unet": json.dumps(asdict(config)), "record": json.dumps(record)}
+    save_file(tensors, str(path), metadata=metadata)
+
+
+def load_unet(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, UnetConfig]:
+    """Read a file written by `save_unet`, in float32.
+
+    Raises:
+        InputError: the file is missing or not such a file.
+    """
+    require(path.is_file(), f"no embedded-model weights at {path}")
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            require("unet" in metadata, f"{path} holds no warpkit UNet (no 'unet' in its metadata)")
+            raw: dict[str, Any] = json.loads(metadata["unet"])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: its metadata 'unet' is no JSON: {error}") from error
+    try:
+        config = unet_config(raw)
+    except TypeError as error:
+        raise InputError(
+            f"{path} was written by another version of warpkit: its configuration does not read"
+            f" here ({error})"
+        ) from error
+    with torch.device("meta"):
+        unet = build_unet(config)
+    try:
+        unet.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise InputError(f"{path} does not match its own configuration: {detail}") from error
+    unet.requires_grad_(False)
+    return unet.eval().to(device), config
+
+
+@register_backbone("tiny")
+def tiny_backbone(
+    *,
+    device: torch.device,
+    weights: Path | str = TINY_WEIGHTS,
+    steps: tuple[int, ...] = (0,),
+    num_steps: int = 50,
+    prompt: str = "",
+    size: int = 128,
+) -> DiffusionBackbone:
+    """The embedded model. By default one call at the clean input (departing step 0)."""
+    unet, config = load_unet(Path(weights), device)
+    codec = UnshuffleCodec(config.factor)
+    return DiffusionBackbone(
+        name="tiny",
+        unet=unet,
+        codec=codec,
+        conditioner=ClassConditioner(config.classes, device),
+        schedule=DdimSchedule(num_steps=num_steps),
+        settings=DiffusionSettings(steps=steps, prompt=prompt),
+        size=size,
+        output_stride=codec.factor,
+    )
