@@ -1,0 +1,219 @@
+"""Aggregator checkpoints: our own single safetensors file, and the published `.pt` layout.
+
+Our file keeps the whole configuration in the safetensors header. The published layout is a pickle
+with `aggregation_network` (state dict) beside `config`; it is read with `weights_only=True`, so a
+file that carries code is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
+from warpkit.checks import InputError, require
+from warpkit.features.backbone import BackboneSpec
+from warpkit.features.stable_diffusion import release_name
+
+__all__ = [
+    "check_fits",
+    "load_aggregator",
+    "load_published",
+    "save_aggregator",
+    "save_published",
+]
+
+_SD_LAYERS = tuple(f"up_blocks.{i}.resnets.{j}.conv2" for i in range(4) for j in range(3))
+
+
+def save_aggregator(path: Path, network: AggregationNetwork, **record: Any) -> None:
+    """Write weights (half precision) and configuration into one safetensors file.
+
+    Args:
+        record: JSON-able facts about the training, kept in the file's metadata.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().half().contiguous().cpu() for k, v in network.state_dict().items()}
+    metadata = {
+        "aggregator": json.dumps(asdict(network.config)),
+        "record": json.dumps(record),
+    }
+    save_file(tensors, str(path), metadata=metadata)
+
+
+def load_aggregator(path: Path | str, *, model: str | None = None) -> AggregationNetwork:
+    """Read an aggregator: a `.safetensors` file of ours, or a published `.pt` file.
+
+    Args:
+        model: for a published file, the backbone it belongs to when its config does not say.
+
+    Raises:
+        InputError: missing, unreadable, refused (code inside), or of another layout.
+    """
+    path = Path(path)
+    require(path.is_file(), f"no aggregator checkpoint at {path}")
+    if path.suffix != ".safetensors":
+        return load_published(path, model=model)
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            require(
+                "aggregator" in metadata,
+                f"{path} holds no warpkit aggregator (no 'aggregator' in its metadata)",
+            )
+            raw: dict[str, Any] = json.loads(metadata["aggregator"])
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: its metadata 'aggregator' is no JSON: {error}") from error
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    try:
+        config = AggregationConfig(**values)
+    except TypeError as error:
+        raise InputError(
+            f"{path} was written by another version of warpkit: its configuration does not read"
+            f" here ({error})"
+        ) from error
+    return _build(config, state, path)
+
+
+def load_published(path: Path | str, *, model: str | None = None) -> AggregationNetwork:
+    """Read a checkpoint in the layout of the authors' `aggregation_network*.pt`.
+
+    The number of layers and all widths are read from the tensors, the steps from the config:
+    departing step = num_timesteps - 1 - save_timestep.
+
+    Raises:
+        InputError: not that layout, tensors missing or left over, or code inside the pickle.
+    """
+    path = Path(path)
+    require(path.is_file(), f"no aggregator checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # What torch's reader raises for bytes that are no pickle at all.
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, struct.error) as e:
+        raise InputError(f"{path} is not a readable PyTorch checkpoint") from e
+    except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise InputError(f"{path} is not a readable PyTorch checkpoint") from error
+        raise InputError(
+            f"{path} was refused: it holds more than tensors and plain values, so loading it could"
+            " run code. Published aggregators hold neither; do not trust this file"
+        ) from error
+    require(
+        isinstance(content, Mapping) and {"aggregation_network", "config"} <= content.keys(),
+        f"{path} is no published aggregator: expected the keys 'aggregation_network' and 'config'",
+    )
+    state: dict[str, Tensor] = dict(content["aggregation_network"])
+    config: Mapping[str, Any] = content["config"]
+    count = 1 + max(
+        (int(key.split(".")[1]) for key in state if key.startswith("bottleneck_layers.")),
+        default=-1,
+    )
+    first = "bottleneck_layers.{}.0.conv{}.weight"
+    require(
+        count > 0
+        and all(first.format(i, j) in state for i in range(count) for j in (1, 3))
+        and "save_timestep" in config
+        and "num_timesteps" in config,
+        f"{path}: expected bottleneck_layers.N.0.conv1..3.weight, and save_timestep and"
+        " num_timesteps in its config",
+    )
+    num_steps, saved = int(config["num_timesteps"]), [int(s) for s in config["save_timestep"]]
+    # Mixing weights are stored in the order of save_timestep: from clean to noisy.
+    require(
+        saved == sorted(saved, reverse=True),
+        f"{path}: expected save_timestep from large to small, as the published files have it, got"
+        f" {saved}",
+    )
+    # The authors' files do not state the number of groups; all of them use 32.
+    widths = state[first.format(0, 3)].shape
+    built = AggregationConfig(
+        model=str(config.get("model_id") or model or "unknown"),
+        layers=_SD_LAYERS if count == len(_SD_LAYERS) else tuple(f"layer{i}" for i in range(count)),
+        channels=tuple(int(state[first.format(i, 1)].shape[1]) for i in range(count)),
+        steps=tuple(num_steps - 1 - s for s in saved),
+        num_steps=num_steps,
+        width=int(widths[0]),
+        bottleneck=int(widths[1]),
+        groups=int(config.get("num_norm_groups", 32)),
+    )
+    return _build(built, state, path)
+
+
+def save_published(path: Path, network: AggregationNetwork) -> None:
+    """Write a network in the published layout, in float32, for the authors' own code."""
+    config = network.config
+    torch.save(
+        {
+            "aggregation_network": {k: v.detach().cpu() for k, v in network.state_dict().items()},
+            "config": {
+                "model_id": config.model,
+                "save_timestep": [config.num_steps - 1 - s for s in config.steps],
+                "num_timesteps": config.num_steps,
+                "projection_dim": config.width,
+                "num_norm_groups": config.groups,
+            },
+        },
+        path,
+    )
+
+
+def check_fits(config: AggregationConfig, spec: BackboneSpec, *, checkpoint: str) -> None:
+    """Raise unless an aggregator's model, layers and steps are those of a backbone.
+
+    Published models are told apart by name, since Stable Diffusion 1.5 and 2.1 have the same
+    layers; a folder's name says nothing about what is in it.
+
+    Raises:
+        InputError: names the checkpoint's side and the backbone's side.
+    """
+
+    def fail(what: str, theirs: object, ours: object) -> None:
+        raise InputError(
+            f"{checkpoint} (for '{config.model}') does not fit the backbone '{spec.name}': it"
+            f" expects {what} {theirs}, the backbone gives {ours}"
+        )
+
+    theirs, ours = release_name(config.model), release_name(spec.name)
+    if theirs is not None and ours is not None and theirs != ours:
+        fail("the features of", f"'{theirs}'", f"those of '{ours}'")
+    channels = tuple(layer.channels for layer in spec.layers)
+    if config.channels != channels:
+        fail("layers of", f"{list(config.channels)} channels", list(channels))
+    names = tuple(layer.name for layer in spec.layers)
+    if config.layers != names:
+        fail("the layers", list(config.layers), list(names))
+    if (config.steps, config.num_steps) != (spec.steps, spec.num_steps):
+        fail(
+            "the recorded steps",
+            f"{list(config.steps)} of {config.num_steps}",
+            f"{list(spec.steps)} of {spec.num_steps}",
+        )
+
+
+def _build(
+    config: AggregationConfig, state: Mapping[str, Tensor], path: Path
+) -> AggregationNetwork:
+    try:
+        network = AggregationNetwork(config)
+    except ValueError as error:  # a width that the groups do not divide
+        raise InputError(f"{path} holds an impossible configuration: {error}") from error
+    try:
+        network.load_state_dict({k: v.float() for k, v in state.items()}, strict=True)
+    except RuntimeError as error:
+        detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise InputError(f"{path} does not match its own configuration: {detail}") from error
+    network.requires_grad_(False)
+    return network.eval()
