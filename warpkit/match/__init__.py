@@ -1,0 +1,41 @@
+"""Matching: nearest neighbours between descriptor maps, filters, keypoints."""
+
+from warpkit.match.filters import (
+    above_similarity,
+    chosen_keys,
+    cycle_distance,
+    inside_mask,
+    mutual_neighbours,
+    ratio_test,
+    refine_subpixel,
+    round_trip,
+)
+from warpkit.match.matcher import (
+    Matcher,
+    Neighbours,
+    check_search,
+    create_matcher,
+    matcher_names,
+    register_matcher,
+)
+from warpkit.match.points import candidate_sites, default_matcher, match_points
+
+__all__ = [
+    "Matcher",
+    "Neighbours",
+    "above_similarity",
+    "candidate_sites",
+    "check_search",
+    "chosen_keys",
+    "create_matcher",
+    "cycle_distance",
+    "default_matcher",
+    "inside_mask",
+    "match_points",
+    "matcher_names",
+    "mutual_neighbours",
+    "ratio_test",
+    "refine_subpixel",
+    "register_matcher",
+    "round_trip",
+]

@@ -1,0 +1,153 @@
+"""Keypoint matching: for points of a source image the best pixels of a target image.
+
+In: two `DescriptorMap`s, points and optional masks. Out: `Matches`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from warpkit.checks import check_mask, check_points, require
+from warpkit.coords import lattice_sites, point_sites
+from warpkit.match import filters
+from warpkit.match.matcher import Matcher, Neighbours, create_matcher
+from warpkit.types import DescriptorMap, Matches, Sites
+
+__all__ = ["candidate_sites", "default_matcher", "match_points"]
+
+# Up to here building an index costs more than FAISS's search saves (measured on two CPU cores,
+# 410,000 candidates, 128 channels).
+_FEW_QUERIES = 256
+
+
+def match_points(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    points: Any,
+    *,
+    target_mask: Tensor | None = None,
+    source_mask: Tensor | None = None,
+    k: int = 1,
+    matcher: Matcher | None = None,
+    mutual: bool = False,
+    cycle_distance: float | None = None,
+    min_similarity: float | None = None,
+    subpixel: bool = False,
+) -> Matches:
+    """The k most similar target pixels of every source point.
+
+    Convention: points are (x, y) pixels of the source image, read exactly where they are (sub-
+    pixel); candidates are the target's pixels, so matches are whole pixels unless `subpixel`.
+
+    Args:
+        source: map of the source image.
+        target: map of the target image.
+        points: (N, 2), tensor, array or list.
+        target_mask: bool (target height, width); restricts the candidates.
+        source_mask: bool (source height, width); restricts where `mutual` and `cycle_distance`
+            may lead back to.
+        k: matches per point.
+        matcher: engine of the search; `default_matcher` if None.
+        mutual: keep a match only if its own best source pixel is the one that holds the point.
+        cycle_distance: keep a match only if its own best source pixel lies at most this many
+            pixels from the point.
+        min_similarity: keep a match only if its cosine is at least this.
+        subpixel: refine with `filters.refine_subpixel`. `mutual` and `cycle_distance` look back
+            from the pixel found before.
+
+    Returns:
+        `Matches` (N, k) on the device of `source`; rejected ones are not `valid`.
+
+    Raises:
+        InputError: for points outside the source, a mask of another size, an empty mask, or maps
+            that do not fit together.
+    """
+    if isinstance(points, Tensor):
+        points = points.detach().cpu().numpy()
+    checked = check_points(points, height=source.height, width=source.width)
+    queries = point_sites(torch.from_numpy(checked).to(source.data.device))
+    keys = candidate_sites(target, target_mask, "target_mask")
+    matcher = matcher or default_matcher(source, queries=len(queries))
+    forward = matcher.search(source, target, queries, keys, k=k)
+    matches = _matches(queries, keys, forward)
+
+    if mutual or cycle_distance is not None:
+        candidates = candidate_sites(source, source_mask, "source_mask")
+        chosen, chosen_sites = filters.chosen_keys(forward, keys)
+        backward = matcher.search(target, source, chosen_sites, candidates)
+        returned = filters.round_trip(chosen, backward)
+        if mutual:
+            # The pixel that holds a point; one on the far edge of the image belongs to the last.
+            limit = torch.tensor([source.width - 1, source.height - 1], device=queries.xy.device)
+            home = torch.minimum(torch.floor(queries.xy + 0.5), limit)
+            away = filters.cycle_distance(home, candidates.xy, returned)
+            matches = replace(matches, valid=matches.valid & (away == 0))
+        if cycle_distance is not None:
+            away = filters.cycle_distance(queries.xy, candidates.xy, returned)
+            matches = replace(matches, valid=matches.valid & (away <= cycle_distance))
+    if subpixel:
+        matches = filters.refine_subpixel(matches, source, target, target_mask=target_mask)
+    if min_similarity is not None:
+        matches = filters.above_similarity(matches, min_similarity)
+    return matches
+
+
+def _matches(queries: Sites, keys: Sites, neighbours: Neighbours) -> Matches:
+    found = neighbours.found
+    target_xy = keys.xy[neighbours.index.clamp(min=0)] * found[..., None]
+    return Matches(queries.xy, target_xy, neighbours.similarity, found)
+
+
+def default_matcher(descriptors: DescriptorMap, *, queries: int) -> Matcher:
+    """The engine used where none is given.
+
+    `reference` for few queries and for maps on a GPU, where it is fast; otherwise `faiss` if it
+    is installed. They give the same matches up to ties within float rounding.
+    """
+    few = queries <= _FEW_QUERIES or descriptors.data.device.type != "cpu"
+    if few or importlib.util.find_spec("faiss") is None:
+        return create_matcher("reference")
+    return create_matcher("faiss")
+
+
+def candidate_sites(
+    descriptors: DescriptorMap, mask: Tensor | None, name: str, *, factor: int = 1
+) -> Sites:
+    """The places of an image that take part in a search, on the device of its map.
+
+    Args:
+        mask: bool (height, width) of the image or None for all of it. Every site rounds to a
+            pixel that is set.
+        name: what the mask is called in errors.
+        factor: one site per block of about `factor` x `factor` pixels.
+
+    Raises:
+        InputError: for a mask that is no bool tensor, has another size, or is empty.
+    """
+    height, width, device = descriptors.height, descriptors.width, descriptors.data.device
+    rows, columns = -(-height // factor), -(-width // factor)
+    if mask is None:
+        return lattice_sites(height=height, width=width, rows=rows, columns=columns, device=device)
+    require(
+        isinstance(mask, Tensor) and mask.dtype == torch.bool,
+        f"{name} must be a bool tensor (height, width), got {getattr(mask, 'dtype', type(mask))}",
+    )
+    mask = torch.from_numpy(
+        check_mask(mask.detach().cpu().numpy(), height=height, width=width, name=name)
+    )
+    sites = lattice_sites(
+        height=height, width=width, rows=rows, columns=columns, mask=mask, device=device
+    )
+    # A site halfway between two pixels may round to one of them in float64, where the lattice is
+    # made, and to the other in float32.
+    inside = filters.inside_mask(mask.to(device), sites.xy)
+    if not bool(inside.any()):
+        return lattice_sites(height=height, width=width, mask=mask, device=device)
+    if not bool(inside.all()) and sites.index is not None:
+        return Sites(sites.xy[inside], sites.lattice, sites.index[inside])
+    return sites
