@@ -1,0 +1,17 @@
+"""Warping: the dense field, backward gather, forward splat, blending."""
+
+from warpkit.warp.backward import backward_warp
+from warpkit.warp.blend import blend
+from warpkit.warp.field import dense_warp
+from warpkit.warp.splat import Splat, fill_holes, forward_splat, softmax_weight, splat_rgba
+
+__all__ = [
+    "Splat",
+    "backward_warp",
+    "blend",
+    "dense_warp",
+    "fill_holes",
+    "forward_splat",
+    "softmax_weight",
+    "splat_rgba",
+]
