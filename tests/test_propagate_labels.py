@@ -1,0 +1,334 @@
+"""Label propagation: affinity against its definition, and masks that must follow known motion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from warpkit.checks import InputError
+from warpkit.propagate.affinity import CellMatches, blend_cells, nearest_cells, reference_cells
+from warpkit.propagate.coverage import cell_coverage, one_hot, soft_at_pixels
+from warpkit.propagate.labels import LabelConfig, LabelPropagator
+from warpkit.types import DescriptorMap
+
+
+def unit_cells(seed: int, h: int, w: int, channels: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.randn(h, w, channels, generator=generator, dtype=torch.float64)
+    return F.normalize(cells, dim=2)
+
+
+def texture(h: int, w: int, seed: int = 0, channels: int = 24) -> torch.Tensor:
+    """Random descriptors (C, h, w): no two cells are alike."""
+    return torch.randn(channels, h, w, generator=torch.Generator().manual_seed(seed))
+
+
+def at(cells: torch.Tensor, cell: int = 2) -> DescriptorMap:
+    _, h, w = cells.shape
+    return DescriptorMap.covering(cells, height=h * cell, width=w * cell)
+
+
+def moved(cells: torch.Tensor, t: int) -> DescriptorMap:
+    """Everything moves one cell right and half a cell down per frame; what leaves comes back at
+    the other side, so that no cell is new.
+    """
+    return at(cells.roll((t // 2, t), dims=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("h", "w", "frames", "window", "k"),
+    [(7, 11, 3, (2, 3), 5), (17, 19, 2, (4, 4), 7), (9, 30, 1, (1, 1), 15), (5, 8, 3, (40, 2), 4)],
+)
+def test_fast_affinity_is_the_reference(h, w, frames, window, k):
+    query, *keys = (unit_cells(seed, h, w) for seed in range(frames + 3))
+    windows = [None, window, None, *[window] * (frames - 1)]
+    fast = nearest_cells(query, keys, windows, k=k)
+    slow = reference_cells(query, keys, windows, k=k)
+    assert torch.equal(fast.index, slow.index)
+    torch.testing.assert_close(fast.similarity, slow.similarity, rtol=0, atol=1e-12)
+
+
+def test_fast_affinity_with_fewer_keys_than_k():
+    query, key = unit_cells(0, 5, 9), unit_cells(1, 5, 9)
+    fast = nearest_cells(query, [key], [(1, 1)], k=7)
+    slow = reference_cells(query, [key], [(1, 1)], k=7)
+    assert torch.equal(fast.similarity.isinf(), slow.similarity.isinf())
+    assert (~fast.similarity[0].isinf()).sum() == 4  # a corner sees 2 x 2 cells
+    values = torch.randn(45, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(
+        blend_cells(fast, values, temperature=0.1), blend_cells(slow, values, temperature=0.1)
+    )
+
+
+def test_reference_prefers_the_earlier_frame_and_the_lower_cell():
+    query = torch.ones(1, 2, 1)
+    found = reference_cells(query, [query, query], [None, None], k=3)
+    assert found.index.tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_blend_weights_are_the_renormalised_exponentials():
+    matches = CellMatches(torch.tensor([[1.0, 0.9]]), torch.tensor([[2, 0]]))
+    values = torch.tensor([[0.0], [7.0], [1.0]])
+    blended = blend_cells(matches, values, temperature=0.1)
+    assert blended.item() == pytest.approx(np.e / (np.e + 1))
+
+
+def test_coverage_is_the_share_of_the_area():
+    plane = torch.tensor([[[1.0, 1.0, 0.0]] * 2])
+    tiled = DescriptorMap.covering(torch.ones(1, 1, 2), height=2, width=3)
+    torch.testing.assert_close(cell_coverage(plane, tiled), torch.tensor([[[1.0, 1 / 3]]]))
+    # Cells of two pixels over three: of the second cell only the part on the image counts.
+    over = DescriptorMap(torch.ones(1, 1, 2), height=2, width=3, cell_height=2, cell_width=2)
+    torch.testing.assert_close(cell_coverage(plane, over), torch.tensor([[[1.0, 0.0]]]))
+
+
+def test_coverage_of_several_objects_sums_to_at_most_one():
+    labels = np.random.default_rng(0).integers(0, 4, (13, 21)).astype(np.uint8)
+    grid = DescriptorMap(torch.ones(1, 4, 7), height=13, width=21, cell_height=3.5, cell_width=3.1)
+    soft = cell_coverage(one_hot(labels, [1, 2, 3]), grid)
+    assert soft.shape == (3, 4, 7)
+    assert soft.sum(dim=0).max() <= 1 + 1e-6
+    assert soft[0].mean() == pytest.approx((labels == 1).mean(), abs=0.05)
+
+
+def test_soft_labels_are_interpolated_between_cell_centres():
+    # Centres at x = 0.5 and 2.5: pixel 1 is a quarter of the way, pixel 2 three quarters.
+    grid = DescriptorMap(torch.ones(1, 1, 2), height=2, width=5, cell_height=2, cell_width=2)
+    row = soft_at_pixels(torch.tensor([[[0.0, 1.0]]]), grid)[0, 0]
+    torch.testing.assert_close(row, torch.tensor([0.0, 0.25, 0.75, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("harden", [False, True])
+def test_masks_of_two_objects_follow_the_motion(harden):
+    cells = texture(11, 17)
+    labels = np.zeros((22, 34), dtype=np.uint8)
+    labels[4:12, 4:10] = 7
+    labels[4:10, 10:16] = 2  # touches the first object
+    propagator = LabelPropagator(LabelConfig(temperature=0.01, harden=harden), [7, 2])
+    propagator.annotate(moved(cells, 0), labels)
+    for t in range(1, 9):
+        result = propagator.step(moved(cells, t))
+        expected = np.roll(labels, (2 * (t // 2), 2 * t), axis=(0, 1))
+        assert np.array_equal(result.labels, expected), t
+        assert result.labels.dtype == np.uint8
+        assert result.confidence.dtype == np.float32
+        assert result.confidence.shape == (22, 34)
+        assert 0 <= result.confidence.min() <= result.confidence.max() <= 1.00001
+        assert result.soft.shape == (2, 11, 17)
+
+
+def test_confidence_is_low_at_the_edge_of_an_object():
+    labels = np.zeros((22, 34), dtype=np.uint8)
+    labels[:, 16:] = 1
+    propagator = LabelPropagator(LabelConfig(temperature=0.01), [1])
+    frame = at(texture(11, 17))
+    propagator.annotate(frame, labels)
+    row = propagator.step(frame).confidence[10]
+    # The edge lies between cells 7 and 8: the pixels beside it are at 1/4 and 3/4.
+    np.testing.assert_allclose(row[[4, 15, 16, 28]], [1, 0.5, 0.5, 1], atol=1e-3)
+
+
+def test_an_odd_image_that_the_cells_do_not_tile():
+    cells = texture(12, 24)
+    frame = DescriptorMap(cells, height=23, width=47, cell_height=2, cell_width=2)
+    labels = np.zeros((23, 47), dtype=np.uint8)
+    labels[10:, 30:] = 1
+    propagator = LabelPropagator(LabelConfig(temperature=0.01), [1])
+    propagator.annotate(frame, labels)
+    assert np.array_equal(propagator.step(frame).labels, labels)
+
+
+def test_an_object_that_leaves_is_absent_and_is_found_again_when_it_returns():
+    # Channels of their own: world and thing never look alike.
+    world = torch.cat([texture(11, 17), torch.zeros(24, 11, 17)])
+    thing = torch.cat([torch.zeros(24, 4, 4), texture(4, 4, seed=1)])
+
+    def frame(place: tuple[int, int] | None) -> tuple[DescriptorMap, np.ndarray]:
+        cells, labels = world.clone(), np.zeros((22, 34), dtype=np.uint8)
+        if place is not None:
+            v, u = place
+            cells[:, v : v + 4, u : u + 4] = thing
+            labels[2 * v : 2 * v + 8, 2 * u : 2 * u + 8] = 5
+        return at(cells), labels
+
+    config = LabelConfig(context=2, temperature=0.01, top_k=3)
+    propagator = LabelPropagator(config, [5])
+    propagator.annotate(*frame((5, 1)))
+    places = [(5, 2), (5, 3), None, None, None, None, (2, 12), (3, 12)]
+    for place in places:
+        descriptors, expected = frame(place)
+        assert np.array_equal(propagator.step(descriptors).labels, expected), place
+
+    # With a window in the annotated frame too, the object is out of reach when it returns.
+    windowed = LabelPropagator(replace(config, window_annotated=True, radius=0.1), [5])
+    windowed.annotate(*frame((5, 1)))
+    for place in [None, None, None, (2, 12)]:
+        result = windowed.step(frame(place)[0])
+    assert not result.labels[4:12, 24:32].any()
+
+
+def test_a_second_annotated_frame_is_never_forgotten():
+    empty, late = texture(11, 17), texture(11, 17, seed=3)
+    first, second = np.zeros((22, 34), dtype=np.uint8), np.zeros((22, 34), dtype=np.uint8)
+    first[4:10, 4:10] = 1
+    second[12:18, 20:30] = 2
+    propagator = LabelPropagator(LabelConfig(context=1, temperature=0.01), [1, 2])
+    propagator.annotate(at(empty), first)
+    propagator.annotate(at(late), second)
+    for _ in range(3):
+        assert np.array_equal(propagator.step(at(empty)).labels, first)
+    assert np.array_equal(propagator.step(at(late)).labels, second)
+
+
+def test_weak_evidence_is_absence_and_rescaling_does_not_bring_it_back():
+    # Every cell resembles all ten cells of the annotated frame alike; one of them is object.
+    flat = DescriptorMap.covering(torch.ones(1, 1, 10), height=2, width=20)
+    labels = np.zeros((2, 20), dtype=np.uint8)
+    labels[:, :2] = 1
+    for rescale in (False, True):
+        config = LabelConfig(top_k=10, min_evidence=0.2, rescale=rescale)
+        propagator = LabelPropagator(config, [1])
+        propagator.annotate(flat, labels)
+        result = propagator.step(flat)
+        assert not result.labels.any()
+        assert not result.soft.any()
+        assert not propagator.state()["soft"].any()
+    believing = LabelPropagator(replace(config, min_evidence=0.05), [1])
+    believing.annotate(flat, labels)
+    result = believing.step(flat)
+    torch.testing.assert_close(result.soft, torch.full((1, 1, 10), 0.1))
+    assert result.labels.all()
+
+
+def test_rescaling_keeps_an_object_thinner_than_a_cell():
+    frame = at(texture(11, 17), cell=4)
+    labels = np.zeros((44, 68), dtype=np.uint8)
+    labels[:, 32] = 1  # a quarter of the cells of column 8
+    shown = {}
+    for rescale in (False, True):
+        propagator = LabelPropagator(LabelConfig(temperature=0.01, rescale=rescale), [1])
+        propagator.annotate(frame, labels)
+        shown[rescale] = propagator.step(frame).labels
+    assert not shown[False].any()
+    assert np.flatnonzero(shown[True].any(axis=0)).tolist() == [32, 33, 34, 35]
+
+
+def test_the_radius_is_a_part_of_the_short_side_on_any_grid():
+    config = LabelConfig(radius=0.25)
+    propagator = LabelPropagator(config, [1])
+    fine = DescriptorMap.covering(torch.ones(1, 40, 60), height=80, width=120)
+    coarse = DescriptorMap.covering(torch.ones(1, 8, 24), height=80, width=120)
+    assert propagator._window(fine) == (10, 10)
+    assert propagator._window(coarse) == (2, 4)
+    assert LabelPropagator(LabelConfig(radius=1e-6), [1])._window(fine) == (1, 1)
+
+
+def test_memory_does_not_grow_with_the_clip():
+    frame = at(texture(6, 7))
+    labels = np.zeros((12, 14), dtype=np.uint8)
+    labels[2:8, 2:8] = 1
+    propagator = LabelPropagator(LabelConfig(context=3), [1])
+    propagator.annotate(frame, labels)
+    kept = []
+    for _ in range(6):
+        propagator.step(frame)
+        kept.append(len(propagator.state()["soft"]))
+    assert kept == [1, 2, 3, 3, 3, 3]
+    alone = LabelPropagator(LabelConfig(context=0), [1])
+    alone.annotate(frame, labels)
+    alone.step(frame)
+    assert alone.state()["soft"].shape == (0, 1, 6, 7)
+
+
+@pytest.mark.parametrize("harden", [False, True])
+@pytest.mark.parametrize("stop", [0, 2, 6])
+def test_a_resumed_run_is_bit_for_bit_the_same(stop, harden):
+    cells = texture(11, 17)
+    noise = texture(11, 17, seed=9)
+    frames = [at(moved(cells, t).data + 0.5 * noise.roll(t, 1)) for t in range(10)]
+    labels = np.zeros((22, 34), dtype=np.uint8)
+    labels[5:17, 11:25] = 1
+    labels[9:13, 13:20] = 4
+    config = LabelConfig(context=3, harden=harden)
+
+    whole = LabelPropagator(config, [1, 4])
+    whole.annotate(frames[0], labels)
+    expected = [whole.step(frame) for frame in frames[1:]]
+
+    broken = LabelPropagator(config, [1, 4])
+    broken.annotate(frames[0], labels)
+    for frame in frames[1 : 1 + stop]:
+        broken.step(frame)
+    state = {name: value.clone() for name, value in broken.state().items()}
+    again = LabelPropagator(config, [1, 4])
+    again.restore(state, frames[1 : 1 + stop][-3:], [(frames[0], labels)])
+    for t in range(1 + stop, 10):
+        result = again.step(frames[t])
+        assert torch.equal(result.soft, expected[t - 1].soft)
+        assert np.array_equal(result.labels, expected[t - 1].labels)
+        assert np.array_equal(result.confidence, expected[t - 1].confidence)
+
+
+def test_restoring_what_does_not_belong_together_is_an_error():
+    frame = at(texture(6, 7))
+    labels = np.zeros((12, 14), dtype=np.uint8)
+    labels[2:8, 2:8] = 1
+    propagator = LabelPropagator(LabelConfig(context=3), [1])
+    with pytest.raises(InputError, match="no frame is annotated: there is no state"):
+        propagator.state()
+    propagator.annotate(frame, labels)
+    propagator.step(frame)
+    state = propagator.state()
+    with pytest.raises(InputError, match="holds 1 frames, 2 were given"):
+        propagator.restore(state, [frame, frame], [(frame, labels)])
+    with pytest.raises(InputError, match=r"of the objects \[1\], this run of \[2\]"):
+        LabelPropagator(LabelConfig(), [2]).restore(state, [frame], [(frame, labels)])
+    other = at(texture(5, 7))
+    with pytest.raises(InputError, match="kept state is on a grid"):
+        LabelPropagator(LabelConfig(), [1]).restore(state, [other], [(other, labels[:10])])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((12, 14), dtype=np.int64), "must be a uint8 array"),
+        (np.zeros((12, 13), dtype=np.uint8), "labels are 12 x 13 .* frame is 12 x 14"),
+        (np.full((12, 14), 9, dtype=np.uint8), r"hold the ids \[9\]"),
+    ],
+)
+def test_labels_that_do_not_fit_are_an_error(labels, message):
+    propagator = LabelPropagator(LabelConfig(), [1])
+    with pytest.raises(InputError, match=message):
+        propagator.annotate(at(texture(6, 7)), labels)
+
+
+def test_other_bad_input_is_an_error():
+    frame = at(texture(6, 7))
+    with pytest.raises(InputError, match="call annotate before step"):
+        LabelPropagator(LabelConfig(), [1]).step(frame)
+    propagator = LabelPropagator(LabelConfig(), [1])
+    propagator.annotate(frame, np.ones((12, 14), dtype=np.uint8))
+    with pytest.raises(InputError, match="all frames of a clip must agree"):
+        propagator.step(at(texture(7, 7)))
+    for ids in ([], [0], [3, 3], [256]):
+        with pytest.raises(InputError, match="object ids must be different numbers"):
+            LabelPropagator(LabelConfig(), ids)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("context", -1),
+        ("top_k", 0),
+        ("temperature", 0.0),
+        ("radius", 0.0),
+        ("min_evidence", 1.5),
+    ],
+)
+def test_impossible_settings_are_an_error(field, value):
+    with pytest.raises(InputError, match=field):
+        LabelConfig(**{field: value})

@@ -1,0 +1,191 @@
+"""Which cells of the context frames a cell of the current frame resembles most.
+
+In: unit descriptors (h, w, C) of the current frame (queries) and of the context frames (keys).
+Out: for every query its k best keys over all context frames jointly, inside a window if asked.
+Two ways that agree: `reference_cells` (all pairs, masked, one top-k) and `nearest_cells` (only the
+pairs inside reach; never a dense affinity between two whole frames).
+
+Convention: cells are counted row by row; key `f * h * w + v * w + u` is cell `(u, v)` of context
+frame `f`. A window `(rows, columns)` allows the keys with `|dv| <= rows` and `|du| <= columns`;
+None allows every key of that frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["CellMatches", "Window", "blend_cells", "nearest_cells", "reference_cells"]
+
+Window = tuple[int, int] | None
+
+# Side of a square tile of queries: larger tiles multiply more pairs outside the windows, smaller
+# ones copy more keys. 8 was the fastest on 64 x 114 cells with a window of 13 cells.
+_TILE = 8
+# Queries per product with a whole frame: a block of scores should stay in the cache.
+_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class CellMatches:
+    """The best keys of every query.
+
+    Attributes:
+        similarity: float (N, k), best first; -inf where a query has fewer than k keys in reach.
+        index: int64 (N, k), keys counted as above; any key where `similarity` is -inf.
+    """
+
+    similarity: Tensor
+    index: Tensor
+
+    def best(self, k: int) -> CellMatches:
+        """The k best of every row, sorted."""
+        similarity, order = self.similarity.topk(min(k, self.similarity.shape[1]), dim=1)
+        return CellMatches(similarity, self.index.gather(1, order))
+
+
+def reference_cells(
+    query: Tensor, keys: Sequence[Tensor], windows: Sequence[Window], *, k: int
+) -> CellMatches:
+    """The k best keys of every query by the definition: all pairs, masked, one stable sort.
+
+    Equal similarities go to the earlier context frame, then to the lower cell.
+
+    Args:
+        query: (h, w, C), unit descriptors.
+        keys: one (h, w, C) per context frame.
+        windows: one window per context frame.
+    """
+    h, w, _ = query.shape
+    row = torch.arange(h, device=query.device).repeat_interleave(w)
+    column = torch.arange(w, device=query.device).repeat(h)
+    columns = []
+    for key, window in zip(keys, windows, strict=True):
+        similarity = query.flatten(0, 1) @ key.flatten(0, 1).T
+        if window is not None:
+            outside = ((row[:, None] - row[None]).abs() > window[0]) | (
+                (column[:, None] - column[None]).abs() > window[1]
+            )
+            similarity = similarity.masked_fill(outside, -torch.inf)
+        columns.append(similarity)
+    similarity, index = torch.cat(columns, dim=1).sort(dim=1, descending=True, stable=True)
+    return CellMatches(similarity[:, :k], index[:, :k])
+
+
+def nearest_cells(
+    query: Tensor, keys: Sequence[Tensor], windows: Sequence[Window], *, k: int
+) -> CellMatches:
+    """The k best keys of every query, equal to `reference_cells` up to ties and rounding.
+
+    Frames without a window are searched one after the other with a running top-k; frames with a
+    window together, tile by tile of the queries, against the keys within reach of the tile.
+    """
+    cells = query.shape[0] * query.shape[1]
+    # A window that reaches every cell from every cell is no window.
+    windows = [
+        None if window is not None and _covers(query, window) else window for window in windows
+    ]
+    best: CellMatches | None = None
+    for frame, (key, window) in enumerate(zip(keys, windows, strict=True)):
+        if window is None:
+            found = _search_whole(query, key, k)
+            best = _merge(best, CellMatches(found.similarity, found.index + frame * cells), k)
+    for window in dict.fromkeys(window for window in windows if window is not None):
+        frames = [f for f, other in enumerate(windows) if other == window]
+        found = _search_windows(query, [keys[f] for f in frames], window, k)
+        start = torch.tensor(frames, device=query.device) * cells
+        index = start[found.index // cells] + found.index % cells
+        best = _merge(best, CellMatches(found.similarity, index), k)
+    assert best is not None, "nearest_cells needs at least one context frame"
+    return best
+
+
+def blend_cells(matches: CellMatches, values: Tensor, *, temperature: float) -> Tensor:
+    """Values of the matched keys, weighted by `exp(similarity / temperature)` over the k kept.
+
+    Args:
+        values: (M, K), one row per key.
+
+    Returns:
+        (N, K).
+    """
+    weight = torch.softmax(matches.similarity / temperature, dim=1).to(values.dtype)
+    return torch.einsum("nk,nkc->nc", weight, values[matches.index])
+
+
+def _covers(query: Tensor, window: tuple[int, int]) -> bool:
+    return window[0] >= query.shape[0] - 1 and window[1] >= query.shape[1] - 1
+
+
+def _merge(first: CellMatches | None, second: CellMatches, k: int) -> CellMatches:
+    if first is None:
+        return second
+    return CellMatches(
+        torch.cat([first.similarity, second.similarity], dim=1),
+        torch.cat([first.index, second.index], dim=1),
+    ).best(k)
+
+
+def _best_of_groups(scores: Tensor, k: int, allowed: Tensor | None = None) -> CellMatches:
+    """The k best of scores (N, a, b), index `i * b + j`; `allowed` bool (N, b) or None.
+
+    The k best entries lie in the k groups (columns `j`) with the largest maxima, so only those
+    are sorted: one vectorised maximum replaces a selection over all entries.
+    """
+    n, a, b = scores.shape
+    top = scores.amax(dim=1)
+    if allowed is not None:
+        top = top.masked_fill_(~allowed, -torch.inf)
+    group = top.topk(min(k, b), dim=1).indices
+    entry = scores.gather(2, group[:, None].expand(n, a, -1))
+    if allowed is not None:
+        entry = entry.masked_fill_(~allowed.gather(1, group)[:, None], -torch.inf)
+    index = torch.arange(a, device=scores.device)[None, :, None] * b + group[:, None]
+    return CellMatches(entry.flatten(1), index.flatten(1)).best(k)
+
+
+def _search_whole(query: Tensor, key: Tensor, k: int) -> CellMatches:
+    """Every query against every cell of one frame, a block of queries at a time."""
+    h, w, _ = key.shape
+    rows = key.flatten(0, 1).T
+    found = [
+        _best_of_groups((block @ rows).view(len(block), h, w), k)
+        for block in query.flatten(0, 1).split(_ROWS)
+    ]
+    return CellMatches(
+        torch.cat([part.similarity for part in found]), torch.cat([part.index for part in found])
+    )
+
+
+def _search_windows(
+    query: Tensor, keys: Sequence[Tensor], window: tuple[int, int], k: int
+) -> CellMatches:
+    """Every query against the cells within `window` of it in several frames of one grid."""
+    h, w, channels = query.shape
+    width = min(k, len(keys) * h * w)
+    similarity = query.new_full((h, w, width), -torch.inf)
+    index = torch.zeros((h, w, width), dtype=torch.int64, device=query.device)
+    for top in range(0, h, _TILE):
+        for left in range(0, w, _TILE):
+            tile = query[top : top + _TILE, left : left + _TILE]
+            th, tw = tile.shape[:2]
+            v0, v1 = max(0, top - window[0]), min(h, top + th + window[0])
+            u0, u1 = max(0, left - window[1]), min(w, left + tw + window[1])
+            block = torch.stack([key[v0:v1, u0:u1] for key in keys])
+            scores = tile.reshape(-1, channels) @ block.view(-1, channels).T
+            v, u = (torch.arange(*ends, device=query.device) for ends in ((v0, v1), (u0, u1)))
+            near_v = (v[None] - v.new_tensor(range(top, top + th))[:, None]).abs() <= window[0]
+            near_u = (u[None] - u.new_tensor(range(left, left + tw))[:, None]).abs() <= window[1]
+            allowed = near_v[:, None, :, None] & near_u[None, :, None, :]
+            found = _best_of_groups(
+                scores.view(th * tw, len(keys), -1), k, allowed.reshape(th * tw, -1)
+            )
+            frame, place = found.index // (len(v) * len(u)), found.index % (len(v) * len(u))
+            cell = (v0 + place // len(u)) * w + u0 + place % len(u)
+            area = (slice(top, top + th), slice(left, left + tw))
+            similarity[area][..., : cell.shape[1]] = found.similarity.view(th, tw, -1)
+            index[area][..., : cell.shape[1]] = (frame * (h * w) + cell).view(th, tw, -1)
+    return CellMatches(similarity.flatten(0, 1), index.flatten(0, 1))

@@ -1,0 +1,289 @@
+"""Edits: a picture layer drawn on the first frame, carried to another frame and laid over it.
+
+In: an RGBA layer over the first frame and the descriptor maps of both frames. Out: the layer over
+frame t, and the frame with the layer on it. Colours are kept premultiplied by their opacity, so
+that interpolation and splatting never mix in the colour of transparent pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from warpkit.checks import check_image, check_mask, check_same_size, one_of, require
+from warpkit.match.matcher import Matcher
+from warpkit.propagate.fields import CarryMode, throw
+from warpkit.types import DescriptorMap
+from warpkit.warp.backward import backward_warp
+from warpkit.warp.field import dense_warp
+from warpkit.warp.splat import fill_holes
+
+__all__ = ["EditLayer", "carry_edit", "colormap_layer", "composite"]
+
+# Colours at the corners of the object's box in `colormap_layer`: top left, top right, bottom
+# left, bottom right. Far apart, so that every place between them has a colour of its own.
+_CORNERS = np.array(
+    [[[230, 50, 60], [250, 215, 50]], [[60, 70, 230], [50, 200, 120]]], dtype=np.float32
+)
+
+
+@dataclass(frozen=True, eq=False)
+class EditLayer:
+    """A layer over one frame.
+
+    Attributes:
+        premultiplied: float32 (H, W, 4), red, green, blue times opacity, and opacity, all in
+            [0, 1]; zero where the layer is transparent.
+    """
+
+    premultiplied: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        layer = self.premultiplied
+        if layer.ndim != 3 or layer.shape[2] != 4 or layer.dtype != np.float32:
+            raise ValueError(
+                f"EditLayer must hold float32 (H, W, 4), got {layer.dtype} {layer.shape}"
+            )
+        if not (np.isfinite(layer).all() and layer.min() >= 0 and layer.max() <= 1):
+            raise ValueError("EditLayer values must lie in [0, 1]")
+
+    @property
+    def height(self) -> int:
+        """Height of the frame in pixels."""
+        return int(self.premultiplied.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Width of the frame in pixels."""
+        return int(self.premultiplied.shape[1])
+
+    @property
+    def alpha(self) -> npt.NDArray[np.float32]:
+        """Opacity, float32 (H, W)."""
+        return self.premultiplied[..., 3]
+
+    @classmethod
+    def from_rgba(
+        cls, rgba: npt.NDArray[np.uint8], *, height: int | None = None, width: int | None = None
+    ) -> EditLayer:
+        """A layer from an RGBA picture (H, W, 4), uint8, colours not premultiplied.
+
+        Args:
+            height: height of the frame that it lies on, to be checked.
+            width: width of that frame, to be checked.
+
+        Raises:
+            InputError: if it is no RGBA picture, of another size, or wholly transparent.
+        """
+        require(
+            isinstance(rgba, np.ndarray)
+            and rgba.dtype == np.uint8
+            and rgba.ndim == 3
+            and rgba.shape[2] == 4,
+            "an edit layer must be a uint8 RGBA array (height, width, 4), got"
+            f" {getattr(rgba, 'dtype', type(rgba).__name__)} {getattr(rgba, 'shape', '')}:"
+            " save it with an alpha channel, or give the whole edited frame",
+        )
+        require(
+            height in (None, rgba.shape[0]) and width in (None, rgba.shape[1]),
+            f"the edit layer is {rgba.shape[0]} x {rgba.shape[1]} (height x width) but its frame"
+            f" is {height} x {width}: draw it at the frame's own size",
+        )
+        require(bool(rgba[..., 3].any()), "the edit layer is wholly transparent: draw something")
+        layer = rgba.astype(np.float32) / np.float32(255)
+        layer[..., :3] *= layer[..., 3:]
+        return cls(layer)
+
+    @classmethod
+    def from_edited_frame(
+        cls,
+        original: npt.NDArray[np.uint8],
+        edited: npt.NDArray[np.uint8],
+        *,
+        threshold: int = 12,
+        speckle: int = 16,
+    ) -> EditLayer:
+        """The difference between a frame and its edited copy, as an opaque layer.
+
+        A region belongs to the edit if its pixels differ by more than half the threshold and at
+        least one by more than the threshold: faint rims of a stroke stay with it. The edge is
+        hard, since the opacity of a blended edge cannot be told from its colour alone.
+
+        Args:
+            original: uint8 (H, W, 3), the frame.
+            edited: uint8 (H, W, 3), the frame after editing.
+            threshold: largest difference of a channel, in levels of 255, that is no edit.
+            speckle: regions of fewer pixels are noise.
+
+        Raises:
+            InputError: if sizes differ or nothing differs noticeably.
+        """
+        check_image(original, "original frame")
+        check_image(edited, "edited frame")
+        check_same_size(original, edited, "original frame", "edited frame")
+        import cv2
+
+        difference = np.abs(original.astype(np.int16) - edited.astype(np.int16)).max(axis=2)
+        faint = (difference > threshold / 2).astype(np.uint8)
+        _, region, stats, _ = cv2.connectedComponentsWithStats(faint, connectivity=8)
+        keep = np.zeros(len(stats), dtype=bool)
+        keep[region[difference > threshold]] = True
+        keep &= stats[:, cv2.CC_STAT_AREA] >= speckle
+        keep[0] = False  # the background of the labelling
+        changed = keep[region]
+        require(
+            bool(changed.any()),
+            f"the edited frame does not differ from the original by more than {threshold} levels"
+            f" in any region of {speckle} pixels: give the edited copy, or a lower threshold",
+        )
+        layer = np.zeros((*changed.shape, 4), dtype=np.float32)
+        layer[changed, :3] = edited[changed].astype(np.float32) / 255
+        layer[changed, 3] = 1
+        return cls(layer)
+
+    def to_rgba(self) -> npt.NDArray[np.uint8]:
+        """The layer as an RGBA picture (H, W, 4), uint8, colours not premultiplied."""
+        straight = self.premultiplied.copy()
+        seen = straight[..., 3] > 0
+        straight[seen, :3] /= straight[seen, 3:]
+        return np.rint(straight.clip(0, 1) * 255).astype(np.uint8)
+
+
+def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> EditLayer:
+    """A smooth colour map over an object: every place has its own colour.
+
+    Carried along, it shows which part of the object went where.
+
+    Args:
+        mask: (H, W), the object.
+        opacity: of the layer, in (0, 1].
+
+    Raises:
+        InputError: for an empty mask or an impossible opacity.
+    """
+    require(0 < opacity <= 1, f"opacity must lie in (0, 1], got {opacity}")
+    size = mask.shape if getattr(mask, "ndim", 0) == 2 else (0, 0)
+    mask = check_mask(mask, height=size[0], width=size[1], name="object mask")
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    y = (np.arange(mask.shape[0]) - rows[0] + 0.5) / (rows[-1] - rows[0] + 1)
+    x = (np.arange(mask.shape[1]) - columns[0] + 0.5) / (columns[-1] - columns[0] + 1)
+    across = (1 - x)[None, :, None] * _CORNERS[:, :1] + x[None, :, None] * _CORNERS[:, 1:]
+    colour = (1 - y)[:, None, None] * across[0] + y[:, None, None] * across[1]
+    layer = np.zeros((*mask.shape, 4), dtype=np.float32)
+    layer[mask, :3] = colour[mask] / 255 * opacity
+    layer[mask, 3] = opacity
+    return EditLayer(layer)
+
+
+def carry_edit(
+    layer: EditLayer,
+    first: DescriptorMap,
+    frame: DescriptorMap,
+    *,
+    mode: CarryMode = "gather",
+    first_mask: npt.NDArray[np.bool_] | None = None,
+    frame_mask: npt.NDArray[np.bool_] | None = None,
+    matcher: Matcher | None = None,
+    max_pairs: float = 4e9,
+    min_similarity: float | None = None,
+    temperature: float = 0.05,
+    fill: bool = True,
+) -> EditLayer:
+    """An edit of the first frame carried to another frame.
+
+    Args:
+        layer: the edit, over the first frame.
+        first: descriptors of the first frame.
+        frame: descriptors of the other frame.
+        mode: `gather`: every pixel takes the edit at its match in the first frame; `splat`: the
+            pixels of the first frame are thrown onto the other one.
+        first_mask: bool (H, W), the object in the first frame: only its pixels are candidates,
+            edited or not. None makes the whole frame a candidate, so that places without an edit
+            can win too.
+        frame_mask: bool (H, W), the object in the other frame: the edit lands nowhere else. An
+            empty mask (the object is absent) gives an empty layer.
+        matcher: search engine; None takes the default of `dense_warp`.
+        max_pairs: see `dense_warp`.
+        min_similarity: matches below this cosine carry nothing.
+        temperature: `splat` only, see `carry_labels`.
+        fill: `splat` only: whether holes take what `gather` finds there.
+
+    Returns:
+        The edit over the other frame; transparent outside `frame_mask`.
+
+    Raises:
+        InputError: for masks or layers of another size, or an empty `first_mask`.
+    """
+    one_of(mode, ("gather", "splat"), "mode")
+    require(
+        (layer.height, layer.width) == (first.height, first.width),
+        f"the edit layer is {layer.height} x {layer.width} (height x width) but the first frame is"
+        f" {first.height} x {first.width}: draw it at the frame's own size",
+    )
+    candidates = _mask_tensor(first_mask, first, "object mask of the first frame")
+    allowed = _mask_tensor(frame_mask, frame, "object mask of the frame", allow_empty=True)
+    if allowed is not None and not bool(allowed.any()):
+        return EditLayer(np.zeros((frame.height, frame.width, 4), dtype=np.float32))
+    planes = torch.tensor(layer.premultiplied, device=first.data.device).permute(2, 0, 1)
+
+    match = partial(dense_warp, matcher=matcher, max_pairs=max_pairs, min_similarity=min_similarity)
+
+    def gather() -> tuple[Tensor, Tensor]:
+        warp = match(first, frame, source_mask=candidates, target_mask=allowed)
+        return backward_warp(planes, warp, source_mask=candidates), warp.valid
+
+    if mode == "gather":
+        carried, _ = gather()
+    else:
+        landing = match(frame, first, source_mask=allowed, target_mask=candidates)
+        splat = throw(planes, landing, temperature)
+        carried = (fill_holes(splat, *gather()) if fill else splat).values
+    if allowed is not None:  # footprints of a splat reach past the mask
+        carried = torch.where(allowed, carried, 0)
+    return EditLayer(carried.clamp(0, 1).permute(1, 2, 0).float().cpu().contiguous().numpy())
+
+
+def composite(image: npt.NDArray[np.uint8], layer: EditLayer) -> npt.NDArray[np.uint8]:
+    """A frame with a layer over it; where the layer is transparent the frame stays as it is.
+
+    Args:
+        image: uint8 (H, W, 3).
+        layer: of the same size.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        InputError: if the sizes differ.
+    """
+    check_image(image, "frame")
+    check_same_size(image, layer.premultiplied, "frame", "the edit layer")
+    seen = layer.alpha > 0
+    over = layer.premultiplied[seen]
+    result = image.copy()
+    result[seen] = np.rint(over[:, :3] * 255 + (1 - over[:, 3:]) * image[seen]).clip(0, 255)
+    return result
+
+
+def _mask_tensor(
+    mask: npt.NDArray[np.bool_] | None,
+    descriptors: DescriptorMap,
+    name: str,
+    *,
+    allow_empty: bool = False,
+) -> Tensor | None:
+    if mask is None:
+        return None
+    checked = check_mask(
+        mask,
+        height=descriptors.height,
+        width=descriptors.width,
+        name=name,
+        allow_empty=allow_empty,
+    )
+    return torch.from_numpy(checked).to(descriptors.data.device)

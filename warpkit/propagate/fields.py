@@ -1,0 +1,142 @@
+"""Dense carriers: labels brought from the first frame to frame t by one field, without context.
+
+In: the labels of the first frame and the descriptor maps of both frames. Out: the labels of frame
+t at its original size. `gather` lets every pixel of frame t take the label of its match in the
+first frame; `splat`, the paper's way, throws the object pixels of the first frame onto frame t.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from warpkit.checks import one_of, require
+from warpkit.coords import sample_nearest
+from warpkit.match.matcher import Matcher
+from warpkit.propagate.coverage import cell_coverage, check_labels, check_object_ids, one_hot
+from warpkit.propagate.labels import LabelFrame
+from warpkit.types import DescriptorMap, Warp
+from warpkit.warp.field import dense_warp
+from warpkit.warp.splat import Splat, forward_splat, softmax_weight
+
+__all__ = ["CarryMode", "carry_labels", "throw"]
+
+CarryMode = Literal["gather", "splat"]
+
+
+def carry_labels(
+    labels: npt.NDArray[np.uint8],
+    object_ids: list[int] | tuple[int, ...],
+    first: DescriptorMap,
+    frame: DescriptorMap,
+    *,
+    mode: CarryMode = "gather",
+    matcher: Matcher | None = None,
+    max_pairs: float = 4e9,
+    min_similarity: float | None = None,
+    temperature: float = 0.05,
+    closing: int = 2,
+) -> LabelFrame:
+    """Labels of the first frame carried to another frame by a dense field.
+
+    Args:
+        labels: uint8 (H, W), labels of the first frame, 0 = background.
+        object_ids: ids of the objects, the planes of `LabelFrame.soft`.
+        first: descriptors of the first frame.
+        frame: descriptors of the frame to label.
+        mode: `gather` or `splat`.
+        matcher: search engine; None takes the default of `dense_warp`.
+        max_pairs: see `dense_warp`.
+        min_similarity: matches below this cosine carry nothing.
+        temperature: `splat` only: pixels that land on one place are weighted by
+            `exp(similarity / temperature)`.
+        closing: `splat` only: radius in pixels of the closing that fills small holes inside an
+            object; it adds pixels to an object that landed, never an object. 0 closes nothing.
+
+    Returns:
+        Labels; `confidence` is the similarity of the match (0 where none, or closed), `soft` the
+        share of every cell that each object covers.
+
+    Raises:
+        InputError: for labels that do not fit the first frame, or without any object.
+
+    Source: the dense warping of Diffusion Hyperfeatures (Luo et al., NeurIPS 2023), for `splat`.
+    """
+    one_of(mode, ("gather", "splat"), "mode")
+    ids = check_object_ids(object_ids)
+    check_labels(labels, ids, height=first.height, width=first.width)
+    require(bool(labels.any()), "the labels of the first frame are all background")
+    if mode == "gather":
+        warp = dense_warp(
+            first, frame, matcher=matcher, max_pairs=max_pairs, min_similarity=min_similarity
+        )
+        there = torch.tensor(labels, device=warp.valid.device)
+        taken = sample_nearest(there, warp.source_xy.reshape(-1, 2)).view(warp.valid.shape)
+        found = torch.where(warp.valid, taken, 0).cpu().numpy()
+        similarity = torch.where(warp.valid, warp.similarity, 0)
+    else:
+        object_mask = torch.from_numpy(labels > 0).to(first.data.device)
+        landing = dense_warp(
+            frame,
+            first,
+            target_mask=object_mask,
+            matcher=matcher,
+            max_pairs=max_pairs,
+            min_similarity=min_similarity,
+        )
+        planes = one_hot(labels, ids, landing.valid.device)
+        splat = throw(torch.cat([planes, landing.similarity[None]]), landing, temperature)
+        of_plane = torch.tensor(ids, dtype=torch.uint8, device=landing.valid.device)
+        winner = of_plane[splat.values[:-1].argmax(dim=0)]
+        found = torch.where(splat.hole, 0, winner).cpu().numpy()
+        similarity = torch.where(splat.hole, 0, splat.values[-1])
+        found = _close_holes(found, ids, closing)
+    soft = cell_coverage(one_hot(found, ids, frame.data.device), frame)
+    return LabelFrame(found, similarity.clamp(0, 1).float().cpu().numpy(), soft)
+
+
+def throw(values: Tensor, landing: Warp, temperature: float) -> Splat:
+    """Values of the first frame thrown to where its pixels land in frame t (softmax splatting).
+
+    Args:
+        values: float (C, H, W) over the first frame.
+        landing: for every pixel of the first frame its place in frame t: a warp whose target is
+            the first frame and whose source is frame t.
+        temperature: pixels are weighted by `exp(similarity / temperature)`.
+
+    Returns:
+        The splat over frame t.
+    """
+    return forward_splat(
+        values,
+        landing.source_xy,
+        softmax_weight(landing.similarity, temperature, landing.valid),
+        height=landing.source_height,
+        width=landing.source_width,
+    )
+
+
+def _close_holes(
+    labels: npt.NDArray[np.uint8], object_ids: tuple[int, ...], radius: int
+) -> npt.NDArray[np.uint8]:
+    """Labels with background pixels inside an object's closing given to that object.
+
+    Objects are closed one by one in the given order and never take each other's pixels.
+    """
+    if radius <= 0:
+        return labels
+    import cv2
+
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    closed = labels.copy()
+    for i in object_ids:
+        # Closing with a margin: at the border of the bare array OpenCV would close outwards.
+        plane = np.pad((labels == i).astype(np.uint8), radius)
+        full = cv2.morphologyEx(plane, cv2.MORPH_CLOSE, disc)
+        full = full[radius:-radius, radius:-radius]
+        closed[(full > 0) & (closed == 0)] = i
+    return closed
