@@ -1,0 +1,152 @@
+"""What a method must beat: answers that need no learned feature.
+
+Masks: the first mask repeated, and optical flow. Points: the same relative place, and matching of
+raw colour patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from warpkit.checks import check_image, check_same_size, require
+from warpkit.coords import pixel_grid, plan_fit, sample_nearest, scale_points
+from warpkit.evaluate.pck import PairPrediction
+from warpkit.io.images import image_size
+from warpkit.io.pairs import AnnotatedPair
+from warpkit.types import DescriptorMap
+
+__all__ = [
+    "RgbPatches",
+    "copy_first_labels",
+    "flow_labels",
+    "identity_points",
+    "predict_identity",
+]
+
+
+def copy_first_labels(
+    first: npt.NDArray[np.uint8], *, frames: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The labels (H, W) of the first frame, once for every frame."""
+    for _ in range(frames):
+        yield first.copy()
+
+
+def flow_labels(
+    images: Iterable[npt.NDArray[np.uint8]], first: npt.NDArray[np.uint8]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The first labels carried along by dense optical flow (OpenCV DIS, medium preset).
+
+    The flow from frame t to frame t - 1 tells for every pixel of frame t where it was one frame
+    before. These steps are chained (bilinear, clamped at the border) into the place in the first
+    frame, and the first labels are read there, nearest pixel. Chaining coordinates instead of
+    label images keeps motion under half a pixel a frame, which repeated rounding would lose.
+
+    Args:
+        images: uint8 RGB frames (H, W, 3), read one at a time.
+        first: object ids (H, W) of the first frame.
+
+    Yields:
+        Object ids (H, W) of every frame, the first included.
+    """
+    import cv2
+
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    labels = torch.tensor(first)
+    height, width = first.shape
+    here = pixel_grid(height=height, width=width).numpy()
+    first_xy, before = here, None
+    for image in images:
+        check_same_size(check_image(image), first, "a frame", "the first labels")
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if before is not None:
+            displacement: Any = flow.calc(grey, before, None)  # type: ignore[call-overload]
+            previous_xy = here + displacement
+            first_xy = cv2.remap(
+                first_xy,
+                previous_xy[..., 0],
+                previous_xy[..., 1],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+        before = grey
+        nearest = sample_nearest(labels, torch.from_numpy(first_xy).reshape(-1, 2))
+        yield nearest.reshape(height, width).numpy()
+
+
+def identity_points(
+    points: npt.NDArray[np.float32],
+    *,
+    source_height: int,
+    source_width: int,
+    target_height: int,
+    target_width: int,
+) -> npt.NDArray[np.float32]:
+    """Points (N, 2) of the source image at the same relative place of the target image."""
+    return scale_points(
+        torch.tensor(points),
+        from_height=source_height,
+        from_width=source_width,
+        to_height=target_height,
+        to_width=target_width,
+    ).numpy()
+
+
+def predict_identity(pairs: Iterable[AnnotatedPair]) -> Iterator[PairPrediction]:
+    """Predict the same relative place for every point of every pair."""
+    sizes: dict[Path, tuple[int, int]] = {}
+    for pair in pairs:
+        for path in (pair.source_path, pair.target_path):
+            if path not in sizes:
+                sizes[path] = image_size(path)
+        source_height, source_width = sizes[pair.source_path]
+        height, width = sizes[pair.target_path]
+        predicted = identity_points(
+            pair.source_points,
+            source_height=source_height,
+            source_width=source_width,
+            target_height=height,
+            target_width=width,
+        )
+        yield PairPrediction(pair, predicted, height, width)
+
+
+class RgbPatches:
+    """A describer without learning: the colours of a small patch around every cell.
+
+    The image is resized (antialiased) so that its short side has `size` cells; a cell's descriptor
+    holds the `patch` x `patch` colours around it, in [-1, 1], borders repeated.
+    """
+
+    def __init__(self, *, size: int = 128, patch: int = 5) -> None:
+        require(size > 0, f"size must be positive, got {size}")
+        require(patch > 0 and patch % 2 == 1, f"patch must be odd and positive, got {patch}")
+        self.size = size
+        self.patch = patch
+
+    @property
+    def name(self) -> str:
+        """Short name for reports."""
+        return f"rgb-{self.patch}x{self.patch}"
+
+    def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+        """One map of `3 * patch * patch` channels for every uint8 RGB image (H, W, 3)."""
+        return [self._describe(check_image(image)) for image in images]
+
+    def _describe(self, image: npt.NDArray[np.uint8]) -> DescriptorMap:
+        height, width = image.shape[:2]
+        fit = plan_fit(height=height, width=width, size=self.size, multiple=1)
+        pixels = torch.tensor(image).permute(2, 0, 1)[None]
+        cells = fit.apply(pixels.float() / 127.5 - 1)
+        h, w = cells.shape[-2:]
+        margin = self.patch // 2
+        padded = F.pad(cells, (margin, margin, margin, margin), mode="replicate")
+        patches = F.unfold(padded, self.patch).reshape(-1, h, w)
+        return DescriptorMap.covering(patches, height=height, width=width)

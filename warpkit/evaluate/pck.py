@@ -1,0 +1,265 @@
+"""PCK: the percentage of keypoints carried to within `alpha * L` pixels of their true place.
+
+Prediction and scoring are apart: `predict_pairs` (or a baseline) yields one `PairPrediction` per
+pair, `score_pairs` counts. L is the longer side of the TARGET image or of the target object's box.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from warpkit.checks import check_same_size, require
+from warpkit.evaluate.bootstrap import bootstrap_mean
+from warpkit.io.images import read_image
+from warpkit.io.pairs import AnnotatedPair
+from warpkit.match.matcher import Matcher
+from warpkit.match.points import match_points
+from warpkit.types import Describer, DescriptorMap
+
+__all__ = [
+    "ALPHAS",
+    "PairPrediction",
+    "PckReport",
+    "correct_points",
+    "pck",
+    "predict_pairs",
+    "score_pairs",
+]
+
+ALPHAS = (0.05, 0.1, 0.15)
+
+Threshold = Literal["image", "box"]
+Averaging = Literal["per_point", "per_image"]
+THRESHOLDS: tuple[Threshold, ...] = ("image", "box")
+# One value for every alpha, threshold and averaging.
+PckTable = dict[float, dict[Threshold, dict[Averaging, float]]]
+IntervalTable = dict[float, dict[Threshold, dict[Averaging, tuple[float, float]]]]
+
+
+def correct_points(
+    predicted: npt.NDArray[np.floating[Any]],
+    truth: npt.NDArray[np.floating[Any]],
+    *,
+    length: float,
+    alpha: float,
+) -> npt.NDArray[np.bool_]:
+    """Which predicted points lie within `alpha * length` of the truth, the limit included.
+
+    Args:
+        predicted: (N, 2) pixels; a row that is not finite is a wrong point.
+        truth: (N, 2) pixels of the same image.
+        length: L in pixels.
+        alpha: tolerance as a share of L.
+
+    Returns:
+        bool (N,).
+    """
+    require(
+        predicted.ndim == 2 and predicted.shape == truth.shape and predicted.shape[1] == 2,
+        f"predicted and true points must both be (N, 2), got {predicted.shape} and {truth.shape}",
+    )
+    require(length > 0 and alpha > 0, f"length and alpha must be positive: {length}, {alpha}")
+    offset = predicted.astype(np.float64) - truth.astype(np.float64)
+    return np.hypot(offset[:, 0], offset[:, 1]) <= alpha * length
+
+
+def pck(
+    predicted: npt.NDArray[np.floating[Any]],
+    truth: npt.NDArray[np.floating[Any]],
+    *,
+    length: float,
+    alpha: float,
+) -> float:
+    """The percentage of `correct_points`: 0 to 100."""
+    require(len(truth) > 0, "PCK needs at least one point")
+    return 100 * float(correct_points(predicted, truth, length=length, alpha=alpha).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class PairPrediction:
+    """Where a method puts the source points of one pair in the target image.
+
+    Attributes:
+        pair: the annotated pair.
+        predicted: float32 (N, 2), pixels of the target image; NaN where there is no match.
+        height: height of the target image in pixels.
+        width: width of the target image in pixels.
+    """
+
+    pair: AnnotatedPair
+    predicted: npt.NDArray[np.float32]
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        check_same_size(
+            self.predicted, self.pair.target_points, "the predicted points", "the true points"
+        )
+        require(
+            self.height > 0 and self.width > 0,
+            f"the target image needs a positive size, got {self.height} x {self.width}",
+        )
+
+    def length(self, threshold: Threshold) -> float:
+        """L in pixels: the longer side of the target image or of the target box."""
+        if threshold == "image":
+            return max(self.height, self.width)
+        x1, y1, x2, y2 = self.pair.target_box
+        return max(x2 - x1, y2 - y1)
+
+
+@dataclass(frozen=True, eq=False)
+class PckReport:
+    """PCK in percent, over all pairs and per category.
+
+    Attributes:
+        pck: `pck[alpha]["image" | "box"]["per_point" | "per_image"]`. Per point pools all points
+            (what Diffusion Hyperfeatures publishes), per image averages the pairs' own PCK.
+        interval: the same with a 95 % bootstrap interval over pairs, (low, high).
+        pairs: number of pairs.
+        points: number of points.
+        per_category: the same three of every category.
+    """
+
+    pck: PckTable
+    interval: IntervalTable
+    pairs: int
+    points: int
+    per_category: dict[str, PckReport]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for reports; alphas become text such as "0.1"."""
+
+        def named(table: PckTable | IntervalTable) -> dict[str, Any]:
+            return {f"{alpha:g}": value for alpha, value in table.items()}
+
+        report: dict[str, Any] = {
+            "pck": named(self.pck),
+            "interval": named(self.interval),
+            "pairs": self.pairs,
+            "points": self.points,
+        }
+        if self.per_category:
+            report["per_category"] = {
+                name: part.to_json() for name, part in self.per_category.items()
+            }
+        return report
+
+
+def score_pairs(
+    predictions: Iterable[PairPrediction],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> PckReport:
+    """Count the correct points of all pairs.
+
+    Args:
+        predictions: one per pair.
+        alphas: tolerances as shares of L.
+        seed: seeds the bootstrap.
+        resamples: number of bootstrap resamples.
+    """
+    listed = list(predictions)
+    require(bool(listed), "there are no pairs to score")
+    require(bool(alphas), "give at least one alpha")
+    by_category: dict[str, list[PairPrediction]] = {}
+    for prediction in listed:
+        by_category.setdefault(prediction.pair.category, []).append(prediction)
+    parts = {
+        name: _score(part, alphas, seed, resamples) for name, part in sorted(by_category.items())
+    }
+    return _score(listed, alphas, seed, resamples, parts)
+
+
+def _score(
+    predictions: list[PairPrediction],
+    alphas: Sequence[float],
+    seed: int,
+    resamples: int,
+    per_category: dict[str, PckReport] | None = None,
+) -> PckReport:
+    points = np.array([len(p.pair) for p in predictions])
+    table: PckTable = {}
+    interval: IntervalTable = {}
+    for alpha in alphas:
+        table[alpha], interval[alpha] = {}, {}
+        for threshold in THRESHOLDS:
+            each = np.array(
+                [
+                    pck(
+                        p.predicted,
+                        p.pair.target_points,
+                        length=p.length(threshold),
+                        alpha=alpha,
+                    )
+                    for p in predictions
+                ]
+            )
+            table[alpha][threshold] = {
+                "per_point": float(np.average(each, weights=points)),
+                "per_image": float(each.mean()),
+            }
+            interval[alpha][threshold] = {
+                "per_point": bootstrap_mean(each, weights=points, seed=seed, n=resamples),
+                "per_image": bootstrap_mean(each, seed=seed, n=resamples),
+            }
+    return PckReport(table, interval, len(predictions), int(points.sum()), per_category or {})
+
+
+def predict_pairs(
+    describer: Describer,
+    pairs: Sequence[AnnotatedPair],
+    *,
+    matcher: Matcher | None = None,
+    batch: int = 8,
+) -> Iterator[PairPrediction]:
+    """Match the source points of every pair to the target image, lazily and in order.
+
+    The query is the descriptor at the exact (sub-pixel) point. Every image is described once for
+    all the pairs that hold it and forgotten after the last of them, so pairs sorted by folder
+    need the memory of one folder.
+
+    Args:
+        describer: turns images into descriptor maps.
+        pairs: what to predict.
+        matcher: the engine; None takes the default of `match_points`.
+        batch: pairs whose images are described together.
+
+    Yields:
+        One prediction per pair.
+    """
+    require(batch > 0, f"batch must be positive, got {batch}")
+    pending = Counter(path for pair in pairs for path in (pair.source_path, pair.target_path))
+    maps: dict[Path, DescriptorMap] = {}
+    for start in range(0, len(pairs), batch):
+        group = pairs[start : start + batch]
+        needed = dict.fromkeys(
+            path for pair in group for path in (pair.source_path, pair.target_path)
+        )
+        missing = [path for path in needed if path not in maps]
+        if missing:
+            described = describer.describe([read_image(path) for path in missing])
+            maps.update(zip(missing, described, strict=True))
+        for pair in group:
+            source, target = maps[pair.source_path], maps[pair.target_path]
+            # Data sets put some points on or just past the border; a map is constant out there.
+            edge = np.array([source.width, source.height], np.float32) - 0.5
+            points = np.clip(pair.source_points, np.float32(-0.5), edge)
+            matches = match_points(source, target, points, matcher=matcher)
+            best = matches.target_xy[:, 0].clone()
+            best[~matches.valid[:, 0]] = torch.nan
+            yield PairPrediction(pair, best.cpu().numpy(), target.height, target.width)
+            for path in (pair.source_path, pair.target_path):
+                pending[path] -= 1
+                if pending[path] == 0:
+                    del maps[path]
