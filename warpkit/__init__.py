@@ -1,0 +1,84 @@
+"""warpkit: dense warping and video propagation with Diffusion Hyperfeatures.
+
+    model = warpkit.load("tiny")                                   # runs on a laptop CPU
+    found = model.match(source, target, [[x, y]])                  # Matches
+    result = model.warp(source, target)                            # WarpResult: a warped image
+    for frame in model.propagate(frames, labels=first_labels): ...  # FrameResult per frame
+
+Names are imported when they are first used, so that `import warpkit` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from warpkit.version import __version__
+
+if TYPE_CHECKING:
+    from warpkit.checks import InputError
+    from warpkit.io.frames import open_frames
+    from warpkit.io.images import read_image, read_rgba, write_image
+    from warpkit.io.masks import read_labels, read_mask, write_labels
+    from warpkit.io.video import VideoWriter
+    from warpkit.jobs.matching import MatchConfig
+    from warpkit.jobs.model import Model, load
+    from warpkit.jobs.propagation import FrameResult, PropagateConfig
+    from warpkit.jobs.warping import WarpConfig, WarpResult
+    from warpkit.propagate.edits import EditLayer
+    from warpkit.types import DescriptorMap, Matches, Warp
+
+_HOMES = {
+    "DescriptorMap": "warpkit.types",
+    "EditLayer": "warpkit.propagate.edits",
+    "FrameResult": "warpkit.jobs.propagation",
+    "InputError": "warpkit.checks",
+    "MatchConfig": "warpkit.jobs.matching",
+    "Matches": "warpkit.types",
+    "Model": "warpkit.jobs.model",
+    "PropagateConfig": "warpkit.jobs.propagation",
+    "VideoWriter": "warpkit.io.video",
+    "Warp": "warpkit.types",
+    "WarpConfig": "warpkit.jobs.warping",
+    "WarpResult": "warpkit.jobs.warping",
+    "load": "warpkit.jobs.model",
+    "open_frames": "warpkit.io.frames",
+    "read_image": "warpkit.io.images",
+    "read_labels": "warpkit.io.masks",
+    "read_mask": "warpkit.io.masks",
+    "read_rgba": "warpkit.io.images",
+    "write_image": "warpkit.io.images",
+    "write_labels": "warpkit.io.masks",
+}
+
+__all__ = [
+    "DescriptorMap",
+    "EditLayer",
+    "FrameResult",
+    "InputError",
+    "MatchConfig",
+    "Matches",
+    "Model",
+    "PropagateConfig",
+    "VideoWriter",
+    "Warp",
+    "WarpConfig",
+    "WarpResult",
+    "__version__",
+    "load",
+    "open_frames",
+    "read_image",
+    "read_labels",
+    "read_mask",
+    "read_rgba",
+    "write_image",
+    "write_labels",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'warpkit' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

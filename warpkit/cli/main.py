@@ -1,0 +1,271 @@
+"""The command line: parse, call one job, print. `warpkit --help` imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from warpkit.version import __version__
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+
+# Flags that spell a key of the command's configuration.
+_MODEL_FLAGS = ("model", "device", "aggregator", "size", "fit", "engine")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warpkit",
+        description="Dense warping and video propagation with Diffusion Hyperfeatures.",
+    )
+    parser.add_argument("--version", action="version", version=f"warpkit {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="warp a pair and propagate through a clip, offline")
+    demo.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
+    demo.add_argument("--source-mask", type=Path, help="mask of the first image's object")
+    demo.add_argument("--target-mask", type=Path, help="mask of the second image's object")
+    _add_common(demo, output="warpkit-demo")
+
+    warp = commands.add_parser("warp", help="warp one image's object onto another's")
+    warp.add_argument("source", type=Path, help="image to take the appearance from")
+    warp.add_argument("target", type=Path, help="image to put it on")
+    warp.add_argument("--source-mask", type=Path, help="mask of the source object")
+    warp.add_argument("--target-mask", type=Path, help="mask of the target object")
+    warp.add_argument("--blend", choices=("paste", "feather", "poisson"))
+    warp.add_argument("--interpolation", choices=("bilinear", "nearest"))
+    _add_common(warp)
+
+    match = commands.add_parser("match", help="find points of one image in another")
+    match.add_argument("source", type=Path, help="image the points are in")
+    match.add_argument("target", type=Path, help="image to find them in")
+    match.add_argument("--points", required=True, help='FILE.json or "x,y;x,y"')
+    match.add_argument("--source-mask", type=Path)
+    match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
+    match.add_argument("-o", "--output", type=Path, metavar="FILE.json")
+    match.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the matches")
+    _add_common(match, output=False)
+
+    propagate = commands.add_parser("propagate", help="carry a mask, edit or points through a clip")
+    propagate.add_argument("video", type=Path, help="video file or folder of frames")
+    propagate.add_argument("--mask", type=Path, help="object ids of the first frame")
+    propagate.add_argument("--edit", type=Path, help="edited first frame, or RGBA layer over it")
+    propagate.add_argument("--colormap", action="store_true", help="carry a colour map of the mask")
+    propagate.add_argument("--points", help='FILE.json or "x,y;x,y" in the first frame')
+    propagate.add_argument("--mode", choices=("label", "gather", "splat"), help="of masks")
+    propagate.add_argument("--edit-mode", choices=("gather", "splat"))
+    propagate.add_argument("--start", type=int, default=0, help="first frame (default 0)")
+    propagate.add_argument("--end", type=int, help="frame to stop before")
+    propagate.add_argument("--stride", type=int, default=1, help="take every N-th frame")
+    _add_common(propagate)
+
+    extract = commands.add_parser("extract", help="write the descriptors of images")
+    extract.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    extract.add_argument("--half", action="store_true", help="store float16")
+    _add_common(extract)
+
+    models = commands.add_parser("models", help="list the models")
+    models.add_argument("--json", action="store_true", help="print JSON")
+
+    train = commands.add_parser("train", help="train an aggregator or a small backbone")
+    kinds = train.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for kind in ("aggregator", "backbone"):
+        trainer = kinds.add_parser(kind, help=f"train the {kind}")
+        trainer.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+        _add_config(trainer)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> None:
+    """Options that all commands with a model share."""
+    if output:
+        default = Path(output) if isinstance(output, str) else None
+        parser.add_argument(
+            "-o", "--output", type=Path, metavar="DIR", default=default, required=default is None
+        )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    parser.add_argument("--model", help="tiny, sd15, sd15-onestep, sd21, a folder or a hub id")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
+    parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
+    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
+    parser.add_argument("--engine", help="matching engine: auto, reference, faiss")
+    _add_config(parser)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting"
+    )
+
+
+def _configuration(cls: type[T], args: argparse.Namespace, flags: Sequence[str] = ()) -> T:
+    """The command's configuration: file, then flags, then --set."""
+    from warpkit.io.config import load_config
+
+    given = [(flag, getattr(args, flag, None)) for flag in flags]
+    # JSON spells every scalar in a way that YAML reads back as the same value.
+    overrides = [f"{key}={json.dumps(value)}" for key, value in given if value is not None]
+    return load_config(cls, args.config, [*overrides, *args.set])
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from warpkit.jobs.demo import DemoConfig, run_demo
+
+    config = _configuration(DemoConfig, args, _MODEL_FLAGS)
+    report = run_demo(
+        args.output,
+        images=args.images,
+        source_mask=args.source_mask,
+        target_mask=args.target_mask,
+        config=config,
+        overwrite=args.overwrite,
+    )
+    print("\n".join(report))
+
+
+def _warp(args: argparse.Namespace) -> None:
+    from warpkit.jobs.warping import WarpConfig, run_warp
+
+    config = _configuration(WarpConfig, args, (*_MODEL_FLAGS, "blend", "interpolation"))
+    result = run_warp(
+        args.source,
+        args.target,
+        args.output,
+        source_mask=args.source_mask,
+        target_mask=args.target_mask,
+        config=config,
+        overwrite=args.overwrite,
+    )
+    valid = result.warp.valid
+    similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
+    print(f"{int(valid.sum())} pixels warped, mean similarity {similarity:.3f}")
+    print(f"open {args.output / 'overview.png'}")
+
+
+def _match(args: argparse.Namespace) -> None:
+    from warpkit.jobs.matching import MatchConfig, parse_points, run_match
+
+    config = _configuration(MatchConfig, args, _MODEL_FLAGS)
+    result = run_match(
+        args.source,
+        args.target,
+        parse_points(args.points),
+        output=args.output,
+        picture=args.picture,
+        source_mask=args.source_mask,
+        target_mask=args.target_mask,
+        config=config,
+        overwrite=args.overwrite,
+    )
+    if args.output is None:
+        print(json.dumps(result))
+    else:
+        print(f"{len(result['target_points'])} points written to {args.output}")
+
+
+def _propagate(args: argparse.Namespace) -> None:
+    from warpkit.jobs.matching import parse_points
+    from warpkit.jobs.propagation import PropagateConfig
+    from warpkit.jobs.video import run_propagate
+
+    config = _configuration(PropagateConfig, args, (*_MODEL_FLAGS, "mode", "edit_mode"))
+    output = run_propagate(
+        args.video,
+        args.output,
+        mask=args.mask,
+        edit=args.edit,
+        colormap=args.colormap,
+        points=None if args.points is None else parse_points(args.points),
+        start=args.start,
+        end=args.end,
+        stride=args.stride,
+        config=config,
+        overwrite=args.overwrite,
+    )
+    print(f"results in {output}")
+
+
+def _extract(args: argparse.Namespace) -> None:
+    from warpkit.jobs.extraction import ExtractConfig, run_extract
+
+    flags = (*_MODEL_FLAGS, "half") if args.half else _MODEL_FLAGS
+    written = run_extract(
+        args.images,
+        args.output,
+        config=_configuration(ExtractConfig, args, flags),
+        overwrite=args.overwrite,
+    )
+    for path in written:
+        print(path)
+
+
+def _models(args: argparse.Namespace) -> None:
+    from warpkit.jobs.models import list_models
+
+    rows = list_models()
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    for row in [{key: key for key in rows[0]}, *rows]:
+        print("  ".join(f"{row[key]:{widths[key]}}" for key in row).rstrip())
+
+
+def _train(args: argparse.Namespace) -> None:
+    from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
+    from warpkit.train.backbone import BackboneTrainConfig, train_backbone
+
+    if args.kind == "aggregator":
+        finished = train_aggregator(_configuration(AggregatorTrainConfig, args), args.output)
+    else:
+        finished = train_backbone(_configuration(BackboneTrainConfig, args), args.output)
+    if finished is None:
+        print(f"stopped early; the same command goes on from {args.output / 'state.pt'}")
+    else:
+        print(f"written to {finished}")
+
+
+_COMMANDS: dict[str, Any] = {
+    "demo": _demo,
+    "warp": _warp,
+    "match": _match,
+    "propagate": _propagate,
+    "extract": _extract,
+    "models": _models,
+    "train": _train,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0, 2 for bad input, 130 when interrupted)."""
+    args = _parser().parse_args(argv)
+    # Both libraries warn about torchvision, which warpkit does not need.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("warpkit").setLevel(logging.INFO)
+    from warpkit.checks import InputError
+
+    try:
+        _COMMANDS[args.command](args)
+    except InputError as error:
+        print(f"warpkit {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"warpkit {args.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Find where given points of one image are in another.
+
+In: two images and points of the first. Out: `Matches` from `match`, a JSON file from `run_match`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from warpkit.checks import InputError, check_image, check_mask, check_points, require
+from warpkit.io.images import read_image, write_image
+from warpkit.io.masks import read_mask
+from warpkit.io.output import write_json
+from warpkit.jobs.options import ModelOptions
+from warpkit.match.matcher import Matcher
+from warpkit.match.points import match_points
+from warpkit.types import Describer, Matches
+from warpkit.viz import draw_matches
+
+__all__ = ["MatchConfig", "match", "parse_points", "run_match"]
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchConfig(ModelOptions):
+    """How points are matched.
+
+    Attributes:
+        subpixel: refine every match by a window soft-argmax.
+        mutual: mark matches as invalid unless the way back hits the start.
+        cycle_distance: mark matches as invalid unless the way back ends so near, in pixels.
+        min_similarity: mark matches below this cosine as invalid.
+    """
+
+    subpixel: bool = True
+    mutual: bool = False
+    cycle_distance: float | None = None
+    min_similarity: float | None = None
+
+
+def match(
+    source: Image,
+    target: Image,
+    points: npt.ArrayLike,
+    *,
+    describer: Describer,
+    source_mask: Mask | None = None,
+    target_mask: Mask | None = None,
+    config: MatchConfig | None = None,
+    matcher: Matcher | None = None,
+) -> Matches:
+    """Find the best match in the target for points of the source.
+
+    Args:
+        source: uint8 RGB (Hs, Ws, 3).
+        target: uint8 RGB (H, W, 3).
+        points: (N, 2), `(x, y)` pixels of the source.
+        describer: what describes images, e.g. `warpkit.load("tiny")`.
+        source_mask: bool (Hs, Ws), where the way back may end.
+        target_mask: bool (H, W), the only pixels that are candidates.
+        config: how to match; the model options of it are not used here.
+        matcher: matching engine; None picks one.
+
+    Raises:
+        InputError: images, masks or points of the wrong kind, or points outside the source.
+    """
+    config = config or MatchConfig()
+    check_image(source, "source")
+    check_image(target, "target")
+    xy = check_points(points, height=source.shape[0], width=source.shape[1])
+    masks = []
+    for mask, image, name in ((source_mask, source, "source"), (target_mask, target, "target")):
+        if mask is not None:
+            mask = check_mask(
+                mask, height=image.shape[0], width=image.shape[1], name=f"{name} mask"
+            )
+        masks.append(None if mask is None else torch.from_numpy(mask))
+    source_map, target_map = describer.describe([source, target])
+    return match_points(
+        source_map,
+        target_map,
+        torch.from_numpy(xy),
+        source_mask=masks[0],
+        target_mask=masks[1],
+        matcher=matcher,
+        mutual=config.mutual,
+        cycle_distance=config.cycle_distance,
+        min_similarity=config.min_similarity,
+        subpixel=config.subpixel,
+    )
+
+
+def parse_points(text: str) -> npt.NDArray[np.float32]:
+    """Points from `"x,y;x,y"` or from a JSON file: a list of pairs, or `source_points` in it.
+
+    Raises:
+        InputError: neither of these.
+    """
+    path = Path(text)
+    if path.suffix.lower() == ".json":
+        require(path.is_file(), f"no points file at {path}")
+        try:
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is not valid JSON: {error}") from error
+        if isinstance(content, dict):
+            content = content.get("source_points")
+        expected = "a list of [x, y] pairs, or an object with such a list as 'source_points'"
+    else:
+        content = [part.split(",") for part in text.split(";") if part.strip()]
+        expected = 'points as "x,y;x,y" or the name of a .json file'
+    try:
+        points = np.asarray(content, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected {expected}, got {text!r}") from error
+    require(
+        points.ndim == 2 and points.shape[1] == 2 and len(points) > 0,
+        f"expected {expected}, got {text!r}",
+    )
+    return points
+
+
+def run_match(
+    source: Path | str,
+    target: Path | str,
+    points: Sequence[Sequence[float]] | npt.NDArray[np.float32],
+    *,
+    output: Path | str | None = None,
+    picture: Path | str | None = None,
+    source_mask: Path | str | None = None,
+    target_mask: Path | str | None = None,
+    config: MatchConfig | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Match points between two image files.
+
+    Args:
+        output: JSON file to write.
+        picture: image file to write, with the matches drawn in.
+
+    Returns:
+        `source_points`, `target_points`, `similarity`, `valid`: one entry per point.
+
+    Raises:
+        InputError: an input that cannot be used, or an output file that exists.
+    """
+    config = config or MatchConfig()
+    for path in (output, picture):
+        require(
+            path is None or overwrite or not Path(path).exists(),
+            f"{path} exists: choose another name or add --overwrite",
+        )
+    images = read_image(source), read_image(target)
+    found = match(
+        *images,
+        points,
+        describer=config.load_extractor(),
+        source_mask=None if source_mask is None else read_mask(source_mask),
+        target_mask=None if target_mask is None else read_mask(target_mask),
+        config=config,
+        matcher=config.load_matcher(),
+    )
+    result = {
+        "source_points": found.source_xy.tolist(),
+        "target_points": found.target_xy[:, 0].tolist(),
+        "similarity": found.similarity[:, 0].tolist(),
+        "valid": found.valid[:, 0].tolist(),
+    }
+    if output is not None:
+        write_json(output, result)
+    if picture is not None:
+        drawn = draw_matches(
+            *images,
+            found.source_xy.cpu().numpy(),
+            found.target_xy[:, 0].cpu().numpy(),
+            found.valid[:, 0].cpu().numpy(),
+        )
+        write_image(picture, drawn)
+    return result

@@ -1,0 +1,52 @@
+"""Options that every job with a model shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from warpkit.aggregate.extractor import Extractor, load
+from warpkit.match.matcher import Matcher, create_matcher
+
+__all__ = ["ModelOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model describes the images, where it runs, which engine matches.
+
+    Attributes:
+        model: `tiny`, `sd15`, `sd15-onestep`, `sd21`, a diffusers folder, a hub id, or a
+            registered backbone.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        aggregator: checkpoint file; by default the model's own.
+        size: side of the model's canvas in pixels; by default the model's own.
+        fit: `pad` keeps the aspect ratio, `squash` resizes to a square (the paper).
+        engine: matching engine; `auto` picks one by the size of the problem.
+    """
+
+    model: str = "tiny"
+    device: str = "auto"
+    aggregator: Path | None = None
+    size: int | None = None
+    fit: Literal["pad", "squash"] | None = None
+    engine: str = "auto"
+
+    def model_options(self) -> dict[str, Any]:
+        """These options alone, to build another job's configuration from."""
+        return {item.name: getattr(self, item.name) for item in fields(ModelOptions)}
+
+    def load_extractor(self) -> Extractor:
+        """The model, ready to describe images."""
+        return load(
+            self.model,
+            device=self.device,
+            aggregator=self.aggregator,
+            size=self.size,
+            fit=self.fit,
+        )
+
+    def load_matcher(self) -> Matcher | None:
+        """The engine asked for; None leaves the choice to the matching functions."""
+        return None if self.engine == "auto" else create_matcher(self.engine)
