@@ -1,0 +1,241 @@
+"""Image files in, uint8 RGB arrays out, and back.
+
+Every kind of picture people have becomes one thing: uint8 (H, W, 3), upright, RGB. Files are
+written whole or not at all: into a temporary file beside the target, which is then renamed.
+Embedded colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from warpkit.checks import InputError, check_image, require
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "check_target",
+    "image_size",
+    "open_image",
+    "partial_path",
+    "read_image",
+    "read_rgba",
+    "save_whole",
+    "write_image",
+]
+
+# Pillow knows more formats; some of them start other programs (EPS) or are never frames (PDF).
+_FORMATS = (
+    *("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF"),
+    *("JPEG2000", "TGA"),
+)
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".mpo", ".webp", ".tif", ".tiff", ".bmp"),
+        *(".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".tga"),
+    )
+)
+_DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+# What Pillow's decoders raise for damaged files besides OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG"},
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".webp": {"format": "WEBP", "lossless": True, "exact": True},
+}
+
+
+def _open(path: Path) -> Image.Image:
+    """The image with its header read, its pixels not yet decoded."""
+    require(path.exists(), f"{path}: no such file")
+    require(not path.is_dir(), f"{path}: expected an image file, this is a folder")
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]
+    try:
+        with warnings.catch_warnings():
+            # Damaged metadata is no obstacle as long as the pixels can be read.
+            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(path, formats=formats)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: the image has more than {Image.MAX_IMAGE_PIXELS} pixels, the limit for one"
+            " image: scale it down first"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: not an image that can be read; expected PNG, JPEG, WebP, TIFF, BMP, GIF,"
+            " PPM or AVIF (convert others, such as HEIC, first)"
+        ) from error
+    except _DAMAGE as error:
+        raise InputError(f"{path}: the image cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text."""
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """The first picture of an image file, decoded and turned upright, in its own Pillow mode.
+
+    Raises:
+        InputError: if there is no such file, or it is a folder, not an image, damaged or cut
+            short, or too large.
+    """
+    path = Path(path)
+    try:
+        with _open(path) as image:
+            kind = image.format
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(
+            f"{path}: the image is damaged or cut short ({_reason(error)}): get a whole copy"
+        ) from error
+    upright.format = kind
+    return upright
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Upright `(height, width)` of an image file from its header, without decoding pixels.
+
+    Raises:
+        InputError: as `open_image`, as far as the header shows it.
+    """
+    path = Path(path)
+    with _open(path) as image:
+        width, height = image.size
+        try:
+            orientation = image.getexif().get(0x0112, 1)
+        except _DAMAGE as error:
+            raise InputError(f"{path}: the image header is damaged: {_reason(error)}") from error
+        # Pillow's TIFF reader already states the upright size.
+        turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"
+    return (width, height) if turned else (height, width)
+
+
+def read_rgba(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Read an image with its opacity.
+
+    Gray becomes equal channels; 16-bit gray is scaled to 8 bit (v / 257); CMYK becomes RGB; an
+    animation gives its first picture. Colours under transparent pixels are kept as stored.
+
+    Returns:
+        uint8 (H, W, 4), RGB and alpha; alpha is 255 where the file holds none.
+
+    Raises:
+        InputError: if the file is missing, not an image, damaged, too large, smaller than
+            2 x 2 pixels, or of floats or integers beyond 16 bit.
+    """
+    path = Path(path)
+    image = open_image(path)
+    require(
+        image.mode != "F",
+        f"{path}: images of floats have no fixed white: save it as an 8-bit or 16-bit image",
+    )
+    if image.mode in _DEEP_GRAY:
+        deep = np.asarray(image).astype(np.int64)
+        require(
+            deep.min() >= 0 and deep.max() <= 65535,
+            f"{path}: expected 8 or 16 bits a pixel, got values from {deep.min()} to"
+            f" {deep.max()}: save it as an 8-bit or 16-bit image",
+        )
+        gray = np.rint(deep / 257).astype(np.uint8)
+        array = np.stack([gray, gray, gray, np.full_like(gray, 255)], axis=-1)
+    else:
+        try:
+            if image.mode in ("CMYK", "YCbCr", "HSV", "RGBX"):
+                image = image.convert("RGB")
+            array = np.array(image.convert("RGBA"))
+        except ValueError as error:
+            raise InputError(
+                f"{path}: images of kind {image.mode} cannot be read: save it as RGB"
+            ) from error
+    check_image(array[..., :3], str(path))
+    return array
+
+
+def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Read an image as RGB; opacity is dropped, the stored colours are kept (see `read_rgba`).
+
+    Returns:
+        uint8 (H, W, 3), RGB, upright.
+
+    Raises:
+        InputError: as `read_rgba`.
+    """
+    return np.ascontiguousarray(read_rgba(path)[..., :3])
+
+
+def check_target(path: Path) -> None:
+    """Raise `InputError` unless a file can be made at `path`: its folder exists, it is none."""
+    require(not path.is_dir(), f"{path}: expected a file to write, this is a folder")
+    require(path.parent.is_dir(), f"{path}: the folder {path.parent} does not exist: create it")
+
+
+def partial_path(path: Path) -> Path:
+    """A fresh hidden name beside `path`, with its suffix, for a file still being written."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def save_whole(image: Image.Image, path: Path, **options: Any) -> None:
+    """Save a Pillow image whole or not at all; what was at `path` is replaced at the end.
+
+    Raises:
+        InputError: if the folder is missing or cannot be written to.
+    """
+    check_target(path)
+    partial = partial_path(path)
+    try:
+        with partial.open("xb") as file:
+            image.save(file, **options)
+        os.replace(partial, path)  # noqa: PTH105 - the name says that it is atomic
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {_reason(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_image(path: str | Path, array: npt.NDArray[np.uint8]) -> None:
+    """Write an image: `.png` and `.webp` without loss, `.jpg` at quality 95.
+
+    Args:
+        array: uint8 (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha (not for `.jpg`).
+
+    Raises:
+        InputError: for another suffix, dtype or shape, or a file that cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    require(
+        suffix in _SAVE_OPTIONS,
+        f"{path}: cannot write images of suffix '{suffix}': use one of {', '.join(_SAVE_OPTIONS)}",
+    )
+    require(
+        isinstance(array, np.ndarray)
+        and array.dtype == np.uint8
+        and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)))
+        and array.size > 0,
+        "an image to write must be uint8 (height, width), (height, width, 3) or"
+        f" (height, width, 4), got {getattr(array, 'dtype', type(array).__name__)}"
+        f" {getattr(array, 'shape', '')}",
+    )
+    require(
+        array.ndim == 2 or array.shape[2] == 3 or not suffix.startswith(".jp"),
+        f"{path}: JPEG holds no transparency: write a .png or drop the alpha channel",
+    )
+    save_whole(Image.fromarray(np.ascontiguousarray(array)), path, **_SAVE_OPTIONS[suffix])
