@@ -1,7 +1,7 @@
 """Train the embedded backbone: diffusion on images, with a decoder aligned to a classifier.
 
 `warpkit train backbone -c configs/tiny_backbone.yaml`. A run is a folder: `state.pt` (to resume
-from), `log.jsonl`, and at the end `samples.png` and `unet.safetensors`. A killed run goes on where
+from), `log.jsonl`, and at the end `unet.safetensors`. A killed run goes on where
 its last state was written and ends with the same weights: every draw depends on (seed, step) alone.
 """
 

@@ -94,11 +94,13 @@ def random_fields(
     ticks = torch.linspace(-1, 1, config.control, device=device)
     knots = torch.cartesian_prod(ticks, ticks).expand(count, -1, 2)
     jitter = torch.randn(knots.shape, generator=generator, device=device) * 2 * config.bend
-    kernel, linear = get_tps_transform(knots, knots + jitter)
+    bent_knots = knots + jitter
+    kernel, linear = get_tps_transform(knots, bent_knots)
     points = pixel_grid(height=height, width=width, device=device).reshape(1, -1, 2)
     points = points.expand(count, -1, 2)
     unit = points / (side - 1) * 2 - 1
-    bent = (warp_points_tps(unit, knots, kernel, linear) + 1) / 2 * (side - 1)
+    # kornia's kernels sit at the points that are mapped TO.
+    bent = (warp_points_tps(unit, bent_knots, kernel, linear) + 1) / 2 * (side - 1)
 
     homogeneous = F.pad(bent, (0, 1), value=1.0) @ matrix.transpose(1, 2)
     field = homogeneous[..., :2] / homogeneous[..., 2:].clamp(min=1e-3)

@@ -1,0 +1,65 @@
+"""Region similarity J and boundary accuracy F of propagated masks beside trivial baselines.
+
+    python examples/score_propagation.py davis ROOT     # JPEGImages/480p, Annotations/480p
+    python examples/score_propagation.py clips videos   # the project's own clips
+
+The baselines start from the same first mask: it is copied, or carried by chained OpenCV DIS flow.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import warpkit
+from warpkit.evaluate import copy_first_labels, flow_labels, score_sequence
+from warpkit.io.config import load_config
+from warpkit.io.davis import read_davis, read_davis_labels
+from warpkit.io.frames import open_frames
+from warpkit.io.images import read_image
+from warpkit.io.masks import read_labels
+
+parser = argparse.ArgumentParser()
+parser.add_argument("layout", choices=("davis", "clips"))
+parser.add_argument("root", type=Path)
+parser.add_argument("--model", default="tiny")
+parser.add_argument("--mode", choices=("label", "gather", "splat"), default="label")
+parser.add_argument("--set", action="append", default=[], help="settings, e.g. label.top_k=10")
+parser.add_argument("--only-model", action="store_true", help="leave the baselines out")
+args = parser.parse_args()
+
+config = load_config(warpkit.PropagateConfig, None, [f"mode={args.mode}", *args.set])
+model = warpkit.load(args.model)
+
+clips = []
+if args.layout == "davis":
+    sequences, problems = read_davis(args.root)
+    for problem in problems:
+        print("left out:", problem)
+    for sequence in sequences:
+        images = [read_image(path) for path in sequence.frame_paths]
+        truth = [read_davis_labels(path) for path in sequence.mask_paths]
+        clips.append((sequence.name, images, truth))
+else:
+    for path in sorted(args.root.glob("*.mp4")):
+        images = [frame.image for frame in open_frames(path)]
+        masks = sorted((args.root / path.stem / "masks").glob("*.png"))
+        clips.append((path.stem, images, [read_labels(mask) for mask in masks]))
+
+totals: dict[str, list[tuple[float, float]]] = {}
+for name, images, truth in clips:
+    started = time.perf_counter()
+    results = model.propagate(images, labels=truth[0], config=config)
+    predictions = {args.model: [result.labels for result in results]}
+    seconds = (time.perf_counter() - started) / len(images)
+    if not args.only_model:
+        predictions["copy"] = copy_first_labels(truth[0], frames=len(images))
+        predictions["DIS flow"] = flow_labels(images, truth[0])
+    cells = []
+    for method, labels in predictions.items():
+        score = score_sequence(labels, truth)
+        totals.setdefault(method, []).append((score.J, score.F))
+        cells.append(f"{method} J {score.J:.3f} F {score.F:.3f}")
+    print(f"{name:14} {'   '.join(cells)}   ({seconds:.2f} s a frame)", flush=True)
+for method, scores in totals.items():
+    j, f = (sum(values) / len(scores) for values in zip(*scores, strict=True))
+    print(f"mean {method:10} J {j:.3f}  F {f:.3f}  J&F {(j + f) / 2:.3f}")

