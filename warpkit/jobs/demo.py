@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from warpkit.checks import require
+from warpkit.checks import one_of, require
 from warpkit.evaluate import copy_first_labels, score_sequence
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
@@ -71,8 +71,10 @@ def run_demo(
         len(images) in (0, 2), f"give no image, or a pair: source and target; got {len(images)}"
     )
     require(
-        config.clip in CLIPS, f"unknown clip '{config.clip}': expected one of {', '.join(CLIPS)}"
+        bool(images) or (source_mask is None and target_mask is None),
+        "masks belong to a pair of your own: give source and target as well, or no mask",
     )
+    one_of(config.clip, CLIPS, "clip")
     require(
         2 <= config.frames <= CLIPS[config.clip].frames,
         f"frames must lie in 2..{CLIPS[config.clip].frames}, got {config.frames}",

@@ -58,6 +58,12 @@ def run_extract(
     stems = [Path(image).stem for image in images]
     twice = [stem for stem, count in Counter(stems).items() if count > 1]
     require(not twice, f"several images are called '{''.join(twice[:1])}': their files would clash")
+    hidden = [stem for stem in stems if stem.startswith(".")]
+    require(
+        not hidden,
+        f"the image '{''.join(hidden[:1])}' is a hidden file (its name starts with a point): its"
+        " descriptors would be hidden too; rename it",
+    )
     clock = Stopwatch()
     # Every input is read once before anything is computed: a bad last file costs no time.
     for image in images:

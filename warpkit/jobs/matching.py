@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from warpkit.checks import InputError, check_image, check_mask, check_points, require
-from warpkit.io.images import read_image, write_image
+from warpkit.io.images import check_target, read_image, write_image
 from warpkit.io.masks import read_mask
 from warpkit.io.output import write_json
 from warpkit.jobs.options import ModelOptions
@@ -160,6 +160,8 @@ def run_match(
             path is None or overwrite or not Path(path).exists(),
             f"{path} exists: choose another name or add --overwrite",
         )
+        if path is not None:
+            check_target(Path(path))
     images = read_image(source), read_image(target)
     found = match(
         *images,
@@ -176,8 +178,7 @@ def run_match(
         "similarity": found.similarity[:, 0].tolist(),
         "valid": found.valid[:, 0].tolist(),
     }
-    if output is not None:
-        write_json(output, result)
+    # The picture first: its suffix may be wrong, and then no file is left behind.
     if picture is not None:
         drawn = draw_matches(
             *images,
@@ -186,4 +187,6 @@ def run_match(
             found.valid[:, 0].cpu().numpy(),
         )
         write_image(picture, drawn)
+    if output is not None:
+        write_json(output, result)
     return result

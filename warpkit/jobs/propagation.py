@@ -59,6 +59,9 @@ class PropagateConfig(ModelOptions):
     point_similarity: float = 0.5
     chunk: int = 4
 
+    def __post_init__(self) -> None:
+        require(self.chunk >= 1, f"chunk must be at least 1 frame, got {self.chunk}")
+
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from warpkit.checks import InputError, check_same_size, require
 from warpkit.io.config import to_dict
 from warpkit.io.frames import Frame, Frames, open_frames
-from warpkit.io.images import read_image, read_rgba, write_image
+from warpkit.io.images import IMAGE_SUFFIXES, read_image, read_rgba, write_image
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.io.video import VideoWriter
@@ -99,8 +99,7 @@ def run_propagate(
         "stride": stride,
     }
     with OutputFolder(output, overwrite=overwrite, resume=True) as folder:
-        task = {"inputs": inputs, "config": to_dict(config)}
-        _accept_unfinished(folder, task)
+        earlier = folder.resumed
         try:
             with clock.stage("load model"):
                 describer = config.load_extractor()
@@ -113,13 +112,17 @@ def run_propagate(
                 config=config,
                 matcher=config.load_matcher(),
             )
+            # Only now is it known that this run can start: a mistyped option drops nothing.
+            _accept_unfinished(folder, {"inputs": inputs, "config": to_dict(config)})
+            earlier = False
             with clock.stage("propagate"):
                 rows = _carry_all(folder, frames, first, run, config)
             with clock.stage("write videos"):
                 _write_videos(folder, frames, rows, masks=labels is not None, edit=bool(layer))
         except InputError:
             # Running again would meet the same input: nothing to continue.
-            folder.abandon()
+            if not earlier:
+                folder.abandon()
             raise
         if points is not None:
             write_json(folder.file("points.json"), _tracks(rows))
@@ -287,9 +290,19 @@ def _accept_unfinished(folder: OutputFolder, task: dict[str, Any]) -> None:
 
 
 def _identity(path: Path | str) -> dict[str, Any]:
-    """What tells whether an input is still the same file."""
-    status = Path(path).stat()
-    return {"path": str(path), "bytes": status.st_size, "modified": int(status.st_mtime)}
+    """What tells whether an input is still the same file, or the same images in a folder."""
+    path = Path(path)
+    # A folder's own time tells nothing: it changes with results written into it, and does not
+    # change when an image is replaced.
+    files = [path]
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    states = [file.stat() for file in files]
+    return {
+        "path": str(path),
+        "bytes": sum(state.st_size for state in states),
+        "modified": max(state.st_mtime_ns for state in states),
+    }
 
 
 def _read_labels(path: Path | str, first: Frame) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,114 @@
+"""What several tests share: a small rendered clip, its files, the embedded model, the commands.
+
+Nothing here depends on what the embedded model has learned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import warpkit
+from warpkit.cli.main import main
+from warpkit.render import CLIPS, RenderedFrame, render_frame
+
+FRAMES, HEIGHT, WIDTH = 7, 48, 80
+
+# A canvas this small describes a frame in about 20 ms on one core.
+_SMALL = ("--device", "cpu", "--size", "32")
+_BAR = re.compile(r"[\d?]((frame|image)/s|s/(frame|image))")
+
+# On tensors this small, threads would only wait for each other.
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended: exit code, what it printed, and its messages without progress bars."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def messages(self) -> list[str]:
+        lines = re.split(r"[\r\n]+", self.err)
+        return [line for line in lines if line.strip() and not _BAR.search(line)]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs a command in this process, on a small canvas unless `small=False`."""
+
+    def run(*arguments: object, small: bool = True) -> Ran:
+        capsys.readouterr()
+        command, *rest = map(str, arguments)
+        code = main([command, *(_SMALL if small else ()), *rest])
+        out, err = capsys.readouterr()
+        return Ran(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model() -> warpkit.Model:
+    """The embedded model on the same small canvas."""
+    return warpkit.load("tiny", device="cpu", size=32)
+
+
+@pytest.fixture(scope="session")
+def clip() -> list[RenderedFrame]:
+    """Seven frames of 48 x 80 with one object."""
+    spec = replace(CLIPS["fish"], height=HEIGHT, width=WIDTH)
+    return [render_frame(spec, t) for t in range(FRAMES)]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory, clip: list[RenderedFrame]) -> Path:
+    """A folder, for reading only: `clip` as `frames/` and `clip.mp4`, and annotations of it.
+
+    `mask.png` and `last_mask.png` belong to the first and last frame, `layer.png` is an RGBA edit
+    and `edited.png` an edited copy of the first frame; `points.json` lies on the object. Bad ones:
+    `empty.png`, `narrow.png` (another size), `text.png` (no image).
+    """
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "frames").mkdir()
+    for t, frame in enumerate(clip):
+        warpkit.write_image(folder / f"frames/{t:03d}.png", frame.image)
+    with warpkit.VideoWriter(
+        folder / "clip.mp4", height=HEIGHT, width=WIDTH, frame_rate=12
+    ) as writer:
+        for frame in clip:
+            writer.write(frame.image)
+    first, inside = clip[0].image, clip[0].labels > 0
+    warpkit.write_labels(folder / "mask.png", clip[0].labels)
+    warpkit.write_labels(folder / "last_mask.png", clip[-1].labels)
+    warpkit.write_labels(folder / "empty.png", np.zeros_like(clip[0].labels))
+    warpkit.write_labels(folder / "narrow.png", clip[0].labels[:, :60])
+    layer = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    layer[inside] = (20, 220, 40, 255)
+    warpkit.write_image(folder / "layer.png", layer)
+    warpkit.write_image(folder / "edited.png", np.where(inside[..., None], 255 - first, first))
+    (folder / "text.png").write_text("not an image")
+    y, x = np.argwhere(inside)[[0, -1]].T
+    (folder / "points.json").write_text(str([[int(x[0]), int(y[0])], [int(x[1]), int(y[1])]]))
+    return folder
+
+
+@pytest.fixture
+def tree() -> Callable[[Path], dict[str, bytes | None]]:
+    """Everything below a folder, hidden names too: bytes of files, None for folders."""
+
+    def read(folder: Path) -> dict[str, bytes | None]:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+            for path in sorted(folder.rglob("*"))
+        }
+
+    return read

@@ -1,0 +1,148 @@
+"""Propagation in memory: frames are pulled as they are needed, and results come one per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import warpkit
+from warpkit.jobs.propagation import PropagateConfig
+from warpkit.propagate import LabelConfig
+from warpkit.render import RenderedFrame
+
+
+class Tape:
+    """Frames that count how many were taken."""
+
+    def __init__(self, frames: list[np.ndarray]) -> None:
+        self.frames, self.taken = frames, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self.frames:
+            self.taken += 1
+            yield frame
+
+
+def images(clip: list[RenderedFrame]) -> list[np.ndarray]:
+    return [frame.image for frame in clip]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 50])
+def test_never_more_than_a_chunk_ahead(
+    model: warpkit.Model, clip: list[RenderedFrame], chunk: int
+) -> None:
+    tape = Tape(images(clip))
+    run = model.propagate(tape, labels=clip[0].labels, config=PropagateConfig(chunk=chunk))
+    assert tape.taken == 0  # nothing happens before the first result is asked for
+    for yielded, result in enumerate(run, start=1):
+        assert result.position == yielded - 1
+        assert yielded <= tape.taken <= yielded - 1 + chunk
+        if yielded == 1:
+            assert tape.taken == 1
+    assert yielded == tape.taken == len(clip)
+
+
+def test_descriptions_come_in_chunks(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
+    sizes: list[int] = []
+
+    class Counting:
+        name = "counting"
+
+        def describe(self, batch: list[np.ndarray]) -> list[warpkit.DescriptorMap]:
+            sizes.append(len(batch))
+            return model.describe(batch)
+
+    run = warpkit.Model(Counting()).propagate(
+        images(clip), labels=clip[0].labels, config=PropagateConfig(chunk=4)
+    )
+    assert len(list(run)) == 7
+    assert sizes == [1, 4, 2]  # every frame is described once
+
+
+def test_first_result_is_what_was_given(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
+    inside = clip[0].labels > 0
+    rgba = np.dstack([255 - clip[0].image, inside.astype(np.uint8) * 255])
+    run = model.propagate(
+        images(clip),
+        labels=clip[0].labels * 3,
+        edit=warpkit.EditLayer.from_rgba(rgba),
+        points=[[40, 20], [3.5, 4]],
+    )
+    first = next(run)
+    assert np.array_equal(first.labels, clip[0].labels * 3)
+    assert (first.confidence == 1).all()
+    expected = np.where(inside[..., None], 255 - clip[0].image, clip[0].image)
+    assert np.array_equal(first.edited, expected)
+    assert first.points.xy.tolist() == [[40, 20], [3.5, 4]]
+    assert first.points.visible.all()
+    second = next(run)
+    assert set(np.unique(second.labels)) <= {0, 3}
+    assert second.labels.dtype == np.uint8
+    assert second.confidence.dtype == np.float32
+    assert (second.confidence >= 0).all() and (second.confidence <= 1 + 1e-6).all()
+    # The edit lands on the propagated object and nowhere else.
+    away = second.labels == 0
+    assert np.array_equal(second.edited[away], clip[1].image[away])
+    assert second.points.xy.shape == (2, 2)
+
+
+@pytest.mark.parametrize("mode", ["label", "gather", "splat"])
+def test_a_still_clip_keeps_its_mask(
+    model: warpkit.Model, clip: list[RenderedFrame], mode: str
+) -> None:
+    """On the same frame again every mode gives the mask back, up to its edge."""
+    config = PropagateConfig(mode=mode, label=LabelConfig(top_k=1, temperature=0.01))
+    *_, last = model.propagate([clip[0].image] * 3, labels=clip[0].labels, config=config)
+    union = (last.labels > 0) | (clip[0].labels > 0)
+    assert ((last.labels > 0) & (clip[0].labels > 0)).sum() > 0.75 * union.sum()
+
+
+def test_points_alone(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
+    results = list(model.propagate([clip[0].image] * 2, points=[[40, 20], [10, 30]]))
+    for result in results:
+        assert result.labels is None
+        assert result.confidence is None
+        assert result.edited is None
+    assert np.abs(results[1].points.xy - [[40, 20], [10, 30]]).max() < 3
+    assert results[1].points.visible.all()
+    assert results[1].points.similarity.min() > 0.99
+
+
+def test_an_object_that_vanished_takes_its_edit_along(
+    model: warpkit.Model, clip: list[RenderedFrame]
+) -> None:
+    """Full evidence is never reached again: the object is absent, the frames stay as they are."""
+    inside = clip[0].labels > 0
+    rgba = np.dstack([255 - clip[0].image, inside.astype(np.uint8) * 255])
+    config = PropagateConfig(label=LabelConfig(min_evidence=1.0, top_k=400, temperature=10.0))
+    results = list(
+        model.propagate(
+            images(clip)[:3],
+            labels=clip[0].labels,
+            edit=warpkit.EditLayer.from_rgba(rgba),
+            config=config,
+        )
+    )
+    for frame, result in zip(clip[1:3], results[1:], strict=True):
+        assert not result.labels.any()
+        assert np.array_equal(result.edited, frame.image)
+
+
+def test_bad_input(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
+    frames, labels = images(clip), clip[0].labels
+
+    def refused(pattern: str, *arguments: object, **options: object) -> None:
+        with pytest.raises(warpkit.InputError, match=pattern):
+            list(model.propagate(*arguments, **options))
+
+    refused("the clip has no frames", [], labels=labels)
+    refused("nothing to propagate", frames)
+    refused("the mask is empty", frames, labels=labels * 0)
+    refused("uint8 array", frames, labels=labels > 0)
+    refused("the mask is 48 x 70", frames, labels=labels[:, :70])
+    refused("outside the image", frames, points=[[80, 3]])
+    refused("a frame is 48 x 70", [frames[0], frames[1][:, :70]], labels=labels)
+    with pytest.raises(warpkit.InputError, match="chunk must be at least 1 frame, got 0"):
+        PropagateConfig(chunk=0)
