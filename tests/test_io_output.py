@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from warpkit.checks import InputError
+from warpkit.checks import InputError, OutputError
 from warpkit.io import output
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.version import __version__
@@ -257,6 +258,38 @@ class Config:
     model: str = "tiny"
     root: Path = Path("data/ä")
     alphas: tuple[float, ...] = (0.1, 0.05)
+
+
+def test_a_folder_made_meanwhile_does_not_hide_unfinished_work(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), OutputFolder(tmp_path / "out", resume=True) as folder:
+        folder.file("a.txt").write_text("kept")
+        raise KeyboardInterrupt
+    (tmp_path / "out").mkdir()
+    with OutputFolder(tmp_path / "out", resume=True) as folder:
+        assert folder.resumed
+        assert folder.file("a.txt").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "out"]
+
+
+def test_private_files_serve_a_resumed_run_and_are_no_results(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), OutputFolder(tmp_path / "out", resume=True) as folder:
+        folder.file("state", private=True).write_text("1")
+        raise KeyboardInterrupt
+    with OutputFolder(tmp_path / "out", resume=True) as folder:
+        assert folder.file("state", private=True).read_text() == "1"
+        folder.file("result").write_text("2")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result"]
+
+
+def test_a_full_disk_is_one_line_and_keeps_work_that_can_be_resumed(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"cannot write to .*: No space left on device"),
+        OutputFolder(tmp_path / "out", resume=True) as folder,
+    ):
+        folder.file("a.txt").write_text("kept")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with OutputFolder(tmp_path / "out", resume=True) as folder:
+        assert folder.file("a.txt").read_text() == "kept"
 
 
 def test_json_values(tmp_path: Path) -> None:

@@ -146,3 +146,27 @@ def test_bad_input(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
     refused("a frame is 48 x 70", [frames[0], frames[1][:, :70]], labels=labels)
     with pytest.raises(warpkit.InputError, match="chunk must be at least 1 frame, got 0"):
         PropagateConfig(chunk=0)
+
+
+def test_an_edit_outside_the_mask_is_shown_in_no_frame(model, clip, caplog) -> None:
+    labels = clip[0].labels
+    rgba = np.zeros((*labels.shape, 4), np.uint8)
+    rgba[...] = (255, 0, 255, 255)
+    edit = warpkit.EditLayer.from_rgba(rgba)
+    with caplog.at_level("WARNING", logger="warpkit"):
+        results = list(model.propagate([f.image for f in clip[:2]], labels=labels, edit=edit))
+    assert "% of the edit lies outside the mask" in caplog.text
+    outside = labels == 0
+    assert np.array_equal(results[0].edited[outside], clip[0].image[outside])
+    assert (results[0].edited[~outside] == (255, 0, 255)).all()
+
+
+def test_a_translucent_edit_is_carried(model, clip) -> None:
+    labels = clip[0].labels
+    rgba = np.zeros((*labels.shape, 4), np.uint8)
+    rgba[labels > 0] = (255, 0, 255, 100)
+    edit = warpkit.EditLayer.from_rgba(rgba)
+    for given in (labels, None):
+        results = list(model.propagate([f.image for f in clip[:2]], labels=given, edit=edit))
+        changed = (results[1].edited != clip[1].image).any(-1)
+        assert changed.sum() > 0.5 * (clip[1].labels > 0).sum()

@@ -14,12 +14,15 @@ import numpy.typing as npt
 
 __all__ = [
     "InputError",
+    "OutputError",
     "check_image",
     "check_mask",
     "check_points",
     "check_same_size",
+    "first_line",
     "one_of",
     "require",
+    "same_definition",
     "suggest",
 ]
 
@@ -29,6 +32,10 @@ class InputError(ValueError):
 
     The command line prints it as one line and exits with code 2.
     """
+
+
+class OutputError(InputError):
+    """Results that cannot be written where they were asked for: a full disk, a missing right."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -41,6 +48,17 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """A hint such as `" Did you mean 'sd15'?"`, or an empty string when nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or the name of its class if it has no text."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def same_definition(first: Any, second: Any) -> bool:
+    """Whether two classes or functions have one definition, such as that of a reloaded module."""
+    return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
 
 
 def one_of(value: str, known: Iterable[str], what: str) -> str:

@@ -1,6 +1,7 @@
 """The table of backbones: a name, a function that builds one. Adding a backbone is one line here.
 
-A factory takes `device` (already resolved) and options, and returns a `Backbone`.
+A factory takes `device` (already resolved) and options, and returns a `Backbone`. `steps` and
+`num_steps` are always among the options: the aggregator at hand says what must be recorded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, one_of, require, same_definition
 from warpkit.features.backbone import Backbone
 
 __all__ = ["backbone_names", "create_backbone", "register_backbone", "resolve_device"]
@@ -37,7 +38,7 @@ def register_backbone(name: str) -> Callable[[F], F]:
     def enter(factory: F) -> F:
         taken = _factories.get(name)
         require(
-            taken is None or taken.__qualname__ == factory.__qualname__,
+            taken is None or same_definition(taken, factory),
             f"a backbone named '{name}' is registered already: choose another name",
         )
         _factories[name] = factory
@@ -84,8 +85,16 @@ def resolve_device(device: str) -> torch.device:
             f"unknown device '{device}': expected auto, cpu, cuda, cuda:N or mps"
         ) from error
     require(
+        resolved.type in ("cpu", "cuda", "mps"),
+        f"unknown device '{device}': expected auto, cpu, cuda, cuda:N or mps",
+    )
+    require(
         resolved.type != "cuda" or torch.cuda.is_available(),
         f"device '{device}' asked for, but torch sees no CUDA GPU here: use --device cpu",
+    )
+    require(
+        resolved.type != "cuda" or (resolved.index or 0) < torch.cuda.device_count(),
+        f"device '{device}' asked for, but torch sees {torch.cuda.device_count()} CUDA GPUs here",
     )
     require(
         resolved.type != "mps" or torch.backends.mps.is_available(),

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from warpkit.checks import InputError, check_image, require
+from warpkit.checks import InputError, OutputError, check_image, require
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -205,7 +205,7 @@ def save_whole(image: Image.Image, path: Path, **options: Any) -> None:
             image.save(file, **options)
         os.replace(partial, path)  # noqa: PTH105 - the name says that it is atomic
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
 

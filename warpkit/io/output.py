@@ -23,9 +23,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from torch import Tensor
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, OutputError, require
 from warpkit.io.config import to_dict
 from warpkit.io.images import partial_path
 from warpkit.version import __version__
@@ -54,7 +55,8 @@ class OutputFolder:
 
     Files are written into a hidden staging folder on the same file system and moved into place
     when the `with` block ends without an exception. After an exception the staging folder is
-    removed and whatever stood at `path` is as it was. With `overwrite` only files of the same
+    removed and whatever stood at `path` is as it was; an error of the file system itself becomes an
+    `OutputError`. With `overwrite` only files of the same
     names are replaced; others stay.
 
     With `resume` the staging folder outlives an exception or a kill, and the next run with
@@ -79,6 +81,7 @@ class OutputFolder:
         self.resumed = False
         self._target = Path()
         self._staging: Path | None = None
+        self._private: set[Path] = set()
 
     def __enter__(self) -> OutputFolder:
         """Check the folder and make the staging folder.
@@ -96,10 +99,13 @@ class OutputFolder:
             while not base.exists():
                 base = base.parent
             require(base.is_dir(), f"cannot write to {self.path}: {base} is a file, not a folder")
-            name = "-".join([_STAGING, *self._target.relative_to(base).parts])
-            if not self.resume:
-                name = f"{name}-{uuid.uuid4().hex[:8]}"
-            staging = base / name
+            staging = self._staging_in(base)
+            if self.resume:
+                # The folder may have been made since the interrupted run chose its place.
+                places = [self._staging_in(folder) for folder in (base, *base.parents)]
+                staging = next((place for place in places if place.is_dir()), staging)
+            else:
+                staging = staging.with_name(f"{staging.name}-{uuid.uuid4().hex[:8]}")
             staging.mkdir(exist_ok=self.resume)
             # A hidden file was being written when the earlier run was killed.
             for unfinished in staging.rglob(".*"):
@@ -122,13 +128,24 @@ class OutputFolder:
         assert staging is not None
         if kind is None:
             self._publish(staging)
-        elif not self.resume:
+            return
+        if not self.resume:
             shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(f"cannot write to {self.path}: {reason}") from error
 
-    def file(self, name: str) -> Path:
+    def _staging_in(self, base: Path) -> Path:
+        """Where unfinished results are while they are kept in `base`."""
+        return base / "-".join([_STAGING, *self._target.relative_to(base).parts])
+
+    def file(self, name: str, *, private: bool = False) -> Path:
         """The path to write the result `name` to (`"masks/00000.png"`); its folder is made.
 
         The path is valid inside the `with` block only.
+
+        Args:
+            private: the file serves a resumed run; it is not among the results.
         """
         if self._staging is None:
             raise RuntimeError("OutputFolder.file is for use inside its `with` block")
@@ -140,6 +157,8 @@ class OutputFolder:
                 f" a point), got '{name}'"
             )
         path = self._staging / parts
+        if private:
+            self._private.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -175,6 +194,8 @@ class OutputFolder:
         """Move everything into place, or nothing: then the results stay in the staging folder."""
         try:
             self._check_target()
+            for path in self._private:
+                path.unlink(missing_ok=True)
             if self._target.exists():
                 _move_files(staging, self._target)
             else:
@@ -253,7 +274,7 @@ def write_json(path: str | Path, data: Any) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def run_record(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, check_image, one_of, require
+from warpkit.checks import InputError, OutputError, check_image, one_of, require
 from warpkit.io.images import check_target, partial_path
 
 if TYPE_CHECKING:
@@ -195,9 +195,9 @@ class VideoWriter:
         finally:
             self._partial.unlink(missing_ok=True)
 
-    def _failure(self, error: Exception) -> InputError:
+    def _failure(self, error: Exception) -> OutputError:
         reason = getattr(error, "strerror", None) or str(error)
-        return InputError(f"{self.path}: the video cannot be written: {reason}")
+        return OutputError(f"{self.path}: the video cannot be written: {reason}")
 
     @property
     def _time_base(self) -> Fraction:

@@ -90,9 +90,18 @@ def run_demo(
         report += [f"times: {times}", f"open {Path(output) / 'index.html'}"]
         page = _page(sections, times)
         folder.file("index.html").write_text(page, encoding="utf-8")
+        _name_final_paths(folder, Path(output))
         record = run_record("demo", config, clock.seconds, {"report": report})
         write_json(folder.file("run.json"), record)
     return report
+
+
+def _name_final_paths(folder: OutputFolder, output: Path) -> None:
+    """Let the records of the single jobs name where their files will be."""
+    here = folder.file("index.html").parent
+    for record in here.rglob("run.json"):
+        text = record.read_text(encoding="utf-8").replace(str(here), str(output))
+        record.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,7 @@ def _clip(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Sectio
             video, height=spec.height, width=spec.width, frame_rate=spec.frame_rate
         ) as writer,
     ):
-        for t in tqdm(range(config.frames), desc="render", unit="frame"):
+        for t in tqdm(range(config.frames), desc="render", unit="frame", disable=None):
             frame = render_frame(spec, t)
             writer.write(frame.image)
             truth.append(frame.labels)

@@ -72,7 +72,7 @@ def run_extract(
     with OutputFolder(output, overwrite=overwrite) as folder:
         with clock.stage("load model"):
             describer = config.load_extractor()
-        for path, stem in zip(tqdm(images, desc="extract", unit="image"), stems, strict=True):
+        for path, stem in zip(tqdm(images, desc="extract", disable=None), stems, strict=True):
             with clock.stage("describe"):
                 found = describer.describe([read_image(path)])[0]
             data = found.data.half() if config.half else found.data

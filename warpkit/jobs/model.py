@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.aggregate.extractor import load as load_extractor
+from warpkit.aggregate.extractor import load_extractor
 from warpkit.coords import FitMode
 from warpkit.jobs.matching import MatchConfig, match
 from warpkit.jobs.propagation import FrameResult, PropagateConfig, propagate

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from warpkit.aggregate.extractor import Extractor, load
+from warpkit.aggregate.extractor import Extractor, load_extractor
 from warpkit.match.matcher import Matcher, create_matcher
 
 __all__ = ["ModelOptions"]
@@ -39,7 +39,7 @@ class ModelOptions:
 
     def load_extractor(self) -> Extractor:
         """The model, ready to describe images."""
-        return load(
+        return load_extractor(
             self.model,
             device=self.device,
             aggregator=self.aggregator,

@@ -6,6 +6,7 @@ In: frames one after another. Out: one `FrameResult` per frame. Memory does not 
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,6 +29,8 @@ from warpkit.propagate import (
 )
 from warpkit.propagate.points import TrackedPoints, carry_points
 from warpkit.types import Describer, DescriptorMap
+
+_log = logging.getLogger("warpkit")
 
 __all__ = ["FrameResult", "PropagateConfig", "Propagation", "propagate"]
 
@@ -130,13 +133,20 @@ class Propagation:
                 f"the edit is {edit.height} x {edit.width} (height x width) but the first frame is"
                 f" {height} x {width}: they must agree",
             )
-            require(bool((edit.alpha > 0.5).any()), "the edit changes nothing in the first frame")
+            if labels is not None:
+                edit = _inside(edit, labels > 0)
+            require(
+                bool((edit.alpha > 0).any()),
+                "the edit changes nothing in the first frame"
+                + ("" if labels is None else " inside the mask"),
+            )
         self._describer, self._matcher = describer, matcher
         self._edit = edit
         self._points = None if points is None else check_points(points, height=height, width=width)
         self._masked = labels is not None
         if labels is None and edit is not None:
-            labels = (edit.alpha > 0.5).astype(np.uint8)
+            solid = edit.alpha > 0.5
+            labels = (solid if solid.any() else edit.alpha > 0).astype(np.uint8)
         self._first_image = first
         self._first_labels = labels
         self._first = describer.describe([first])[0]
@@ -250,6 +260,18 @@ class Propagation:
         if self._labels is not None:
             assert self._first_labels is not None
             self._labels.restore(state, context, [(self._first, self._first_labels)])
+
+
+def _inside(edit: EditLayer, mask: npt.NDArray[np.bool_]) -> EditLayer:
+    """The part of an edit inside the mask: later frames can show no other."""
+    outside = float(edit.alpha[~mask].sum() / max(float(edit.alpha.sum()), 1e-6))
+    if outside > 0.05:
+        _log.warning(
+            "%.0f %% of the edit lies outside the mask and is left out; without a mask all of it"
+            " is carried",
+            100 * outside,
+        )
+    return EditLayer(edit.premultiplied * mask[..., None].astype(np.float32))
 
 
 def propagate(

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from warpkit.checks import InputError, check_same_size, require
+from warpkit.checks import InputError, OutputError, check_same_size, require
 from warpkit.io.config import to_dict
 from warpkit.io.frames import Frame, Frames, open_frames
 from warpkit.io.images import IMAGE_SUFFIXES, read_image, read_rgba, write_image
@@ -33,6 +33,7 @@ from warpkit.io.video import VideoWriter
 from warpkit.jobs.propagation import FrameResult, PropagateConfig, Propagation
 from warpkit.jobs.timing import Stopwatch
 from warpkit.propagate import EditLayer, colormap_layer
+from warpkit.version import __version__
 from warpkit.viz import overlay_labels
 
 __all__ = ["run_propagate"]
@@ -40,6 +41,8 @@ __all__ = ["run_propagate"]
 _log = logging.getLogger("warpkit")
 _STATE = "state.safetensors"
 _ROWS = "frames.jsonl"
+_TASK = "task.json"
+_TICK = Fraction(1, 1000)
 # A safetensors file needs a tensor; a run without label propagation has no state of its own.
 _EMPTY = "nothing"
 
@@ -98,39 +101,44 @@ def run_propagate(
         "end": end,
         "stride": stride,
     }
+    with clock.stage("load model"):
+        describer = config.load_extractor()
+    # Everything is checked before the folder is touched: a mistyped option drops no earlier work.
+    run = Propagation(
+        first.image,
+        describer=describer,
+        labels=labels,
+        edit=layer,
+        points=points,
+        config=config,
+        matcher=config.load_matcher(),
+    )
+    aggregator = None if config.aggregator is None else _identity(config.aggregator)
+    task = {
+        "inputs": inputs,
+        "config": to_dict(config),
+        "aggregator": aggregator,
+        "version": __version__,
+    }
     with OutputFolder(output, overwrite=overwrite, resume=True) as folder:
-        earlier = folder.resumed
+        _accept_unfinished(folder, task)
         try:
-            with clock.stage("load model"):
-                describer = config.load_extractor()
-            run = Propagation(
-                first.image,
-                describer=describer,
-                labels=labels,
-                edit=layer,
-                points=points,
-                config=config,
-                matcher=config.load_matcher(),
-            )
-            # Only now is it known that this run can start: a mistyped option drops nothing.
-            _accept_unfinished(folder, {"inputs": inputs, "config": to_dict(config)})
-            earlier = False
             with clock.stage("propagate"):
                 rows = _carry_all(folder, frames, first, run, config)
-            with clock.stage("write videos"):
-                _write_videos(folder, frames, rows, masks=labels is not None, edit=bool(layer))
+        except OutputError:
+            raise  # a full disk can be mended: the work done so far is kept
         except InputError:
             # Running again would meet the same input: nothing to continue.
-            if not earlier:
-                folder.abandon()
+            folder.abandon()
             raise
+        with clock.stage("write videos"):
+            _write_videos(folder, frames, rows, masks=labels is not None, edit=bool(layer))
         if points is not None:
             write_json(folder.file("points.json"), _tracks(rows))
         record = run_record(
             "propagate", config, clock.seconds, {"inputs": inputs, "frames": len(rows)}
         )
         write_json(folder.file("run.json"), record)
-        folder.file(_STATE).unlink()
     return Path(output)
 
 
@@ -150,7 +158,7 @@ def _carry_all(
         _save_state(folder, run, rows, done)
     following = _from(frames, 1 + done)
     total = None if frames.count is None else frames.count - 1
-    with tqdm(total=total, initial=done, desc="propagate", unit="frame") as bar:
+    with tqdm(total=total, initial=done, desc="propagate", unit="frame", disable=None) as bar:
         while chunk := list(itertools.islice(following, config.chunk)):
             fresh = []
             for frame, result in zip(chunk, run.advance([f.image for f in chunk]), strict=True):
@@ -175,7 +183,7 @@ def _resume(
     config: PropagateConfig,
 ) -> tuple[list[dict[str, Any]], int]:
     """Rows and number of frames of an interrupted run, with `run` brought to that point."""
-    path, table = folder.file(_STATE), folder.file(_ROWS)
+    path, table = folder.file(_STATE, private=True), folder.file(_ROWS)
     if not path.is_file():
         table.unlink(missing_ok=True)
         return [], 0
@@ -205,7 +213,7 @@ def _save_state(
     """New rows first, then the state that counts them: a kill in between only repeats work."""
     with folder.file(_ROWS).open("a", encoding="utf-8") as table:
         table.writelines(json.dumps(row) + "\n" for row in fresh)
-    path = folder.file(_STATE)
+    path = folder.file(_STATE, private=True)
     temporary = path.with_name(f".{path.name}")
     tensors = {k: v.cpu().contiguous() for k, v in run.state().items()}
     save_file(tensors or {_EMPTY: torch.zeros(1)}, temporary, {"done": str(done)})
@@ -262,8 +270,9 @@ def _write_videos(
             path, height=frames.height, width=frames.width, frame_rate=rate, overwrite=True
         ) as writer:
             start: Fraction | None = None
+            time = Fraction(-1)
             for frame, row in zip(
-                tqdm(frames, desc=f"write {name}.mp4", total=len(rows), unit="frame"),
+                tqdm(frames, desc=f"write {name}.mp4", total=len(rows), disable=None),
                 rows,
                 strict=True,
             ):
@@ -275,12 +284,14 @@ def _write_videos(
                 else:
                     image = read_image(folder.file(f"frames/{file}"))
                 require(row["frame"] == frame.index, f"{frames.path} changed while it was read")
-                writer.write(image, time=frame.time - start)
+                # Clips exist in which several frames share a time; a movie needs them in order.
+                time = max(frame.time - start, time + _TICK)
+                writer.write(image, time=time)
 
 
 def _accept_unfinished(folder: OutputFolder, task: dict[str, Any]) -> None:
     """Keep unfinished work of the very same task; drop any other."""
-    path = folder.file("run.json")
+    path = folder.file(_TASK, private=True)
     if folder.resumed:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         if known != json.loads(json.dumps(task, default=str)):

@@ -6,6 +6,7 @@ from `warp`, as a folder of files from `run_warp`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,8 @@ from warpkit.warp.blend import blend
 from warpkit.warp.field import dense_warp
 
 __all__ = ["WarpConfig", "WarpResult", "run_warp", "warp", "warp_overview"]
+
+_log = logging.getLogger("warpkit")
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -110,6 +113,14 @@ def warp(
     if target_mask is not None:
         target_mask = check_mask(
             target_mask, height=target.shape[0], width=target.shape[1], name="target mask"
+        )
+    pairs = _count(source_mask, source) * _count(target_mask, target)
+    if pairs > config.max_pairs:
+        _log.info(
+            "%.1e pixel pairs exceed max_pairs %.1e: matching on a coarser lattice; masks or a"
+            " larger max_pairs make it finer",
+            pairs,
+            config.max_pairs,
         )
     source_map, target_map = describer.describe([source, target])
     field = dense_warp(
@@ -249,6 +260,11 @@ def _read_mask(path: Path | str | None, image: Image, name: str) -> Mask | None:
     return check_mask(
         labels > 0, height=image.shape[0], width=image.shape[1], name=f"{name} {path}"
     )
+
+
+def _count(mask: Mask | None, image: Image) -> int:
+    """Pixels that take part."""
+    return image.shape[0] * image.shape[1] if mask is None else int(mask.sum())
 
 
 def _tensor(mask: Mask | None) -> torch.Tensor | None:

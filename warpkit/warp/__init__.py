@@ -3,7 +3,7 @@
 from warpkit.warp.backward import backward_warp
 from warpkit.warp.blend import blend
 from warpkit.warp.field import dense_warp
-from warpkit.warp.splat import Splat, fill_holes, forward_splat, softmax_weight, splat_rgba
+from warpkit.warp.splat import Splat, fill_holes, forward_splat, softmax_weight
 
 __all__ = [
     "Splat",
@@ -13,5 +13,4 @@ __all__ = [
     "fill_holes",
     "forward_splat",
     "softmax_weight",
-    "splat_rgba",
 ]

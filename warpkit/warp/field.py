@@ -68,8 +68,8 @@ def dense_warp(
     """
     factor, queries, keys = _sites_within(source, target, source_mask, target_mask, max_pairs)
     if factor > 1:
-        _LOGGER.info(
-            "dense warp: searching every %d-th row and column (%d x %d sites, max_pairs %g)",
+        _LOGGER.debug(
+            "dense warp: one site for %d rows and columns (%d x %d sites, max_pairs %g)",
             *(factor, len(queries), len(keys), max_pairs),
         )
     matcher = matcher or default_matcher(target, queries=len(queries))

@@ -50,6 +50,10 @@ def random_fields(
 ) -> Tensor:
     """Draw backward fields: for every pixel of the warped image the source pixel it shows.
 
+    Convention: the thin-plate spline works in a frame of its own, where the centres of the first
+    and the last pixel of each axis are at -1 and 1: `2 * x / (width - 1) - 1`, and y likewise.
+    Its control points span that square. (`warpkit.coords.normalise` puts the outer edges there.)
+
     Args:
         generator: on `device`.
 

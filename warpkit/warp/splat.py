@@ -15,7 +15,7 @@ from torch import Tensor
 
 from warpkit.checks import require
 
-__all__ = ["Splat", "fill_holes", "forward_splat", "softmax_weight", "splat_rgba"]
+__all__ = ["Splat", "fill_holes", "forward_splat", "softmax_weight"]
 
 # exp(-60) is about 1e-26: far below any competitor, but it does not underflow to a hole.
 _LEAST_EXPONENT = -60.0
@@ -85,7 +85,8 @@ def forward_splat(
     `Splat.weight.sum() + Splat.lost` is `weight.sum()`.
 
     Args:
-        values: float (C, Hs, Ws); any channels (colours, labels; see `splat_rgba` for alpha).
+        values: float (C, Hs, Ws); any channels (labels, colours; premultiply colours by their
+            alpha, or transparent pixels mix in).
         target_xy: float (Hs, Ws, 2); only read where `weight` is positive.
         weight: float (Hs, Ws), not negative; 0 leaves a source pixel out.
         height: rows of the target.
@@ -140,33 +141,6 @@ def forward_splat(
     return Splat(
         mean.view(-1, height, width), total.view(height, width), hole.view(height, width), lost
     )
-
-
-def splat_rgba(
-    rgba: Tensor, target_xy: Tensor, weight: Tensor, *, height: int, width: int
-) -> Splat:
-    """Throw an image with straight alpha: colours count by their alpha, alpha is a channel.
-
-    Args:
-        rgba: float (4, Hs, Ws) in [0, 1], colours not premultiplied.
-        target_xy: as in `forward_splat`.
-        weight: as in `forward_splat`.
-
-    Returns:
-        `Splat` with values (4, H, W), colours not premultiplied; colour 0 where alpha is 0.
-
-    Raises:
-        InputError: for anything but four channels, and as in `forward_splat`.
-    """
-    require(
-        rgba.ndim == 3 and len(rgba) == 4,
-        f"splat_rgba takes an image (4, H, W), got {tuple(rgba.shape)}",
-    )
-    premultiplied = torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
-    splat = forward_splat(premultiplied, target_xy, weight, height=height, width=width)
-    colour, alpha = splat.values[:3], splat.values[3:]
-    straight = torch.where(alpha > 0, colour / torch.where(alpha > 0, alpha, 1), 0)
-    return replace(splat, values=torch.cat([straight, alpha]))
 
 
 def fill_holes(splat: Splat, values: Tensor, valid: Tensor) -> Splat:
