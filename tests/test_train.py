@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import math
+import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +18,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from warpkit.aggregate import load
+from warpkit.aggregate import load_extractor
 from warpkit.checks import InputError
-from warpkit.features.tiny import load_unet
+from warpkit.features.tiny import UnetConfig, build_unet, load_unet
+from warpkit.train import aggregator as aggregator_module
 from warpkit.train import backbone as backbone_module
 from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
 from warpkit.train.backbone import AlignmentConfig, BackboneTrainConfig, train_backbone
 from warpkit.train.images import ImageStore, crop_views, load_images
 from warpkit.train.losses import min_snr_weight, symmetric_cross_entropy
+from warpkit.train.state import identity, kept_settings, save_state
 from warpkit.train.teacher import AlignmentHead, Teacher, alignment_loss
 from warpkit.train.views import Views, draw_views, sample_images
 
@@ -251,6 +256,54 @@ def test_bad_training_folders_are_refused(tmp_path):
         load_images(tmp_path)
 
 
+def edit_index(root: Path, change) -> None:
+    path = root / "index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    change(index)
+    path.write_text(json.dumps(index), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i: i.pop("classes"), "must hold a JSON object with the lists items and classes"),
+        (lambda i: i.update(items=[3]), "item 0 must be an object, got 3"),
+        (lambda i: i.update(classes=["cup"]), r"every class must be a pair \[data set, name\]"),
+        (lambda i: i["items"][1].pop("j"), "item 1 must have the numbers shard, j and y"),
+        (lambda i: i["items"][1].update(y=2), r"item 1 must have .* \(a class below 2\)"),
+        (lambda i: i["items"][1].update(j=2), "item 1 is picture 2 of shard 0, which has 2"),
+        (lambda i: i["items"][1].update(poly=[[1], [1, 2]]), "item 1: poly must be two equally"),
+        (lambda i: i["items"][1].update(poly=["a", "b"]), "item 1: poly must be two equally"),
+    ],
+)
+def test_a_broken_index_is_refused(tmp_path, change, message):
+    write_shard(tmp_path, [(16, 16), (16, 16)])
+    edit_index(tmp_path, change)
+    with pytest.raises(InputError, match=message):
+        load_images(tmp_path, side=16)
+
+
+def test_broken_files_are_refused(tmp_path):
+    write_shard(tmp_path, [(16, 16)])
+    shard = tmp_path / "train_00.npz"
+    np.savez(shard, blob=np.zeros(9, np.uint8), off=np.array([0, 9]))
+    with pytest.raises(InputError, match=r"train_00.npz: picture 0 is no picture that can be read"):
+        load_images(tmp_path, side=16)
+    np.savez(shard, blob=np.zeros(9, np.uint8))
+    with pytest.raises(InputError, match=r"train_00.npz is no shard of pictures: expected `blob`"):
+        load_images(tmp_path, side=16)
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"train_00.npz is damaged or cut short"):
+        load_images(tmp_path, side=16)
+    (tmp_path / "index.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"index.json is not valid JSON: Expecting property name"):
+        load_images(tmp_path, side=16)
+    (tmp_path / "classes" / "cup").mkdir(parents=True)
+    (tmp_path / "classes" / "cup" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"a.png: not an image that can be read"):
+        load_images(tmp_path / "classes", side=16)
+
+
 def test_crops_show_their_part_of_the_image():
     """On a ramp every crop is a ramp, upright, within the image, half of them mirrored."""
     x = torch.arange(40).expand(3, 30, 40)
@@ -319,6 +372,12 @@ def test_a_finished_backbone_loads_and_has_learned_something(trained, folder, tm
     log = [json.loads(line) for line in (trained.parent / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == [0, 3]
     assert all(math.isfinite(row["diffusion"]) for row in log)
+    run = json.loads((trained.parent / "run.json").read_text(encoding="utf-8"))
+    assert run["command"] == "train backbone"
+    assert run["config"]["channels"] == [8, 8]
+    assert (run["steps"], run["device"], run["images"]) == (4, "cpu", 8)
+    assert run["timings"]["training"] > 0
+    assert run["versions"]["torch"]
 
 
 def test_a_backbone_run_stopped_after_every_step_ends_with_the_same_weights(
@@ -355,6 +414,91 @@ def test_a_backbone_state_of_another_configuration_is_refused(folder, tmp_path):
     assert train_backbone(backbone_config(folder, stop_after=1e-9), tmp_path) is None
     with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
         train_backbone(backbone_config(folder, learning_rate=1e-5), tmp_path)
+    (tmp_path / "state.pt").write_bytes(b"no state")
+    with pytest.raises(InputError, match=r"state.pt cannot be read: delete it to start from the"):
+        train_backbone(backbone_config(folder), tmp_path)
+
+
+def test_a_run_goes_on_only_over_the_same_data(folder, tmp_path):
+    output = tmp_path / "run"
+    assert train_backbone(backbone_config(folder, stop_after=1e-9), output) is None
+    # The same pictures elsewhere are the same data; one more is not.
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    moved = backbone_config(copy, stop_after=1e-9, save_every=7.0)
+    assert train_backbone(moved, output) is None
+    shutil.copy(copy / "cat" / "1.png", copy / "cat" / "9.png")
+    with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
+        train_backbone(moved, output)
+
+
+def test_identity_of_files_and_folders(tmp_path):
+    assert identity(None) is None
+    write_shard(tmp_path, [(16, 16)])
+    index = tmp_path / "index.json"
+    assert identity(tmp_path) == identity(index) == sha256(index.read_bytes()).hexdigest()
+    edit_index(tmp_path, lambda content: content["items"][0].update(y=1))
+    assert identity(tmp_path) == sha256(index.read_bytes()).hexdigest()
+
+
+def test_a_loss_that_is_not_finite_never_gets_into_the_state(folder, tmp_path, monkeypatch):
+    config = backbone_config(folder, save_every=0.0, stop_after=1e-9)
+    assert train_backbone(config, tmp_path) is None
+    before = (tmp_path / "state.pt").read_bytes()
+    monkeypatch.setattr(backbone_module, "min_snr_weight", lambda alpha, _: alpha * math.nan)
+    # Step 1 is not logged: the loss is looked at because the state is about to be written.
+    with pytest.raises(InputError, match="no longer finite at step 1: lower learning_rate"):
+        train_backbone(config, tmp_path)
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_settings_of_torch_are_given_back(folder, tmp_path, monkeypatch):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train_backbone(backbone_config(folder, stop_after=1e-9), tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+    # The flags exist without a GPU; its random state does not.
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def flags() -> tuple[bool, bool, bool]:
+        return matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+
+    before = flags()
+    with pytest.raises(KeyboardInterrupt), kept_settings(torch.device("cuda")):
+        assert flags() == (True, True, True)
+        raise KeyboardInterrupt
+    assert flags() == before != (True, True, True)
+
+
+@pytest.mark.parametrize("layers", [(7, 5), (5, 5), (-1, 3), (5, 12)])
+def test_alignment_layers_must_increase(layers):
+    with pytest.raises(InputError, match="layers must be decoder layers from 0 to 11 in strictly"):
+        AlignmentConfig(layers=layers)
+
+
+def test_an_aligned_layer_must_be_there():
+    unet = build_unet(UnetConfig(channels=(8, 8), blocks=1, attention_levels=(), groups=4))
+    with pytest.raises(InputError, match=r"names layer 7, but this UNet's decoder has 4 layers"):
+        backbone_module._Student(unet, (1, 7), 3)
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_an_output_that_cannot_be_made_is_refused(folder, tmp_path, below):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / below
+    with pytest.raises(InputError, match=r"cannot write to .*file.*; choose another output folder"):
+        train_backbone(backbone_config(folder), output)
+    with pytest.raises(InputError, match=r"cannot write to .*file.*; choose another output folder"):
+        train_aggregator(AggregatorTrainConfig(device="cpu"), output)
+
+
+def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"state.pt cannot be written: .+") as caught:
+        save_state(tmp_path / "gone", "mark", done=1, seconds=0.0, content={})
+    assert "\n" not in str(caught.value)
 
 
 def test_bad_backbone_runs_are_refused(folder, tmp_path):
@@ -393,13 +537,49 @@ def test_an_aggregator_run_stopped_after_every_step_ends_with_the_same_weights(
     assert same_weights(whole, results[3])
     with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
         train_aggregator(dataclasses.replace(config, learning_rate=1.0), tmp_path / "parts")
+    run = json.loads((whole.parent / "run.json").read_text(encoding="utf-8"))
+    assert run["command"] == "train aggregator"
+    assert run["config"]["bottleneck"] == 4
+    assert run["steps"] == 4
+    assert run["inputs"]["weights"] == sha256(trained.read_bytes()).hexdigest()
+    assert run["inputs"]["keypoints"] is None
 
-    # What was trained is what `load` reads.
-    extractor = load("tiny", device="cpu", aggregator=whole, weights=trained, size=16)
+    # What was trained is what `load_extractor` reads.
+    extractor = load_extractor("tiny", device="cpu", aggregator=whole, weights=trained, size=16)
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     (found,) = extractor.describe([image])
     # 16 x 21 pixels, two a cell: the centre of an eleventh column would lie on the edge.
     assert found.data.shape == (8, 8, 10)
+
+
+def test_an_aggregator_run_goes_on_only_over_the_same_files(trained, folder, tmp_path):
+    start = train_aggregator(aggregator_config(folder, trained, steps=1), tmp_path / "start")
+    config = aggregator_config(folder, trained, initial=start, stop_after=1e-9)
+    assert train_aggregator(config, tmp_path / "run") is None
+    other = train_backbone(backbone_config(folder, seed=1), tmp_path / "other")
+    later = train_aggregator(aggregator_config(folder, trained, steps=2), tmp_path / "later")
+    (tmp_path / "images").mkdir()
+    write_shard(tmp_path / "images", [(16, 16), (20, 16)])
+    for changes in ({"weights": other}, {"initial": later}, {"images": tmp_path / "images"}):
+        with pytest.raises(InputError, match="holds a run of another configuration"):
+            train_aggregator(dataclasses.replace(config, **changes), tmp_path / "run")
+    moved = tmp_path / "moved.safetensors"
+    shutil.copy(start, moved)
+    assert train_aggregator(dataclasses.replace(config, initial=moved), tmp_path / "run") is None
+
+
+def test_an_aggregator_state_stays_finite(trained, folder, tmp_path, monkeypatch):
+    config = aggregator_config(folder, trained, stop_after=1e-9)
+    assert train_aggregator(config, tmp_path) is None
+    before = (tmp_path / "state.pt").read_bytes()
+
+    def infinite(*inputs, **options) -> Tensor:
+        return symmetric_cross_entropy(*inputs, **options) * math.inf
+
+    monkeypatch.setattr(aggregator_module, "symmetric_cross_entropy", infinite)
+    with pytest.raises(InputError, match="no longer finite at step 1: lower learning_rate"):
+        train_aggregator(config, tmp_path)
+    assert (tmp_path / "state.pt").read_bytes() == before
 
 
 def test_an_aggregator_learns_its_pairs(trained, folder, tmp_path):

@@ -191,7 +191,44 @@ def test_a_keypoint_folder_needs_one_index(tmp_path):
 
 def test_mirrored_parts():
     parts = ["beak", "left eye", "tail", "right eye", "right_leg", "left_leg"]
-    assert module._mirrored_parts(parts) == [0, 3, 2, 1, 5, 4]
+    assert module._mirrored_parts(parts, Path("x.json")) == [0, 3, 2, 1, 5, 4]
+    # Only whole words name a side.
+    parts = ["Right cleft", "Left cleft", "bright spot"]
+    assert module._mirrored_parts(parts, Path("x.json")) == [1, 0, 2]
+    with pytest.raises(InputError, match=r"x.json: part 'left eye' has no mirrored partner 'right"):
+        module._mirrored_parts(["left eye"], Path("x.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i: i.pop("parts"), "must hold a JSON object with the lists items and parts"),
+        (lambda i: i["parts"].pop(), "part 'left eye' has no mirrored partner 'right eye'"),
+        (lambda i: i["items"][1].pop("species"), "every item needs a 'species'"),
+        (lambda i: i["items"][1].pop("file"), "an item of 'items' has no 'file'"),
+        (lambda i: i["items"][1].pop("box"), "the item of 1.png has no 'box'"),
+        (lambda i: i["items"][1].update(w="wide"), "'w' of 1.png must be numbers"),
+        (lambda i: i["items"][1].update(h=0), "'w' and 'h' of 1.png must be positive, got 90 and"),
+        (lambda i: i["items"][1].update(vis=[1, 1]), r"'vis' of 1.png must be finite .* \(3,\)"),
+        (lambda i: i["items"][1].update(kps=[[1], [2, 3], [4, 5]]), "'kps' of 1.png must be num"),
+        (lambda i: i["items"][1].update(file="9.png"), "9.png: no such file"),
+        (lambda i: i["items"][1].update(file="birds.json"), "birds.json: not an image that can be"),
+    ],
+)
+def test_a_broken_keypoint_index_is_refused(tmp_path, change, message):
+    write_birds(tmp_path, [(60, 70), (80, 90)], [0, 0])
+    path = tmp_path / "birds.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    change(index)
+    path.write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        KeypointPairs(tmp_path, groups=[0], device="cpu", side=32)
+
+
+def test_a_keypoint_index_must_be_json(tmp_path):
+    (tmp_path / "birds.json").write_text("parts:", encoding="utf-8")
+    with pytest.raises(InputError, match=r"birds.json is not valid JSON: Expecting value"):
+        KeypointPairs(tmp_path, groups=[0], device="cpu")
 
 
 # Contours

@@ -1,8 +1,9 @@
 """Train an aggregation network over a frozen backbone.
 
 `warpkit train aggregator -c configs/tiny_aggregator.yaml`. A run is a folder: `state.pt` (to resume
-from), `log.jsonl`, and at the end `aggregator.safetensors`. Every draw depends on (seed, step)
-alone, so a killed run ends with the same weights.
+from), `log.jsonl`, and at the end `aggregator.safetensors` and `run.json`. Every draw depends on
+(seed, step) alone, so a killed run that goes on ends with the same weights: on the CPU bit for bit,
+on a GPU up to rounding, which differs from run to run there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from warpkit.aggregate.checkpoint import save_aggregator
+from warpkit.aggregate.checkpoint import load_aggregator, save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.checks import InputError, require
 from warpkit.features.backbone import Backbone
 from warpkit.features.registry import create_backbone, resolve_device
+from warpkit.io.output import run_record, write_json
 from warpkit.train.images import load_images
 from warpkit.train.losses import TEMPERATURE, symmetric_cross_entropy
 from warpkit.train.pairs import (
@@ -34,6 +35,15 @@ from warpkit.train.pairs import (
     PairSource,
     WarpPairs,
     join,
+)
+from warpkit.train.state import (
+    check_finite,
+    fingerprint,
+    identity,
+    kept_settings,
+    make_folder,
+    restore_state,
+    save_state,
 )
 from warpkit.warp.known import KnownWarpConfig
 
@@ -56,6 +66,7 @@ class AggregatorTrainConfig:
         contour_classes: classes whose contours are used.
         backbone: registered backbone, frozen.
         weights: its weights file, if not the backbone's own.
+        initial: aggregator checkpoint to start from instead of random weights (warm start).
         layer_steps: recorded departing steps; (0,) is one call at the clean input.
         learning_rate: AdamW's, decayed to `final_rate` of it by a cosine.
         precision: of the backbone's and network's products; weights stay float32.
@@ -72,6 +83,7 @@ class AggregatorTrainConfig:
     warp: KnownWarpConfig = field(default_factory=KnownWarpConfig)
     backbone: str = "tiny"
     weights: Path | None = None
+    initial: Path | None = None
     layer_steps: tuple[int, ...] = (0,)
     num_steps: int = 50
     size: int = 128
@@ -136,18 +148,38 @@ def _network(config: AggregatorTrainConfig, backbone: Backbone) -> AggregationNe
     )
 
 
+def _warm_start(network: AggregationNetwork, path: Path) -> None:
+    """Take over the weights of a checkpoint of the same shape."""
+    known = load_aggregator(path)
+    require(
+        known.config == network.config,
+        f"{path} cannot be the start of this run: it is {known.config}, the run trains"
+        f" {network.config}",
+    )
+    network.load_state_dict(known.state_dict())
+
+
 def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None:
     """Train, or go on training, in the folder `output`.
+
+    However often it is stopped and resumed, a run ends with the same weights: on the CPU bit for
+    bit, on a GPU up to rounding. Torch's global settings are the caller's again afterwards.
 
     Returns:
         The finished `aggregator.safetensors`, or None when `stop_after` ended this call early.
 
     Raises:
-        InputError: no data, or a state in `output` that belongs to another configuration.
+        InputError: no data, a loss that is no longer finite, an output that cannot be written, or
+            a state in `output` that belongs to another configuration, backbone or other data.
     """
     require(config.steps > 0, f"steps must be positive, got {config.steps}")
     device = resolve_device(config.device)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    with kept_settings(device):
+        return _train(config, output, device)
+
+
+def _train(config: AggregatorTrainConfig, output: Path, device: torch.device) -> Path | None:
     started = time.monotonic()
     options: dict[str, Any] = {"steps": config.layer_steps, "num_steps": config.num_steps}
     if config.weights is not None:
@@ -156,13 +188,32 @@ def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None
     sources = _sources(config, device)
     torch.manual_seed(config.seed)
     network = _network(config, backbone).to(device)
+    if config.initial is not None:
+        _warm_start(network, config.initial)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    state_file = output / "state.pt"
-    done = _restore(state_file, network, optimiser, config)
+    learned_from = ("images", "keypoints", "weights", "initial")
+    inputs = {name: identity(getattr(config, name)) for name in learned_from}
+    mark = fingerprint(config, inputs)
+    state = restore_state(output, mark)
+    done, seconds_before = 0, 0.0
+    if state is not None:
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        done, seconds_before = state["done"], state["seconds"]
+    loss = torch.zeros((), device=device)
+
+    def save() -> float:
+        """Write the state after `done` steps; returns the seconds spent on them over all calls."""
+        check_finite(done - 1, loss, network.parameters())
+        seconds = seconds_before + time.monotonic() - started
+        content = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+        save_state(output, mark, done=done, seconds=seconds, content=content)
+        return seconds
+
     last_saved = time.monotonic()
-    bar = tqdm(total=config.steps, initial=done, desc="train aggregator", unit="step")
+    bar = tqdm(total=config.steps, initial=done, desc="train aggregator", disable=None)
     with (output / "log.jsonl").open("a", encoding="utf-8") as log:
         while done < config.steps:
             generator = torch.Generator(device).manual_seed((config.seed << 32) + done)
@@ -180,13 +231,10 @@ def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None
             loss.backward()
             optimiser.step()
             if done % 50 == 0 or done + 1 == config.steps:
+                check_finite(done, loss)
                 row: dict[str, Any] = {"step": done, "seconds": time.monotonic() - started}
                 for (name, _, _), value in zip(sources, losses, strict=True):
                     row[name] = float(value.detach())
-                require(
-                    math.isfinite(float(loss.detach())),
-                    f"the loss is no longer finite at step {done}: lower learning_rate",
-                )
                 log.write(json.dumps(row) + "\n")
                 log.flush()
                 bar.set_postfix({k: f"{v:.2f}" for k, v in row.items() if k != "step"})
@@ -194,14 +242,14 @@ def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None
             bar.update()
             out_of_time = 0 < config.stop_after < time.monotonic() - started
             if out_of_time or time.monotonic() - last_saved > config.save_every:
-                _save_state(state_file, network, optimiser, done, config)
+                save()
                 last_saved = time.monotonic()
             if out_of_time and done < config.steps:
                 bar.close()
                 _log.info("stopped at step %d after %.0f s", done, config.stop_after)
                 return None
     bar.close()
-    _save_state(state_file, network, optimiser, done, config)
+    seconds = save()
     finished = output / "aggregator.safetensors"
     save_aggregator(
         finished,
@@ -211,6 +259,9 @@ def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None
         temperature=TEMPERATURE,
         pairs_a_step={name: count for name, _, count in sources},
     )
+    facts = {"steps": done, "device": str(device), "inputs": inputs}
+    record = run_record("train aggregator", config, {"training": seconds}, facts)
+    write_json(output / "run.json", record)
     return finished
 
 
@@ -245,48 +296,3 @@ def _losses(
         )
         start = rows.stop
     return losses
-
-
-def _fingerprint(config: AggregatorTrainConfig) -> str:
-    """What must not change between two calls of one run."""
-    ignored = {"images", "keypoints", "weights", "device", "stop_after", "save_every"}
-    return repr([(k, v) for k, v in sorted(vars(config).items()) if k not in ignored])
-
-
-def _save_state(
-    path: Path,
-    network: AggregationNetwork,
-    optimiser: torch.optim.Optimizer,
-    done: int,
-    config: AggregatorTrainConfig,
-) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(
-        {
-            "done": done,
-            "config": _fingerprint(config),
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-        },
-        temporary,
-    )
-    os.replace(temporary, path)  # noqa: PTH105 - atomic on every system
-
-
-def _restore(
-    path: Path,
-    network: AggregationNetwork,
-    optimiser: torch.optim.Optimizer,
-    config: AggregatorTrainConfig,
-) -> int:
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["config"] != _fingerprint(config):
-        raise InputError(
-            f"{path.parent} holds a run of another configuration: choose another output folder"
-        )
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    _log.info("resumed at step %d", state["done"])
-    return int(state["done"])

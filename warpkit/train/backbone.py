@@ -1,8 +1,9 @@
 """Train the embedded backbone: diffusion on images, with a decoder aligned to a classifier.
 
 `warpkit train backbone -c configs/tiny_backbone.yaml`. A run is a folder: `state.pt` (to resume
-from), `log.jsonl`, and at the end `unet.safetensors`. A killed run goes on where
-its last state was written and ends with the same weights: every draw depends on (seed, step) alone.
+from), `log.jsonl`, and at the end `unet.safetensors` and `run.json`. A killed run goes on where its
+last state was written, and every draw depends on (seed, step) alone: on the CPU it ends with the
+same weights bit for bit, on a GPU up to rounding, which differs from run to run there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +21,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from warpkit.checks import InputError, require
+from warpkit.checks import require
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.ddim import DdimSchedule
 from warpkit.features.registry import resolve_device
 from warpkit.features.taps import decoder_taps
 from warpkit.features.tiny import UnetConfig, build_unet, save_unet
+from warpkit.io.output import run_record, write_json
 from warpkit.train.images import ImageStore, crop_views, load_images
 from warpkit.train.losses import min_snr_weight
+from warpkit.train.state import (
+    check_finite,
+    fingerprint,
+    identity,
+    kept_settings,
+    make_folder,
+    restore_state,
+    save_state,
+)
 from warpkit.train.teacher import AlignmentHead, Teacher, alignment_loss
 
 __all__ = ["AlignmentConfig", "BackboneTrainConfig", "train_backbone"]
@@ -42,13 +52,22 @@ class AlignmentConfig:
 
     Attributes:
         weight: of the cosine loss against the diffusion loss.
-        layers: which decoder layers (0..11, deepest first) predict the teacher's features.
+        layers: which decoder layers (0..11, deepest first) predict the teacher's features, in
+            increasing order.
         size: side the teacher sees the crop at.
     """
 
     weight: float = 1.0
     layers: tuple[int, ...] = (5, 7)
     size: int = 256
+
+    def __post_init__(self) -> None:
+        # Heads meet their layers in the order in which these run.
+        require(
+            list(self.layers) == sorted(set(self.layers) & set(range(12))),
+            "layers must be decoder layers from 0 to 11 in strictly increasing order, got"
+            f" {list(self.layers)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,11 @@ class _Student(nn.Module):
         super().__init__()
         self.unet = unet
         names = decoder_taps(unet)
+        require(
+            max(layers, default=0) < len(names),
+            f"alignment.layers names layer {max(layers, default=0)}, but this UNet's decoder has"
+            f" {len(names)} layers",
+        )
         modules: dict[str, Any] = dict(unet.named_modules())
         tapped = [modules[names[i]] for i in layers]
         self.heads = nn.ModuleList(AlignmentHead(m.out_channels, outputs) for m in tapped)
@@ -187,19 +211,24 @@ def _draw_timesteps(
 def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
     """Train, or go on training, in the folder `output`.
 
+    However often it is stopped and resumed, a run ends with the same weights: on the CPU bit for
+    bit, on a GPU up to rounding. Torch's global settings are the caller's again afterwards.
+
     Returns:
         The finished `unet.safetensors`, or None when `stop_after` ended this call early.
 
     Raises:
-        InputError: no data, or a state in `output` that belongs to another configuration.
+        InputError: no data, a loss that is no longer finite, an output that cannot be written, or
+            a state in `output` that belongs to another configuration or other data.
     """
     require(config.batch_size > 0 and config.steps > 0, "batch_size and steps must be positive")
     device = resolve_device(config.device)
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    with kept_settings(device):
+        return _train(config, output, device)
+
+
+def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> Path | None:
     started = time.monotonic()
     store = load_images(config.data, side=config.size, limit=config.limit or None).to(device)
     _log.info("%d images of %d classes", len(store), len(store.classes))
@@ -226,15 +255,29 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
         teacher.calibrate([_batch(config, store, -1 - i)[0] for i in range(4)])
         teacher.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
 
-    state_file = output / "state.pt"
-    done = _restore(state_file, weights, config)
+    inputs = {"data": identity(config.data)}
+    mark = fingerprint(config, inputs)
+    state = restore_state(output, mark)
+    done, seconds_before = 0, 0.0
+    if state is not None:
+        weights.restore(state)
+        done, seconds_before = state["done"], state["seconds"]
     forward: Any = torch.compile(student) if config.compile else student
     look: Any = torch.compile(teacher) if config.compile else teacher
     schedule = DdimSchedule()
     alphas = schedule.alphas_cumprod.to(device)
     codec = UnshuffleCodec(unet_config.factor)
+    loss = torch.zeros((), device=device)
+
+    def save() -> float:
+        """Write the state after `done` steps; returns the seconds spent on them over all calls."""
+        check_finite(done - 1, loss, weights.master)
+        seconds = seconds_before + time.monotonic() - started
+        save_state(output, mark, done=done, seconds=seconds, content=weights.state())
+        return seconds
+
     last_saved = time.monotonic()
-    bar = tqdm(total=config.steps, initial=done, desc="train backbone", unit="step")
+    bar = tqdm(total=config.steps, initial=done, desc="train backbone", disable=None)
     with (output / "log.jsonl").open("a", encoding="utf-8") as log:
         while done < config.steps:
             images, labels, generator = _batch(config, store, done)
@@ -258,6 +301,7 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
             log_now = done % 50 == 0 or done + 1 == config.steps
             norm = weights.step(done)
             if log_now:
+                check_finite(done, loss)
                 row = {
                     "step": done,
                     "diffusion": float(diffusion.detach()),
@@ -265,10 +309,6 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
                     "gradient": float(norm),
                     "seconds": time.monotonic() - started,
                 }
-                require(
-                    math.isfinite(row["diffusion"] + row["alignment"]),
-                    f"the loss is no longer finite at step {done}: lower learning_rate",
-                )
                 log.write(json.dumps(row) + "\n")
                 log.flush()
                 bar.set_postfix(mse=row["diffusion"], align=row["alignment"])
@@ -276,20 +316,23 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
             bar.update()
             out_of_time = 0 < config.stop_after < time.monotonic() - started
             if out_of_time or time.monotonic() - last_saved > config.save_every:
-                _save_state(state_file, weights, done, config)
+                save()
                 last_saved = time.monotonic()
             if out_of_time and done < config.steps:
                 bar.close()
                 _log.info("stopped at step %d after %.0f s", done, config.stop_after)
                 return None
     bar.close()
-    _save_state(state_file, weights, done, config)
+    seconds = save()
     finished = output / "unet.safetensors"
     student.float()  # a bfloat16 copy of the mean would lose precision
     with torch.no_grad():
         for param, mean in zip(weights.params, weights.mean, strict=True):
             param.copy_(mean)
     save_unet(finished, unet, unet_config, steps=done, seed=config.seed, images=len(store))
+    facts = {"steps": done, "device": str(device), "images": len(store), "inputs": inputs}
+    record = run_record("train backbone", config, {"training": seconds}, facts)
+    write_json(output / "run.json", record)
     return finished
 
 
@@ -304,29 +347,3 @@ def _batch(
     dropped = torch.rand(len(index), generator=generator, device=device) < config.null_class
     null = torch.full_like(index, len(store.classes))
     return images, torch.where(dropped, null, store.labels[index]), generator
-
-
-def _fingerprint(config: BackboneTrainConfig) -> str:
-    """What must not change between two calls of one run."""
-    ignored = {"data", "device", "stop_after", "save_every", "compile"}
-    return repr([(k, v) for k, v in sorted(vars(config).items()) if k not in ignored])
-
-
-def _save_state(path: Path, weights: _Weights, done: int, config: BackboneTrainConfig) -> None:
-    temporary = path.with_suffix(".tmp")
-    content = {"done": done, "config": _fingerprint(config), **weights.state()}
-    torch.save(content, temporary)
-    os.replace(temporary, path)  # noqa: PTH105 - atomic on every system
-
-
-def _restore(path: Path, weights: _Weights, config: BackboneTrainConfig) -> int:
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["config"] != _fingerprint(config):
-        raise InputError(
-            f"{path.parent} holds a run of another configuration: choose another output folder"
-        )
-    weights.restore(state)
-    _log.info("resumed at step %d", state["done"])
-    return int(state["done"])

@@ -7,12 +7,16 @@ Two layouts are read: a folder with `index.json` and `train_NN.npz` shards of en
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +26,9 @@ from PIL import Image
 from torch import Tensor
 
 from warpkit.checks import InputError, require
+from warpkit.io.images import read_image
 
-__all__ = ["ImageStore", "crop_views", "load_images"]
+__all__ = ["ImageStore", "crop_views", "load_images", "read_index"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
@@ -70,15 +75,16 @@ def load_images(
         limit: read at most so many images (shards are shuffled, so any prefix is a fair sample).
 
     Raises:
-        InputError: no images, or a shard the index names is missing.
+        InputError: no images, a broken index, a shard it names that is missing or broken, or a
+            picture that cannot be read.
     """
     root = Path(root)
     require(root.is_dir(), f"no training folder at {root}")
     read = _read_shards if (root / "index.json").is_file() else _read_folders
-    encoded, labels, classes, contours = read(root, limit)
-    require(len(encoded) > 0, f"{root} holds no training images")
+    pictures, labels, classes, contours = read(root, limit)
+    require(len(pictures) > 0, f"{root} holds no training images")
     with ThreadPoolExecutor(workers) as pool:
-        decoded = list(pool.map(lambda data: _decode(data, side), encoded))
+        decoded = list(pool.map(lambda picture: _decode(picture, side), pictures))
     height = max(image.shape[0] for image in decoded)
     width = max(image.shape[1] for image in decoded)
     pixels = torch.zeros(len(decoded), 3, height, width, dtype=torch.uint8)
@@ -128,9 +134,44 @@ def crop_views(
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _decode(data: bytes, side: int) -> npt.NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as file:
-        image = file.convert("RGB")
+def read_index(path: Path, *lists: str) -> dict[str, Any]:
+    """The JSON object of a data folder's index, with `items` that are objects.
+
+    Args:
+        lists: further keys that must hold lists.
+
+    Raises:
+        InputError: not such a file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # no UTF-8, or no JSON
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    keys = ("items", *lists)
+    require(
+        isinstance(content, dict) and all(isinstance(content.get(key), list) for key in keys),
+        f"{path} must hold a JSON object with the lists {' and '.join(keys)}",
+    )
+    for position, item in enumerate(content["items"]):
+        require(isinstance(item, dict), f"{path}: item {position} must be an object, got {item!r}")
+    index: dict[str, Any] = content
+    return index
+
+
+class _Packed(NamedTuple):
+    """An encoded picture in a shard."""
+
+    name: str
+    data: bytes
+
+
+def _decode(picture: Path | _Packed, side: int) -> npt.NDArray[np.uint8]:
+    if isinstance(picture, Path):
+        image = Image.fromarray(read_image(picture))
+    else:
+        image = _unpacked(picture)
     scale = side / min(image.size)
     if scale != 1:
         size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
@@ -142,27 +183,84 @@ def _decode(data: bytes, side: int) -> npt.NDArray[np.uint8]:
     return np.array(image.crop(box))
 
 
-_Content = tuple[list[bytes], list[int], Sequence[str], list[npt.NDArray[np.float32] | None]]
+def _unpacked(picture: _Packed) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(picture.data)) as file:
+            return file.convert("RGB")
+    # What Pillow's decoders raise for damaged files.
+    except (
+        *(OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error),
+        Image.DecompressionBombError,
+    ) as error:
+        raise InputError(f"{picture.name} is no picture that can be read") from error
+
+
+_Content = tuple[
+    Sequence[Path | _Packed], list[int], Sequence[str], list[npt.NDArray[np.float32] | None]
+]
 
 
 def _read_shards(root: Path, limit: int | None) -> _Content:
-    index: dict[str, Any] = json.loads((root / "index.json").read_text(encoding="utf-8"))
-    items = index["items"][:limit]
-    files: dict[int, tuple[bytes, npt.NDArray[np.int64]]] = {}
-    for shard in sorted({item["shard"] for item in items}):
-        path = root / f"train_{shard:02d}.npz"
-        require(path.is_file(), f"{root / 'index.json'} names {path.name}, which is missing")
-        with np.load(path) as content:
-            files[shard] = (content["blob"].tobytes(), content["off"])
-    encoded = []
-    contours: list[npt.NDArray[np.float32] | None] = []
-    for item in items:
-        blob, offsets = files[item["shard"]]
-        encoded.append(blob[offsets[item["j"]] : offsets[item["j"] + 1]])
-        contour = item.get("poly")
-        contours.append(np.asarray(contour, np.float32).T if contour else None)
+    path = root / "index.json"
+    index = read_index(path, "classes")
+    require(
+        all(isinstance(pair, list) and len(pair) == 2 for pair in index["classes"]),
+        f"{path}: every class must be a pair [data set, name]",
+    )
     classes = [f"{name}" for _, name in index["classes"]]
-    return encoded, [item["y"] for item in items], classes, contours
+    items = index["items"][:limit]
+    for position, item in enumerate(items):
+        require(
+            all(isinstance(item.get(key), int) for key in ("shard", "j", "y"))
+            and 0 <= item["y"] < len(classes),
+            f"{path}: item {position} must have the numbers shard, j and y (a class below"
+            f" {len(classes)})",
+        )
+    shards = {number: _read_shard(root, number) for number in sorted({i["shard"] for i in items})}
+    pictures = []
+    contours = []
+    for position, item in enumerate(items):
+        packed, j = shards[item["shard"]], item["j"]
+        require(
+            0 <= j < len(packed),
+            f"{path}: item {position} is picture {j} of shard {item['shard']}, which has"
+            f" {len(packed)}",
+        )
+        pictures.append(packed[j])
+        contours.append(_contour(item.get("poly"), f"{path}: item {position}"))
+    return pictures, [item["y"] for item in items], classes, contours
+
+
+def _read_shard(root: Path, number: int) -> list[_Packed]:
+    path = root / f"train_{number:02d}.npz"
+    require(path.is_file(), f"{root / 'index.json'} names {path.name}, which is missing")
+    try:
+        with path.open("rb") as file, np.load(file) as content:
+            blob = content["blob"].tobytes()
+            offsets = content["off"].astype(np.int64).tolist()
+    except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no shard of pictures: expected `blob` and `off`") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is damaged or cut short: get a whole copy") from error
+    return [
+        _Packed(f"{path}: picture {j}", blob[start:end])
+        for j, (start, end) in enumerate(itertools.pairwise(offsets))
+    ]
+
+
+def _contour(poly: Any, what: str) -> npt.NDArray[np.float32] | None:
+    """A contour (P, 2) from the index's lists of x and y, or None where there is none."""
+    if not poly:
+        return None
+    try:
+        contour = np.asarray(poly, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: poly must be two equally long lists of numbers") from error
+    require(
+        contour.ndim == 2 and len(contour) == 2 and bool(np.isfinite(contour).all()),
+        f"{what}: poly must be two equally long lists of numbers",
+    )
+    return contour.T
 
 
 def _read_folders(root: Path, limit: int | None) -> _Content:
@@ -173,8 +271,5 @@ def _read_folders(root: Path, limit: int | None) -> _Content:
         for path in sorted((root / name).rglob("*"))
         if path.suffix.lower() in _SUFFIXES
     ][:limit]
-    try:
-        encoded = [path.read_bytes() for path, _ in files]
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {error.strerror}") from error
-    return encoded, [label for _, label in files], classes, [None] * len(files)
+    labels = [label for _, label in files]
+    return [path for path, _ in files], labels, classes, [None] * len(files)

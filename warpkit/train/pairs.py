@@ -5,20 +5,22 @@ A source draws a `PairBatch` for a step; sources are mixed by how many pairs eac
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
-from warpkit.checks import require, suggest
+from warpkit.checks import InputError, require, suggest
 from warpkit.coords import pixel_grid, sample_nearest
-from warpkit.train.images import ImageStore
+from warpkit.io.images import read_image
+from warpkit.train.images import ImageStore, read_index
 from warpkit.train.views import Views, draw_views, sample_images
 from warpkit.warp.known import KnownWarpConfig, photometric_jitter, random_fields
 
@@ -120,7 +122,8 @@ class WarpPairs:
 class KeypointPairs:
     """Pairs of annotated images of one group or any two, labelled where both show a keypoint.
 
-    Reads a folder with a `*.json` index of `parts` and `items` (file, species, box, kps, vis).
+    Reads a folder with a `*.json` index of `parts` and `items`: file, species, w, h (pixels that
+    box and kps refer to), box (x1, y1, x2, y2), kps (parts, 2) and vis (parts,).
     """
 
     def __init__(
@@ -134,23 +137,30 @@ class KeypointPairs:
     ) -> None:
         indices = sorted(root.glob("*.json"))
         require(len(indices) == 1, f"{root} must hold one JSON index, found {len(indices)}")
-        content = json.loads(indices[0].read_text(encoding="utf-8"))
+        content = read_index(indices[0], "parts")
+        parts = [str(part) for part in content["parts"]]
+        self.mirrored = torch.tensor(_mirrored_parts(parts, indices[0]), device=device)
+        require(
+            all("species" in item for item in content["items"]),
+            f"{indices[0]}: every item needs a 'species'",
+        )
         items = [item for item in content["items"] if item["species"] in groups]
         # A single image of its group has no partner there.
         species = [item["species"] for item in items]
         items = [item for item in items if species.count(item["species"]) > 1]
         require(len(items) > 1, f"{indices[0]} has no two images of one species of {list(groups)}")
-        images, sizes, boxes, points = [], [], [], []
+        images, sizes, boxes, points, visible = [], [], [], [], []
         for item in items:
-            with Image.open(root / item["file"]) as file:
-                image = file.convert("RGB")
+            file, numbers = _annotation(item, len(parts), indices[0])
+            image = Image.fromarray(read_image(root / file))
             scale = side / min(image.size)
             new = (round(image.width * scale), round(image.height * scale))
             images.append(np.asarray(image.resize(new, Image.Resampling.LANCZOS)))
-            factor = np.array([new[0] / item["w"], new[1] / item["h"]], np.float32)
+            factor = np.array([new[0] / numbers["w"], new[1] / numbers["h"]], np.float32)
             sizes.append((new[1], new[0]))
-            boxes.append(np.asarray(item["box"], np.float32) * np.tile(factor, 2))
-            points.append((np.asarray(item["kps"], np.float32) + 0.5) * factor - 0.5)
+            boxes.append(numbers["box"] * np.tile(factor, 2))
+            points.append((numbers["kps"] + 0.5) * factor - 0.5)
+            visible.append(numbers["vis"] != 0)
         height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
         pixels = torch.zeros(len(items), 3, height, width, dtype=torch.uint8)
         for i, array in enumerate(images):
@@ -159,9 +169,8 @@ class KeypointPairs:
         self.sizes = torch.tensor(sizes, device=device)
         self.boxes = torch.tensor(np.stack(boxes), device=device)
         self.points = torch.tensor(np.stack(points), device=device)
-        self.visible = torch.tensor([item["vis"] for item in items], device=device).bool()
+        self.visible = torch.tensor(np.stack(visible), device=device)
         self.group = torch.tensor([item["species"] for item in items], device=device)
-        self.mirrored = torch.tensor(_mirrored_parts(content["parts"]), device=device)
         self.same_group = same_group
 
     def draw(self, count: int, *, size: int, generator: torch.Generator) -> PairBatch:
@@ -204,13 +213,44 @@ class KeypointPairs:
         return PairBatch(source, target, source_xy, target_xy, seen & also)
 
 
-def _mirrored_parts(parts: Sequence[str]) -> list[int]:
+def _annotation(
+    item: Mapping[str, Any], parts: int, index: Path
+) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
+    """File and numbers of an annotated image, checked."""
+    shapes = {"w": (), "h": (), "box": (4,), "kps": (parts, 2), "vis": (parts,)}
+    file = item.get("file")
+    require(isinstance(file, str), f"{index}: an item of 'items' has no 'file'")
+    numbers = {}
+    for key, shape in shapes.items():
+        require(key in item, f"{index}: the item of {file} has no '{key}'")
+        try:
+            numbers[key] = np.asarray(item[key], np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{index}: '{key}' of {file} must be numbers") from error
+        require(
+            numbers[key].shape == shape and bool(np.isfinite(numbers[key]).all()),
+            f"{index}: '{key}' of {file} must be finite numbers of shape {shape}, got shape"
+            f" {numbers[key].shape}",
+        )
+    require(
+        bool(min(numbers["w"], numbers["h"]) > 0),
+        f"{index}: 'w' and 'h' of {file} must be positive, got {item['w']} and {item['h']}",
+    )
+    return str(file), numbers
+
+
+_SIDES = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+_SIDE = re.compile(rf"(?<![A-Za-z])({'|'.join(_SIDES)})(?![A-Za-z])")
+
+
+def _mirrored_parts(parts: Sequence[str], index: Path) -> list[int]:
     """For every part the index of the part it becomes in a mirror."""
-    swapped = [
-        part.replace("left", "right") if "left" in part else part.replace("right", "left")
-        for part in parts
-    ]
-    return [list(parts).index(name) for name in swapped]
+    swapped = [_SIDE.sub(lambda side: _SIDES[side[0]], part) for part in parts]
+    for part, name in zip(parts, swapped, strict=True):
+        require(
+            name in parts, f"{index}: part '{part}' has no mirrored partner '{name}' in 'parts'"
+        )
+    return [parts.index(name) for name in swapped]
 
 
 class ContourPairs:
