@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, load, save_aggregator
+from warpkit.aggregate import AggregationConfig, AggregationNetwork, load_extractor, save_aggregator
 from warpkit.checks import require
 from warpkit.features import Backbone, BackboneSpec, Layer, StepFeatures, register_backbone
 from warpkit.match import match_points
@@ -61,7 +61,7 @@ class ColourPyramid(Backbone):
 def colour_pyramid(
     *, device: torch.device, steps: tuple[int, ...] = (0,), num_steps: int = 1
 ) -> Backbone:
-    """The factory. `load` hands it the steps that the aggregator was trained on."""
+    """The factory. `load_extractor` hands it the steps that the aggregator was trained on."""
     require((steps, num_steps) == ((0,), 1), f"colour-pyramid has one step, asked for {steps}")
     return ColourPyramid(device)
 
@@ -105,7 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         aggregator = Path(folder) / "aggregator.safetensors"
         untrained_aggregator(aggregator)
-        extractor = load("colour-pyramid", device="cpu", aggregator=aggregator)
+        extractor = load_extractor("colour-pyramid", device="cpu", aggregator=aggregator)
     source_map, target_map = extractor.describe([source, target])  # (64, 32, 40) each
     points = [[36.0, 46.0], [52.0, 46.0], [36.0, 62.0], [52.0, 62.0]]
     matches = match_points(source_map, target_map, points)

@@ -49,6 +49,7 @@ else:
     side = min(picture.shape[:2]) // 16 * 16
     picture = picture[:side, :side]
 real = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+real = real.to(backbone.device)
 noise = backbone.invert_to_noise(backbone.codec.encode(real))
 back = backbone.generate([""], noise, guidance_scale=1)
 psnr = -10 * torch.log10((back - real).square().mean())

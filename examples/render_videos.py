@@ -1,6 +1,7 @@
 """Render the demo clips of videos/: movies, exact masks and edited first frames.
 
     python examples/render_videos.py -o videos
+    python examples/render_videos.py -o DIR --clips fish beetle --frames 8
 
 Writes, for every clip, `<name>.mp4`, `<name>/masks/00000.png`... (object ids, DAVIS palette) and
 `<name>/edited_00000.png` (the movie's first frame with its objects repainted). Nothing outside the
@@ -10,6 +11,7 @@ output folder is touched.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,9 +60,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Render the demo clips.")
     parser.add_argument("-o", "--output", type=Path, default=Path("videos"), help="folder to fill")
     parser.add_argument("--clips", nargs="+", choices=sorted(CLIPS), default=list(CLIPS))
+    parser.add_argument("--frames", type=int, help="only the first so many frames of each clip")
     arguments = parser.parse_args()
     for name in arguments.clips:
         spec = CLIPS[name]
+        if arguments.frames is not None:
+            spec = replace(spec, frames=min(arguments.frames, spec.frames))
         print(f"{name}: {spec.width} x {spec.height}, {spec.frames} frames")
         write_clip(spec, arguments.output)
 

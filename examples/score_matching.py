@@ -51,7 +51,7 @@ if not args.only_model:
     }
 for name, predict in rows.items():
     started = time.perf_counter()
-    predictions = list(tqdm(predict(), total=len(pairs), desc=name, leave=False))
+    predictions = list(tqdm(predict(), total=len(pairs), desc=name, leave=False, disable=None))
     seconds = time.perf_counter() - started
     report = score_pairs(predictions, alphas=(0.05, 0.1))
     cells = []

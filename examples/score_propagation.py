@@ -3,6 +3,9 @@
     python examples/score_propagation.py davis ROOT     # JPEGImages/480p, Annotations/480p
     python examples/score_propagation.py clips videos   # the project's own clips
 
+Every clip's J and F are means over its objects and over the frames that count: not the first, which
+is given, nor the last. The means below are over the objects of all clips, as DAVIS takes them.
+
 The baselines start from the same first mask: it is copied, or carried by chained OpenCV DIS flow.
 """
 
@@ -11,7 +14,13 @@ import time
 from pathlib import Path
 
 import warpkit
-from warpkit.evaluate import copy_first_labels, flow_labels, score_sequence
+from warpkit.evaluate import (
+    SequenceScore,
+    copy_first_labels,
+    flow_labels,
+    mean_scores,
+    score_sequence,
+)
 from warpkit.io.config import load_config
 from warpkit.io.davis import read_davis, read_davis_labels
 from warpkit.io.frames import open_frames
@@ -45,8 +54,11 @@ else:
         masks = sorted((args.root / path.stem / "masks").glob("*.png"))
         clips.append((path.stem, images, [read_labels(mask) for mask in masks]))
 
-totals: dict[str, list[tuple[float, float]]] = {}
+scores: dict[str, dict[str, SequenceScore]] = {}
 for name, images, truth in clips:
+    if len(truth) < 3:
+        print(f"left out: {name} has {len(truth)} frames, none between the first and the last")
+        continue
     started = time.perf_counter()
     results = model.propagate(images, labels=truth[0], config=config)
     predictions = {args.model: [result.labels for result in results]}
@@ -57,9 +69,13 @@ for name, images, truth in clips:
     cells = []
     for method, labels in predictions.items():
         score = score_sequence(labels, truth)
-        totals.setdefault(method, []).append((score.J, score.F))
+        scores.setdefault(method, {})[name] = score
         cells.append(f"{method} J {score.J:.3f} F {score.F:.3f}")
     print(f"{name:14} {'   '.join(cells)}   ({seconds:.2f} s a frame)", flush=True)
-for method, scores in totals.items():
-    j, f = (sum(values) / len(scores) for values in zip(*scores, strict=True))
-    print(f"mean {method:10} J {j:.3f}  F {f:.3f}  J&F {(j + f) / 2:.3f}")
+for method, sequences in scores.items():
+    report = mean_scores(sequences)
+    objects = sum(len(score.objects) for score in sequences.values())
+    print(
+        f"mean {method:10} J {report.J:.3f}  F {report.F:.3f}  J&F {report.JF:.3f}"
+        f"  ({objects} objects)"
+    )

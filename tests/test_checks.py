@@ -11,8 +11,10 @@ from warpkit.checks import (
     check_mask,
     check_points,
     check_same_size,
+    first_line,
     one_of,
     require,
+    same_definition,
     suggest,
 )
 
@@ -104,6 +106,25 @@ def test_points_reach_to_the_edge_of_the_outermost_pixels():
 def test_bad_points(points, message):
     with pytest.raises(InputError, match=f"^points{message}"):
         check_points(points, height=3, width=4)
+
+
+def test_the_first_line_of_an_error():
+    assert first_line(OSError(" no room\nleft")) == "no room"
+    assert first_line(OSError()) == "OSError"
+    assert first_line(ValueError(" \n")) == "ValueError"
+
+
+def test_a_definition_is_a_name_in_a_module():
+    def one() -> None: ...
+
+    def other() -> None: ...
+
+    assert same_definition(one, one)
+    assert not same_definition(one, other)
+    other.__qualname__ = one.__qualname__
+    assert same_definition(one, other)
+    other.__module__ = "elsewhere"
+    assert not same_definition(one, other)
 
 
 def test_sizes_must_agree():

@@ -171,6 +171,20 @@ def test_each_distinct_prompt_is_embedded_once():
     assert sorted(model.conditioner.calls[1:]) == [["7"], ["8"]]
 
 
+def test_embeddings_of_old_prompts_are_forgotten():
+    model = backbone(steps=(0,))
+    noise = model.noise(range(70), height=2, width=2)
+    # More prompts at once than are kept: each is still embedded once, and in its own place.
+    many = [str(n) for n in range(1, 71)]
+    assert model._conditioning(many)["prompt"].tolist() == list(range(1, 71))
+    assert len(model.conditioner.calls) == 70
+    model.generate(["70"], noise[:1], guidance_scale=1, negative_prompt="70")
+    assert len(model.conditioner.calls) == 70
+    model.generate(["1"], noise[:1], guidance_scale=1, negative_prompt="70")
+    assert model.conditioner.calls[70:] == [["1"]]
+    assert len(model._prompt_cache) == 64
+
+
 def test_noise_depends_on_the_seed_alone():
     model = backbone()
     both = model.noise([5, 6], height=3, width=5)

@@ -1,10 +1,23 @@
-"""The examples that add a part run as they stand, and print what they promise."""
+"""Every example runs as it stands, on tiny material, and prints what it promises."""
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from warpkit.evaluate import score_sequence
+from warpkit.io.frames import open_frames
+from warpkit.io.images import read_image, write_image
+from warpkit.io.masks import read_labels, write_labels
+from warpkit.io.video import VideoWriter
+from warpkit.render import CLIPS, render_frame
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -63,3 +76,116 @@ for k in (1, 3, 20):
     print(tuple(toy.index.shape), int(toy.found.sum()))
 """
     assert run("-c", code, folder=tmp_path) == ["(15, 1) 14", "(15, 3) 42", "(15, 20) 154"]
+
+
+def test_every_example_is_run_here():
+    named = re.findall(r'EXAMPLES / "(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(named)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the example renders: three frames each of a clip with one object and one with two."""
+    folder = tmp_path_factory.mktemp("clips")
+    script, options = str(EXAMPLES / "render_videos.py"), ("-o", "videos", "--frames", "3")
+    lines = run(script, *options, "--clips", "jellyfish", "balloons", folder=folder)
+    assert lines == ["jellyfish: 241 x 163, 3 frames", "balloons: 320 x 192, 3 frames"]
+    return folder / "videos"
+
+
+def test_rendered_clips_have_exact_masks_and_an_edit(clips):
+    names = sorted(path.name for path in clips.iterdir())
+    assert names == ["balloons", "balloons.mp4", "jellyfish", "jellyfish.mp4"]
+    frames = open_frames(clips / "jellyfish.mp4")
+    assert (frames.count, frames.height, frames.width) == (3, 163, 241)
+    masks = sorted((clips / "jellyfish" / "masks").iterdir())
+    assert [path.name for path in masks] == ["00000.png", "00001.png", "00002.png"]
+    spec = CLIPS["jellyfish"]
+    assert np.array_equal(read_labels(masks[2]), render_frame(spec, 2).labels)
+    # Repainted objects on the movie's own first frame.
+    plain, perfect = render_frame(spec, 0).image, render_frame(spec, 0, edited=True).image
+    painted = (plain != perfect).any(axis=2)
+    edited = read_image(clips / "jellyfish" / "edited_00000.png")
+    assert painted.any()
+    assert np.array_equal(edited[painted], perfect[painted])
+    assert np.array_equal(edited[~painted], frames.read(0).image[~painted])
+
+
+def test_scores_of_propagation_count_every_object_once(clips, tmp_path):
+    folder = tmp_path / "videos"
+    shutil.copytree(clips, folder)
+    truth = [read_labels(path) for path in sorted((folder / "jellyfish" / "masks").iterdir())]
+    (folder / "short" / "masks").mkdir(parents=True)
+    write_labels(folder / "short" / "masks" / "00000.png", truth[0])
+    with VideoWriter(folder / "short.mp4", height=163, width=241, frame_rate=20) as video:
+        video.write(read_image(folder / "jellyfish" / "edited_00000.png"))
+
+    lines = run(str(EXAMPLES / "score_propagation.py"), "clips", str(folder), folder=tmp_path)
+    balloons, jellyfish, short, *means = lines
+    assert short == "left out: short has 1 frames, none between the first and the last"
+    copied = score_sequence([truth[0]] * 3, truth)
+    assert f"copy J {copied.J:.3f} F {copied.F:.3f}" in jellyfish
+    for method, mean in zip(("tiny", "copy", "DIS flow"), means, strict=True):
+        two, one, all_three = (
+            np.array(re.search(rf"{method} +J ([\d.]+) +F ([\d.]+)", line).groups(), float)
+            for line in (balloons, jellyfish, mean)
+        )
+        # Two of the three objects are balloons; what is printed is rounded.
+        np.testing.assert_allclose(all_three, (2 * two + one) / 3, atol=2e-3)
+        assert mean.endswith("(3 objects)")
+
+
+def test_scores_of_matching_stand_beside_baselines(tmp_path):
+    savemat = pytest.importorskip("scipy.io").savemat
+    # Two windows of one picture, 6 columns and 4 rows apart.
+    noise = np.random.default_rng(0).integers(0, 256, (11, 15, 3), dtype=np.uint8)
+    picture = np.kron(noise, np.ones((8, 8, 1), np.uint8))
+    points = np.array([[20 + 6 * i for i in range(10)], [20 + 4 * i for i in range(10)]], float)
+    (tmp_path / "car(S)").mkdir()
+    for name, x, y in (("a", 6, 4), ("b", 0, 0)):
+        write_image(tmp_path / "car(S)" / f"{name}.png", picture[y : y + 80, x : x + 112].copy())
+        savemat(tmp_path / "car(S)" / f"{name}.mat", {"pts_coord": points - [[x], [y]]})
+    write_image(tmp_path / "car(S)" / "c.png", picture[:80])
+    lines = run(str(EXAMPLES / "score_matching.py"), "willow", str(tmp_path), folder=tmp_path)
+    assert lines[0].startswith("left out: the annotation ")
+    rows = [re.match(r"(.+?) +@0\.05: ([\d.]+) \[.*@0\.1: ([\d.]+) \[", line) for line in lines[1:]]
+    assert [row[1] for row in rows] == ["identity", "RGB patches", "tiny"]
+    # The box's longer side is 54: within 2.7 and 5.4 px, and the windows are 7.2 px apart.
+    assert rows[0].groups()[1:] == ("0.0", "0.0")
+    assert rows[1][3] == "100.0"
+    assert float(rows[2][3]) >= float(rows[2][2])
+    assert all("(2 pairs, " in line for line in lines[1:])
+
+
+def test_the_pictures_of_the_readme_come_from_a_demo(tmp_path):
+    clip = tmp_path / "demo" / "clip"
+    for folder in ("frames", "masks"):
+        (clip / "propagated" / folder).mkdir(parents=True)
+    with VideoWriter(clip / "clip.mp4", height=48, width=64, frame_rate=25) as video:
+        for t in range(5):
+            video.write(np.full((48, 64, 3), 40, np.uint8))
+            edited = np.full((48, 64, 3), 50 * t, np.uint8)
+            write_image(clip / "propagated" / "frames" / f"{t:05d}.png", edited)
+            mask = np.zeros((48, 64), np.uint8)
+            mask[10:30, 10 + t : 40 + t] = 1
+            write_labels(clip / "propagated" / "masks" / f"{t:05d}.png", mask)
+    script = str(EXAMPLES / "make_readme_pictures.py")
+    lines = run(script, "demo", "--shown", "3", "--height", "48", folder=tmp_path)
+    assert lines == ["docs/images/propagation.gif: 5 frames, 0.0 MB"]
+    strip = read_image(tmp_path / "docs" / "images" / "edit.png")
+    # Three tiles of 64 columns, 6 between them and around.
+    assert strip.shape[1] == 3 * 64 + 4 * 6
+    assert [strip[-20, 6 + 70 * n + 32, 0] for n in range(3)] == [0, 100, 200]
+    path = tmp_path / "docs" / "images" / "propagation.gif"
+    assert imageio.imread(path).shape[0] == 5
+    facts = imageio.immeta(path)
+    assert (facts["duration"], facts["loop"]) == (40, 0)
+
+
+def test_the_embedded_model_generates_and_inverts(tmp_path):
+    script, options = str(EXAMPLES / "generate.py"), ("--count", "1", "--steps", "2")
+    (line,) = run(script, "-o", "out", "--classes", "dog", *options, folder=tmp_path)
+    assert re.fullmatch(r"inverted in 2 steps and generated again: PSNR -?[\d.]+ dB", line)
+    # One tile of 128 and two of 256 columns, the gaps between and around them.
+    assert read_image(tmp_path / "out" / "samples.png").shape[1] == 128 + 2 * 6
+    assert read_image(tmp_path / "out" / "round_trip.png").shape[1] == 2 * 256 + 3 * 8

@@ -17,7 +17,7 @@ from warpkit.aggregate import (
     AggregationConfig,
     AggregationNetwork,
     Extractor,
-    load,
+    load_extractor,
     resolve_model,
     save_aggregator,
 )
@@ -161,14 +161,14 @@ def test_bad_images_and_settings_are_refused():
         Extractor(PoolingBackbone(steps=(0,)), network())
 
 
-# load
+# load_extractor
 
 
 def test_a_registered_backbone_loads_with_its_aggregator(tmp_path):
     file = tmp_path / "aggregator.safetensors"
     trained = network(steps=(0, 3), num_steps=4)
     save_aggregator(file, trained)
-    extractor = load("pooling-of-the-tests", device="cpu", aggregator=file, size=16)
+    extractor = load_extractor("pooling-of-the-tests", device="cpu", aggregator=file, size=16)
     # The backbone records the steps that the aggregator was made for.
     assert extractor.backbone.spec.steps == (0, 3)
     assert extractor.name == "pooling-of-the-tests"
@@ -176,24 +176,24 @@ def test_a_registered_backbone_loads_with_its_aggregator(tmp_path):
     assert extractor.device == torch.device("cpu")
     (found,) = extractor.describe([picture(16, 24)])
     assert found.data.shape == (8, 4, 6)
-    again = load("pooling-of-the-tests", device="cpu", aggregator=str(file), size=16)
+    again = load_extractor("pooling-of-the-tests", device="cpu", aggregator=str(file), size=16)
     assert torch.equal(again.describe([picture(16, 24)])[0].data, found.data)
 
 
 def test_an_unknown_model_names_the_nearest():
     with pytest.raises(InputError) as caught:
-        load("sd15-onestp", device="cpu")
+        load_extractor("sd15-onestp", device="cpu")
     message = str(caught.value)
     assert message.startswith("unknown model 'sd15-onestp': expected one of tiny, sd15,")
     assert message.endswith("Did you mean 'sd15-onestep'?")
     with pytest.raises(InputError, match=r"unknown model './nowhere': expected one of"):
-        load("./nowhere")
+        load_extractor("./nowhere")
 
 
 def test_a_model_without_an_aggregator_says_so(tmp_path):
     for model in ("pooling-of-the-tests", str(tmp_path), "someone/something"):
         with pytest.raises(InputError, match=f"model '{model}' has no aggregator of its own: give"):
-            load(model, device="cpu")
+            load_extractor(model, device="cpu")
 
 
 def test_an_aggregator_of_another_model_names_both(tmp_path):
@@ -204,12 +204,23 @@ def test_an_aggregator_of_another_model_names_both(tmp_path):
         match=r"other.safetensors \(for 'elsewhere'\) does not fit the backbone 'pooling': it"
         r" expects layers of \[3, 7\] channels, the backbone gives \[3, 6\]",
     ):
-        load("pooling-of-the-tests", device="cpu", aggregator=file)
+        load_extractor("pooling-of-the-tests", device="cpu", aggregator=file)
 
 
 def test_a_missing_aggregator_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no aggregator checkpoint at .*none.pt"):
-        load("pooling-of-the-tests", device="cpu", aggregator=tmp_path / "none.pt")
+        load_extractor("pooling-of-the-tests", device="cpu", aggregator=tmp_path / "none.pt")
+
+
+def test_an_error_without_a_text_is_named_by_its_class(monkeypatch):
+    import huggingface_hub
+
+    def download(*_: object, **__: object) -> str:
+        raise OSError
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(InputError, match=r"nor reachable: OSError\. Download it"):
+        load_extractor("sd21", device="cpu")
 
 
 def test_a_published_aggregator_is_looked_for_in_the_cache_alone(monkeypatch):
@@ -224,7 +235,7 @@ def test_a_published_aggregator_is_looked_for_in_the_cache_alone(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(InputError) as caught:
-        load("sd21", device="cpu", local_files_only=True)
+        load_extractor("sd21", device="cpu", local_files_only=True)
     repository, file = "g-luo/diffusion-hyperfeatures", "weights/aggregation_network_sdv2-1.pt"
     assert asked == [(repository, file, True)]
     assert str(caught.value) == (

@@ -141,8 +141,15 @@ def test_a_new_matcher_is_one_class(monkeypatch):
     assert "first" in matcher_names()
     assert isinstance(create_matcher("first"), First)
     assert First.name == "first"
-    with pytest.raises(ValueError, match="'first' is already registered"):
-        register_matcher("first")(First)
+    # The same class again, as after a reload, takes its place; another one does not.
+    assert register_matcher("first")(First) is First
+    for other in (
+        type("Second", (First,), {"__module__": __name__}),
+        type("First", (First,), {"__module__": "elsewhere", "__qualname__": First.__qualname__}),
+    ):
+        with pytest.raises(InputError, match="a matcher named 'first' is registered already"):
+            register_matcher("first")(other)
+    assert isinstance(create_matcher("first"), First)
 
 
 def test_missing_faiss_says_how_to_get_it(monkeypatch):

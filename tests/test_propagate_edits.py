@@ -145,9 +145,10 @@ def test_transparent_colour_never_mixes_in():
     rgba[4:8, 5:11] = (200, 0, 0, 255)
     layer = EditLayer.from_rgba(rgba)
     coarse = DescriptorMap.covering(FIRST.data[:, ::2, ::2], height=H, width=W)
-    carried = carry_edit(layer, coarse, coarse, mode="splat").to_rgba()
-    seen = carried[..., 3] > 0
-    assert (carried[seen][:, :3] == (200, 0, 0)).all()
+    carried = carry_edit(layer, coarse, coarse, mode="splat")
+    seen = carried.alpha > 0
+    colour = carried.premultiplied[seen][:, :3] / carried.alpha[seen][:, None]
+    np.testing.assert_allclose(colour, np.broadcast_to([200 / 255, 0, 0], colour.shape), atol=1e-5)
 
 
 def test_composite_is_premultiplied_over():
@@ -162,12 +163,6 @@ def test_composite_is_premultiplied_over():
         [[100, 100, 100], [10, 20, 30]],
     ]
     assert np.array_equal(image, np.full((2, 2, 3), 100))
-
-
-def test_rgba_round_trip():
-    rgba = np.random.default_rng(3).integers(0, 256, (H, W, 4)).astype(np.uint8)
-    rgba[..., 3] = np.maximum(rgba[..., 3], 1)
-    assert np.array_equal(EditLayer.from_rgba(rgba).to_rgba(), rgba)
 
 
 def test_the_difference_of_two_frames_is_the_edit():
@@ -192,9 +187,8 @@ def test_every_place_of_an_object_has_its_colour():
     mask[2:6, 3:8] = False
     layer = colormap_layer(mask, opacity=0.5)
     assert np.array_equal(layer.alpha, np.where(mask, np.float32(0.5), 0))
-    colours = layer.to_rgba()[mask][:, :3].astype(int)
-    assert len(np.unique(colours, axis=0)) == mask.sum()
-    straight = layer.to_rgba().astype(int)
+    straight = np.rint(layer.premultiplied[..., :3] / 0.5 * 255).astype(int)
+    assert len(np.unique(straight[mask], axis=0)) == mask.sum()
     assert np.abs(np.diff(straight[8:12, 3:20], axis=1)).max() <= 25
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid
-from warpkit.warp import Splat, fill_holes, forward_splat, softmax_weight, splat_rgba
+from warpkit.warp import Splat, fill_holes, forward_splat, softmax_weight
 
 
 def loop_splat(
@@ -115,18 +115,6 @@ def test_softmax_weight_is_safe():
     assert softmax_weight(torch.ones(2), 0.1, torch.zeros(2, dtype=torch.bool)).tolist() == [0, 0]
     with pytest.raises(InputError, match="tau must be positive"):
         softmax_weight(torch.ones(2), 0.0)
-
-
-def test_rgba_colours_count_by_their_alpha():
-    rgba = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.0]], [[0.75, 0.25]]])
-    both = forward_xy = torch.zeros(1, 2, 2)
-    splat = splat_rgba(rgba, both, torch.ones(1, 2), height=1, width=2)
-    assert splat.values[:, 0, 0].tolist() == [0.75, 0.25, 0, 0.5]
-    assert splat.values[:, 0, 1].tolist() == [0, 0, 0, 0]
-    clear = torch.cat([torch.rand(3, 1, 2), torch.zeros(1, 1, 2)])
-    assert splat_rgba(clear, forward_xy, torch.ones(1, 2), height=1, width=1).values.eq(0).all()
-    with pytest.raises(InputError, match=r"takes an image \(4, H, W\)"):
-        splat_rgba(rgba[:3], both, torch.ones(1, 2), height=1, width=2)
 
 
 def test_holes_are_filled_where_asked():

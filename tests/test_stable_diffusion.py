@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import warpkit.features.stable_diffusion as module
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, load, save_aggregator
+from warpkit.aggregate import AggregationConfig, AggregationNetwork, load_extractor, save_aggregator
 from warpkit.checks import InputError
 from warpkit.features.diffusion import recorded_steps
 from warpkit.features.registry import backbone_names, create_backbone, register_backbone
@@ -251,7 +251,7 @@ def test_load_describes_with_a_folder_and_its_aggregator(folder, tmp_path):
     )
     file = tmp_path / "aggregator.safetensors"
     save_aggregator(file, network)
-    extractor = load(str(folder), device="cpu", aggregator=file, size=128)
+    extractor = load_extractor(str(folder), device="cpu", aggregator=file, size=128)
     image = np.random.default_rng(0).integers(0, 256, (100, 64, 3), dtype=np.uint8)
     (found,) = extractor.describe([image])
     # Long side 128: 128 x 82 pixels on a canvas of 128 x 128, 8 pixels a cell.
@@ -269,6 +269,12 @@ def test_registry_and_devices():
         create_backbone("stable-difusion")
     with pytest.raises(InputError, match="a backbone named 'stable-diffusion' is registered alre"):
         register_backbone("stable-diffusion")(lambda **_: None)
+
+    def stable_diffusion_backbone() -> None: ...
+
+    stable_diffusion_backbone.__qualname__ = "stable_diffusion_backbone"  # but of this module
+    with pytest.raises(InputError, match="is registered already"):
+        register_backbone("stable-diffusion")(stable_diffusion_backbone)
     assert resolve("cpu") == CPU
     with pytest.raises(InputError, match="unknown device 'gpu': expected auto, cpu, cuda, cuda:N"):
         resolve("gpu")

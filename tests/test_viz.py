@@ -105,14 +105,6 @@ def test_over_checkerboard_mixes_by_alpha() -> None:
         viz.over_checkerboard(grey_image())
 
 
-def test_show_holes_keeps_valid_pixels() -> None:
-    valid = np.ones((21, 34), bool)
-    valid[:8, :8] = False
-    out = viz.show_holes(grey_image(), valid)
-    assert out[0, 0].tolist() == [250, 250, 250]
-    assert (out[8:] == 100).all()
-
-
 # --- matches ---------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from warpkit.aggregate.checkpoint import (
     save_aggregator,
     save_published,
 )
-from warpkit.aggregate.extractor import Extractor, load
+from warpkit.aggregate.extractor import Extractor, load_extractor
 from warpkit.aggregate.models import MODELS, ModelPreset, resolve_model
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 
@@ -18,8 +18,8 @@ __all__ = [
     "Extractor",
     "ModelPreset",
     "check_fits",
-    "load",
     "load_aggregator",
+    "load_extractor",
     "load_published",
     "resolve_model",
     "save_aggregator",

@@ -23,7 +23,7 @@ from warpkit.features.backbone import Backbone
 from warpkit.features.registry import create_backbone
 from warpkit.types import DescriptorMap
 
-__all__ = ["Extractor", "load"]
+__all__ = ["Extractor", "load_extractor"]
 
 
 class Extractor:
@@ -114,7 +114,7 @@ def _to_tensor(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) ->
     return stacked.permute(0, 3, 1, 2).float() / 255
 
 
-def load(
+def load_extractor(
     model: str = "tiny",
     *,
     device: str = "auto",
@@ -139,8 +139,8 @@ def load(
         InputError: unknown or missing model, or an aggregator made for another one.
 
     Example:
-        >>> import numpy as np, warpkit
-        >>> extractor = warpkit.load("tiny", device="cpu")
+        >>> import numpy as np
+        >>> extractor = load_extractor("tiny", device="cpu")
         >>> extractor.describe([np.zeros((128, 128, 3), np.uint8)])[0].data.shape
         torch.Size([128, 64, 64])
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warpkit.checks import InputError, require, suggest
+from warpkit.checks import InputError, first_line, require, suggest
 from warpkit.features.registry import backbone_names
 from warpkit.features.stable_diffusion import STABLE_DIFFUSION
 from warpkit.features.tiny import TINY_WEIGHTS
@@ -71,7 +71,7 @@ class ModelPreset:
             raise InputError(
                 f"the aggregator of '{self.name}' ({_PUBLISHED_REPOSITORY},"
                 f" weights/{self.aggregator}) is neither in the local cache nor reachable:"
-                f" {str(error).splitlines()[0][:160]}. Download it on a connected machine and give"
+                f" {first_line(error)[:160]}. Download it on a connected machine and give"
                 " it with --aggregator FILE"
             ) from error
 

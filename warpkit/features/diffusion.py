@@ -18,7 +18,10 @@ from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeature
 from warpkit.features.ddim import DdimSchedule, ddim_step
 from warpkit.features.taps import decoder_taps, record_taps
 
-__all__ = ["Codec", "Conditioner", "DiffusionBackbone", "recorded_steps"]
+__all__ = ["Codec", "Conditioner", "DiffusionBackbone", "DiffusionSettings", "recorded_steps"]
+
+# Distinct prompts whose embeddings are kept; the least recently used one goes first.
+_KEPT_PROMPTS = 64
 
 Conditioning = Mapping[str, Any]
 """Keyword arguments of the UNet: `encoder_hidden_states` and, for class models, `class_labels`."""
@@ -132,10 +135,13 @@ class DiffusionBackbone(Backbone):
 
     def _conditioning(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of a batch; each distinct prompt is embedded once."""
-        for prompt in set(prompts):
-            if prompt not in self._prompt_cache:
-                self._prompt_cache[prompt] = self.conditioner([prompt])
-        rows = [self._prompt_cache[prompt] for prompt in prompts]
+        cache = self._prompt_cache
+        for prompt in dict.fromkeys(prompts):
+            # Entered anew, so that the order of the cache is that of the last use.
+            cache[prompt] = cache.pop(prompt, {}) or self.conditioner([prompt])
+        rows = [cache[prompt] for prompt in prompts]
+        for oldest in list(cache)[:-_KEPT_PROMPTS]:
+            del cache[oldest]
         return {
             key: None if rows[0][key] is None else torch.cat([row[key] for row in rows])
             for key in rows[0]

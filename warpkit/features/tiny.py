@@ -22,7 +22,15 @@ from warpkit.features.ddim import DdimSchedule
 from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings
 from warpkit.features.registry import register_backbone
 
-__all__ = ["TINY_WEIGHTS", "UnetConfig", "build_unet", "load_unet", "save_unet", "tiny_backbone"]
+__all__ = [
+    "TINY_WEIGHTS",
+    "UnetConfig",
+    "build_unet",
+    "load_unet",
+    "save_unet",
+    "tiny_backbone",
+    "unet_config",
+]
 
 TINY_WEIGHTS = Path(__file__).parents[1] / "weights" / "tiny-unet.safetensors"
 

@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from warpkit.checks import one_of, require
+from warpkit.checks import one_of, require, same_definition
 from warpkit.types import DescriptorMap, Sites
 
 __all__ = [
@@ -130,12 +130,15 @@ def register_matcher(name: str) -> Callable[[MatcherClass], MatcherClass]:
     """Class decorator that makes a matcher known as `name`.
 
     Raises:
-        ValueError: if another class already has that name.
+        InputError: if another class already has that name.
     """
 
     def register(cls: MatcherClass) -> MatcherClass:
-        if name in _CLASSES:
-            raise ValueError(f"a matcher named '{name}' is already registered: {_CLASSES[name]}")
+        taken = _CLASSES.get(name)
+        require(
+            taken is None or same_definition(taken, cls),
+            f"a matcher named '{name}' is registered already: choose another name",
+        )
         cls.name = name
         _CLASSES[name] = cls
         return cls

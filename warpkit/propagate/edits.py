@@ -146,13 +146,6 @@ class EditLayer:
         layer[changed, 3] = 1
         return cls(layer)
 
-    def to_rgba(self) -> npt.NDArray[np.uint8]:
-        """The layer as an RGBA picture (H, W, 4), uint8, colours not premultiplied."""
-        straight = self.premultiplied.copy()
-        seen = straight[..., 3] > 0
-        straight[seen, :3] /= straight[seen, 3:]
-        return np.rint(straight.clip(0, 1) * 255).astype(np.uint8)
-
 
 def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> EditLayer:
     """A smooth colour map over an object: every place has its own colour.

@@ -1,7 +1,7 @@
 """Arrays for people to look at: RGB uint8 in, RGB uint8 out, nothing is saved."""
 
 from warpkit.viz.fields import field_colors, heat, pca_colors, source_colors
-from warpkit.viz.masks import checkerboard, over_checkerboard, overlay_labels, show_holes
+from warpkit.viz.masks import checkerboard, over_checkerboard, overlay_labels
 from warpkit.viz.matches import draw_matches
 from warpkit.viz.palette import OBJECT_COLORS, object_colors, position_colors, scale_colors
 from warpkit.viz.panel import add_scale, panel
@@ -20,6 +20,5 @@ __all__ = [
     "pca_colors",
     "position_colors",
     "scale_colors",
-    "show_holes",
     "source_colors",
 ]

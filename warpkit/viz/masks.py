@@ -1,4 +1,4 @@
-"""Object masks, transparency and holes, painted onto images."""
+"""Object masks and transparency, painted onto images."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import check_image, check_mask, check_same_size, require
+from warpkit.checks import check_image, check_same_size, require
 from warpkit.viz.palette import object_colors
 
-__all__ = ["checkerboard", "over_checkerboard", "overlay_labels", "show_holes"]
+__all__ = ["checkerboard", "over_checkerboard", "overlay_labels"]
 
 Image = npt.NDArray[np.uint8]
 
@@ -84,13 +84,3 @@ def over_checkerboard(rgba: Image, *, square: int = 8) -> Image:
     board = checkerboard(height=rgba.shape[0], width=rgba.shape[1], square=square)
     opacity = rgba[..., 3:].astype(np.float32) / 255
     return np.rint(rgba[..., :3] * opacity + board * (1 - opacity)).astype(np.uint8)
-
-
-def show_holes(image: Image, valid: npt.NDArray[np.bool_], *, square: int = 8) -> Image:
-    """The image (H, W, 3) where `valid` (H, W) is set, a checkerboard where it is not."""
-    check_image(image)
-    height, width = image.shape[:2]
-    valid = check_mask(valid, height=height, width=width, name="valid", allow_empty=True)
-    return np.where(
-        valid[..., None], image, checkerboard(height=height, width=width, square=square)
-    )

@@ -1,0 +1,96 @@
+"""The documentation holds: its examples run, its links lead somewhere, nothing is left open."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "videos/README.md"]
+MODEL_CARD = "warpkit/weights/MODEL_CARD.md"
+
+WITH_DOCTESTS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted((ROOT / "warpkit").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
+
+# Two of them side by side: what a person has yet to fill in.
+PLACEHOLDER = "@" * 2
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def relative_targets(text: str) -> list[str]:
+    """What links and pictures outside code name, without web addresses and parts of the page."""
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)", prose)
+    return [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
+
+
+def test_doctests_are_found() -> None:
+    assert {"warpkit.aggregate.extractor", "warpkit.jobs.model"} <= set(WITH_DOCTESTS)
+
+
+@pytest.mark.parametrize("name", WITH_DOCTESTS)
+def test_the_examples_of_docstrings_hold(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in DOCUMENTS if python_blocks((ROOT / n).read_text(encoding="utf-8"))]
+)
+def test_the_python_blocks_of_a_document_run(name: str, tmp_path: Path) -> None:
+    # In a process of its own, since some enter names in a registry, and in an empty folder.
+    for block in python_blocks((ROOT / name).read_text(encoding="utf-8")):
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_links_are_told_from_addresses_and_code() -> None:
+    text = """
+[a](docs/a.md), ![b](b.png "title"), [c](https://x.org/c.md), [d](#part), [e](e.md#part)
+`names[0](x)`
+```
+names[1](y)
+```
+"""
+    assert relative_targets(text) == ["docs/a.md", "b.png", "e.md"]
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, MODEL_CARD])
+def test_every_link_leads_somewhere(name: str) -> None:
+    path = ROOT / name
+    targets = relative_targets(path.read_text(encoding="utf-8"))
+    assert [t for t in targets if not (path.parent / t).exists()] == []
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("the files of the project are listed by git")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    found = []
+    for name in filter(None, listed):
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        if b"\0" not in content and PLACEHOLDER.encode() in content:
+            found.append(name)
+    assert found == []
