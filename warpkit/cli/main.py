@@ -252,6 +252,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Both libraries warn about torchvision, which warpkit does not need.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    # Waiting threads that spin make a run on a busy machine several times slower; read by OpenMP
+    # when torch and FAISS are loaded, which is later than here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("warpkit").setLevel(logging.INFO)
     from warpkit.checks import InputError
