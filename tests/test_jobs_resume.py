@@ -243,7 +243,9 @@ def test_goes_on_to_the_same_result(whole: dict, stop: str) -> None:
     out, [(stopped, first_log), (finished, log)] = whole[stop]
     if "signal" in STOPS[stop]:
         assert stopped == 130
-        assert first_log.splitlines()[-1] == "warpkit propagate: interrupted"
+        assert first_log.splitlines()[-1] == (
+            "warpkit propagate: interrupted; the same command goes on from here"
+        )
         assert "Traceback" not in first_log
     else:
         assert stopped == -9, first_log
@@ -309,7 +311,7 @@ def stop_in_process(
 
 
 @pytest.mark.parametrize("change", ["setting", "mask", "frame", "option"])
-def test_a_changed_task_drops_unfinished_work(
+def test_a_changed_task_drops_unfinished_work_only_when_told_to(
     cli: Callable[..., Ran],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -338,10 +340,14 @@ def test_a_changed_task_drops_unfinished_work(
     else:
         image = warpkit.read_image(frames / "004.png")
         warpkit.write_image(frames / "004.png", 255 - image)
+    different = {"setting": "label", "option": "end", "mask": "mask", "frame": "video"}[change]
+    refused = cli(*command, *more, small=False)
+    assert refused.code == 2
+    assert f"waits to be continued, but with other {different}:" in refused.messages[0]
     caplog.clear()
-    assert cli(*command, *more, small=False).code == 0
+    assert cli(*command, *more, "--overwrite", small=False).code == 0
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["an interrupted run with other inputs or settings was dropped"]
+    assert messages == [f"an interrupted run with other {different} was dropped"]
     fresh = [*command[:-1], str(tmp_path / "fresh"), *more]
     assert cli(*fresh, small=False).code == 0
     assert results(frames / "out") == results(tmp_path / "fresh")

@@ -71,7 +71,7 @@ class ModelPreset:
             raise InputError(
                 f"the aggregator of '{self.name}' ({_PUBLISHED_REPOSITORY},"
                 f" weights/{self.aggregator}) is neither in the local cache nor reachable:"
-                f" {first_line(error)[:160]}. Download it on a connected machine and give"
+                f" {first_line(error).rstrip('.')}. Download it on a connected machine and give"
                 " it with --aggregator FILE"
             ) from error
 

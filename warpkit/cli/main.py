@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     warp.add_argument("target", type=Path, help="image to put it on")
     warp.add_argument("--source-mask", type=Path, help="mask of the source object")
     warp.add_argument("--target-mask", type=Path, help="mask of the target object")
-    warp.add_argument("--blend", choices=("paste", "feather", "poisson"))
+    warp.add_argument(
+        "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
+    )
     warp.add_argument("--interpolation", choices=("bilinear", "nearest"))
     _add_common(warp)
 
@@ -60,8 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     propagate.add_argument("--edit", type=Path, help="edited first frame, or RGBA layer over it")
     propagate.add_argument("--colormap", action="store_true", help="carry a colour map of the mask")
     propagate.add_argument("--points", help='FILE.json or "x,y;x,y" in the first frame')
-    propagate.add_argument("--mode", choices=("label", "gather", "splat"), help="of masks")
-    propagate.add_argument("--edit-mode", choices=("gather", "splat"))
+    propagate.add_argument(
+        "--mode",
+        choices=("label", "gather", "splat"),
+        help="how masks are carried (default label: with context frames)",
+    )
+    propagate.add_argument(
+        "--edit-mode", choices=("gather", "splat"), help="how an edit is carried (default gather)"
+    )
     propagate.add_argument("--start", type=int, default=0, help="first frame (default 0)")
     propagate.add_argument("--end", type=int, help="frame to stop before")
     propagate.add_argument("--stride", type=int, default=1, help="take every N-th frame")
@@ -167,6 +175,8 @@ def _match(args: argparse.Namespace) -> None:
         config=config,
         overwrite=args.overwrite,
     )
+    if args.picture is not None:
+        print(f"open {args.picture}", file=sys.stderr)
     if args.output is None:
         print(json.dumps(result))
     else:
@@ -192,7 +202,8 @@ def _propagate(args: argparse.Namespace) -> None:
         config=config,
         overwrite=args.overwrite,
     )
-    print(f"results in {output}")
+    shown = [name for name in ("edited.mp4", "overlay.mp4") if (output / name).is_file()]
+    print(f"open {output / shown[0]}" if shown else f"results in {output}")
 
 
 def _extract(args: argparse.Namespace) -> None:
@@ -257,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("warpkit").setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries aloud when offline
     from warpkit.checks import InputError
 
     try:
@@ -265,7 +277,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"warpkit {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"warpkit {args.command}: interrupted", file=sys.stderr)
+        again = "; the same command goes on from here"
+        hint = again if args.command in ("propagate", "train") else ""
+        print(f"warpkit {args.command}: interrupted{hint}", file=sys.stderr)
         return 130
     return 0
 

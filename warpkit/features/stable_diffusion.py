@@ -81,7 +81,7 @@ def _load(model: str, local_files_only: bool, load: Callable[[str], Any]) -> tup
         # The hub client reports a missing or unreachable model as OSError or its own HTTP errors,
         # which derive from OSError or ValueError by version.
         except (OSError, ValueError) as error:
-            failures.append(f"{source}: {first_line(error)[:160]}")
+            failures.append(f"{source}: {first_line(error).rstrip('.')}")
     where = "in the local cache (offline mode)" if local_files_only else "locally or on the hub"
     raise InputError(
         f"model '{model}' was not found {where}; tried {'; '.join(failures)}. Download it once on a"

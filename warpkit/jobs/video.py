@@ -121,7 +121,7 @@ def run_propagate(
         "version": __version__,
     }
     with OutputFolder(output, overwrite=overwrite, resume=True) as folder:
-        _accept_unfinished(folder, task)
+        _accept_unfinished(folder, task, drop_others=overwrite)
         try:
             with clock.stage("propagate"):
                 rows = _carry_all(folder, frames, first, run, config)
@@ -289,15 +289,37 @@ def _write_videos(
                 writer.write(image, time=time)
 
 
-def _accept_unfinished(folder: OutputFolder, task: dict[str, Any]) -> None:
-    """Keep unfinished work of the very same task; drop any other."""
+def _accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_others: bool) -> None:
+    """Keep unfinished work of the very same task; any other is dropped only when asked to.
+
+    Raises:
+        InputError: unfinished work of another task, named by what differs.
+    """
     path = folder.file(_TASK, private=True)
-    if folder.resumed:
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if known != json.loads(json.dumps(task, default=str)):
-            _log.warning("an interrupted run with other inputs or settings was dropped")
+    task = json.loads(json.dumps(task, default=str))
+    if folder.resumed and path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        different = _differences(known, task)
+        require(
+            not different or drop_others,
+            f"an interrupted run into {folder.path} waits to be continued, but with other"
+            f" {', '.join(different)}: run that command again, choose another output folder, or"
+            " drop it with --overwrite",
+        )
+        if different:
+            _log.warning("an interrupted run with other %s was dropped", ", ".join(different))
             folder.restart()
-    write_json(path, json.loads(json.dumps(task, default=str)))
+    elif folder.resumed:
+        folder.restart()
+    write_json(path, task)
+
+
+def _differences(known: dict[str, Any], task: dict[str, Any]) -> list[str]:
+    """Names of the inputs and settings that differ between two tasks."""
+    names = []
+    for part in ("inputs", "config"):
+        names += [key for key in task[part] if task[part][key] != known.get(part, {}).get(key)]
+    return names + [key for key in ("aggregator", "version") if task[key] != known.get(key)]
 
 
 def _identity(path: Path | str) -> dict[str, Any]:

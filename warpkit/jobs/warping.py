@@ -174,6 +174,11 @@ def run_warp(
     """
     config = config or WarpConfig()
     clock = Stopwatch()
+    if source_mask is None or target_mask is None:
+        _log.info(
+            "without masks of both objects all pixels are matched: give --source-mask and"
+            " --target-mask to warp one object onto another"
+        )
     images = {"source": read_image(source), "target": read_image(target)}
     masks: dict[str, Mask | None] = {
         "source": _read_mask(source_mask, images["source"], "source mask"),
@@ -231,7 +236,8 @@ def warp_overview(
     """One labelled picture of a warp: inputs with masks, result, field, similarity."""
 
     def outlined(image: Image, mask: Mask | None) -> Image:
-        return image if mask is None else overlay_labels(image, mask.astype(np.uint8))
+        # The outline alone: the colours are what is carried.
+        return image if mask is None else overlay_labels(image, mask.astype(np.uint8), alpha=0)
 
     field = result.warp
     valid = field.valid.numpy()
@@ -246,7 +252,7 @@ def warp_overview(
         ("target", outlined(target, target_mask)),
         ("composite", result.composite),
         ("source, coloured by place", source_colors(source, source_mask)),
-        ("where each target pixel comes from", field_colors(field, target)),
+        ("where pixels come from", field_colors(field, target)),
         ("similarity", heat_map),
     ]
     return panel(tiles, columns=3, height=300)
