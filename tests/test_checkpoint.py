@@ -348,3 +348,59 @@ def test_other_channels_layers_and_steps_name_both_sides():
         match=r"it expects the recorded steps \[0\] of 1, the backbone gives \[0, 4, .*49\] of 50",
     ):
         check_fits(sd_config("sd15", steps=(0,), num_steps=1), sd_spec(), checkpoint="x.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": 0},
+        {"groups": "a"},
+        {"width": -4},
+        {"channels": [10**9, 8, 4, 12]},
+        {"steps": 3},
+        {"layers": None},
+    ],
+)
+def test_nonsense_in_the_configuration_is_one_line(tmp_path, change):
+    file = tmp_path / "a.safetensors"
+    network = small_network()
+    values = {**vars(network.config), **change}
+    save_file(network.state_dict(), file, {"aggregator": json.dumps(values)})
+    with pytest.raises(InputError, match=r"a\.safetensors") as caught:
+        load_aggregator(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", ["[1, 2]", "3", "null"])
+def test_a_configuration_that_is_no_mapping_is_one_line(tmp_path, metadata):
+    file = tmp_path / "a.safetensors"
+    save_file(small_network().state_dict(), file, {"aggregator": metadata})
+    with pytest.raises(InputError, match="damaged or no aggregator"):
+        load_aggregator(file)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        {"save_timestep": 3, "num_timesteps": 1},
+        {"save_timestep": ["a"], "num_timesteps": 1},
+        {"save_timestep": [0], "num_timesteps": "z"},
+        {"save_timestep": [0], "num_timesteps": 1, "num_norm_groups": 0},
+    ],
+)
+def test_nonsense_in_a_published_configuration_is_one_line(tmp_path, config):
+    file = tmp_path / "a.pt"
+    state = small_network(steps=(0,), num_steps=1).state_dict()
+    torch.save({"aggregation_network": state, "config": config}, file)
+    with pytest.raises(InputError, match=r"a\.pt"):
+        load_aggregator(file)
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    network = small_network()
+    with torch.no_grad():
+        network.mixing_weights[1] = torch.nan
+    save_aggregator(tmp_path / "a.safetensors", network)
+    with pytest.raises(InputError, match="no finite numbers"):
+        load_aggregator(tmp_path / "a.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import platform
@@ -230,8 +231,9 @@ def test_an_interrupted_run_resumes(tmp_path: Path, existing: bool) -> None:
         folder.file("0.txt").write_text("zero")
         folder.file("masks/0.txt").with_name(".0.txt.partial").write_text("half")
         raise KeyboardInterrupt
-    assert not out.exists() or tree(out).keys() == {".warpkit-partial/0.txt"} | {
-        ".warpkit-partial/masks/.0.txt.partial"
+    assert not out.exists() or {name.split("/", 1)[1] for name in tree(out)} == {
+        "0.txt",
+        "masks/.0.txt.partial",
     }
     with OutputFolder(out, resume=True) as folder:
         assert folder.resumed
@@ -269,6 +271,44 @@ def test_a_folder_made_meanwhile_does_not_hide_unfinished_work(tmp_path: Path) -
         assert folder.resumed
         assert folder.file("a.txt").read_text() == "kept"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "out"]
+
+
+def test_two_runs_at_a_time_into_one_folder_are_refused(tmp_path: Path) -> None:
+    with (
+        OutputFolder(tmp_path / "out", resume=True),
+        pytest.raises(InputError, match=r"another run is writing into .*out right now"),
+        OutputFolder(tmp_path / "out", resume=True),
+    ):
+        pytest.fail("two runs share a folder")
+    with OutputFolder(tmp_path / "out", resume=True, overwrite=True) as folder:
+        folder.file("a.txt").write_text("free again")
+    assert (tmp_path / "out/a.txt").read_text() == "free again"
+
+
+def test_unfinished_work_of_other_folders_is_not_taken(tmp_path: Path) -> None:
+    """`a/b` and `a-b` lie in one folder while they are unfinished, under names of their own."""
+    for name in ("a/b", "a-b"):
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            OutputFolder(tmp_path / name, resume=True) as folder,
+        ):
+            assert not folder.resumed
+            folder.file("a.txt").write_text(name)
+            raise KeyboardInterrupt
+
+
+def test_an_input_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    kept = tmp_path / "masks/0.png"
+    kept.write_text("input")
+    with (
+        pytest.raises(InputError, match=r"masks/0.png is an input of this run"),
+        OutputFolder(tmp_path, overwrite=True, inputs=[kept, None]) as folder,
+    ):
+        folder.file("masks/1.png").write_text("fine")
+        folder.file("masks/0.png")
+    assert [path.name for path in tmp_path.rglob("*")] == ["masks", "0.png"]
+    assert kept.read_text() == "input"
 
 
 def test_private_files_serve_a_resumed_run_and_are_no_results(tmp_path: Path) -> None:

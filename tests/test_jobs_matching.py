@@ -40,7 +40,7 @@ def test_file_and_picture(cli: Cli, files: Path, tmp_path: Path) -> None:
     command = ("match", *pair(files), "--points", files / "points.json", "-o", out)
     ran = cli(*command, "--picture", picture)
     assert (ran.code, ran.messages) == (0, [])
-    assert ran.out == f"2 points written to {out}\n"
+    assert ran.out == f"open {picture}\n2 points written to {out}\n"
     result = json.loads(out.read_text())
     assert result["source_points"] == json.loads((files / "points.json").read_text())
     assert len(result["target_points"]) == len(result["similarity"]) == 2
@@ -97,3 +97,17 @@ def test_result_is_read_back_as_points(cli: Cli, files: Path, tmp_path: Path) ->
 def test_points_up_to_the_rim(cli: Cli, files: Path) -> None:
     assert cli("match", *pair(files), "--points=-0.5,-0.5;79.5,47.5").code == 0
     assert cli("match", *pair(files), "--points=-0.6,0").code == 2
+
+
+def test_an_input_is_never_replaced(cli: Cli, files: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.png", pair(files)[1]
+    source.write_bytes(pair(files)[0].read_bytes())
+    before = source.read_bytes()
+    command = ("match", source, target, "--points", "3,4", "--overwrite")
+    for extra in (("-o", source), ("--picture", source), ("-o", "/dev/full")):
+        ran = cli(*command, *extra)
+        assert ran.code == 2
+        assert "is an input or no ordinary file" in ran.messages[0]
+    same = ("-o", tmp_path / "x.png", "--picture", tmp_path / "x.png")
+    assert "cannot both be" in cli(*command, *same).messages[0]
+    assert source.read_bytes() == before

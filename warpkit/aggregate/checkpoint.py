@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, first_line, require
 from warpkit.features.backbone import BackboneSpec
 from warpkit.features.stable_diffusion import release_name
 
@@ -31,6 +32,17 @@ __all__ = [
     "save_aggregator",
     "save_published",
 ]
+
+# What reading nonsense can raise: wrong types, wrong keys, sizes beyond all memory.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 _SD_LAYERS = tuple(f"up_blocks.{i}.resnets.{j}.conv2" for i in range(4) for j in range(3))
 
@@ -64,6 +76,24 @@ def load_aggregator(path: Path | str, *, model: str | None = None) -> Aggregatio
     require(path.is_file(), f"no aggregator checkpoint at {path}")
     if path.suffix != ".safetensors":
         return load_published(path, model=model)
+    with _reading(path):
+        return _load_own(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file leads to into one line that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(
+            f"{path} is damaged or no aggregator ({type(error).__name__}: {first_line(error)})"
+        ) from error
+
+
+def _load_own(path: Path) -> AggregationNetwork:
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -115,6 +145,13 @@ def load_published(path: Path | str, *, model: str | None = None) -> Aggregation
         isinstance(content, Mapping) and {"aggregation_network", "config"} <= content.keys(),
         f"{path} is no published aggregator: expected the keys 'aggregation_network' and 'config'",
     )
+    with _reading(path):
+        return _read_published(content, model, path)
+
+
+def _read_published(
+    content: Mapping[str, Any], model: str | None, path: Path
+) -> AggregationNetwork:
     state: dict[str, Tensor] = dict(content["aggregation_network"])
     config: Mapping[str, Any] = content["config"]
     count = 1 + max(
@@ -215,5 +252,9 @@ def _build(
     except RuntimeError as error:
         detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise InputError(f"{path} does not match its own configuration: {detail}") from error
+    require(
+        all(bool(value.isfinite().all()) for value in network.state_dict().values()),
+        f"{path} holds values that are no finite numbers: its training went wrong",
+    )
     network.requires_grad_(False)
     return network.eval()

@@ -26,6 +26,10 @@ from warpkit.types import DescriptorMap
 __all__ = ["Extractor", "load_extractor"]
 
 
+# Far beyond any use; it keeps a mistyped size from asking for all memory there is.
+_LARGEST = 4096
+
+
 class Extractor:
     """Images to descriptor maps.
 
@@ -50,6 +54,10 @@ class Extractor:
         self.network = network.to(backbone.device)
         self._name = name or backbone.spec.name
         self.size = backbone.spec.size if size is None else size
+        require(
+            self.size <= _LARGEST,
+            f"size must be at most {_LARGEST} pixels (memory grows as its square), got {self.size}",
+        )
         self.fit: FitMode = fit or backbone.spec.fit
         self.batch_size = batch_size
 

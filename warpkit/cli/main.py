@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     match = commands.add_parser("match", help="find points of one image in another")
     match.add_argument("source", type=Path, help="image the points are in")
     match.add_argument("target", type=Path, help="image to find them in")
-    match.add_argument("--points", required=True, help='FILE.json or "x,y;x,y"')
+    match.add_argument("--points", required=True, help='FILE.json or "x,y;x,y"; --points="-0.4,3"')
     match.add_argument("--source-mask", type=Path)
     match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
     match.add_argument("-o", "--output", type=Path, metavar="FILE.json")
@@ -176,7 +176,8 @@ def _match(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     if args.picture is not None:
-        print(f"open {args.picture}", file=sys.stderr)
+        # Without -o the standard output is JSON and nothing else.
+        print(f"open {args.picture}", file=sys.stderr if args.output is None else sys.stdout)
     if args.output is None:
         print(json.dumps(result))
     else:
@@ -274,6 +275,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _COMMANDS[args.command](args)
     except InputError as error:
+        print(f"warpkit {args.command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
         print(f"warpkit {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

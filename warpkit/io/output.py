@@ -7,6 +7,7 @@ what it held before, JSON files that are whole or absent, and the record that go
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -14,7 +15,7 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -56,13 +57,14 @@ class OutputFolder:
     Files are written into a hidden staging folder on the same file system and moved into place
     when the `with` block ends without an exception. After an exception the staging folder is
     removed and whatever stood at `path` is as it was; an error of the file system itself becomes an
-    `OutputError`. With `overwrite` only files of the same
-    names are replaced; others stay.
+    `OutputError`. With `overwrite` only files of the same names are replaced; others stay, and an
+    input of the run is never replaced.
 
     With `resume` the staging folder outlives an exception or a kill, and the next run with
     `resume` finds its files again: `resumed` says so, and `file(name)` gives their paths. Whether
     they belong to the same configuration is for the run to decide; `restart()` drops them. Writers
-    must be atomic, with a hidden temporary name, as all writers of `warpkit.io` are.
+    must be atomic, with a hidden temporary name, as all writers of `warpkit.io` are. Two runs at a
+    time into one folder are refused.
 
     Example:
         with OutputFolder("out") as folder:
@@ -72,9 +74,17 @@ class OutputFolder:
         path: the folder; missing parents are made.
         overwrite: allow a folder that already holds something.
         resume: keep unfinished work and continue from it.
+        inputs: files that the run reads, and that no result may replace.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        inputs: Iterable[str | Path | None] = (),
+    ) -> None:
         self.path = Path(path)
         self.overwrite = overwrite
         self.resume = resume
@@ -82,6 +92,8 @@ class OutputFolder:
         self._target = Path()
         self._staging: Path | None = None
         self._private: set[Path] = set()
+        self._inputs = {Path(name).resolve() for name in inputs if name is not None}
+        self._lock: int | None = None
 
     def __enter__(self) -> OutputFolder:
         """Check the folder and make the staging folder.
@@ -107,6 +119,8 @@ class OutputFolder:
             else:
                 staging = staging.with_name(f"{staging.name}-{uuid.uuid4().hex[:8]}")
             staging.mkdir(exist_ok=self.resume)
+            if self.resume:
+                self._lock = _lock(staging, self.path)
             # A hidden file was being written when the earlier run was killed.
             for unfinished in staging.rglob(".*"):
                 unfinished.unlink()
@@ -126,18 +140,25 @@ class OutputFolder:
     ) -> None:
         staging, self._staging = self._staging, None
         assert staging is not None
-        if kind is None:
-            self._publish(staging)
-            return
-        if not self.resume:
-            shutil.rmtree(staging, ignore_errors=True)
+        try:
+            if kind is None:
+                self._publish(staging)
+                return
+            if not self.resume:
+                shutil.rmtree(staging, ignore_errors=True)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
         if isinstance(error, OSError | SafetensorError):
             reason = getattr(error, "strerror", None) or str(error)
             raise OutputError(f"cannot write to {self.path}: {reason}") from error
 
     def _staging_in(self, base: Path) -> Path:
         """Where unfinished results are while they are kept in `base`."""
-        return base / "-".join([_STAGING, *self._target.relative_to(base).parts])
+        # Hashed, so that every folder has its own and no name becomes too long.
+        key = hashlib.sha256(os.fsencode(self._target)).hexdigest()[:12]
+        return base / f"{_STAGING}-{key}"
 
     def file(self, name: str, *, private: bool = False) -> Path:
         """The path to write the result `name` to (`"masks/00000.png"`); its folder is made.
@@ -156,6 +177,11 @@ class OutputFolder:
                 "a result's name must lie inside the output folder and not be hidden (start with"
                 f" a point), got '{name}'"
             )
+        require(
+            self._target / parts not in self._inputs,
+            f"{self.path / parts} is an input of this run and would be replaced by a result:"
+            " choose another output folder",
+        )
         path = self._staging / parts
         if private:
             self._private.add(path)
@@ -166,8 +192,12 @@ class OutputFolder:
         """Drop what an interrupted run left behind."""
         if self._staging is None:
             raise RuntimeError("OutputFolder.restart is for use inside its `with` block")
-        shutil.rmtree(self._staging)
-        self._staging.mkdir()
+        # The folder itself stays: it holds the lock.
+        for item in self._staging.iterdir():
+            if item.is_dir():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
         self.resumed = False
 
     def abandon(self) -> None:
@@ -206,6 +236,28 @@ class OutputFolder:
             raise InputError(
                 f"the results could not be moved to {self.path} and are kept in {staging}: {reason}"
             ) from error
+
+
+def _lock(staging: Path, path: Path) -> int | None:
+    """Hold a folder for this process; the system lets go when the process ends, killed or not.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    descriptor = os.open(staging, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"another run is writing into {path} right now: wait for it, or choose another output"
+            " folder"
+        ) from error
+    return descriptor
 
 
 def _move_files(source: Path, target: Path) -> None:

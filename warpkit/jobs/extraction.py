@@ -69,7 +69,7 @@ def run_extract(
     for image in images:
         read_image(image)
     written = []
-    with OutputFolder(output, overwrite=overwrite) as folder:
+    with OutputFolder(output, overwrite=overwrite, inputs=images) as folder:
         with clock.stage("load model"):
             describer = config.load_extractor()
         for path, stem in zip(tqdm(images, desc="extract", disable=None), stems, strict=True):

@@ -155,13 +155,21 @@ def run_match(
         InputError: an input that cannot be used, or an output file that exists.
     """
     config = config or MatchConfig()
-    for path in (output, picture):
+    require(
+        output is None or picture is None or Path(output).resolve() != Path(picture).resolve(),
+        f"the JSON and the picture cannot both be {output}",
+    )
+    read = {Path(path).resolve() for path in (source, target, source_mask, target_mask) if path}
+    for path in (Path(name) for name in (output, picture) if name is not None):
         require(
-            path is None or overwrite or not Path(path).exists(),
+            overwrite or not path.exists(),
             f"{path} exists: choose another name or add --overwrite",
         )
-        if path is not None:
-            check_target(Path(path))
+        check_target(path)
+        require(
+            not path.exists() or (path.is_file() and path.resolve() not in read),
+            f"{path} is an input or no ordinary file and is not replaced: choose another name",
+        )
     images = read_image(source), read_image(target)
     found = match(
         *images,

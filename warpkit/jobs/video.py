@@ -7,6 +7,7 @@ was and ends with the same masks.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -120,7 +121,8 @@ def run_propagate(
         "aggregator": aggregator,
         "version": __version__,
     }
-    with OutputFolder(output, overwrite=overwrite, resume=True) as folder:
+    read = [*_files(video), mask, edit]
+    with OutputFolder(output, overwrite=overwrite, resume=True, inputs=read) as folder:
         _accept_unfinished(folder, task, drop_others=overwrite)
         try:
             with clock.stage("propagate"):
@@ -132,7 +134,9 @@ def run_propagate(
             folder.abandon()
             raise
         with clock.stage("write videos"):
-            _write_videos(folder, frames, rows, masks=labels is not None, edit=bool(layer))
+            wanted = {"overlay": labels is not None, "edited": layer is not None}
+            names = [name for name, wish in wanted.items() if wish]
+            _write_videos(folder, frames, rows, names, frame_rate=frames.frame_rate / stride)
         if points is not None:
             write_json(folder.file("points.json"), _tracks(rows))
         record = run_record(
@@ -259,15 +263,18 @@ def _tracks(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write_videos(
-    folder: OutputFolder, frames: Frames, rows: list[dict[str, Any]], *, masks: bool, edit: bool
+    folder: OutputFolder,
+    frames: Frames,
+    rows: list[dict[str, Any]],
+    names: list[str],
+    *,
+    frame_rate: Fraction,
 ) -> None:
     """`overlay.mp4` and `edited.mp4`, from the frames and what was written beside them."""
-    names = [name for name, wanted in (("overlay", masks), ("edited", edit)) if wanted]
-    rate = frames.frame_rate
     for name in names:
         path = folder.file(f"{name}.mp4")
         with VideoWriter(
-            path, height=frames.height, width=frames.width, frame_rate=rate, overwrite=True
+            path, height=frames.height, width=frames.width, frame_rate=frame_rate, overwrite=True
         ) as writer:
             start: Fraction | None = None
             time = Fraction(-1)
@@ -322,20 +329,24 @@ def _differences(known: dict[str, Any], task: dict[str, Any]) -> list[str]:
     return names + [key for key in ("aggregator", "version") if task[key] != known.get(key)]
 
 
+def _files(path: Path | str) -> list[Path]:
+    """The file itself, or the images of a folder of frames."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in images if file.is_file())
+
+
 def _identity(path: Path | str) -> dict[str, Any]:
     """What tells whether an input is still the same file, or the same images in a folder."""
-    path = Path(path)
     # A folder's own time tells nothing: it changes with results written into it, and does not
     # change when an image is replaced.
-    files = [path]
-    if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-    states = [file.stat() for file in files]
-    return {
-        "path": str(path),
-        "bytes": sum(state.st_size for state in states),
-        "modified": max(state.st_mtime_ns for state in states),
-    }
+    digest = hashlib.sha256()
+    for file in _files(path):
+        state = file.stat()
+        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return {"path": str(path), "files": digest.hexdigest()}
 
 
 def _read_labels(path: Path | str, first: Frame) -> npt.NDArray[np.uint8]:

@@ -184,7 +184,8 @@ def run_warp(
         "source": _read_mask(source_mask, images["source"], "source mask"),
         "target": _read_mask(target_mask, images["target"], "target mask"),
     }
-    with OutputFolder(output, overwrite=overwrite) as folder:
+    read = (source, target, source_mask, target_mask)
+    with OutputFolder(output, overwrite=overwrite, inputs=read) as folder:
         with clock.stage("load model"):
             describer = config.load_extractor()
         with clock.stage("warp"):

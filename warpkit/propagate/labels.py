@@ -65,7 +65,10 @@ class LabelConfig:
         require(self.context >= 0, f"context must be 0 or more frames, got {self.context}")
         require(self.top_k >= 1, f"top_k must be at least 1, got {self.top_k}")
         require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        require(self.radius > 0, f"radius must be positive, got {self.radius}")
+        require(
+            0 < self.radius < float("inf"),
+            f"radius must be positive and finite, got {self.radius}",
+        )
         require(
             0 <= self.min_evidence <= 1,
             f"min_evidence must lie between 0 and 1, got {self.min_evidence}",
