@@ -170,3 +170,17 @@ def test_a_translucent_edit_is_carried(model, clip) -> None:
         results = list(model.propagate([f.image for f in clip[:2]], labels=given, edit=edit))
         changed = (results[1].edited != clip[1].image).any(-1)
         assert changed.sum() > 0.5 * (clip[1].labels > 0).sum()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: warpkit.WarpConfig(cycle_distance=-1),
+        lambda: warpkit.MatchConfig(min_similarity=2),
+        lambda: PropagateConfig(point_cycle=-1),
+        lambda: PropagateConfig(min_similarity=float("inf")),
+    ],
+)
+def test_thresholds_that_no_match_meets_are_refused(make) -> None:
+    with pytest.raises(warpkit.InputError, match=r"a cycle distance is|a similarity is"):
+        make()

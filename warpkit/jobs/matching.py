@@ -19,7 +19,7 @@ from warpkit.checks import InputError, check_image, check_mask, check_points, re
 from warpkit.io.images import check_target, read_image, write_image
 from warpkit.io.masks import read_mask
 from warpkit.io.output import write_json
-from warpkit.jobs.options import ModelOptions
+from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.match.matcher import Matcher
 from warpkit.match.points import match_points
 from warpkit.types import Describer, Matches
@@ -46,6 +46,9 @@ class MatchConfig(ModelOptions):
     mutual: bool = False
     cycle_distance: float | None = None
     min_similarity: float | None = None
+
+    def __post_init__(self) -> None:
+        check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
 
 
 def match(

@@ -7,9 +7,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from warpkit.aggregate.extractor import Extractor, load_extractor
+from warpkit.checks import require
 from warpkit.match.matcher import Matcher, create_matcher
 
-__all__ = ["ModelOptions"]
+__all__ = ["ModelOptions", "check_filters"]
+
+
+def check_filters(*, cycle_distance: float | None, min_similarity: float | None) -> None:
+    """Raise unless the thresholds of match filters can be met by some match."""
+    require(
+        cycle_distance is None or cycle_distance >= 0,
+        f"a cycle distance is 0 or more pixels, got {cycle_distance}",
+    )
+    require(
+        min_similarity is None or -1 <= min_similarity <= 1,
+        f"a similarity is a cosine between -1 and 1, got {min_similarity}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from warpkit.checks import check_image, check_points, check_same_size, require
-from warpkit.jobs.options import ModelOptions
+from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import (
     EditLayer,
@@ -63,6 +63,8 @@ class PropagateConfig(ModelOptions):
     chunk: int = 4
 
     def __post_init__(self) -> None:
+        check_filters(cycle_distance=self.point_cycle, min_similarity=self.point_similarity)
+        check_filters(cycle_distance=None, min_similarity=self.min_similarity)
         require(self.chunk >= 1, f"chunk must be at least 1 frame, got {self.chunk}")
 
 

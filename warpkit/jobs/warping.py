@@ -19,7 +19,7 @@ from warpkit.checks import check_image, check_mask, require
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels
 from warpkit.io.output import OutputFolder, run_record, write_json
-from warpkit.jobs.options import ModelOptions
+from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.jobs.timing import Stopwatch
 from warpkit.match.matcher import Matcher
 from warpkit.types import Describer, Warp
@@ -58,6 +58,9 @@ class WarpConfig(ModelOptions):
     mutual: bool = False
     cycle_distance: float | None = None
     max_pairs: float = 4e9
+
+    def __post_init__(self) -> None:
+        check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
 
 
 @dataclass(frozen=True, eq=False)
