@@ -200,3 +200,15 @@ def test_bad_settings(tmp_path: Path, name: str, change: dict[str, object], mess
     settings = {"height": 48, "width": 64, "frame_rate": 24} | change
     with pytest.raises(InputError, match=message):
         VideoWriter(tmp_path / name, **settings)
+
+
+def test_a_file_with_frames_at_times_of_their_own_states_its_whole_length(tmp_path: Path) -> None:
+    times = [0, 0.04, 0.08, 0.2, 0.25, 0.65]
+    with VideoWriter(tmp_path / "v.mp4", height=48, width=64, frame_rate=25) as writer:
+        for k, time in enumerate(times):
+            writer.write(np.full((48, 64, 3), 30 * k, np.uint8), time=time)
+    with av.open(tmp_path / "v.mp4") as container:
+        stream = container.streams.video[0]
+        assert stream.duration is not None
+        # The last frame is shown for one frame of the nominal rate.
+        assert float(stream.duration * stream.time_base) == pytest.approx(0.69, abs=1e-3)

@@ -219,6 +219,9 @@ class VideoWriter:
             stream.pix_fmt = "yuv420p" if even else "yuv444p"
             # With its macroblock tree x264 gives varying files for equal tiny frames.
             stream.codec_context.options = {"crf": str(self._crf), "mbtree": "0"}
+            if self._timed:
+                # Reordered frames at times of their own leave the file too short by its header.
+                stream.codec_context.options |= {"bf": "0"}
             stream.codec_context.colorspace = Colorspace.ITU709
             stream.codec_context.color_range = ColorRange.MPEG
             stream.codec_context.color_primaries = ColorPrimaries.BT709
