@@ -120,6 +120,7 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "min_similarity": None,
         "mutual": False,
         "cycle_distance": None,
+        "subpixel": False,
         "max_pairs": 4e9,
     }
     assert set(record["config"]) == {field.name for field in fields(WarpConfig)}

@@ -24,7 +24,7 @@ from warpkit.match import (
 )
 from warpkit.types import DescriptorMap, Sites
 
-ENGINES = ["reference", "faiss"]
+ENGINES = ["reference", "faiss", "grid"]
 
 
 def random_map(h: int, w: int, *, height: int, width: int, channels: int = 7, seed: int = 0):
@@ -83,9 +83,10 @@ def test_blocks_do_not_change_the_result(monkeypatch, k):
     assert (same.index == torch.arange(k)).all()
 
 
+@pytest.mark.parametrize("engine", ["faiss", "grid"])
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("masked", [False, True])
-def test_engines_agree_with_the_reference(k, masked):
+def test_engines_agree_with_the_reference(engine, k, masked):
     query = random_map(5, 8, height=23, width=37)
     key = random_map(9, 4, height=31, width=17, seed=1)
     generator = torch.Generator().manual_seed(2)
@@ -93,7 +94,7 @@ def test_engines_agree_with_the_reference(k, masked):
     key_mask = torch.rand(31, 17, generator=generator) < 0.4 if masked else None
     queries, keys = pixels(query, query_mask), pixels(key, key_mask)
     truth = create_matcher("reference").search(query, key, queries, keys, k=k)
-    found = create_matcher("faiss").search(query, key, queries, keys, k=k)
+    found = create_matcher(engine).search(query, key, queries, keys, k=k)
     assert (found.similarity - truth.similarity).abs().max() < 1e-6
     # Where the indices differ, the scores at those indices tie.
     rows = sample_descriptors(query, queries.xy) @ sample_descriptors(key, keys.xy).T
@@ -124,7 +125,7 @@ def test_maps_that_do_not_fit_are_named(engine):
 
 
 def test_registry_names_are_known_before_their_modules_are_loaded():
-    assert matcher_names()[:2] == ENGINES
+    assert matcher_names()[:3] == ENGINES
     with pytest.raises(InputError, match=r"unknown matcher 'fais': .*Did you mean 'faiss'"):
         create_matcher("fais")
 
@@ -159,10 +160,11 @@ def test_missing_faiss_says_how_to_get_it(monkeypatch):
         create_matcher("faiss")
 
 
-def test_default_matcher_depends_on_the_number_of_queries():
+def test_default_matcher_depends_on_what_is_asked():
     descriptors = random_map(2, 3, height=4, width=6)
-    assert default_matcher(descriptors, queries=3).name == "reference"
-    assert default_matcher(descriptors, queries=5000).name == "faiss"
+    assert default_matcher(descriptors).name == "grid"
+    assert default_matcher(descriptors, queries=3, k=2).name == "reference"
+    assert default_matcher(descriptors, queries=5000, k=2).name == "faiss"
 
 
 def test_neighbours_are_validated():

@@ -51,7 +51,7 @@ def test_identity_field():
     assert (warp.source_height, warp.source_width) == (11, 17)
 
 
-@pytest.mark.parametrize("engine", ["reference", "faiss"])
+@pytest.mark.parametrize("engine", ["reference", "faiss", "grid"])
 def test_field_is_the_best_candidate_inside_the_masks(engine):
     source = random_map(5, 4, height=13, width=11)
     target = random_map(6, 7, height=9, width=15, seed=1)
@@ -92,10 +92,15 @@ def test_min_similarity_holds_for_every_valid_pixel():
     source = random_map(4, 5, height=20, width=25)
     target = random_map(4, 5, height=20, width=25, seed=1)
     for max_pairs in (1e9, 3e4):
-        every = dense_warp(source, target, max_pairs=max_pairs)
-        some = dense_warp(source, target, max_pairs=max_pairs, min_similarity=0.6)
+        every = coarse_warp(source, target, max_pairs=max_pairs)
+        some = coarse_warp(source, target, max_pairs=max_pairs, min_similarity=0.6)
         assert torch.equal(some.valid, every.similarity >= 0.6)
         assert 0 < some.valid.sum() < 500
+
+
+def coarse_warp(source: DescriptorMap, target: DescriptorMap, **options) -> Warp:
+    """Only engines that compare all pairs are limited by `max_pairs`."""
+    return dense_warp(source, target, matcher=create_matcher("reference"), **options)
 
 
 @pytest.mark.parametrize("size", [(37, 52), (41, 29), (24, 24)])
@@ -103,7 +108,7 @@ def test_coarse_identity_is_still_exact(size, caplog):
     height, width = size
     descriptors = random_map(height, width, height=height, width=width)
     with caplog.at_level(logging.DEBUG, logger="warpkit"):
-        warp = dense_warp(descriptors, descriptors, max_pairs=(height * width) ** 2 / 60)
+        warp = coarse_warp(descriptors, descriptors, max_pairs=(height * width) ** 2 / 60)
     assert "one site for 3 rows and columns" in caplog.text
     # A match is a lattice site; what lies between is interpolated or shifted back to the pixel.
     torch.testing.assert_close(
@@ -115,16 +120,16 @@ def test_coarse_identity_is_still_exact(size, caplog):
 def test_factor_is_the_smallest_that_fits(caplog):
     descriptors = position_map(height=20, width=30)
     with caplog.at_level(logging.DEBUG, logger="warpkit"):
-        dense_warp(descriptors, descriptors, max_pairs=600**2)
+        coarse_warp(descriptors, descriptors, max_pairs=600**2)
     assert caplog.text == ""
     with caplog.at_level(logging.DEBUG, logger="warpkit"):
-        dense_warp(descriptors, descriptors, max_pairs=600**2 - 1)
+        coarse_warp(descriptors, descriptors, max_pairs=600**2 - 1)
     assert "one site for 2 rows and columns (150 x 150 sites" in caplog.text
 
 
 def test_coarse_field_between_different_sizes():
     source, target = position_map(height=60, width=90), position_map(height=41, width=57)
-    warp = dense_warp(source, target, max_pairs=3e5)
+    warp = coarse_warp(source, target, max_pairs=3e5)
     truth = scale_points(
         pixel_grid(height=41, width=57), from_height=41, from_width=57, to_height=60, to_width=90
     )
@@ -136,7 +141,7 @@ def test_coarse_field_between_different_sizes():
 def test_coarse_field_does_not_interpolate_across_a_jump():
     # The target is the source moved around by half its width: the field jumps at column 30.
     source, target = position_map(height=30, width=60), position_map(height=30, width=60, roll=30)
-    warp = dense_warp(source, target, max_pairs=1.3e5)
+    warp = coarse_warp(source, target, max_pairs=1.3e5)
     truth = (pixel_grid(height=30, width=60)[..., 0] - 30) % 60
     error = (warp.source_xy[..., 0] - truth).abs()
     assert error[:, 3:-3].min(dim=0).values.max() < 3
@@ -155,7 +160,7 @@ def test_coarse_invariants(seed):
     target_mask[:, 7] = True  # thin: most lattices miss it
     pairs = float(source_mask.sum()) * float(target_mask.sum())
     for part in (3, 40, 700):
-        warp = dense_warp(
+        warp = coarse_warp(
             source,
             target,
             source_mask=source_mask,
@@ -175,7 +180,7 @@ def test_coarse_mutual_rejects_whole_sites():
     source = random_map(3, 4, height=3, width=4)
     flat = source.data[:, :1, :1].expand(-1, 20, 24)
     target = DescriptorMap.covering(flat, height=20, width=24)
-    warp = dense_warp(source, target, mutual=True, max_pairs=500)
+    warp = coarse_warp(source, target, mutual=True, max_pairs=500)
     rows, columns = torch.nonzero(warp.valid, as_tuple=True)
     assert 1 < len(rows) < 100  # the block of the first lattice site
     assert rows.max() < 8
@@ -185,7 +190,7 @@ def test_coarse_mutual_rejects_whole_sites():
 def test_bad_input_is_named():
     descriptors = random_map(3, 4, height=6, width=8)
     with pytest.raises(InputError, match=r"max_pairs is 0\.5 but even the coarsest"):
-        dense_warp(descriptors, descriptors, max_pairs=0.5)
+        coarse_warp(descriptors, descriptors, max_pairs=0.5)
     with pytest.raises(InputError, match="source_mask is empty"):
         dense_warp(descriptors, descriptors, source_mask=torch.zeros(6, 8, dtype=torch.bool))
     with pytest.raises(InputError, match="target_mask is 8 x 6"):

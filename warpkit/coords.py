@@ -22,6 +22,9 @@ from warpkit.types import DescriptorMap, Sites
 __all__ = [
     "Fit",
     "FitMode",
+    "bilinear_corners",
+    "bilinear_weights",
+    "corner_nodes",
     "grid_to_pixel",
     "lattice_sites",
     "normalise",
@@ -90,6 +93,48 @@ def sample_bilinear(values: Tensor, xy: Tensor) -> Tensor:
     return out[0, :, :, 0].T
 
 
+def bilinear_corners(descriptors: DescriptorMap, xy: Tensor) -> tuple[Tensor, Tensor]:
+    """Where image points lie among the cell centres of a map, clamped at the border.
+
+    The value of the map at a point is the sum of the values at `(v, u)`, `(v, u + 1)`,
+    `(v + 1, u)` and `(v + 1, u + 1)`, weighted by `bilinear_weights(fraction)`. On a map of one
+    row (or column) the second row (column) has weight 0 and repeats the first.
+
+    Args:
+        xy: (N, 2), image pixels.
+
+    Returns:
+        corner: int64 (N, 2), the upper left one of the four centres as `(u, v)`.
+        fraction: float64 (float32 on MPS) (N, 2) in [0, 1], how far the point is on the way to the next centre.
+    """
+    h, w = descriptors.grid_size
+    # In float32 the rounding of a coordinate would change a score more than all the rest does;
+    # Apple's GPUs have nothing finer.
+    dtype = torch.float32 if xy.device.type == "mps" else torch.float64
+    cell = xy.new_tensor([descriptors.cell_width, descriptors.cell_height], dtype=dtype)
+    last = cell.new_tensor([w - 1, h - 1])
+    place = torch.minimum(pixel_to_grid(xy.to(dtype), cell).clamp(min=0), last)
+    corner = torch.minimum(place.floor(), (last - 1).clamp(min=0))
+    return corner.nan_to_num(0).long(), place - corner
+
+
+def corner_nodes(corner: Tensor, *, h: int, w: int) -> Tensor:
+    """Row-major cells (..., 4) of a map (h, w) that `bilinear_weights` belong to.
+
+    Args:
+        corner: int64 (..., 2) as `bilinear_corners` gives it.
+    """
+    u, v = corner.unbind(-1)
+    right, below = (u + 1).clamp(max=w - 1), (v + 1).clamp(max=h - 1)
+    return torch.stack([v * w + u, v * w + right, below * w + u, below * w + right], dim=-1)
+
+
+def bilinear_weights(fraction: Tensor) -> Tensor:
+    """Weights (..., 4) of the four surrounding centres, row by row, for fractions (..., 2)."""
+    a, b = fraction.unbind(-1)
+    return torch.stack([(1 - b) * (1 - a), (1 - b) * a, b * (1 - a), b * a], dim=-1)
+
+
 def sample_nearest(values: Tensor, xy: Tensor) -> Tensor:
     """Values of a map (..., h, w) at the cells nearest to points (N, 2): (..., N).
 
@@ -113,8 +158,14 @@ def sample_descriptors(descriptors: DescriptorMap, xy: Tensor) -> Tensor:
     Returns:
         float32 (N, C); rows have norm 1 (or 0).
     """
-    cell = torch.tensor([descriptors.cell_width, descriptors.cell_height], device=xy.device)
-    rows = sample_bilinear(descriptors.data.float(), pixel_to_grid(xy.float(), cell))
+    h, w = descriptors.grid_size
+    corner, fraction = bilinear_corners(descriptors, xy.to(descriptors.data.device))
+    rows = F.embedding_bag(
+        corner_nodes(corner, h=h, w=w),
+        descriptors.data.float().flatten(1).T.contiguous(),
+        per_sample_weights=bilinear_weights(fraction).float(),
+        mode="sum",
+    )
     return F.normalize(rows, dim=1, eps=1e-12)
 
 

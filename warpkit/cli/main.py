@@ -105,7 +105,7 @@ def _add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> N
     parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
     parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
     parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
-    parser.add_argument("--engine", help="matching engine: auto, reference, faiss")
+    parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
     _add_config(parser)
 
 

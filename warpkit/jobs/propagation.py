@@ -46,7 +46,8 @@ class PropagateConfig(ModelOptions):
             the first frame alone, backward or (the paper's way) forward.
         edit_mode: how an edit is carried.
         label: settings of label propagation.
-        max_pairs: largest number of descriptor pairs a dense field compares per frame.
+        max_pairs: largest number of descriptor pairs that the engines `faiss` and `reference`
+            compare for a dense field; above it they match on a coarser lattice of pixels.
         min_similarity: of a carried edit's matches; None keeps all.
         point_cycle: a point is visible if its way back ends within so many pixels.
         point_similarity: a point is visible if its match has at least this cosine.

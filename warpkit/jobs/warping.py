@@ -47,8 +47,10 @@ class WarpConfig(ModelOptions):
         min_similarity: matches below this cosine are dropped; None keeps all.
         mutual: keep only matches that are each other's nearest neighbour.
         cycle_distance: keep only matches that return to within so many target pixels.
-        max_pairs: largest number of descriptor pairs compared; above it matching runs on a
-            coarser lattice of pixels and the field is interpolated.
+        subpixel: move matches between pixels by a window soft-argmax.
+        max_pairs: largest number of descriptor pairs that the engines `faiss` and `reference`
+            compare; above it they match on a coarser lattice of pixels and the field is
+            interpolated. The engine `grid` always matches all pixels.
     """
 
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
@@ -57,6 +59,7 @@ class WarpConfig(ModelOptions):
     min_similarity: float | None = None
     mutual: bool = False
     cycle_distance: float | None = None
+    subpixel: bool = False
     max_pairs: float = 4e9
 
     def __post_init__(self) -> None:
@@ -118,12 +121,11 @@ def warp(
             target_mask, height=target.shape[0], width=target.shape[1], name="target mask"
         )
     pairs = _count(source_mask, source) * _count(target_mask, target)
-    if pairs > config.max_pairs:
+    if matcher is not None and matcher.exhaustive and pairs > config.max_pairs:
         _log.info(
-            "%.1e pixel pairs exceed max_pairs %.1e: matching on a coarser lattice; masks or a"
-            " larger max_pairs make it finer",
-            pairs,
-            config.max_pairs,
+            "%.1e pixel pairs exceed max_pairs %.1e: the engine %s matches on a coarser lattice;"
+            " masks or a larger max_pairs make it finer, the engine grid needs no limit",
+            *(pairs, config.max_pairs, matcher.name),
         )
     source_map, target_map = describer.describe([source, target])
     field = dense_warp(
@@ -136,6 +138,7 @@ def warp(
         mutual=config.mutual,
         cycle_distance=config.cycle_distance,
         min_similarity=config.min_similarity,
+        subpixel=config.subpixel,
     )
     field = Warp(
         field.source_xy.cpu(),

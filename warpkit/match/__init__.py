@@ -18,11 +18,23 @@ from warpkit.match.matcher import (
     matcher_names,
     register_matcher,
 )
+from warpkit.match.pair import (
+    PairMatcher,
+    PairMatches,
+    Refined,
+    Window,
+    search_many,
+    search_pair,
+)
 from warpkit.match.points import candidate_sites, default_matcher, match_points
 
 __all__ = [
     "Matcher",
     "Neighbours",
+    "PairMatcher",
+    "PairMatches",
+    "Refined",
+    "Window",
     "above_similarity",
     "candidate_sites",
     "check_search",
@@ -38,4 +50,6 @@ __all__ = [
     "refine_subpixel",
     "register_matcher",
     "round_trip",
+    "search_many",
+    "search_pair",
 ]

@@ -32,6 +32,7 @@ __all__ = [
 _ENGINES = {
     "reference": "warpkit.match.reference",
     "faiss": "warpkit.match.faiss_engine",
+    "grid": "warpkit.match.grid_engine",
 }
 _CLASSES: dict[str, type[Matcher]] = {}
 
@@ -70,9 +71,14 @@ class Matcher(ABC):
 
     Every engine agrees with `reference`: on the indices or, where scores tie within float
     rounding, on the scores. Among exactly equal scores the lowest key index is preferred.
+
+    Attributes:
+        name: what `create_matcher` knows the engine as.
+        exhaustive: whether time grows with queries times keys, because all pairs are compared.
     """
 
     name: ClassVar[str]
+    exhaustive: ClassVar[bool] = True
 
     @abstractmethod
     def search(

@@ -6,7 +6,6 @@ In: two `DescriptorMap`s, points and optional masks. Out: `Matches`.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 from warpkit.checks import check_mask, check_points, require
 from warpkit.coords import lattice_sites, point_sites
 from warpkit.match import filters
-from warpkit.match.matcher import Matcher, Neighbours, create_matcher
+from warpkit.match.matcher import Matcher, create_matcher
+from warpkit.match.pair import Window, search_pair
 from warpkit.types import DescriptorMap, Matches, Sites
 
 __all__ = ["candidate_sites", "default_matcher", "match_points"]
@@ -57,7 +57,7 @@ def match_points(
         cycle_distance: keep a match only if its own best source pixel lies at most this many
             pixels from the point.
         min_similarity: keep a match only if its cosine is at least this.
-        subpixel: refine with `filters.refine_subpixel`. `mutual` and `cycle_distance` look back
+        subpixel: refine as `filters.refine_subpixel` does. `mutual` and `cycle_distance` look back
             from the pixel found before.
 
     Returns:
@@ -72,43 +72,48 @@ def match_points(
     checked = check_points(points, height=source.height, width=source.width)
     queries = point_sites(torch.from_numpy(checked).to(source.data.device))
     keys = candidate_sites(target, target_mask, "target_mask")
-    matcher = matcher or default_matcher(source, queries=len(queries))
-    forward = matcher.search(source, target, queries, keys, k=k)
-    matches = _matches(queries, keys, forward)
-
+    homes = None
     if mutual or cycle_distance is not None:
-        candidates = candidate_sites(source, source_mask, "source_mask")
-        chosen, chosen_sites = filters.chosen_keys(forward, keys)
-        backward = matcher.search(target, source, chosen_sites, candidates)
-        returned = filters.round_trip(chosen, backward)
+        homes = candidate_sites(source, source_mask, "source_mask")
+    found = search_pair(
+        matcher or default_matcher(source, queries=len(queries), k=k),
+        source,
+        target,
+        queries,
+        keys,
+        k=k,
+        homes=homes,
+        window=Window() if subpixel else None,
+    )
+    valid = found.forward.found
+    if homes is not None and found.returned is not None:
         if mutual:
             # The pixel that holds a point; one on the far edge of the image belongs to the last.
             limit = torch.tensor([source.width - 1, source.height - 1], device=queries.xy.device)
             home = torch.minimum(torch.floor(queries.xy + 0.5), limit)
-            away = filters.cycle_distance(home, candidates.xy, returned)
-            matches = replace(matches, valid=matches.valid & (away == 0))
+            valid = valid & (filters.cycle_distance(home, homes.xy, found.returned) == 0)
         if cycle_distance is not None:
-            away = filters.cycle_distance(queries.xy, candidates.xy, returned)
-            matches = replace(matches, valid=matches.valid & (away <= cycle_distance))
-    if subpixel:
-        matches = filters.refine_subpixel(matches, source, target, target_mask=target_mask)
+            away = filters.cycle_distance(queries.xy, homes.xy, found.returned)
+            valid = valid & (away <= cycle_distance)
+    target_xy = keys.xy[found.forward.index.clamp(min=0)] * found.forward.found[..., None]
+    similarity = found.forward.similarity
+    if found.refined is not None:
+        target_xy, similarity = found.refined.xy, found.refined.similarity
+    matches = Matches(queries.xy, target_xy, similarity, valid)
     if min_similarity is not None:
         matches = filters.above_similarity(matches, min_similarity)
     return matches
 
 
-def _matches(queries: Sites, keys: Sites, neighbours: Neighbours) -> Matches:
-    found = neighbours.found
-    target_xy = keys.xy[neighbours.index.clamp(min=0)] * found[..., None]
-    return Matches(queries.xy, target_xy, neighbours.similarity, found)
-
-
-def default_matcher(descriptors: DescriptorMap, *, queries: int) -> Matcher:
+def default_matcher(descriptors: DescriptorMap, *, queries: int = 1, k: int = 1) -> Matcher:
     """The engine used where none is given.
 
-    `reference` for few queries and for maps on a GPU, where it is fast; otherwise `faiss` if it
-    is installed. They give the same matches up to ties within float rounding.
+    `grid` for the best match of every query. For more than one: `reference` for few queries and
+    for maps on a GPU, where it is fast; otherwise `faiss` if it is installed. They give the same
+    matches up to ties within float rounding.
     """
+    if k == 1:
+        return create_matcher("grid")
     few = queries <= _FEW_QUERIES or descriptors.data.device.type != "cpu"
     if few or importlib.util.find_spec("faiss") is None:
         return create_matcher("reference")

@@ -2,7 +2,7 @@
 
 from warpkit.warp.backward import backward_warp
 from warpkit.warp.blend import blend
-from warpkit.warp.field import dense_warp
+from warpkit.warp.field import dense_warp, dense_warps
 from warpkit.warp.splat import Splat, fill_holes, forward_splat, softmax_weight
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "backward_warp",
     "blend",
     "dense_warp",
+    "dense_warps",
     "fill_holes",
     "forward_splat",
     "softmax_weight",
