@@ -5,6 +5,7 @@ Nothing here depends on what the embedded model has learned.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,10 @@ FRAMES, HEIGHT, WIDTH = 7, 48, 80
 # A canvas this small describes a frame in about 20 ms on one core.
 _SMALL = ("--device", "cpu", "--size", "32")
 _BAR = re.compile(r"[\d?]((frame|image)/s|s/(frame|image))")
+
+# The grid engine's GPU kernels run in Triton's interpreter; read when they are first imported.
+os.environ["TRITON_INTERPRET"] = "1"
+os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # says so aloud where it is not set
 
 # On tensors this small, threads would only wait for each other.
 torch.set_num_threads(1)

@@ -105,7 +105,8 @@ def bilinear_corners(descriptors: DescriptorMap, xy: Tensor) -> tuple[Tensor, Te
 
     Returns:
         corner: int64 (N, 2), the upper left one of the four centres as `(u, v)`.
-        fraction: float64 (float32 on MPS) (N, 2) in [0, 1], how far the point is on the way to the next centre.
+        fraction: float64 (on MPS float32) (N, 2) in [0, 1], how far the point is on the way to
+            the next centre.
     """
     h, w = descriptors.grid_size
     # In float32 the rounding of a coordinate would change a score more than all the rest does;

@@ -24,7 +24,7 @@ from warpkit.propagate import (
     LabelFrame,
     LabelPropagator,
     carry_edit,
-    carry_labels,
+    carry_labels_many,
     composite,
 )
 from warpkit.propagate.points import TrackedPoints, carry_points
@@ -182,27 +182,33 @@ class Propagation:
         """
         for image in images:
             check_same_size(image, self._first_image, "a frame", "the first frame")
+        found = self.describe(images)
         results = []
-        for image, found in zip(images, self.describe(images), strict=True):
+        for image, frame, labelled in zip(images, found, self._label(found), strict=True):
             self._position += 1
-            results.append(self._carry(image, found))
+            results.append(self._carry(image, frame, labelled))
         return results
 
-    def _carry(self, image: Image, found: DescriptorMap) -> FrameResult:
-        config = self.config
-        labelled: LabelFrame | None = None
+    def _label(self, frames: Sequence[DescriptorMap]) -> Sequence[LabelFrame | None]:
+        """The labels of the next frames, None if there are none to carry."""
         if self._labels is not None:
-            labelled = self._labels.step(found)
-        elif self._first_labels is not None:
-            labelled = carry_labels(
-                self._first_labels,
-                self.object_ids,
-                self._first,
-                found,
-                mode="splat" if config.mode == "splat" else "gather",
-                matcher=self._matcher,
-                max_pairs=config.max_pairs,
-            )
+            return [self._labels.step(frame) for frame in frames]
+        if self._first_labels is None:
+            return [None] * len(frames)
+        return carry_labels_many(
+            self._first_labels,
+            self.object_ids,
+            self._first,
+            frames,
+            mode="splat" if self.config.mode == "splat" else "gather",
+            matcher=self._matcher,
+            max_pairs=self.config.max_pairs,
+        )
+
+    def _carry(
+        self, image: Image, found: DescriptorMap, labelled: LabelFrame | None
+    ) -> FrameResult:
+        config = self.config
         edited = None
         if self._edit is not None:
             assert labelled is not None and self._first_labels is not None

@@ -11,17 +11,22 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from warpkit.checks import InputError, require
-from warpkit.coords import bilinear_corners, bilinear_weights, corner_nodes
+from warpkit.checks import InputError
 from warpkit.match import filters
-from warpkit.match.grid_plan import GridNodes, GridPlan, PixelTable, plan_sites
-from warpkit.match.matcher import Neighbours, check_search, create_matcher, register_matcher
+from warpkit.match.grid_plan import GridNodes, GridPlan, UsedNodes, plan_sites
+from warpkit.match.grid_refine import Refinement
+from warpkit.match.matcher import (
+    Neighbours,
+    check_search,
+    create_matcher,
+    exact_products,
+    register_matcher,
+)
 from warpkit.match.pair import PairMatcher, PairMatches, Refined, Window, search_pair
 from warpkit.types import DescriptorMap, Sites
 
@@ -29,8 +34,8 @@ __all__ = ["GridMatcher"]
 
 _LOGGER = logging.getLogger("warpkit")
 
-# Scores closer than this are a tie: twice float32's rounding of a cosine near 1, several times.
-_TOLERANCE = 2e-7
+# Scores closer than this are a tie: a few roundings of a float32 near 1, as many as a score takes.
+_TOLERANCE = 4e-7
 _BAND_FLOATS = 2**25  # products and bounds alive together: 128 MB
 _KEPT_FLOATS = 2**27  # products kept for the way back: 512 MB
 
@@ -75,7 +80,7 @@ class GridMatcher(PairMatcher):
                 create_matcher("reference"), query, key, queries, keys, k=k, homes=homes,
                 window=window,
             )  # fmt: skip
-        if loops.DEVICE != query.data.device.type:
+        if query.data.device.type != loops.DEVICE:
             return self._elsewhere(loops.DEVICE, query, key, queries, keys, k, homes, window)
         query_nodes, key_nodes = GridNodes.of([query]), GridNodes.of([key])
         query_plan = plan_sites(query_nodes, [query], [queries], loops.QUERIES)
@@ -83,12 +88,12 @@ class GridMatcher(PairMatcher):
         home_plan = None
         if homes is not None:
             home_plan = plan_sites(query_nodes, [query], [homes], loops.KEYS)
-        rows = _Nodes.used_by(query_nodes, query_plan, home_plan)
-        columns = _Nodes.used_by(key_nodes, key_plan)
+        rows = UsedNodes.by(query_nodes, query_plan, home_plan)
+        columns = UsedNodes.by(key_nodes, key_plan)
         products = _Products(rows.unit, columns.unit, keep=homes is not None)
         forward, refined = _search(
             loops, products.rows, rows.of(query_plan), columns.of(key_plan), len(queries), k,
-            None if window is None else _Refinement(window, key, key_nodes, keys, columns),
+            None if window is None else Refinement(window, key, key_nodes, keys, columns),
         )  # fmt: skip
         returned = None
         if home_plan is not None:
@@ -109,23 +114,26 @@ class GridMatcher(PairMatcher):
         *,
         k: int = 1,
     ) -> list[Neighbours]:
-        """See `pair.search_many`: images whose maps have one grid size are searched together."""
+        """See `pair.search_many`: the key is planned once.
+
+        On a GPU images whose maps have one grid size are searched together.
+        """
         for item, _ in queries:
             check_search(item, key, k=k)
         loops = _loops(key.data.device, k)
-        if loops is None or loops.DEVICE != key.data.device.type:
+        if loops is None or key.data.device.type != loops.DEVICE:
             return [self.search(item, key, sites, keys, k=k) for item, sites in queries]
         key_nodes = GridNodes.of([key])
         key_plan = plan_sites(key_nodes, [key], [keys], loops.KEYS)
-        columns = _Nodes.used_by(key_nodes, key_plan)
+        columns = UsedNodes.by(key_nodes, key_plan)
         key_plan = columns.of(key_plan)
         found: dict[int, Neighbours] = {}
-        for members in _together(queries):
+        for members in _together(queries, loops.TOGETHER):
             maps = [queries[i][0] for i in members]
             sites = [queries[i][1] for i in members]
             nodes = GridNodes.of(maps)
             plan = plan_sites(nodes, maps, sites, loops.QUERIES)
-            rows = _Nodes.used_by(nodes, plan)
+            rows = UsedNodes.by(nodes, plan)
             products = _Products(rows.unit, columns.unit, keep=False)
             counts = [len(item) for item in sites]
             whole, _ = _search(loops, products.rows, rows.of(plan), key_plan, sum(counts), k, None)
@@ -188,36 +196,16 @@ def _moved(sites: Sites, device: str) -> Sites:
     return Sites(sites.xy.to(device), sites.lattice, index)
 
 
-def _together(queries: Sequence[tuple[DescriptorMap, Sites]]) -> list[list[int]]:
-    """Positions of maps of one grid size."""
-    groups: dict[tuple[int, int], list[int]] = {}
+def _together(queries: Sequence[tuple[DescriptorMap, Sites]], most: int) -> list[list[int]]:
+    """Positions of up to `most` maps of one grid size."""
+    by_size: dict[tuple[int, int], list[int]] = {}
     for position, (item, _) in enumerate(queries):
-        groups.setdefault(item.grid_size, []).append(position)
-    return list(groups.values())
-
-
-@dataclass(frozen=True, eq=False)
-class _Nodes:
-    """The nodes of one side that take part, in order: rows or columns of the products."""
-
-    unit: Tensor  # float32 (n, C)
-    row: Tensor  # int32 (all nodes,); of a node that takes no part the row of some other
-
-    @classmethod
-    def used_by(cls, nodes: GridNodes, *plans: GridPlan | None) -> _Nodes:
-        used = torch.zeros(len(nodes.unit), dtype=torch.bool, device=nodes.unit.device)
-        for plan in plans:
-            if plan is not None:
-                used[plan.cell_nodes.long()] = True
-        return cls(nodes.unit[used], (used.cumsum(0).int() - 1).clamp(min=0))
-
-    def number(self, node: Tensor) -> Tensor:
-        """The rows of nodes."""
-        return self.row[node.long()]
-
-    def of(self, plan: GridPlan) -> GridPlan:
-        """A plan whose cells name rows instead of nodes."""
-        return replace(plan, cell_nodes=self.number(plan.cell_nodes))
+        by_size.setdefault(item.grid_size, []).append(position)
+    return [
+        positions[start : start + most]
+        for positions in by_size.values()
+        for start in range(0, len(positions), most)
+    ]
 
 
 Rows = Callable[[int, int], Tensor]
@@ -229,86 +217,24 @@ class _Products:
     def __init__(self, rows: Tensor, columns: Tensor, *, keep: bool) -> None:
         self._rows, self._columns = rows, columns
         small = len(rows) * len(columns) <= _KEPT_FLOATS
-        self._whole = rows @ columns.T if keep and small else None
+        self._whole = _product(rows, columns) if keep and small else None
 
     def rows(self, first: int, last: int) -> Tensor:
         """Products of rows [first, last) with all columns: float32 (last - first, columns)."""
         if self._whole is not None:
             return self._whole[first:last]
-        return self._rows[first:last] @ self._columns.T
+        return _product(self._rows[first:last], self._columns)
 
     def columns(self, first: int, last: int) -> Tensor:
         """Products of columns [first, last) with all rows."""
         if self._whole is not None:
             return self._whole[:, first:last].T.contiguous()
-        return self._columns[first:last] @ self._rows.T
+        return _product(self._columns[first:last], self._rows)
 
 
-class _Refinement:
-    """What the window soft-argmax needs to know of the key image."""
-
-    def __init__(
-        self, window: Window, key: DescriptorMap, nodes: GridNodes, keys: Sites, columns: _Nodes
-    ) -> None:
-        require(
-            keys.index is not None and keys.lattice == (key.height, key.width),
-            "sub-pixel matches are refined among the pixels of an image: search its pixels",
-        )
-        assert keys.index is not None
-        table = PixelTable.of(nodes, key, keys)
-        self.window, self.key, self.nodes, self.columns = window, key, nodes, columns
-        self.key_pixel = keys.index.to(key.data.device)
-        self.table = replace(table, nodes=columns.number(table.nodes))
-        allowed = torch.zeros(key.height * key.width, dtype=torch.bool, device=key.data.device)
-        allowed[self.key_pixel] = True
-        self.allowed = allowed.view(key.height, key.width)
-
-    def refine(
-        self,
-        loops: ModuleType,
-        products: Tensor,
-        first_row: int,
-        plan: GridPlan,
-        blocks: range,
-        index: Tensor,
-        refined: Refined,
-    ) -> None:
-        """Write the refined matches of the queries of some blocks."""
-        loops.refine_band(
-            products, first_row, plan, blocks, index=index, key_pixel=self.key_pixel,
-            table=self.table, radius=self.window.radius, temperature=self.window.temperature,
-            refined=refined.xy,
-        )  # fmt: skip
-        first, last = (int(plan.block_sites[block]) for block in (blocks.start, blocks.stop))
-        sites = plan.site[first:last]
-        mean, found = refined.xy[sites], index[sites] >= 0
-        pixel = self.key_pixel[index[sites].clamp(min=0)]
-        home = torch.stack([pixel % self.key.width, pixel // self.key.width], dim=-1).float()
-        # The mean of a bent region can lie outside it: such a match stays where it was.
-        moved = torch.where(filters.inside_mask(self.allowed, mean)[..., None], mean, home)
-        refined.xy[sites] = moved * found[..., None]
-        similarity = self._similarity(products, first_row, plan, first, last, moved)
-        refined.similarity[sites] = similarity * found
-
-    def _similarity(
-        self, products: Tensor, first_row: int, plan: GridPlan, first: int, last: int, xy: Tensor
-    ) -> Tensor:
-        """Cosines of the planned queries [first, last) with places (n, k, 2): float32 (n, k)."""
-        h, w = self.nodes.grid
-        place = torch.arange(first, last, device=xy.device)
-        block = torch.searchsorted(plan.block_sites, place.int(), right=True) - 1
-        rows = plan.cell_nodes[plan.block_cell[block].long()].long() - first_row
-        corner, fraction = bilinear_corners(self.key, xy.flatten(0, 1))
-        around = corner_nodes(corner, h=h, w=w)
-        weight, _ = self.nodes.coefficients(around, bilinear_weights(fraction))
-        columns = self.columns.number(around).long().view(*xy.shape[:2], 4)
-        weight = weight.view(*xy.shape[:2], 4)
-        total = xy.new_zeros(xy.shape[:2])
-        for i in range(4):
-            for j in range(4):
-                product = products[rows[:, i, None], columns[..., j]]
-                total += plan.coefficient[first:last, i, None] * weight[..., j] * product
-        return total.clamp(-1.0, 1.0)
+def _product(rows: Tensor, columns: Tensor) -> Tensor:
+    with exact_products(rows.device):
+        return rows @ columns.T
 
 
 def _search(
@@ -318,7 +244,7 @@ def _search(
     key: GridPlan,
     count: int,
     k: int,
-    refinement: _Refinement | None,
+    refinement: Refinement | None,
 ) -> tuple[Neighbours, Refined | None]:
     """Search for all queries of a plan, band by band of their rows of products.
 

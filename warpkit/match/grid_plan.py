@@ -1,4 +1,4 @@
-"""What the grid engine knows of an image before any product is taken: its sites in cells and blocks.
+"""What the grid engine knows of an image before any product is taken: sites in cells and blocks.
 
 In: `DescriptorMap`s and the `Sites` to read in them. Out: a `GridPlan`. The same on CPU and GPU.
 
@@ -18,7 +18,7 @@ and for a set of sites with the largest stretch if that maximum is positive, els
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from torch import Tensor
 from warpkit.coords import bilinear_corners, bilinear_weights, corner_nodes
 from warpkit.types import DescriptorMap, Sites
 
-__all__ = ["BlockShape", "GridNodes", "GridPlan", "PixelTable", "plan_sites"]
+__all__ = ["BlockShape", "GridNodes", "GridPlan", "PixelTable", "UsedNodes", "plan_sites"]
 
 # A shorter descriptor has no direction. The engine `reference` draws the line here too:
 # `coords.sample_descriptors` divides by at least 1e-12, and half a squared unit must be left.
@@ -138,6 +138,12 @@ class GridPlan:
     site: Tensor
     coefficient: Tensor
 
+    def rows_of_sites(self, first: int, last: int) -> Tensor:
+        """int64 (last - first, 4): the nodes around planned sites."""
+        place = torch.arange(first, last, dtype=torch.int32, device=self.block_sites.device)
+        block = torch.searchsorted(self.block_sites, place, right=True) - 1
+        return self.cell_nodes[self.block_cell[block].long()].long()
+
 
 def plan_sites(
     nodes: GridNodes, maps: Sequence[DescriptorMap], sites: Sequence[Sites], shape: BlockShape
@@ -232,6 +238,36 @@ def _no_sites(device: torch.device) -> GridPlan:
         site=whole,
         coefficient=real.view(0, 4),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class UsedNodes:
+    """The nodes of one image that take part, in order: rows or columns of the products.
+
+    Attributes:
+        unit: float32 (n, C), their unit descriptors.
+        row: int32 (all nodes,), the row of every node; of one that takes no part that of another.
+    """
+
+    unit: Tensor
+    row: Tensor
+
+    @classmethod
+    def by(cls, nodes: GridNodes, *plans: GridPlan | None) -> UsedNodes:
+        """The nodes around the cells of plans."""
+        used = torch.zeros(len(nodes.unit), dtype=torch.bool, device=nodes.unit.device)
+        for plan in plans:
+            if plan is not None:
+                used[plan.cell_nodes.long()] = True
+        return cls(nodes.unit[used], (used.cumsum(0).int() - 1).clamp(min=0))
+
+    def number(self, node: Tensor) -> Tensor:
+        """The rows of nodes."""
+        return self.row[node.long()]
+
+    def of(self, plan: GridPlan) -> GridPlan:
+        """A plan whose cells name rows instead of nodes."""
+        return replace(plan, cell_nodes=self.number(plan.cell_nodes))
 
 
 @dataclass(frozen=True, eq=False)

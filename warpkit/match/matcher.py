@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -24,6 +25,7 @@ __all__ = [
     "Neighbours",
     "check_search",
     "create_matcher",
+    "exact_products",
     "matcher_names",
     "register_matcher",
 ]
@@ -127,6 +129,21 @@ def check_search(query: DescriptorMap, key: DescriptorMap, *, k: int) -> None:
         " move both to one device",
     )
     require(k >= 1, f"k must be at least 1, got {k}")
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Matrix products in full float32, whatever precision the caller lets torch take.
+
+    TF32 or bfloat16 would keep three digits of a score, and change one match in ten.
+    """
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 MatcherClass = TypeVar("MatcherClass", bound=type[Matcher])

@@ -35,9 +35,7 @@ class Window:
 
     def __post_init__(self) -> None:
         require(self.radius >= 1, f"radius must be at least 1 pixel, got {self.radius}")
-        require(
-            self.temperature > 0, f"temperature must be positive, got {self.temperature:g}"
-        )
+        require(self.temperature > 0, f"temperature must be positive, got {self.temperature:g}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from warpkit.coords import sample_descriptors
-from warpkit.match.matcher import Matcher, Neighbours, check_search, register_matcher
+from warpkit.match.matcher import (
+    Matcher,
+    Neighbours,
+    check_search,
+    exact_products,
+    register_matcher,
+)
 from warpkit.types import DescriptorMap, Sites
 
 __all__ = ["ReferenceMatcher"]
@@ -45,7 +51,8 @@ class ReferenceMatcher(Matcher):
             for start in range(0, len(queries), query_block):
                 block = slice(start, start + query_block)
                 query_rows = sample_descriptors(query, query_xy[block])
-                scores = query_rows @ key_rows.T
+                with exact_products(query_rows.device):
+                    scores = query_rows @ key_rows.T
                 scores.masked_fill_(~_usable(key_rows)[None, :], -torch.inf)
                 scores.masked_fill_(~_usable(query_rows)[:, None], -torch.inf)
                 found, column = _largest(scores, k)

@@ -1,7 +1,7 @@
 """Masks, edits and points carried through a video: label propagation, dense carriers, layers."""
 
 from warpkit.propagate.edits import EditLayer, carry_edit, colormap_layer, composite
-from warpkit.propagate.fields import CarryMode, carry_labels
+from warpkit.propagate.fields import CarryMode, carry_labels, carry_labels_many
 from warpkit.propagate.labels import LabelConfig, LabelFrame, LabelPropagator
 from warpkit.propagate.points import TrackedPoints, carry_points
 
@@ -14,6 +14,7 @@ __all__ = [
     "TrackedPoints",
     "carry_edit",
     "carry_labels",
+    "carry_labels_many",
     "carry_points",
     "colormap_layer",
     "composite",

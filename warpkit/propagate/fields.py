@@ -7,6 +7,7 @@ first frame; `splat`, the paper's way, throws the object pixels of the first fra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,10 +21,10 @@ from warpkit.match.matcher import Matcher
 from warpkit.propagate.coverage import cell_coverage, check_labels, check_object_ids, one_hot
 from warpkit.propagate.labels import LabelFrame
 from warpkit.types import DescriptorMap, Warp
-from warpkit.warp.field import dense_warp
+from warpkit.warp.field import dense_warp, dense_warps
 from warpkit.warp.splat import Splat, forward_splat, softmax_weight
 
-__all__ = ["CarryMode", "carry_labels", "throw"]
+__all__ = ["CarryMode", "carry_labels", "carry_labels_many", "throw"]
 
 CarryMode = Literal["gather", "splat"]
 
@@ -41,13 +42,43 @@ def carry_labels(
     temperature: float = 0.05,
     closing: int = 2,
 ) -> LabelFrame:
-    """Labels of the first frame carried to another frame by a dense field.
+    """Labels of the first frame carried to another frame: `carry_labels_many` for one frame."""
+    return carry_labels_many(
+        labels,
+        object_ids,
+        first,
+        [frame],
+        mode=mode,
+        matcher=matcher,
+        max_pairs=max_pairs,
+        min_similarity=min_similarity,
+        temperature=temperature,
+        closing=closing,
+    )[0]
+
+
+def carry_labels_many(
+    labels: npt.NDArray[np.uint8],
+    object_ids: list[int] | tuple[int, ...],
+    first: DescriptorMap,
+    frames: Sequence[DescriptorMap],
+    *,
+    mode: CarryMode = "gather",
+    matcher: Matcher | None = None,
+    max_pairs: float = 4e9,
+    min_similarity: float | None = None,
+    temperature: float = 0.05,
+    closing: int = 2,
+) -> list[LabelFrame]:
+    """Labels of the first frame carried to other frames by dense fields.
+
+    With `gather` the frames are matched together, which on a GPU is faster than one by one.
 
     Args:
         labels: uint8 (H, W), labels of the first frame, 0 = background.
         object_ids: ids of the objects, the planes of `LabelFrame.soft`.
         first: descriptors of the first frame.
-        frame: descriptors of the frame to label.
+        frames: descriptors of the frames to label.
         mode: `gather` or `splat`.
         matcher: search engine; None takes the default of `dense_warp`.
         max_pairs: see `dense_warp`.
@@ -58,8 +89,8 @@ def carry_labels(
             object; it adds pixels to an object that landed, never an object. 0 closes nothing.
 
     Returns:
-        Labels; `confidence` is the similarity of the match (0 where none, or closed), `soft` the
-        share of every cell that each object covers.
+        Labels of every frame, in order; `confidence` is the similarity of the match (0 where none,
+        or closed), `soft` the share of every cell that each object covers.
 
     Raises:
         InputError: for labels that do not fit the first frame, or without any object.
@@ -71,15 +102,14 @@ def carry_labels(
     check_labels(labels, ids, height=first.height, width=first.width)
     require(bool(labels.any()), "the labels of the first frame are all background")
     if mode == "gather":
-        warp = dense_warp(
-            first, frame, matcher=matcher, max_pairs=max_pairs, min_similarity=min_similarity
+        warps = dense_warps(
+            first, frames, matcher=matcher, max_pairs=max_pairs, min_similarity=min_similarity
         )
-        there = torch.tensor(labels, device=warp.valid.device)
-        taken = sample_nearest(there, warp.source_xy.reshape(-1, 2)).view(warp.valid.shape)
-        found = torch.where(warp.valid, taken, 0).cpu().numpy()
-        similarity = torch.where(warp.valid, warp.similarity, 0)
-    else:
-        object_mask = torch.from_numpy(labels > 0).to(first.data.device)
+        pairs = zip(warps, frames, strict=True)
+        return [_gathered(labels, ids, warp, frame) for warp, frame in pairs]
+    object_mask = torch.from_numpy(labels > 0).to(first.data.device)
+    carried = []
+    for frame in frames:
         landing = dense_warp(
             frame,
             first,
@@ -88,15 +118,41 @@ def carry_labels(
             max_pairs=max_pairs,
             min_similarity=min_similarity,
         )
-        planes = one_hot(labels, ids, landing.valid.device)
-        splat = throw(torch.cat([planes, landing.similarity[None]]), landing, temperature)
-        of_plane = torch.tensor(ids, dtype=torch.uint8, device=landing.valid.device)
-        winner = of_plane[splat.values[:-1].argmax(dim=0)]
-        found = torch.where(splat.hole, 0, winner).cpu().numpy()
-        similarity = torch.where(splat.hole, 0, splat.values[-1])
-        found = _close_holes(found, ids, closing)
-    soft = cell_coverage(one_hot(found, ids, frame.data.device), frame)
-    return LabelFrame(found, similarity.clamp(0, 1).float().cpu().numpy(), soft)
+        carried.append(_splatted(labels, ids, landing, frame, temperature, closing))
+    return carried
+
+
+def _gathered(
+    labels: npt.NDArray[np.uint8], ids: tuple[int, ...], warp: Warp, frame: DescriptorMap
+) -> LabelFrame:
+    there = torch.tensor(labels, device=warp.valid.device)
+    taken = sample_nearest(there, warp.source_xy.reshape(-1, 2)).view(warp.valid.shape)
+    found = torch.where(warp.valid, taken, 0).cpu().numpy()
+    return _label_frame(found, torch.where(warp.valid, warp.similarity, 0), ids, frame)
+
+
+def _splatted(
+    labels: npt.NDArray[np.uint8],
+    ids: tuple[int, ...],
+    landing: Warp,
+    frame: DescriptorMap,
+    temperature: float,
+    closing: int,
+) -> LabelFrame:
+    planes = one_hot(labels, ids, landing.valid.device)
+    splat = throw(torch.cat([planes, landing.similarity[None]]), landing, temperature)
+    of_plane = torch.tensor(ids, dtype=torch.uint8, device=landing.valid.device)
+    winner = of_plane[splat.values[:-1].argmax(dim=0)]
+    found = torch.where(splat.hole, 0, winner).cpu().numpy()
+    similarity = torch.where(splat.hole, 0, splat.values[-1])
+    return _label_frame(_close_holes(found, ids, closing), similarity, ids, frame)
+
+
+def _label_frame(
+    labels: npt.NDArray[np.uint8], similarity: Tensor, ids: tuple[int, ...], frame: DescriptorMap
+) -> LabelFrame:
+    soft = cell_coverage(one_hot(labels, ids, frame.data.device), frame)
+    return LabelFrame(labels, similarity.clamp(0, 1).float().cpu().numpy(), soft)
 
 
 def throw(values: Tensor, landing: Warp, temperature: float) -> Splat:
