@@ -30,7 +30,7 @@ format: $(DEV_STAMP)
 
 # Leaves .venv: remove it by hand to install from nothing.
 clean:
-	rm -rf build dist *.egg-info warpkit-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info warpkit-demo warpkit-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find warpkit tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pyvenv.cfg stands for the environment; a failed creation must not leave it behind.

@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--half", action="store_true", help="store float16")
     _add_common(extract)
 
+    bench = commands.add_parser("bench", help="measure speed and memory side by side")
+    bench.add_argument("what", choices=("match",), help="the matching engines")
+    bench.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
+    bench.add_argument("--sizes", help='comma-separated, such as "512,1920x1080"')
+    _add_common(bench, output="warpkit-bench")
+
     models = commands.add_parser("models", help="list the models")
     models.add_argument("--json", action="store_true", help="print JSON")
 
@@ -221,6 +228,21 @@ def _extract(args: argparse.Namespace) -> None:
         print(path)
 
 
+def _bench(args: argparse.Namespace) -> None:
+    from warpkit.jobs.benchmark import BenchConfig, run_bench_match
+
+    if args.sizes is not None:
+        args.sizes = [size.strip() for size in args.sizes.split(",")]
+    table = run_bench_match(
+        args.output,
+        images=args.images,
+        json_file=args.json,
+        config=_configuration(BenchConfig, args, (*_MODEL_FLAGS, "sizes")),
+        overwrite=args.overwrite,
+    )
+    print(f"{table}\n\nopen {args.output / 'bench.png'}")
+
+
 def _models(args: argparse.Namespace) -> None:
     from warpkit.jobs.models import list_models
 
@@ -253,6 +275,7 @@ _COMMANDS: dict[str, Any] = {
     "match": _match,
     "propagate": _propagate,
     "extract": _extract,
+    "bench": _bench,
     "models": _models,
     "train": _train,
 }

@@ -40,6 +40,8 @@ _STAGING = ".warpkit-partial"
 _RECORDED: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "numpy": ("numpy",),
+    "numba": ("numba",),
+    "triton": ("triton",),
     "diffusers": ("diffusers",),
     "transformers": ("transformers",),
     "safetensors": ("safetensors",),

@@ -5,6 +5,7 @@ from warpkit.viz.masks import checkerboard, over_checkerboard, overlay_labels
 from warpkit.viz.matches import draw_matches
 from warpkit.viz.palette import OBJECT_COLORS, object_colors, position_colors, scale_colors
 from warpkit.viz.panel import add_scale, panel
+from warpkit.viz.timings import plot_timings
 
 __all__ = [
     "OBJECT_COLORS",
@@ -18,6 +19,7 @@ __all__ = [
     "overlay_labels",
     "panel",
     "pca_colors",
+    "plot_timings",
     "position_colors",
     "scale_colors",
     "source_colors",
