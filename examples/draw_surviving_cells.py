@@ -68,7 +68,7 @@ def plan(item: DescriptorMap) -> tuple[GridNodes, GridPlan]:
     """The nodes of a map, and all pixels of its image sorted into cells and blocks."""
     nodes = GridNodes.of([item])
     return nodes, plan_sites(
-        nodes, [item], [lattice_sites(height=item.height, width=item.width)], BLOCKS
+        nodes, [item], [lattice_sites(height=item.height, width=item.width)], [BLOCKS]
     )
 
 

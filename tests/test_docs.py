@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "videos/README.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/matching.md", "videos/README.md"]
 MODEL_CARD = "warpkit/weights/MODEL_CARD.md"
 
 WITH_DOCTESTS = [

@@ -182,6 +182,17 @@ def test_the_pictures_of_the_readme_come_from_a_demo(tmp_path):
     assert (facts["duration"], facts["loop"]) == (40, 0)
 
 
+def test_few_cells_survive_their_bounds(tmp_path):
+    script = str(EXAMPLES / "draw_surviving_cells.py")
+    lines = run(script, "--at", "160,90", "-o", "out/cells.png", folder=tmp_path)
+    (line,) = lines
+    survive, cells, pixels = map(int, re.findall(r"\d+", line))
+    assert 1 <= survive < cells / 20
+    assert pixels >= 4
+    picture = read_image(tmp_path / "out" / "cells.png")
+    assert picture.shape[1] > 2 * 300  # two tiles
+
+
 def test_the_embedded_model_generates_and_inverts(tmp_path):
     script, options = str(EXAMPLES / "generate.py"), ("--count", "1", "--steps", "2")
     (line,) = run(script, "-o", "out", "--classes", "dog", *options, folder=tmp_path)

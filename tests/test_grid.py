@@ -200,6 +200,7 @@ def test_the_kernels_are_exact(data: st.DataObject, channels: int) -> None:
         (((2, 3), (3, 2)), ((7, 5), (41, 38))),  # many pixels to a cell: several blocks
         (((1, 4), (5, 1)), ((9, 23), (21, 9))),  # one row, one column
         (((1, 1), (4, 5)), ((6, 5), (4, 5))),  # one node; a node for every pixel
+        (((4, 3), (4, 3)), ((18, 16), (23, 31))),  # one grid size: planned together on a GPU
     ],
 )
 def test_backends_are_exact_at_odd_sizes(loops, grids, sizes):
@@ -273,6 +274,19 @@ def test_zero_and_broken_descriptors_never_match(loops):
     assert found.similarity.isfinite().all()
     usable = (found.index >= 0)[:, 0]
     assert (found.index[usable] >= 12).all()  # row 0 of the key image is zero
+
+
+@pytest.mark.parametrize("empty", [(True, False), (False, True), (True, True)])
+def test_a_map_without_any_descriptor_finds_nothing(loops, empty):
+    items = [random_map(3, 4, height=7, width=9, seed=seed) for seed in range(2)]
+    for item, zero in zip(items, empty, strict=True):
+        item.data.mul_(0 if zero else 1)
+    found = create_matcher("grid").search_pair(
+        *items, *map(pixels, items), homes=pixels(items[0]), window=Window()
+    )
+    assert found.forward.index.eq(-1).all()
+    assert found.returned.eq(-1).all()
+    assert found.refined.xy.eq(0).all()
 
 
 def test_opposite_descriptors_have_a_match(loops):
@@ -385,7 +399,7 @@ def test_the_plan_states_every_site_and_bounds_it():
     item = random_map(4, 5, height=29, width=37, channels=6)
     nodes = GridNodes.of([item])
     sites = pixels(item, torch.rand(29, 37, generator=torch.Generator().manual_seed(0)) < 0.7)
-    plan = plan_sites(nodes, [item], [sites], BlockShape(spacing=3, most=5))
+    plan = plan_sites(nodes, [item], [sites], [BlockShape(spacing=3, most=5)])
     assert plan.site.sort().values.equal(torch.arange(len(sites)))
     around = plan.rows_of_sites(0, len(sites))
     rows = (plan.coefficient[..., None] * nodes.unit[around]).sum(1)
@@ -498,7 +512,7 @@ def test_compilation_is_told(tmp_path: Path, caplog):
 
 def test_arrays_are_not_copied_needlessly():
     item = random_map(3, 4, height=9, width=8)
-    plan = plan_sites(GridNodes.of([item]), [item], [pixels(item)], grid_cpu.KEYS)
+    plan = plan_sites(GridNodes.of([item]), [item], [pixels(item)], [grid_cpu.KEYS])
     arrays = grid_cpu._arrays(plan)
     assert np.shares_memory(arrays.coefficient, plan.coefficient.numpy())
     assert all(array.flags.c_contiguous for array in arrays)

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid, sample_descriptors, scale_points
-from warpkit.match import create_matcher, inside_mask
-from warpkit.types import DescriptorMap, Warp
-from warpkit.warp import backward_warp, blend, dense_warp
+from warpkit.match import create_matcher, inside_mask, refine_subpixel
+from warpkit.types import DescriptorMap, Matches, Warp
+from warpkit.warp import backward_warp, blend, dense_warp, dense_warps
 
 
 def random_map(h: int, w: int, *, height: int, width: int, seed: int = 0, channels: int = 12):
@@ -185,6 +185,55 @@ def test_coarse_mutual_rejects_whole_sites():
     assert 1 < len(rows) < 100  # the block of the first lattice site
     assert rows.max() < 8
     assert columns.max() < 8
+
+
+@pytest.mark.parametrize("engine", ["grid", "reference"])
+@pytest.mark.parametrize("max_pairs", [4e9, 4000])
+def test_subpixel_fields_are_refined_matches(engine, max_pairs):
+    source, target = position_map(height=20, width=31), position_map(height=17, width=26)
+    source_mask = random_mask(20, 31, share=0.6, seed=1)
+    target_mask = random_mask(17, 26, share=0.5, seed=2)
+    options = {"source_mask": source_mask, "target_mask": target_mask, "max_pairs": max_pairs}
+    matcher = create_matcher(engine)
+    coarse = dense_warp(source, target, matcher=matcher, **options)
+    fine = dense_warp(source, target, matcher=matcher, subpixel=True, **options)
+    assert torch.equal(fine.valid, target_mask)
+    assert inside_mask(source_mask, fine.source_xy[target_mask]).all()
+    rows = Matches(
+        pixel_grid(height=17, width=26)[target_mask],
+        coarse.source_xy[target_mask][:, None],
+        coarse.similarity[target_mask][:, None],
+        torch.ones(int(target_mask.sum()), 1, dtype=torch.bool),
+    )
+    refined = refine_subpixel(rows, target, source, target_mask=source_mask)
+    found = fine.source_xy[target_mask]
+    torch.testing.assert_close(found, refined.target_xy[:, 0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        fine.similarity[target_mask], refined.similarity[:, 0], atol=1e-5, rtol=0
+    )
+    assert (fine.source_xy != coarse.source_xy).any()
+
+
+@pytest.mark.parametrize("engine", ["grid", "faiss"])
+def test_many_targets_are_single_warps(engine):
+    source = random_map(5, 4, height=13, width=11)
+    targets = [
+        random_map(*grid, height=size[0], width=size[1], seed=seed)
+        for seed, (grid, size) in enumerate(
+            [((6, 7), (9, 15)), ((6, 7), (9, 15)), ((3, 3), (8, 7))]
+        )
+    ]
+    mask = random_mask(13, 11, share=0.5, seed=4)
+    matcher = create_matcher(engine)
+    options = {"source_mask": mask, "matcher": matcher, "min_similarity": 0.4}
+    warps = dense_warps(source, targets, **options)
+    assert len(warps) == 3
+    for target, warp in zip(targets, warps, strict=True):
+        single = dense_warp(source, target, **options)
+        assert torch.equal(warp.valid, single.valid)
+        assert 0 < warp.valid.sum() < warp.valid.numel()
+        assert torch.equal(warp.source_xy, single.source_xy)
+        torch.testing.assert_close(warp.similarity, single.similarity)
 
 
 def test_bad_input_is_named():

@@ -112,11 +112,17 @@ def bilinear_corners(descriptors: DescriptorMap, xy: Tensor) -> tuple[Tensor, Te
     # In float32 the rounding of a coordinate would change a score more than all the rest does;
     # Apple's GPUs have nothing finer.
     dtype = torch.float32 if xy.device.type == "mps" else torch.float64
-    cell = xy.new_tensor([descriptors.cell_width, descriptors.cell_height], dtype=dtype)
-    last = cell.new_tensor([w - 1, h - 1])
-    place = torch.minimum(pixel_to_grid(xy.to(dtype), cell).clamp(min=0), last)
-    corner = torch.minimum(place.floor(), (last - 1).clamp(min=0))
-    return corner.nan_to_num(0).long(), place - corner
+    cells = ((descriptors.cell_width, w), (descriptors.cell_height, h))
+    places = [
+        pixel_to_grid(x, cell).clamp(0, count - 1)
+        for x, (cell, count) in zip(xy.to(dtype).unbind(1), cells, strict=True)
+    ]
+    corners = [
+        place.floor().clamp(max=max(0, count - 2))
+        for place, (_, count) in zip(places, cells, strict=True)
+    ]
+    corner = torch.stack(corners, dim=1)
+    return corner.nan_to_num(0).long(), torch.stack(places, dim=1) - corner
 
 
 def corner_nodes(corner: Tensor, *, h: int, w: int) -> Tensor:

@@ -86,6 +86,12 @@ class GridNodes:
                 unit.append(own.nan_to_num(0, 0, 0).float())
         return cls(torch.cat(unit), torch.cat(norm), torch.cat(gram), grid=(h, w))
 
+    def part(self, number: int) -> GridNodes:
+        """The nodes of one of the maps."""
+        h, w = self.grid
+        one = slice(number * h * w, (number + 1) * h * w)
+        return GridNodes(self.unit[one], self.norm[one], self.gram[one], self.grid)
+
     def lengths(self, nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """What four nodes (N, 4) add up to: b_j |s_j| (N, 4), and |sum_j b_j s_j| (N,), float64.
 
@@ -138,6 +144,44 @@ class GridPlan:
     site: Tensor
     coefficient: Tensor
 
+    def split(self, *, nodes: int, sites: int) -> tuple[GridPlan, GridPlan]:
+        """A plan of two maps as two plans.
+
+        Args:
+            nodes: of the first map.
+            sites: of the first map.
+        """
+        cell = int((self.cell_nodes[:, 0] < nodes).sum())
+        block = int(self.cell_blocks[cell])
+        site = int(self.block_sites[block])
+        first = GridPlan(
+            cell_nodes=self.cell_nodes[:cell],
+            cell_stretch=self.cell_stretch[:cell],
+            cell_blocks=self.cell_blocks[: cell + 1],
+            cell_first=self.cell_first[:cell],
+            block_cell=self.block_cell[:block],
+            block_sites=self.block_sites[: block + 1],
+            block_corners=self.block_corners[:block],
+            block_stretch=self.block_stretch[:block],
+            block_first=self.block_first[:block],
+            site=self.site[:site],
+            coefficient=self.coefficient[:site],
+        )
+        second = GridPlan(
+            cell_nodes=self.cell_nodes[cell:] - nodes,
+            cell_stretch=self.cell_stretch[cell:],
+            cell_blocks=self.cell_blocks[cell:] - block,
+            cell_first=self.cell_first[cell:] - sites,
+            block_cell=self.block_cell[block:] - cell,
+            block_sites=self.block_sites[block:] - site,
+            block_corners=self.block_corners[block:],
+            block_stretch=self.block_stretch[block:],
+            block_first=self.block_first[block:] - sites,
+            site=self.site[site:] - sites,
+            coefficient=self.coefficient[site:],
+        )
+        return first, second
+
     def rows_of_sites(self, first: int, last: int) -> Tensor:
         """int64 (last - first, 4): the nodes around planned sites."""
         place = torch.arange(first, last, dtype=torch.int32, device=self.block_sites.device)
@@ -146,7 +190,10 @@ class GridPlan:
 
 
 def plan_sites(
-    nodes: GridNodes, maps: Sequence[DescriptorMap], sites: Sequence[Sites], shape: BlockShape
+    nodes: GridNodes,
+    maps: Sequence[DescriptorMap],
+    sites: Sequence[Sites],
+    shapes: Sequence[BlockShape],
 ) -> GridPlan:
     """Sort the sites of maps of one grid size into cells and blocks.
 
@@ -154,10 +201,10 @@ def plan_sites(
         nodes: the maps' nodes.
         maps: the maps that `nodes` was made of.
         sites: places in each; their rows count on from map to map.
-        shape: of the blocks.
+        shapes: of the blocks of each.
     """
     h, w = nodes.grid
-    found = _locate(nodes, maps, sites, shape)
+    found = _locate(nodes, maps, sites, shapes)
     if len(found.site) == 0:
         return _no_sites(found.site.device)
     block, order = torch.sort(found.block, stable=True)
@@ -169,20 +216,28 @@ def plan_sites(
     device = site.device
     _, run, sizes = torch.unique_consecutive(block, return_inverse=True, return_counts=True)
     rank = torch.arange(len(run), device=device) - (sizes.cumsum(0) - sizes)[run]
-    starts = torch.nonzero(rank % shape.most == 0)[:, 0]
-    counts = torch.diff(starts, append=starts.new_tensor([len(site)]))
-    block_of = torch.repeat_interleave(torch.arange(len(starts), device=device), counts)
-    cell_corner, block_cell, per_cell = torch.unique_consecutive(
+    most: Tensor | int = shapes[0].most
+    if any(shape.most != shapes[0].most for shape in shapes):
+        most = torch.tensor([shape.most for shape in shapes], device=device)
+        most = most[corner_node // (h * w)]
+    begins = rank % most == 0
+    starts = torch.nonzero(begins)[:, 0]
+    block_of = begins.cumsum(0) - 1
+    ends = torch.cat([starts[1:], starts.new_full((1,), len(site))])
+    counts = ends - starts
+    _, block_cell, per_cell = torch.unique_consecutive(
         corner_node[starts], return_inverse=True, return_counts=True
     )
     cell_ends = per_cell.cumsum(0)
+    cell_starts = cell_ends - per_cell
 
     # The rectangle around a block's sites and its corners' descriptors.
     low, high = _reduce(fraction, counts, "min"), _reduce(fraction, counts, "max")
-    corners = torch.stack([low, _mixed(high, low), _mixed(low, high), high], dim=1)
+    (left, upper), (right, lower) = low.unbind(1), high.unbind(1)
+    corners = torch.stack([left, upper, right, upper, left, lower, right, lower], dim=1)
     block_nodes = _around(corner_node[starts], h=h, w=w)
     part, corner_length = nodes.lengths(
-        block_nodes.repeat_interleave(4, dim=0), bilinear_weights(corners.double()).flatten(0, 1)
+        block_nodes.repeat_interleave(4, dim=0), bilinear_weights(corners.view(-1, 2).double())
     )
     corner_length = corner_length.view(-1, 4)
     directed = corner_length > _SMALLEST_NORM
@@ -201,18 +256,15 @@ def plan_sites(
     largest, smallest = _reduce(stretch, counts, "max"), _reduce(stretch, counts, "min")
     block_first = site[starts]
     return GridPlan(
-        cell_nodes=_around(cell_corner, h=h, w=w).int(),
+        cell_nodes=block_nodes[cell_starts].int(),
         cell_stretch=torch.stack(
-            [
-                _reduce(largest[:, 0], per_cell, "max"),
-                _reduce(smallest[:, 0], per_cell, "min"),
-            ],
+            [_reduce(largest[:, 0], per_cell, "max"), _reduce(smallest[:, 0], per_cell, "min")],
             dim=1,
         ),
-        cell_blocks=torch.cat([cell_ends - per_cell, cell_ends[-1:]]).int(),
+        cell_blocks=torch.cat([cell_starts, cell_ends[-1:]]).int(),
         cell_first=_reduce(block_first.double(), per_cell, "min").long(),
         block_cell=block_cell.int(),
-        block_sites=torch.cat([starts, starts.new_tensor([len(site)])]).int(),
+        block_sites=torch.cat([starts, ends[-1:]]).int(),
         block_corners=block_corners.contiguous(),
         block_stretch=torch.stack([largest[:, 1], smallest[:, 1]], dim=1),
         block_first=block_first,
@@ -315,15 +367,17 @@ class _Located:
 
 
 def _locate(
-    nodes: GridNodes, maps: Sequence[DescriptorMap], sites: Sequence[Sites], shape: BlockShape
+    nodes: GridNodes,
+    maps: Sequence[DescriptorMap],
+    sites: Sequence[Sites],
+    shapes: Sequence[BlockShape],
 ) -> _Located:
     h, w = nodes.grid
     parts, first_site = [], 0
-    for number, (item, places) in enumerate(zip(maps, sites, strict=True)):
-        cuts = (
-            max(1, round(item.cell_width / shape.spacing)),
-            max(1, round(item.cell_height / shape.spacing)),
-        )
+    # Room for the parts of a cell, so that blocks of all maps are in the order of their nodes.
+    room = max(cut[0] * cut[1] for cut in (_cuts(*pair) for pair in zip(maps, shapes, strict=True)))
+    for number, (item, places, shape) in enumerate(zip(maps, sites, shapes, strict=True)):
+        cuts = _cuts(item, shape)
         for xy in _chunks(places.xy.to(nodes.unit.device)):
             corner, fraction = bilinear_corners(item, xy)
             around = corner_nodes(corner, h=h, w=w) + number * h * w
@@ -337,11 +391,19 @@ def _locate(
             column, row = (
                 (fraction[:, axis] * cut).long().clamp(max=cut - 1) for axis, cut in enumerate(cuts)
             )
-            block = (corner_node * cuts[1] + row) * cuts[0] + column
+            block = corner_node * room + row * cuts[0] + column
             coefficient = (part / length[:, None]).float()
             parts.append((site, corner_node, block, fraction, length, coefficient))
             first_site += len(xy)
     return _Located(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _cuts(item: DescriptorMap, shape: BlockShape) -> tuple[int, int]:
+    """Into how many columns and rows of blocks a cell is cut."""
+    return (
+        max(1, round(item.cell_width / shape.spacing)),
+        max(1, round(item.cell_height / shape.spacing)),
+    )
 
 
 def _chunks(values: Tensor) -> tuple[Tensor, ...]:
@@ -355,11 +417,6 @@ def _around(corner_node: Tensor, *, h: int, w: int) -> Tensor:
     return corner_nodes(corner, h=h, w=w) + (corner_node - within)[:, None]
 
 
-def _mixed(x: Tensor, y: Tensor) -> Tensor:
-    """Points (N, 2) with the first coordinate of `x` and the second of `y`."""
-    return torch.stack([x[:, 0], y[:, 1]], dim=1)
-
-
 def _reduce(values: Tensor, counts: Tensor, how: str) -> Tensor:
     """The smallest or largest of runs of `counts` values (N, ...): (runs, ...)."""
-    return torch.segment_reduce(values, how, lengths=counts, axis=0)
+    return torch.segment_reduce(values, how, lengths=counts, axis=0, unsafe=True)

@@ -13,14 +13,14 @@ __all__ = ["plot_timings"]
 
 
 def plot_timings(
-    points: Sequence[tuple[str, int, float, bool]], title: str
+    points: Sequence[tuple[str, str, int, float, bool]], title: str
 ) -> npt.NDArray[np.uint8]:
-    """A plot of time against pixels, both logarithmic, one line a name.
+    """Plots of time against pixels, both logarithmic: a panel a problem, a line a method.
 
     Args:
-        points: name of the line, pixels of the target, seconds, and whether they are extrapolated
-            (drawn hollow).
-        title: above the plot.
+        points: title of the panel, name of the line, pixels, seconds, and whether the seconds are
+            extrapolated (drawn hollow).
+        title: above all.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -28,25 +28,23 @@ def plot_timings(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
+    panels = list(dict.fromkeys(panel for panel, *_ in points))
+    names = list(dict.fromkeys(name for _, name, *_ in points))
+    figure = Figure(figsize=(5.2 * len(panels), 5), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    names = list(dict.fromkeys(name for name, *_ in points))
-    styles = ("-", "--", ":")
-    for number, name in enumerate(names):
-        line = sorted(point[1:] for point in points if point[0] == name)
-        colour = OBJECT_COLORS[number % len(OBJECT_COLORS)] / 255
-        x, y, extrapolated = (list(column) for column in zip(*line, strict=True))
-        style = styles[number // len(OBJECT_COLORS) % len(styles)]
-        axes.plot(x, y, style, color=colour, label=name, linewidth=1.6)
-        for a, b, hollow in zip(x, y, extrapolated, strict=True):
-            axes.plot(a, b, "o", color=colour, markerfacecolor="white" if hollow else colour)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("target pixels")
-    axes.set_ylabel("seconds for all of them (hollow: extrapolated)")
-    axes.set_title(title, fontsize=10)
-    axes.grid(True, which="major", color="0.88")
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(row, panels, strict=True):
+        for number, name in enumerate(names):
+            line = sorted(point[2:] for point in points if point[:2] == (panel, name))
+            colour = OBJECT_COLORS[number % len(OBJECT_COLORS)] / 255
+            axes.plot([p for p, _, _ in line], [s for _, s, _ in line], color=colour, label=name)
+            for pixels, seconds, hollow in line:
+                face = "white" if hollow else colour
+                axes.plot(pixels, seconds, "o", color=colour, markerfacecolor=face)
+        axes.set(xscale="log", yscale="log", xlabel="pixels of each image", title=panel)
+        axes.grid(True, which="major", color="0.88")
+    row[0].set_ylabel("seconds for all pixels (hollow: extrapolated)")
+    row[0].legend(fontsize=8, frameon=False)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
