@@ -89,7 +89,8 @@ class GridMatcher(PairMatcher):
         if homes is not None:
             home_plan = plan_sites(query_nodes, [query], [homes], [loops.KEYS])
         rows = UsedNodes.by(query_nodes, query_plan, home_plan)
-        columns = UsedNodes.by(key_nodes, key_plan)
+        # A place between pixels can lie among nodes that no candidate does.
+        columns = UsedNodes.by(key_nodes, key_plan, every=window is not None)
         products = _Products(rows.unit, columns.unit, keep=homes is not None)
         forward, refined = _search(
             loops, products.rows, rows.of(query_plan), columns.of(key_plan), len(queries), k,

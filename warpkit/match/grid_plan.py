@@ -305,9 +305,11 @@ class UsedNodes:
     row: Tensor
 
     @classmethod
-    def by(cls, nodes: GridNodes, *plans: GridPlan | None) -> UsedNodes:
-        """The nodes around the cells of plans."""
-        used = torch.zeros(len(nodes.unit), dtype=torch.bool, device=nodes.unit.device)
+    def by(cls, nodes: GridNodes, *plans: GridPlan | None, every: bool = False) -> UsedNodes:
+        """The nodes around the cells of plans, or all."""
+        used = (torch.ones if every else torch.zeros)(
+            len(nodes.unit), dtype=torch.bool, device=nodes.unit.device
+        )
         for plan in plans:
             if plan is not None:
                 used[plan.cell_nodes.long()] = True
