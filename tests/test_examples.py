@@ -16,6 +16,7 @@ from warpkit.evaluate import score_sequence
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
+from warpkit.io.pairs import read_synth
 from warpkit.io.video import VideoWriter
 from warpkit.render import CLIPS, render_frame
 
@@ -120,7 +121,7 @@ def test_scores_of_propagation_count_every_object_once(clips, tmp_path):
     with VideoWriter(folder / "short.mp4", height=163, width=241, frame_rate=20) as video:
         video.write(read_image(folder / "jellyfish" / "edited_00000.png"))
 
-    lines = run(str(EXAMPLES / "score_propagation.py"), "clips", str(folder), folder=tmp_path)
+    lines = run(str(EXAMPLES / "score_clips.py"), str(folder), folder=tmp_path)
     balloons, jellyfish, short, *means = lines
     assert short == "left out: short has 1 frames, none between the first and the last"
     copied = score_sequence([truth[0]] * 3, truth)
@@ -135,26 +136,19 @@ def test_scores_of_propagation_count_every_object_once(clips, tmp_path):
         assert mean.endswith("(3 objects)")
 
 
-def test_scores_of_matching_stand_beside_baselines(tmp_path):
-    savemat = pytest.importorskip("scipy.io").savemat
-    # Two windows of one picture, 6 columns and 4 rows apart.
-    noise = np.random.default_rng(0).integers(0, 256, (11, 15, 3), dtype=np.uint8)
-    picture = np.kron(noise, np.ones((8, 8, 1), np.uint8))
-    points = np.array([[20 + 6 * i for i in range(10)], [20 + 4 * i for i in range(10)]], float)
-    (tmp_path / "car(S)").mkdir()
-    for name, x, y in (("a", 6, 4), ("b", 0, 0)):
-        write_image(tmp_path / "car(S)" / f"{name}.png", picture[y : y + 80, x : x + 112].copy())
-        savemat(tmp_path / "car(S)" / f"{name}.mat", {"pts_coord": points - [[x], [y]]})
-    write_image(tmp_path / "car(S)" / "c.png", picture[:80])
-    lines = run(str(EXAMPLES / "score_matching.py"), "willow", str(tmp_path), folder=tmp_path)
-    assert lines[0].startswith("left out: the annotation ")
-    rows = [re.match(r"(.+?) +@0\.05: ([\d.]+) \[.*@0\.1: ([\d.]+) \[", line) for line in lines[1:]]
-    assert [row[1] for row in rows] == ["identity", "RGB patches", "tiny"]
-    # The box's longer side is 54: within 2.7 and 5.4 px, and the windows are 7.2 px apart.
-    assert rows[0].groups()[1:] == ("0.0", "0.0")
-    assert rows[1][3] == "100.0"
-    assert float(rows[2][3]) >= float(rows[2][2])
-    assert all("(2 pairs, " in line for line in lines[1:])
+def test_rendered_pairs_are_read_back_with_exact_points(tmp_path):
+    lines = run(
+        str(EXAMPLES / "render_pairs.py"), "pairs", "--count", "3", "--points", "5", folder=tmp_path
+    )
+    assert lines == ["3 pairs in pairs/pairs.json"]
+    pairs, problems = read_synth(tmp_path / "pairs")
+    assert problems == []
+    for pair in pairs:
+        t = int(pair.target_path.stem)
+        later = render_frame(CLIPS[pair.category], t)
+        x, y = pair.source_points.T.astype(int)
+        np.testing.assert_array_equal(pair.target_points, later.target_xy[y, x])
+        assert (read_image(pair.target_path) == later.image).all()
 
 
 def test_the_pictures_of_the_readme_come_from_a_demo(tmp_path):

@@ -226,7 +226,7 @@ def names(pairs: list[AnnotatedPair]) -> list[tuple[str, str]]:
 
 def test_cub_pairs_of_one_species(tmp_path: Path) -> None:
     path = make_cub(tmp_path)
-    pairs, problems = read_cub_index(path, [4, 7], pairs=12, seed=0, same_species=True)
+    pairs, problems = read_cub_index(path, [4, 7], pairs=12, seed=0, pairing="same")
     assert problems == []
     assert len(set(names(pairs))) == 12  # 2 species x 3 x 2 ordered pairs: all of them
     assert {p.category for p in pairs} == {"004.Ani", "007.Auklet"}
@@ -240,7 +240,7 @@ def test_cub_pairs_of_one_species(tmp_path: Path) -> None:
 
 
 def test_cub_pairs_across_species(tmp_path: Path) -> None:
-    pairs, _ = read_cub_index(make_cub(tmp_path), [4, 7], pairs=18, seed=0, same_species=False)
+    pairs, _ = read_cub_index(make_cub(tmp_path), [4, 7], pairs=18, seed=0, pairing="cross")
     assert len(set(names(pairs))) == 18
     assert all(p.source_path.parent != p.target_path.parent for p in pairs)
     assert {p.category for p in pairs} == {"cross-species"}
@@ -250,7 +250,7 @@ def test_cub_draw_follows_the_seed_and_takes_a_folder(tmp_path: Path) -> None:
     path = make_cub(tmp_path)
 
     def draw(where: Path, seed: int) -> list[tuple[str, str]]:
-        return names(read_cub_index(where, [4, 7], pairs=6, seed=seed, same_species=True)[0])
+        return names(read_cub_index(where, [4, 7], pairs=6, seed=seed, pairing="same")[0])
 
     assert draw(path, 1) == draw(tmp_path, 1)
     assert draw(path, 1) != draw(path, 2)
@@ -264,21 +264,52 @@ def test_cub_lists_broken_items_and_refuses_too_many(tmp_path: Path) -> None:
     (tmp_path / index["items"][6]["file"]).unlink()  # of a species nobody asked for
     path.write_text(json.dumps(index))
     with pytest.raises(InputError, match="has only 6 same-species pairs of species 4, 7"):
-        read_cub_index(path, [4, 7], pairs=7, seed=0, same_species=True)
-    pairs, problems = read_cub_index(path, [4, 7], pairs=6, seed=0, same_species=True)
+        read_cub_index(path, [4, 7], pairs=7, seed=0, pairing="same")
+    pairs, problems = read_cub_index(path, [4, 7], pairs=6, seed=0, pairing="same")
     assert len(pairs) == 6
     assert len(problems) == 2
     assert "item 0: 'kps' and 'vis'" in problems[0]
     assert "item 1: the image" in problems[1]
     with pytest.raises(InputError, match="no usable image of species 9; 1 items are broken"):
-        read_cub_index(path, [9], pairs=1, seed=0, same_species=True)
+        read_cub_index(path, [9], pairs=1, seed=0, pairing="same")
     with pytest.raises(InputError, match="no usable image of species 8"):
-        read_cub_index(path, [4, 8], pairs=1, seed=0, same_species=True)
+        read_cub_index(path, [4, 8], pairs=1, seed=0, pairing="same")
+
+
+def test_cub_pairs_of_any_species(tmp_path: Path) -> None:
+    path = make_cub(tmp_path)
+    pairs, _ = read_cub_index(path, pairs=7 * 6, seed=0, pairing="any")
+    assert len(set(names(pairs))) == 42
+    assert {p.category for p in pairs} == {"cross-species", "004.Ani", "007.Auklet"}
+    for pair in pairs:
+        one_species = pair.source_path.parent == pair.target_path.parent
+        assert pair.category == (pair.source_path.parent.name if one_species else "cross-species")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"box": [5, 5, 5, 5]}, "item 0: box must be .* positive side"),
+        ({"kps": [[None, 1], [1, 1], [1, 1], [1, 1]]}, "item 0: the points of visible parts"),
+    ],
+)
+def test_cub_item_that_cannot_be_scored_spoils_no_draw(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = make_cub(tmp_path)
+    index = json.loads(path.read_text())
+    index["items"][0].update(changes)
+    path.write_text(json.dumps(index))
+    pairs, problems = read_cub_index(path, [4, 7], pairs=8, seed=0, pairing="same")
+    assert not any("Ani_0" in pair for pair in names(pairs))
+    assert len(problems) == 1
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(problems[0])
 
 
 def test_cub_refuses_other_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"exactly one \.json index, got 0"):
-        read_cub_index(tmp_path, [4], pairs=1, seed=0, same_species=True)
+        read_cub_index(tmp_path, [4], pairs=1, seed=0, pairing="same")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="lists 'parts' and 'items'"):
-        read_cub_index(tmp_path, [4], pairs=1, seed=0, same_species=True)
+        read_cub_index(tmp_path, [4], pairs=1, seed=0, pairing="same")

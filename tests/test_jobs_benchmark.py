@@ -14,7 +14,8 @@ from warpkit.checks import InputError
 from warpkit.cli.main import main
 from warpkit.coords import lattice_sites
 from warpkit.io.images import read_image, write_image
-from warpkit.jobs.benchmark import BenchConfig, _half_search, _Peak, _table, bench_match
+from warpkit.jobs.benchmark import BenchConfig, _half_search, _table, bench_match
+from warpkit.jobs.memory import PeakMemory
 from warpkit.match import create_matcher
 from warpkit.render import render_pair
 from warpkit.types import DescriptorMap
@@ -82,7 +83,7 @@ def test_half_precision_takes_the_largest_product():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells")
 def test_memory_is_what_is_taken():
-    with _Peak(torch.device("cpu")) as peak:
+    with PeakMemory(torch.device("cpu")) as peak:
         block = np.ones(50_000_000, np.uint8)
         import time
 

@@ -9,16 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from warpkit.cli.evaluate import add_eval, evaluate
+from warpkit.cli.options import MODEL_FLAGS, add_common, add_config, configuration
 from warpkit.version import __version__
 
 __all__ = ["main"]
-
-T = TypeVar("T")
-
-# Flags that spell a key of the command's configuration.
-_MODEL_FLAGS = ("model", "device", "aggregator", "size", "fit", "engine")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
     demo.add_argument("--source-mask", type=Path, help="mask of the first image's object")
     demo.add_argument("--target-mask", type=Path, help="mask of the second image's object")
-    _add_common(demo, output="warpkit-demo")
+    add_common(demo, output="warpkit-demo")
 
     warp = commands.add_parser("warp", help="warp one image's object onto another's")
     warp.add_argument("source", type=Path, help="image to take the appearance from")
@@ -44,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
     )
     warp.add_argument("--interpolation", choices=("bilinear", "nearest"))
-    _add_common(warp)
+    add_common(warp)
 
     match = commands.add_parser("match", help="find points of one image in another")
     match.add_argument("source", type=Path, help="image the points are in")
@@ -54,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
     match.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     match.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the matches")
-    _add_common(match, output=False)
+    add_common(match, output=False)
 
     propagate = commands.add_parser("propagate", help="carry a mask, edit or points through a clip")
     propagate.add_argument("video", type=Path, help="video file or folder of frames")
@@ -73,19 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     propagate.add_argument("--start", type=int, default=0, help="first frame (default 0)")
     propagate.add_argument("--end", type=int, help="frame to stop before")
     propagate.add_argument("--stride", type=int, default=1, help="take every N-th frame")
-    _add_common(propagate)
+    add_common(propagate)
 
     extract = commands.add_parser("extract", help="write the descriptors of images")
     extract.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     extract.add_argument("--half", action="store_true", help="store float16")
-    _add_common(extract)
+    add_common(extract)
 
     bench = commands.add_parser("bench", help="measure speed and memory side by side")
     bench.add_argument("what", choices=("match",), help="the matching engines")
     bench.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
     bench.add_argument("--sizes", help='comma-separated, such as "512,1920x1080"')
-    _add_common(bench, output="warpkit-bench")
+    add_common(bench, output="warpkit-bench")
+
+    add_eval(commands)
 
     models = commands.add_parser("models", help="list the models")
     models.add_argument("--json", action="store_true", help="print JSON")
@@ -95,48 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     for kind in ("aggregator", "backbone"):
         trainer = kinds.add_parser(kind, help=f"train the {kind}")
         trainer.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-        _add_config(trainer)
+        add_config(trainer)
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> None:
-    """Options that all commands with a model share."""
-    if output:
-        default = Path(output) if isinstance(output, str) else None
-        parser.add_argument(
-            "-o", "--output", type=Path, metavar="DIR", default=default, required=default is None
-        )
-    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
-    parser.add_argument("--model", help="tiny, sd15, sd15-onestep, sd21, a folder or a hub id")
-    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
-    parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
-    parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
-    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
-    parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
-    _add_config(parser)
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting"
-    )
-
-
-def _configuration(cls: type[T], args: argparse.Namespace, flags: Sequence[str] = ()) -> T:
-    """The command's configuration: file, then flags, then --set."""
-    from warpkit.io.config import load_config
-
-    given = [(flag, getattr(args, flag, None)) for flag in flags]
-    # JSON spells every scalar in a way that YAML reads back as the same value.
-    overrides = [f"{key}={json.dumps(value)}" for key, value in given if value is not None]
-    return load_config(cls, args.config, [*overrides, *args.set])
 
 
 def _demo(args: argparse.Namespace) -> None:
     from warpkit.jobs.demo import DemoConfig, run_demo
 
-    config = _configuration(DemoConfig, args, _MODEL_FLAGS)
+    config = configuration(DemoConfig, args, MODEL_FLAGS)
     report = run_demo(
         args.output,
         images=args.images,
@@ -151,7 +116,7 @@ def _demo(args: argparse.Namespace) -> None:
 def _warp(args: argparse.Namespace) -> None:
     from warpkit.jobs.warping import WarpConfig, run_warp
 
-    config = _configuration(WarpConfig, args, (*_MODEL_FLAGS, "blend", "interpolation"))
+    config = configuration(WarpConfig, args, (*MODEL_FLAGS, "blend", "interpolation"))
     result = run_warp(
         args.source,
         args.target,
@@ -170,7 +135,7 @@ def _warp(args: argparse.Namespace) -> None:
 def _match(args: argparse.Namespace) -> None:
     from warpkit.jobs.matching import MatchConfig, parse_points, run_match
 
-    config = _configuration(MatchConfig, args, _MODEL_FLAGS)
+    config = configuration(MatchConfig, args, MODEL_FLAGS)
     result = run_match(
         args.source,
         args.target,
@@ -196,7 +161,7 @@ def _propagate(args: argparse.Namespace) -> None:
     from warpkit.jobs.propagation import PropagateConfig
     from warpkit.jobs.video import run_propagate
 
-    config = _configuration(PropagateConfig, args, (*_MODEL_FLAGS, "mode", "edit_mode"))
+    config = configuration(PropagateConfig, args, (*MODEL_FLAGS, "mode", "edit_mode"))
     output = run_propagate(
         args.video,
         args.output,
@@ -217,11 +182,11 @@ def _propagate(args: argparse.Namespace) -> None:
 def _extract(args: argparse.Namespace) -> None:
     from warpkit.jobs.extraction import ExtractConfig, run_extract
 
-    flags = (*_MODEL_FLAGS, "half") if args.half else _MODEL_FLAGS
+    flags = (*MODEL_FLAGS, "half") if args.half else MODEL_FLAGS
     written = run_extract(
         args.images,
         args.output,
-        config=_configuration(ExtractConfig, args, flags),
+        config=configuration(ExtractConfig, args, flags),
         overwrite=args.overwrite,
     )
     for path in written:
@@ -237,7 +202,7 @@ def _bench(args: argparse.Namespace) -> None:
         args.output,
         images=args.images,
         json_file=args.json,
-        config=_configuration(BenchConfig, args, (*_MODEL_FLAGS, "sizes")),
+        config=configuration(BenchConfig, args, (*MODEL_FLAGS, "sizes")),
         overwrite=args.overwrite,
     )
     print(f"{table}\n\nopen {args.output / 'bench.png'}")
@@ -260,9 +225,9 @@ def _train(args: argparse.Namespace) -> None:
     from warpkit.train.backbone import BackboneTrainConfig, train_backbone
 
     if args.kind == "aggregator":
-        finished = train_aggregator(_configuration(AggregatorTrainConfig, args), args.output)
+        finished = train_aggregator(configuration(AggregatorTrainConfig, args), args.output)
     else:
-        finished = train_backbone(_configuration(BackboneTrainConfig, args), args.output)
+        finished = train_backbone(configuration(BackboneTrainConfig, args), args.output)
     if finished is None:
         print(f"stopped early; the same command goes on from {args.output / 'state.pt'}")
     else:
@@ -276,6 +241,7 @@ _COMMANDS: dict[str, Any] = {
     "propagate": _propagate,
     "extract": _extract,
     "bench": _bench,
+    "eval": evaluate,
     "models": _models,
     "train": _train,
 }
@@ -305,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on from here"
-        hint = again if args.command in ("propagate", "train") else ""
+        hint = again if args.command in ("propagate", "train", "eval") else ""
         print(f"warpkit {args.command}: interrupted{hint}", file=sys.stderr)
         return 130
     return 0

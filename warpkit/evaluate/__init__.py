@@ -17,14 +17,8 @@ from warpkit.evaluate.jaccard import (
     region_similarity,
     score_sequence,
 )
-from warpkit.evaluate.pck import (
-    PairPrediction,
-    PckReport,
-    correct_points,
-    pck,
-    predict_pairs,
-    score_pairs,
-)
+from warpkit.evaluate.pck import PckReport, correct_points, pck, score_pairs
+from warpkit.evaluate.predict import PairPrediction, predict_pairs
 
 __all__ = [
     "DavisReport",

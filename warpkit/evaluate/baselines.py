@@ -6,6 +6,7 @@ raw colour patches.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 
 from warpkit.checks import check_image, check_same_size, require
 from warpkit.coords import pixel_grid, plan_fit, sample_nearest, scale_points
-from warpkit.evaluate.pck import PairPrediction
+from warpkit.evaluate.predict import PairPrediction
 from warpkit.io.images import image_size
 from warpkit.io.pairs import AnnotatedPair
 from warpkit.types import DescriptorMap
@@ -25,6 +26,7 @@ from warpkit.types import DescriptorMap
 __all__ = [
     "RgbPatches",
     "copy_first_labels",
+    "flow_field",
     "flow_labels",
     "identity_points",
     "predict_identity",
@@ -81,6 +83,45 @@ def flow_labels(
         yield nearest.reshape(height, width).numpy()
 
 
+def flow_field(
+    source: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """The backward field of dense optical flow (OpenCV DIS, medium preset), in one step.
+
+    A source of another size is resized to the target's for the flow, and its points are scaled
+    back.
+
+    Args:
+        source: uint8 RGB (Hs, Ws, 3).
+        target: uint8 RGB (H, W, 3).
+
+    Returns:
+        float32 (H, W, 2): for every target pixel the source pixel it shows.
+    """
+    import cv2
+
+    height, width = check_image(target, "target").shape[:2]
+    source_height, source_width = check_image(source, "source").shape[:2]
+    grey = cv2.cvtColor(target, cv2.COLOR_RGB2GRAY)
+    other = cv2.cvtColor(source, cv2.COLOR_RGB2GRAY)
+    if (source_height, source_width) != (height, width):
+        other = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    displacement: Any = flow.calc(grey, other, None)  # type: ignore[call-overload]
+    there = pixel_grid(height=height, width=width).numpy() + displacement
+    return (
+        scale_points(
+            torch.from_numpy(there.reshape(-1, 2)),
+            from_height=height,
+            from_width=width,
+            to_height=source_height,
+            to_width=source_width,
+        )
+        .numpy()
+        .reshape(height, width, 2)
+    )
+
+
 def identity_points(
     points: npt.NDArray[np.float32],
     *,
@@ -103,6 +144,7 @@ def predict_identity(pairs: Iterable[AnnotatedPair]) -> Iterator[PairPrediction]
     """Predict the same relative place for every point of every pair."""
     sizes: dict[Path, tuple[int, int]] = {}
     for pair in pairs:
+        started = time.perf_counter()
         for path in (pair.source_path, pair.target_path):
             if path not in sizes:
                 sizes[path] = image_size(path)
@@ -115,7 +157,7 @@ def predict_identity(pairs: Iterable[AnnotatedPair]) -> Iterator[PairPrediction]
             target_height=height,
             target_width=width,
         )
-        yield PairPrediction(pair, predicted, height, width)
+        yield PairPrediction(pair, predicted, height, width, time.perf_counter() - started)
 
 
 class RgbPatches:

@@ -1,44 +1,27 @@
 """PCK: the percentage of keypoints carried to within `alpha * L` pixels of their true place.
 
-Prediction and scoring are apart: `predict_pairs` (or a baseline) yields one `PairPrediction` per
-pair, `score_pairs` counts. L is the longer side of the TARGET image or of the target object's box.
+Prediction and scoring are apart: `warpkit.evaluate.predict` yields one `PairPrediction` per pair,
+`score_pairs` counts. L is the longer side of the TARGET image or of the target object's box.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from warpkit.checks import check_same_size, require
+from warpkit.checks import require
 from warpkit.evaluate.bootstrap import bootstrap_mean
-from warpkit.io.images import read_image
-from warpkit.io.pairs import AnnotatedPair
-from warpkit.match.matcher import Matcher
-from warpkit.match.points import match_points
-from warpkit.types import Describer, DescriptorMap
+from warpkit.evaluate.predict import THRESHOLDS, PairPrediction, Threshold
 
-__all__ = [
-    "ALPHAS",
-    "PairPrediction",
-    "PckReport",
-    "correct_points",
-    "pck",
-    "predict_pairs",
-    "score_pairs",
-]
+__all__ = ["ALPHAS", "PckReport", "correct_points", "pck", "score_pairs"]
 
 ALPHAS = (0.05, 0.1, 0.15)
 
-Threshold = Literal["image", "box"]
 Averaging = Literal["per_point", "per_image"]
-THRESHOLDS: tuple[Threshold, ...] = ("image", "box")
 # One value for every alpha, threshold and averaging.
 PckTable = dict[float, dict[Threshold, dict[Averaging, float]]]
 IntervalTable = dict[float, dict[Threshold, dict[Averaging, tuple[float, float]]]]
@@ -81,39 +64,6 @@ def pck(
     """The percentage of `correct_points`: 0 to 100."""
     require(len(truth) > 0, "PCK needs at least one point")
     return 100 * float(correct_points(predicted, truth, length=length, alpha=alpha).mean())
-
-
-@dataclass(frozen=True, eq=False)
-class PairPrediction:
-    """Where a method puts the source points of one pair in the target image.
-
-    Attributes:
-        pair: the annotated pair.
-        predicted: float32 (N, 2), pixels of the target image; NaN where there is no match.
-        height: height of the target image in pixels.
-        width: width of the target image in pixels.
-    """
-
-    pair: AnnotatedPair
-    predicted: npt.NDArray[np.float32]
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        check_same_size(
-            self.predicted, self.pair.target_points, "the predicted points", "the true points"
-        )
-        require(
-            self.height > 0 and self.width > 0,
-            f"the target image needs a positive size, got {self.height} x {self.width}",
-        )
-
-    def length(self, threshold: Threshold) -> float:
-        """L in pixels: the longer side of the target image or of the target box."""
-        if threshold == "image":
-            return max(self.height, self.width)
-        x1, y1, x2, y2 = self.pair.target_box
-        return max(x2 - x1, y2 - y1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,52 +164,3 @@ def _score(
                 "per_image": bootstrap_mean(each, seed=seed, n=resamples),
             }
     return PckReport(table, interval, len(predictions), int(points.sum()), per_category or {})
-
-
-def predict_pairs(
-    describer: Describer,
-    pairs: Sequence[AnnotatedPair],
-    *,
-    matcher: Matcher | None = None,
-    batch: int = 8,
-) -> Iterator[PairPrediction]:
-    """Match the source points of every pair to the target image, lazily and in order.
-
-    The query is the descriptor at the exact (sub-pixel) point. Every image is described once for
-    all the pairs that hold it and forgotten after the last of them, so pairs sorted by folder
-    need the memory of one folder.
-
-    Args:
-        describer: turns images into descriptor maps.
-        pairs: what to predict.
-        matcher: the engine; None takes the default of `match_points`.
-        batch: pairs whose images are described together.
-
-    Yields:
-        One prediction per pair.
-    """
-    require(batch > 0, f"batch must be positive, got {batch}")
-    pending = Counter(path for pair in pairs for path in (pair.source_path, pair.target_path))
-    maps: dict[Path, DescriptorMap] = {}
-    for start in range(0, len(pairs), batch):
-        group = pairs[start : start + batch]
-        needed = dict.fromkeys(
-            path for pair in group for path in (pair.source_path, pair.target_path)
-        )
-        missing = [path for path in needed if path not in maps]
-        if missing:
-            described = describer.describe([read_image(path) for path in missing])
-            maps.update(zip(missing, described, strict=True))
-        for pair in group:
-            source, target = maps[pair.source_path], maps[pair.target_path]
-            # Data sets put some points on or just past the border; a map is constant out there.
-            edge = np.array([source.width, source.height], np.float32) - 0.5
-            points = np.clip(pair.source_points, np.float32(-0.5), edge)
-            matches = match_points(source, target, points, matcher=matcher)
-            best = matches.target_xy[:, 0].clone()
-            best[~matches.valid[:, 0]] = torch.nan
-            yield PairPrediction(pair, best.cpu().numpy(), target.height, target.width)
-            for path in (pair.source_path, pair.target_path):
-                pending[path] -= 1
-                if pending[path] == 0:
-                    del maps[path]

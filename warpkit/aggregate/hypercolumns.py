@@ -1,0 +1,77 @@
+"""Hypercolumns: the layers of any backbone, normalised and stacked. Aggregation without training.
+
+Source: Hariharan et al., CVPR 2015. A control: what a network's raw features can do by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from warpkit.checks import check_image, require
+from warpkit.coords import plan_fit
+from warpkit.features.backbone import Backbone
+from warpkit.types import DescriptorMap
+
+__all__ = ["Hypercolumns"]
+
+
+class Hypercolumns:
+    """A describer that stacks the layers of a backbone's only step, each of unit length.
+
+    Layers are resized (bilinear, `align_corners=False`) to the grid of the finest one. Every layer
+    has the same weight in the cosine of two descriptors.
+
+    Args:
+        backbone: yields layer features of one step.
+        name: short name for reports.
+        size: side of the canvas in pixels; None takes the backbone's.
+    """
+
+    def __init__(self, backbone: Backbone, *, name: str, size: int | None = None) -> None:
+        require(
+            len(backbone.spec.steps) == 1,
+            f"hypercolumns stack the layers of one step, got steps {backbone.spec.steps}",
+        )
+        require(size is None or size > 0, f"size must be positive, got {size}")
+        self.backbone = backbone
+        self._name = name
+        self.size = backbone.spec.size if size is None else size
+
+    @property
+    def name(self) -> str:
+        """Short name for reports."""
+        return self._name
+
+    def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+        """One map for every uint8 RGB image (H, W, 3); its channels are those of all layers."""
+        return [self._describe(check_image(image)) for image in images]
+
+    @torch.no_grad()
+    def _describe(self, image: npt.NDArray[np.uint8]) -> DescriptorMap:
+        spec = self.backbone.spec
+        fit = plan_fit(
+            height=image.shape[0],
+            width=image.shape[1],
+            size=self.size,
+            multiple=spec.multiple,
+            mode=spec.fit,
+            side=cast(Literal["short", "long"], spec.side),
+        )
+        pixels = torch.tensor(image).permute(2, 0, 1)[None]
+        canvas = fit.apply(pixels.to(self.backbone.device).float() / 255)
+        (features,) = self.backbone.features(canvas)
+        layers = [F.normalize(layer.float(), dim=1) for layer in features.maps.values()]
+        grid = max((layer.shape[-2:] for layer in layers), key=lambda size: size[0] * size[1])
+        resized = [
+            layer
+            if layer.shape[-2:] == grid
+            else F.interpolate(layer, size=grid, mode="bilinear", align_corners=False)
+            for layer in layers
+        ]
+        return fit.descriptor_map(torch.cat(resized, dim=1)[0])

@@ -1,0 +1,201 @@
+"""`warpkit eval`: pck, davis, warp, table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from warpkit.cli.options import MODEL_FLAGS, add_common, comma_list, configuration
+
+__all__ = ["add_eval", "evaluate"]
+
+_PAIR_SETS = ("spair71k", "dhf-json", "cub", "pf-pascal", "pf-willow", "tss", "synth")
+
+
+def add_eval(commands: Any) -> None:
+    """Add the `eval` commands to the parser's."""
+    parser = commands.add_parser("eval", help="score a model, baselines or anybody's predictions")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+
+    pck = kinds.add_parser("pck", help="keypoints: PCK on annotated image pairs")
+    pck.add_argument("dataset", choices=_PAIR_SETS, metavar="DATASET", help=", ".join(_PAIR_SETS))
+    pck.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data set")
+    pck.add_argument("--alpha", type=comma_list, metavar="A,B", help="shares of L (0.05,0.1,0.15)")
+    pck.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
+    pck.add_argument("--seed", type=int, help="of the draw and the bootstrap")
+    pck.add_argument("--split", help="train, val or test")
+    pck.add_argument("--category", help="one category of spair71k")
+    pck.add_argument("--species", type=comma_list, metavar="N,M", help="species of cub")
+    pck.add_argument("--pairing", choices=("same", "cross", "any"), help="species of a cub pair")
+    pck.add_argument("--predictions", type=Path, metavar="FILE", help="score this file instead")
+    pck.add_argument(
+        "--write-pairs", type=Path, metavar="FILE", help="only list the pairs, to be predicted"
+    )
+    _add_scoring(pck, "identity, rgb-patches, random-weights, efficientnet-lite0, or all")
+    _add_cache(pck)
+
+    davis = kinds.add_parser("davis", help="masks: J and F on annotated clips")
+    davis.add_argument("--root", type=Path, required=True, metavar="DIR")
+    davis.add_argument("--year", choices=("2016", "2017"), help="one object, or object ids")
+    davis.add_argument("--split", help="a list below ImageSets, such as 2017/val")
+    davis.add_argument("--sequences", type=comma_list, metavar="A,B")
+    davis.add_argument("--all-frames", action="store_true", help="score the first and last too")
+    davis.add_argument("--workers", type=int, help="processes that score")
+    davis.add_argument("--predictions", type=Path, metavar="DIR", help="score DIR/<sequence>/*.png")
+    _add_scoring(
+        davis, "copy-first, dis-flow, rgb-patches, random-weights, efficientnet-lite0, all"
+    )
+    _add_cache(davis)
+
+    warp = kinds.add_parser("warp", help="dense fields: end-point error and PCK")
+    warp.add_argument("fields", nargs="?", choices=("clips", "tss", "known"), metavar="SET")
+    warp.add_argument("--root", type=Path, metavar="DIR", help="TSS, or any images; none: clips")
+    warp.add_argument("--alpha", type=comma_list, metavar="A,B")
+    warp.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
+    warp.add_argument("--seed", type=int)
+    _add_scoring(warp, "identity, dis-flow, rgb-patches, random-weights, efficientnet-lite0, all")
+
+    table = kinds.add_parser("table", help="many results in one table, with pictures")
+    table.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="files or folders")
+    table.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    table.add_argument("--no-pictures", action="store_true")
+    table.add_argument("--no-published", action="store_true", help="leave published rows out")
+    table.add_argument("--overwrite", action="store_true")
+
+
+def _add_scoring(parser: argparse.ArgumentParser, baselines: str) -> None:
+    parser.add_argument("--baselines", type=comma_list, metavar="A,B", help=baselines)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="result.json and the predictions"
+    )
+    add_common(parser, output=False)
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where predictions are kept")
+    parser.add_argument("--no-cache", action="store_true", help="keep none and use none")
+
+
+def _cache(args: argparse.Namespace) -> Path | None:
+    from warpkit.evaluate.prediction_cache import default_cache
+
+    if args.no_cache:
+        return None
+    return args.cache or default_cache()
+
+
+def _numbers(args: argparse.Namespace) -> None:
+    """Spell lists of numbers as the configuration does."""
+    from warpkit.checks import InputError
+
+    for flag, name, kind in (("alpha", "alphas", float), ("species", "species", int)):
+        texts = getattr(args, flag, None)
+        if texts is None:
+            continue
+        try:
+            setattr(args, name, [kind(text) for text in texts])
+        except ValueError as error:
+            raise InputError(
+                f"--{flag} must be numbers such as 1,2 with commas between, got {','.join(texts)}"
+            ) from error
+
+
+def _show(result: dict[str, Any], output: Path | None) -> None:
+    from warpkit.evaluate.tables import as_markdown, result_table
+
+    for line in result["left_out"]:
+        print(f"left out: {line}", file=sys.stderr)
+    print(as_markdown(result_table(result)))
+    if output is not None:
+        print(f"\nresults in {output}; pictures: warpkit eval table {output} -o DIR")
+
+
+def _pck(args: argparse.Namespace) -> None:
+    from warpkit.jobs.evaluation.pck import EvalPckConfig, list_pairs, run_eval_pck
+
+    _numbers(args)
+    flags = ("alphas", "pairs", "seed", "split", "category", "species", "pairing", "baselines")
+    config = configuration(EvalPckConfig, args, (*MODEL_FLAGS, *flags))
+    if args.write_pairs is not None:
+        count, problems = list_pairs(
+            args.dataset, args.root, args.write_pairs, config=config, overwrite=args.overwrite
+        )
+        for line in problems:
+            print(f"left out: {line}", file=sys.stderr)
+        print(f"{count} pairs listed in {args.write_pairs}")
+        return
+    result = run_eval_pck(
+        args.dataset,
+        args.root,
+        output=args.output,
+        json_file=args.json,
+        predictions=args.predictions,
+        cache=_cache(args),
+        config=config,
+        overwrite=args.overwrite,
+    )
+    _show(result, args.output)
+
+
+def _davis(args: argparse.Namespace) -> None:
+    from warpkit.jobs.evaluation.davis import EvalDavisConfig, run_eval_davis
+
+    if not args.all_frames:
+        args.all_frames = None
+    flags = ("year", "list", "sequences", "all_frames", "workers", "baselines")
+    args.list = args.split
+    config = configuration(EvalDavisConfig, args, (*MODEL_FLAGS, *flags))
+    result = run_eval_davis(
+        args.root,
+        output=args.output,
+        json_file=args.json,
+        predictions=args.predictions,
+        cache=_cache(args),
+        config=config,
+        overwrite=args.overwrite,
+    )
+    _show(result, args.output)
+
+
+def _warp(args: argparse.Namespace) -> None:
+    from warpkit.jobs.evaluation.warp import EvalWarpConfig, run_eval_warp
+
+    _numbers(args)
+    config = configuration(
+        EvalWarpConfig, args, (*MODEL_FLAGS, "alphas", "pairs", "seed", "baselines")
+    )
+    result = run_eval_warp(
+        args.fields,
+        args.root,
+        output=args.output,
+        json_file=args.json,
+        config=config,
+        overwrite=args.overwrite,
+    )
+    _show(result, None)
+
+
+def _table(args: argparse.Namespace) -> None:
+    from warpkit.jobs.evaluation.table import run_eval_table
+
+    print(
+        run_eval_table(
+            args.results,
+            args.output,
+            pictures=not args.no_pictures,
+            published=not args.no_published,
+            overwrite=args.overwrite,
+        )
+    )
+    print(f"open {args.output / 'table.html'}")
+
+
+_KINDS = {"pck": _pck, "davis": _davis, "warp": _warp, "table": _table}
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Run `warpkit eval KIND`."""
+    _KINDS[args.kind](args)

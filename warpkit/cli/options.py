@@ -1,0 +1,66 @@
+"""Options that commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["MODEL_FLAGS", "add_common", "add_config", "comma_list", "configuration"]
+
+T = TypeVar("T")
+
+# Flags that spell a key of the command's configuration.
+MODEL_FLAGS = ("model", "device", "aggregator", "size", "fit", "engine")
+
+# Flags that spell a key of another name.
+SPELLED = {
+    "list": "split",
+    "split": "data.split",
+    "category": "data.category",
+    "species": "data.species",
+    "pairing": "data.pairing",
+}
+
+
+def comma_list(text: str) -> list[str]:
+    """The items of `a,b,c`."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> None:
+    """Options that all commands with a model share."""
+    if output:
+        default = Path(output) if isinstance(output, str) else None
+        parser.add_argument(
+            "-o", "--output", type=Path, metavar="DIR", default=default, required=default is None
+        )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    parser.add_argument("--model", help="tiny, sd15, sd15-onestep, sd21, a folder or a hub id")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
+    parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
+    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
+    parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
+    add_config(parser)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting"
+    )
+
+
+def configuration(cls: type[T], args: argparse.Namespace, flags: Sequence[str] = ()) -> T:
+    """The command's configuration: file, then flags, then --set."""
+    from warpkit.io.config import load_config
+
+    given = [(flag, getattr(args, flag, None)) for flag in flags]
+    # JSON spells every scalar in a way that YAML reads back as the same value.
+    overrides = [
+        f"{SPELLED.get(key, key)}={json.dumps(value)}" for key, value in given if value is not None
+    ]
+    return load_config(cls, args.config, [*overrides, *args.set])

@@ -1,0 +1,112 @@
+"""The rows of every table beside the model: baselines by name, and what tells methods apart.
+
+A baseline that describes images (`DESCRIBERS`) goes through the same matcher and propagation as
+the model does; the others answer in their own way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from warpkit.checks import one_of
+from warpkit.evaluate.baselines import RgbPatches
+from warpkit.features.registry import resolve_device
+from warpkit.types import Describer
+
+__all__ = [
+    "DESCRIBERS",
+    "FIELD_BASELINES",
+    "MASK_BASELINES",
+    "POINT_BASELINES",
+    "baseline_describer",
+    "fingerprint",
+]
+
+# Sides of the canvases at which each control does best; for clips the grid has to be finer.
+_PAIR_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0": 320}
+_CLIP_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0": 480}
+
+
+def _rgb(size: int, device: torch.device) -> Describer:
+    return RgbPatches(size=size)
+
+
+def _random(size: int, device: torch.device) -> Describer:
+    """The embedded model's architecture with weights as they are before training, seed 0."""
+    from warpkit.aggregate.hypercolumns import Hypercolumns
+    from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
+    from warpkit.features.ddim import DdimSchedule
+    from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings
+    from warpkit.features.tiny import UnetConfig, build_unet
+
+    config = UnetConfig()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = build_unet(config)
+    codec = UnshuffleCodec(config.factor)
+    backbone = DiffusionBackbone(
+        name="random",
+        unet=unet.eval().requires_grad_(False).to(device),
+        codec=codec,
+        conditioner=ClassConditioner(config.classes, device),
+        schedule=DdimSchedule(num_steps=50),
+        settings=DiffusionSettings(steps=(0,)),
+        size=size,
+        output_stride=codec.factor,
+    )
+    return Hypercolumns(backbone, name="random-weights")
+
+
+def _efficientnet(size: int, device: torch.device) -> Describer:
+    """Strides 16 and 32 of a classifier trained on ImageNet's labels."""
+    from warpkit.aggregate.hypercolumns import Hypercolumns
+    from warpkit.features.efficientnet import EfficientNetBackbone
+
+    backbone = EfficientNetBackbone(device=device, blocks=(10, 15), size=size)
+    return Hypercolumns(backbone, name="efficientnet-lite0")
+
+
+DESCRIBERS: dict[str, Callable[[int, torch.device], Describer]] = {
+    "rgb-patches": _rgb,
+    "random-weights": _random,
+    "efficientnet-lite0": _efficientnet,
+}
+POINT_BASELINES = ("identity", *DESCRIBERS)
+MASK_BASELINES = ("copy-first", "dis-flow", *DESCRIBERS)
+FIELD_BASELINES = ("identity", "dis-flow", *DESCRIBERS)
+
+
+def baseline_describer(name: str, *, device: str = "auto", clips: bool = False) -> Describer:
+    """A describer to compare with.
+
+    Args:
+        name: a key of `DESCRIBERS`.
+        device: as for models.
+        clips: for propagation through clips, where finer grids do better.
+
+    Raises:
+        InputError: an unknown name, or a package that is not installed.
+    """
+    one_of(name, DESCRIBERS, "baseline")
+    size = (_CLIP_SIZE if clips else _PAIR_SIZE)[name]
+    return DESCRIBERS[name](size, resolve_device(device))
+
+
+def fingerprint(describer: Describer) -> str:
+    """What a describer does, as text: a hash of its descriptors of two fixed pictures.
+
+    Other weights, sizes, steps or libraries give other bits, whatever the names say.
+    """
+    digest = hashlib.sha256()
+    generator = np.random.default_rng(0)
+    for height, width in ((72, 100), (100, 64)):
+        coarse = generator.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+        picture = np.kron(coarse, np.ones((4, 4, 1), np.uint8))
+        (described,) = describer.describe([picture])
+        digest.update(repr((described.data.shape, described.cell_height)).encode())
+        digest.update(described.data.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

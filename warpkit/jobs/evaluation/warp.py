@@ -1,0 +1,189 @@
+"""`warpkit eval warp`: end-point error and PCK of dense fields against exact truth.
+
+In: a set of image pairs with dense correspondences. Out: one result per method, as JSON.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from warpkit.checks import require
+from warpkit.coords import pixel_grid
+from warpkit.evaluate.baselines import flow_field, identity_points
+from warpkit.evaluate.fields import FieldError, FieldTruth, field_error, score_fields
+from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
+from warpkit.evaluate.pck import ALPHAS
+from warpkit.io.output import OutputFolder, run_record, write_json
+from warpkit.jobs.evaluation.field_sets import FIELD_SETS, field_truths, guess_field_set
+from warpkit.jobs.evaluation.pck import check_baselines, check_file
+from warpkit.jobs.options import ModelOptions
+from warpkit.jobs.timing import Stopwatch
+from warpkit.types import Describer
+from warpkit.warp.field import dense_warp
+
+__all__ = ["EvalWarpConfig", "run_eval_warp"]
+
+_LOGGER = logging.getLogger("warpkit")
+
+Field = tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalWarpConfig(ModelOptions):
+    """What is warped and how it is scored.
+
+    Attributes:
+        baselines: names of `FIELD_BASELINES`, or `all`.
+        alphas: tolerances as shares of the source image's longer side.
+        pairs: at most that many pairs, drawn; for the clips, frames of each clip.
+        seed: of the draw, the known warps and the bootstrap.
+        subpixel: move matches between pixels by a window soft-argmax.
+        resamples: of the bootstrap.
+    """
+
+    baselines: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = (0.01, *ALPHAS)
+    pairs: int | None = None
+    seed: int = 0
+    subpixel: bool = False
+    resamples: int = 1000
+
+    def __post_init__(self) -> None:
+        check_baselines(self.baselines, FIELD_BASELINES)
+        require(
+            len(self.alphas) > 0 and all(0 < alpha < 10 for alpha in self.alphas),
+            f"alphas are shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
+        )
+
+    def baseline_names(self) -> tuple[str, ...]:
+        """The baselines asked for, `all` spelled out."""
+        return FIELD_BASELINES if "all" in self.baselines else self.baselines
+
+
+def run_eval_warp(
+    name: str | None = None,
+    root: Path | str | None = None,
+    *,
+    output: Path | str | None = None,
+    json_file: Path | str | None = None,
+    config: EvalWarpConfig | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Predict dense fields and score them where the truth is known.
+
+    No masks are given to the methods; only the scored pixels are inside them.
+
+    Args:
+        name: a key of `FIELD_SETS`; None goes by what `root` holds.
+        root: the set's folder; None for the rendered clips.
+        output: folder for `result.json`.
+        json_file: also write the result here.
+        config: what and how.
+
+    Returns:
+        The result: `epe`, `epe_median`, `coverage`, `pck[alpha]["per_point" | "per_image"]` and
+        intervals of the model, `left_out`; `baselines`, the same of each; the run's record.
+
+    Raises:
+        InputError: bad input, or an output that exists.
+    """
+    config = config or EvalWarpConfig()
+    folder = None if root is None else Path(root)
+    name = name or guess_field_set(folder)
+    check_file(json_file, overwrite=overwrite)
+    clock = Stopwatch()
+    problems: list[str] = []
+    methods: dict[str, Callable[[FieldTruth], Field]] = {}
+    model = config.load_extractor()
+    methods[model.name] = _describer_field(model, config)
+    for baseline in config.baseline_names():
+        methods[baseline] = _baseline_field(baseline, config)
+    errors: dict[str, list[FieldError]] = {method: [] for method in methods}
+    truths = field_truths(name, folder, count=config.pairs, seed=config.seed, problems=problems)
+    for truth in tqdm(truths, desc=FIELD_SETS.get(name, name), unit="pair", disable=None):
+        for method, predict in methods.items():
+            started = time.perf_counter()
+            with clock.stage(f"predict {method}"):
+                source_xy, valid = predict(truth)
+            seconds = time.perf_counter() - started
+            errors[method].append(field_error(truth, source_xy, valid, seconds=seconds))
+    require(
+        bool(errors[model.name]),
+        f"no usable pair in {folder}: {problems[0] if problems else 'it holds none'}",
+    )
+    rows = []
+    for method, listed in errors.items():
+        report = score_fields(
+            listed, alphas=config.alphas, seed=config.seed, resamples=config.resamples
+        )
+        spent = sum(error.seconds or 0.0 for error in listed)
+        rows.append({"method": method, **report.to_json(), "seconds_per_pair": spent / len(listed)})
+    first, *others = rows
+    result = {
+        "kind": "warp",
+        "dataset": name,
+        "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)",
+        **first,
+        "left_out": problems,
+        "baselines": others,
+        **run_record(
+            "eval warp",
+            config,
+            clock.seconds,
+            {"data_root": None if folder is None else str(folder.resolve())},
+        ),
+    }
+    if output is not None:
+        with OutputFolder(output, overwrite=overwrite) as out:
+            write_json(out.file("result.json"), result)
+    if json_file is not None:
+        write_json(json_file, result)
+    return result
+
+
+def _describer_field(describer: Describer, config: EvalWarpConfig) -> Callable[[FieldTruth], Field]:
+    matcher = config.load_matcher()
+
+    def predict(truth: FieldTruth) -> Field:
+        source, target = describer.describe([truth.source, truth.target])
+        mask = torch.from_numpy(truth.known).to(target.data.device)
+        found = dense_warp(
+            source, target, target_mask=mask, matcher=matcher, subpixel=config.subpixel
+        )
+        return found.source_xy.cpu().numpy(), found.valid.cpu().numpy()
+
+    return predict
+
+
+def _baseline_field(name: str, config: EvalWarpConfig) -> Callable[[FieldTruth], Field]:
+    if name in DESCRIBERS:
+        describer = baseline_describer(name, device=config.device)
+        return _describer_field(describer, config)
+    return _identity_field if name == "identity" else _flow_field
+
+
+def _identity_field(truth: FieldTruth) -> Field:
+    height, width = truth.target.shape[:2]
+    grid = pixel_grid(height=height, width=width).reshape(-1, 2).numpy()
+    source_xy = identity_points(
+        grid,
+        source_height=height,
+        source_width=width,
+        target_height=truth.source.shape[0],
+        target_width=truth.source.shape[1],
+    )
+    return source_xy.reshape(height, width, 2), np.ones((height, width), bool)
+
+
+def _flow_field(truth: FieldTruth) -> Field:
+    return flow_field(truth.source, truth.target), np.ones(truth.target.shape[:2], bool)

@@ -1,0 +1,67 @@
+"""Peak memory of a stretch of work."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import threading
+from pathlib import Path
+
+import torch
+
+__all__ = ["PeakMemory"]
+
+
+class PeakMemory:
+    """Memory taken above what was taken before: of the GPU, or of the process (Linux).
+
+    Attributes:
+        megabytes: known after the `with` block; None where the system does not tell.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.megabytes: float | None = None
+
+    def __enter__(self) -> PeakMemory:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+            return self
+        _release()
+        self._most = self._before = _resident()
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._device.type == "cuda":
+            taken = torch.cuda.max_memory_allocated(self._device) - self._before
+            self.megabytes = taken / 1e6
+            return
+        self._ended.set()
+        self._watch.join()
+        if self._before:
+            self.megabytes = (self._most - self._before) / 1e6
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.005):
+            self._most = max(self._most, _resident())
+
+
+def _release() -> None:
+    """Give freed memory back to the system (glibc), or work that comes later seems to take none."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    path = Path("/proc/self/statm")
+    if not path.exists():
+        return 0
+    return int(path.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
