@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/matching.md", "videos/README.md"]
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "videos/README.md"),
+    *("docs/evaluation.md", "docs/matching.md"),
+]
 MODEL_CARD = "warpkit/weights/MODEL_CARD.md"
 
 WITH_DOCTESTS = [
@@ -94,3 +97,14 @@ def test_nothing_is_left_to_fill_in() -> None:
         if b"\0" not in content and PLACEHOLDER.encode() in content:
             found.append(name)
     assert found == []
+
+
+def test_every_guard_of_the_evaluation_exists() -> None:
+    """The tests that docs/evaluation.md names are there."""
+    text = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
+    tests = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)\*?`", text))
+    assert len(named) > 8
+    assert [name for name in sorted(named) if f"def {name}" not in tests] == []
+    files = re.findall(r"`(tests/\w+\.py)`", text)
+    assert [name for name in files if not (ROOT / name).is_file()] == []

@@ -170,13 +170,14 @@ def test_clips_under_three_frames_have_no_official_score() -> None:
     assert (short.J, short.F, short.JF) == (None, None, None)
     assert short.region.tolist() == [[1, 1], [1, 1]]
     assert short.to_json() == {
-        "J": None,
-        "F": None,
-        "JF": None,
+        **dict.fromkeys(("J", "F", "JF", "J_recall", "J_decay", "F_recall", "F_decay")),
         "frames": 2,
         "scored_frames": 0,
         "objects": {},
+        "frames_J": [1, 1],
+        "frames_F": [1, 1],
     }
+    assert short.per_object.shape == (0, 6)
     assert score_sequence(clip_labels([0]), clip_labels([0]), all_frames=True).J == 1
 
 
@@ -219,7 +220,9 @@ def test_mean_scores_count_every_object_once() -> None:
     assert document["mean"]["J"] == pytest.approx(4 / 9)
     assert document["sequences"]["one"]["J"] == 0
     assert document["sequences"]["two"]["objects"]["1"]["J"] == pytest.approx(1 / 3)
-    assert mean_scores({"short": short}).JF is None
+    nothing = mean_scores({"short": short})
+    assert nothing.JF is None
+    assert json.loads(json.dumps(nothing.to_json()))["interval"] == {}
 
 
 # --- PCK -------------------------------------------------------------------------------------

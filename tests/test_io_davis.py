@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from warpkit.checks import InputError
-from warpkit.io.davis import DavisSequence, read_davis, read_davis_labels, read_davis_split
+from warpkit.io.davis import (
+    DavisSequence,
+    read_davis,
+    read_davis_labels,
+    read_davis_split,
+    read_davis_year,
+)
 from warpkit.io.masks import write_labels
 
 
@@ -103,3 +109,124 @@ def test_labels_of_both_editions(tmp_path: Path) -> None:
 
     Image.new("L", (9, 6), 0).save(tmp_path / "empty.png")
     assert not read_davis_labels(tmp_path / "empty.png").any()
+
+
+def write_gray(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+def test_2016_as_distributed(tmp_path: Path) -> None:
+    mask = np.zeros((6, 8))
+    mask[2:4, 3:7] = 255
+    lines: dict[str, list[str]] = {"480p": [], "1080p": []}
+    for resolution, scale in (("480p", 1), ("1080p", 2)):
+        for name in ("bear", "blackswan"):
+            for t in range(3):
+                frame = f"/JPEGImages/{resolution}/{name}/{t:05d}.jpg"
+                truth = f"/Annotations/{resolution}/{name}/{t:05d}.png"
+                write_gray(tmp_path / frame[1:], np.zeros((6 * scale, 8 * scale)))
+                write_gray(tmp_path / truth[1:], mask.repeat(scale, 0).repeat(scale, 1))
+                lines[resolution].append(f"{frame} {truth} \n")
+    for resolution, some in lines.items():
+        folder = tmp_path / "ImageSets" / resolution
+        folder.mkdir(parents=True)
+        (folder / "train.txt").write_text("".join(some[:3]))
+        (folder / "val.txt").write_text("".join(some[3:]))
+        (folder / "trainval.txt").write_text("".join(some))
+
+    for resolution in lines:
+        for year in (None, "2016"):
+            (swan,), problems = read_davis(
+                tmp_path, resolution=resolution, split=f"{resolution}/val", year=year
+            )
+            assert problems == []
+            assert (swan.name, len(swan), swan.known_year()) == ("blackswan", 3, "2016")
+            assert [np.unique(labels).tolist() for labels in swan.labels()] == [[0, 1]] * 3
+    assert len(read_davis(tmp_path, split="480p/trainval")[0]) == 2
+    # Read as 2017, 255 is void: no object is left.
+    (swan,), _ = read_davis(tmp_path, split="480p/val", year="2017")
+    assert not any(labels.any() for labels in swan.labels())
+
+
+def test_2017_as_distributed(tmp_path: Path) -> None:
+    ids = np.zeros((6, 8), np.uint8)
+    ids[1:3, 1:4], ids[4:, 5:], ids[0, 7] = 1, 2, 255
+    for resolution in ("480p", "Full-Resolution"):
+        for name in ("bike-packing", "dogs-jump"):
+            for t in range(3):
+                frame = tmp_path / f"JPEGImages/{resolution}/{name}/{t:05d}.jpg"
+                write_gray(frame, np.zeros((6, 8)))
+                truth = tmp_path / f"Annotations/{resolution}/{name}/{t:05d}.png"
+                truth.parent.mkdir(parents=True, exist_ok=True)
+                # In the last frame both objects are gone, void is not.
+                write_labels(truth, np.where((t < 2) | (ids == 255), ids, 0).astype(np.uint8))
+    for year, train, val in (
+        ("2016", ["bike-packing"], ["dogs-jump"]),
+        ("2017", ["dogs-jump"], ["bike-packing"]),
+    ):
+        (tmp_path / "ImageSets" / year).mkdir(parents=True)
+        for split, names in (("train", train), ("val", val)):
+            (tmp_path / f"ImageSets/{year}/{split}.txt").write_text("\n".join(names) + "\n")
+    (tmp_path / "README.md").write_text("DAVIS")
+    (tmp_path / "Annotations/480p/dogs-jump/.00000.png").write_text("left by a file manager")
+
+    assert read_davis(tmp_path, split="2017/train")[0][0].name == "dogs-jump"
+    for resolution in ("480p", "Full-Resolution"):
+        sequences, problems = read_davis(tmp_path, resolution=resolution)
+        assert (len(sequences), problems) == (2, [])
+        for year in (None, "2017"):
+            (bike,), _ = read_davis(tmp_path, resolution=resolution, split="2017/val", year=year)
+            assert (bike.name, bike.known_year()) == ("bike-packing", "2017")
+            assert [np.unique(labels).tolist() for labels in bike.labels()] == [
+                [0, 1, 2], [0, 1, 2], [0],
+            ]  # fmt: skip
+    # The 2016 protocol on these annotations: one object, all of them together.
+    (jump,), _ = read_davis(tmp_path, split="2016/val", year="2016")
+    assert (next(jump.labels()) == (ids > 0)).all()
+
+
+def test_a_year_there_is_not(tmp_path: Path) -> None:
+    make_tree(tmp_path, {"dog": 1})
+    with pytest.raises(InputError, match="unknown DAVIS year '2018': expected one of 2016, 2017"):
+        read_davis(tmp_path, year="2018")
+    with pytest.raises(InputError, match="unknown DAVIS year"):
+        read_davis_labels(tmp_path / "Annotations/480p/dog/00000.png", year="17")
+    with pytest.raises(InputError, match="unknown DAVIS year"):
+        DavisSequence("dog", (Path("0.jpg"),), (Path("0.png"),), "2018")
+
+
+@pytest.mark.parametrize("ramp", [False, True])
+def test_a_lone_gray_id_stays_itself(tmp_path: Path, ramp: bool) -> None:
+    values = np.zeros((6, 9), np.uint8)
+    values[2:4, 3:7] = 2
+    image = Image.fromarray(values)
+    if ramp:
+        image.putpalette(np.arange(256, dtype=np.uint8).repeat(3).tobytes())
+    image.save(tmp_path / "mask.png")
+    assert (read_davis_labels(tmp_path / "mask.png") == values).all()
+    assert (read_davis_labels(tmp_path / "mask.png", year="2017") == values).all()
+    assert (read_davis_labels(tmp_path / "mask.png", year="2016") == (values > 0)).all()
+
+
+def test_black_and_white_palettes_and_other_kinds(tmp_path: Path) -> None:
+    mask = np.zeros((6, 9), bool)
+    mask[2:4, 3:7] = True
+    white_first = Image.fromarray((~mask).astype(np.uint8))
+    white_first.putpalette([255, 255, 255, 0, 0, 0])
+    kinds = {
+        "white first": white_first,
+        "one bit": Image.fromarray(mask),
+        "colour": Image.fromarray((mask * np.uint8(255))[..., None].repeat(3, -1)),
+        "all white": Image.new("L", (9, 6), 255),
+    }
+    for name, image in kinds.items():
+        path = tmp_path / f"{name}.png"
+        image.save(path)
+        expected = np.ones_like(mask) if name == "all white" else mask
+        for year in (None, "2016"):
+            assert (read_davis_labels(path, year=year) == expected).all(), name
+    assert read_davis_year(tmp_path / "white first.png") == "2016"
+    assert read_davis_year(tmp_path / "all white.png") == "2016"
+    Image.new("L", (9, 6), 0).save(tmp_path / "empty.png")
+    assert read_davis_year(tmp_path / "empty.png") == "2017"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from warpkit.checks import require
 from warpkit.evaluate.bootstrap import bootstrap_mean
-from warpkit.evaluate.pck import ALPHAS
+from warpkit.evaluate.keypoints import ALPHAS
 
 __all__ = ["FieldError", "FieldReport", "FieldTruth", "field_error", "score_fields"]
 

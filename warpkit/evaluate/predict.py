@@ -68,7 +68,7 @@ def predict_pairs(
     matcher: Matcher | None = None,
     subpixel: bool = False,
     batch: int = 8,
-    keep: int = 256,
+    keep_bytes: int = 2**30,
     problems: list[str] | None = None,
 ) -> Iterator[PairPrediction]:
     """Match the source points of every pair to the target image, lazily and in order.
@@ -83,7 +83,8 @@ def predict_pairs(
         matcher: the engine; None takes the default of `match_points`.
         subpixel: refine every match by a window soft-argmax; published numbers do without.
         batch: pairs whose images are described together.
-        keep: most maps kept for later pairs; an image beyond them is described again.
+        keep_bytes: most memory of maps kept for later pairs; an image whose map had to go is
+            described again.
         problems: a list that gets one line for every pair whose image cannot be read, which is
             then left out; None makes it an error.
 
@@ -124,8 +125,11 @@ def predict_pairs(
                 pending[path] -= 1
                 if pending[path] == 0:
                     maps.pop(path, None)
-        for path in list(maps)[: max(0, len(maps) - keep)]:
-            del maps[path]
+        held = sum(_bytes(described) for described in maps.values())
+        for path in list(maps):
+            if held <= keep_bytes:
+                break
+            held -= _bytes(maps.pop(path))
         seconds = (time.perf_counter() - started) / max(1, len(found))
         for pair, predicted, target in found:
             yield PairPrediction(pair, predicted, target.height, target.width, seconds)
@@ -133,6 +137,10 @@ def predict_pairs(
 
 def _images(pair: AnnotatedPair) -> tuple[Path, Path]:
     return pair.source_path, pair.target_path
+
+
+def _bytes(described: DescriptorMap) -> int:
+    return described.data.element_size() * described.data.nelement()
 
 
 def _match(

@@ -2,24 +2,39 @@
 
     root/JPEGImages/480p/<sequence>/00000.jpg ...
     root/Annotations/480p/<sequence>/00000.png ...
-    root/ImageSets/.../val.txt                       (only read when a split is asked for)
+    root/ImageSets/480p/val.txt or 2017/val.txt      (only read when a split is asked for)
 
-Both editions share it. DAVIS 2016 masks are 0/255, DAVIS 2017 masks hold object ids in a palette.
+Both editions share it. DAVIS 2016 masks are 0/255, DAVIS 2017 masks hold object ids in a palette
+and 255 where no object is judged. Which edition a mask belongs to is its `year`:
+
+- `2016`: every nonzero pixel is the one object, also in a 2017 mask, whose objects merge;
+- `2017`: values are ids, 255 is background;
+- None: a mask whose only nonzero value is 255 is of 2016, another of 2017.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, require, suggest
+from warpkit.checks import InputError, one_of, require, suggest
+from warpkit.io.images import open_image
 from warpkit.io.masks import read_labels
 
-__all__ = ["DavisSequence", "read_davis", "read_davis_labels", "read_davis_split"]
+__all__ = [
+    "DAVIS_YEARS",
+    "DavisSequence",
+    "read_davis",
+    "read_davis_labels",
+    "read_davis_split",
+    "read_davis_year",
+]
+
+DAVIS_YEARS = ("2016", "2017")
 
 
 @dataclass(frozen=True)
@@ -30,13 +45,16 @@ class DavisSequence:
         name: the folder's name.
         frame_paths: the frames in order.
         mask_paths: the annotation of every frame, in the same order.
+        year: how the annotations are read, `2016` or `2017`; None goes by the first of them.
     """
 
     name: str
     frame_paths: tuple[Path, ...]
     mask_paths: tuple[Path, ...]
+    year: str | None = None
 
     def __post_init__(self) -> None:
+        _check_year(self.year)
         require(
             len(self.frame_paths) == len(self.mask_paths) > 0,
             f"sequence '{self.name}' must have one mask for every frame, got"
@@ -46,6 +64,24 @@ class DavisSequence:
     def __len__(self) -> int:
         return len(self.frame_paths)
 
+    def known_year(self) -> str:
+        """The year, `2016` or `2017`, of all annotations of the clip.
+
+        The first annotation decides where none was given: it holds every object, while a later one
+        may hold nothing but 255.
+        """
+        return self.year or read_davis_year(self.mask_paths[0])
+
+    def labels(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The true object ids (H, W) of every frame in order, one read at a time."""
+        year = self.known_year()
+        return (read_davis_labels(path, year=year) for path in self.mask_paths)
+
+
+def _check_year(year: str | None) -> None:
+    if year is not None:
+        one_of(year, DAVIS_YEARS, "DAVIS year")
+
 
 def read_davis(
     root: Path | str,
@@ -53,6 +89,7 @@ def read_davis(
     resolution: str = "480p",
     split: str | None = None,
     sequences: Sequence[str] | None = None,
+    year: str | None = None,
 ) -> tuple[list[DavisSequence], list[str]]:
     """List the sequences of a DAVIS folder.
 
@@ -62,6 +99,7 @@ def read_davis(
         split: a list below `ImageSets` without its ending, such as `2017/val` or `480p/val`;
             None takes every sequence that has frames or annotations.
         sequences: keep only these names, in this order.
+        year: `2016` or `2017`, how the annotations are to be read; None goes by each clip's first.
 
     Returns:
         The complete sequences, sorted by name unless `sequences` orders them, and one line for
@@ -70,6 +108,7 @@ def read_davis(
     Raises:
         InputError: if the layout is not there, a split or a name is unknown, or nothing is usable.
     """
+    _check_year(year)
     root = Path(root)
     frames_root = root / "JPEGImages" / resolution
     masks_root = root / "Annotations" / resolution
@@ -96,17 +135,18 @@ def read_davis(
     problems: list[str] = []
     for name in names:
         try:
-            complete.append(_read_sequence(name, frames_root / name, masks_root / name))
+            complete.append(_read_sequence(name, frames_root / name, masks_root / name, year))
         except InputError as error:
             problems.append(str(error))
     require(bool(complete), f"no usable sequence in {root}: {'; '.join(problems) or 'it is empty'}")
     return complete, problems
 
 
-def _read_sequence(name: str, frames: Path, masks: Path) -> DavisSequence:
+def _read_sequence(name: str, frames: Path, masks: Path, year: str | None) -> DavisSequence:
     """One sequence; raises `InputError` with the reason if frames and masks do not pair up."""
-    frame_by_stem = {p.stem: p for p in sorted(frames.glob("*.jpg")) + sorted(frames.glob("*.png"))}
-    mask_by_stem = {p.stem: p for p in sorted(masks.glob("*.png"))}
+    # Names with a leading dot are the leavings of file managers.
+    frame_by_stem = {p.stem: p for end in ("jpg", "png") for p in frames.glob(f"[!.]*.{end}")}
+    mask_by_stem = {p.stem: p for p in masks.glob("[!.]*.png")}
     require(bool(frame_by_stem), f"sequence '{name}' has no frames in {frames}")
     require(bool(mask_by_stem), f"sequence '{name}' has no masks in {masks}")
     for have, lack, what, where in (
@@ -121,7 +161,7 @@ def _read_sequence(name: str, frames: Path, masks: Path) -> DavisSequence:
         )
     stems = sorted(frame_by_stem)
     return DavisSequence(
-        name, tuple(frame_by_stem[s] for s in stems), tuple(mask_by_stem[s] for s in stems)
+        name, tuple(frame_by_stem[s] for s in stems), tuple(mask_by_stem[s] for s in stems), year
     )
 
 
@@ -150,13 +190,55 @@ def read_davis_split(root: Path | str, split: str) -> list[str]:
     return list(names)
 
 
-def read_davis_labels(path: Path | str) -> npt.NDArray[np.uint8]:
+def read_davis_labels(path: Path | str, *, year: str | None = None) -> npt.NDArray[np.uint8]:
     """Object ids (H, W) of one annotation, 0 = background.
 
     A DAVIS 2016 mask (0/255, one object) gives ids 0 and 1. In a DAVIS 2017 mask 255 marks void
     pixels, which the official semi-supervised evaluation counts as background.
+
+    Args:
+        path: a mask file.
+        year: `2016` or `2017`; None goes by the values of this mask alone.
+
+    Raises:
+        InputError: for an unknown year, or as `warpkit.io.masks.read_labels`.
     """
-    labels = read_labels(path)
-    if not ((labels > 0) & (labels < 255)).any():
-        return (labels == 255).astype(np.uint8)
-    return np.where(labels == 255, 0, labels).astype(np.uint8)
+    _check_year(year)
+    values = _read_values(Path(path))
+    if (year or _year_of(values)) == "2016":
+        return (values > 0).astype(np.uint8)
+    values[values == 255] = 0
+    return values
+
+
+def read_davis_year(path: Path | str) -> str:
+    """`2016` if the only nonzero value of a mask is 255, else `2017`.
+
+    Raises:
+        InputError: as `warpkit.io.masks.read_labels`.
+    """
+    return _year_of(_read_values(Path(path)))
+
+
+def _year_of(values: npt.NDArray[np.uint8]) -> str:
+    has_ids = ((values > 0) & (values < 255)).any()
+    return "2016" if values.max() == 255 and not has_ids else "2017"
+
+
+def _read_values(path: Path) -> npt.NDArray[np.uint8]:
+    """The values (H, W) of a mask as they are stored.
+
+    `read_labels` makes object 1 of a gray mask that holds one nonzero value. Here the value tells
+    void from objects, and object 2 stays object 2 in a frame that object 1 has left.
+    """
+    image = open_image(path)
+    if image.mode == "P":
+        palette = np.array(image.getpalette("RGB") or [0, 0, 0], np.uint8).reshape(-1, 3)
+        if (palette != palette[:, :1]).any():
+            return np.array(image)
+        image = image.convert("L")  # a gray ramp: its levels, whatever their order
+    if image.mode == "L":
+        gray = np.array(image)
+        if ((gray == 0) | (gray == gray.max())).all():
+            return gray
+    return read_labels(path)

@@ -166,11 +166,14 @@ def run_eval_davis(
             kept[name] = masks
             with clock.stage("score"):
                 known = [s for s in sequences if s.name in masks]
-                report, more = score_davis(
+                report, more, notes = score_davis(
                     known, masks, all_frames=config.all_frames, workers=config.workers
                 )
             problems += [f"{name}: {line}" for line in more]
-            rows.append({"method": name, **report.to_json(), "seconds_per_frame": seconds})
+            for note in notes:
+                _LOGGER.warning("%s: %s", name, note)
+            scores = report.to_json(seed=config.seed)
+            rows.append({"method": name, **scores, "seconds_per_frame": seconds})
         first, *others = rows
         result = {
             "kind": "davis",

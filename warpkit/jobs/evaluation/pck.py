@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from warpkit.checks import one_of, require
 from warpkit.evaluate.baselines import predict_identity
+from warpkit.evaluate.keypoints import ALPHAS, score_pairs
 from warpkit.evaluate.methods import (
     DESCRIBERS,
     POINT_BASELINES,
     baseline_describer,
     fingerprint,
 )
-from warpkit.evaluate.pck import ALPHAS, score_pairs
 from warpkit.evaluate.predict import PairPrediction, predict_pairs
 from warpkit.evaluate.prediction_cache import ContentHashes, PredictionCache, code_digest
 from warpkit.evaluate.prediction_files import (

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import require
-from warpkit.evaluate.pck import correct_points
+from warpkit.evaluate.keypoints import correct_points
 from warpkit.evaluate.predict import PairPrediction, Threshold
 from warpkit.evaluate.prediction_files import read_predictions
 from warpkit.io.davis import read_davis, read_davis_labels

@@ -21,8 +21,8 @@ from warpkit.checks import require
 from warpkit.coords import pixel_grid
 from warpkit.evaluate.baselines import flow_field, identity_points
 from warpkit.evaluate.fields import FieldError, FieldTruth, field_error, score_fields
+from warpkit.evaluate.keypoints import ALPHAS
 from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
-from warpkit.evaluate.pck import ALPHAS
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.evaluation.field_sets import FIELD_SETS, field_truths, guess_field_set
 from warpkit.jobs.evaluation.pck import check_baselines, check_file
