@@ -3,8 +3,8 @@
     python examples/score_clips.py videos
 
 A clip is `NAME.mp4` with its true masks in `NAME/masks/*.png`. J and F are means over its objects
-and over the frames that count: not the first, which is given, nor the last. The means at the end are
-over the objects of all clips, as DAVIS takes them. DAVIS itself is scored by `warpkit eval davis`.
+and over the frames that count: not the first, which is given, nor the last. The final means are
+over the objects of all clips, as DAVIS takes them. DAVIS itself: `warpkit eval davis`.
 
 The baselines start from the same first mask: it is copied, or carried by chained OpenCV DIS flow.
 """
