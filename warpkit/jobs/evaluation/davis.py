@@ -30,7 +30,7 @@ from warpkit.io.davis import DavisSequence, read_davis, read_davis_labels
 from warpkit.io.images import read_image
 from warpkit.io.masks import write_labels
 from warpkit.io.output import OutputFolder, run_record, write_json
-from warpkit.jobs.evaluation.pck import (
+from warpkit.jobs.evaluation.options import (
     check_baselines,
     check_file,
     library_versions,

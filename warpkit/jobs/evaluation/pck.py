@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from warpkit.checks import one_of, require
+from warpkit.checks import require
 from warpkit.evaluate.baselines import predict_identity
 from warpkit.evaluate.keypoints import ALPHAS, score_pairs
 from warpkit.evaluate.methods import (
@@ -31,24 +31,21 @@ from warpkit.evaluate.prediction_files import (
     write_predictions,
 )
 from warpkit.features.registry import resolve_device
-from warpkit.io.images import check_target
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.io.pairs import AnnotatedPair
+from warpkit.jobs.evaluation.options import (
+    check_baselines,
+    check_file,
+    library_versions,
+    method_file_name,
+)
 from warpkit.jobs.evaluation.pair_sets import PairSet, PairSetOptions, read_pair_set
 from warpkit.jobs.memory import PeakMemory
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
 from warpkit.types import Describer
 
-__all__ = [
-    "EvalPckConfig",
-    "check_baselines",
-    "check_file",
-    "library_versions",
-    "list_pairs",
-    "method_file_name",
-    "run_eval_pck",
-]
+__all__ = ["EvalPckConfig", "list_pairs", "run_eval_pck"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -88,23 +85,6 @@ class EvalPckConfig(ModelOptions):
         return POINT_BASELINES if "all" in self.baselines else self.baselines
 
 
-def check_file(path: Path | str | None, *, overwrite: bool) -> None:
-    """Raise unless a result can be written at `path`, before the work begins."""
-    if path is None:
-        return
-    path = Path(path)
-    require(
-        overwrite or not path.exists(), f"{path} exists: choose another name or add --overwrite"
-    )
-    check_target(path)
-
-
-def check_baselines(names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise unless every name is a baseline, or `all`."""
-    for name in names:
-        one_of(name, [*known, "all"], "baseline")
-
-
 @dataclass(frozen=True)
 class _Method:
     """A row: its name, everything that makes its answers, and how it predicts."""
@@ -113,12 +93,6 @@ class _Method:
     identity: Mapping[str, Any]
     predict: Callable[[Sequence[AnnotatedPair], list[str]], Iterator[PairPrediction]]
     device: torch.device
-
-
-def library_versions() -> dict[str, Any]:
-    """Versions of all that may change an answer."""
-    versions: dict[str, Any] = run_record("", {}, {})["versions"]
-    return versions
 
 
 def run_eval_pck(
@@ -242,11 +216,6 @@ def list_pairs(
 
 def _left_out(count: int) -> str:
     return f", {count} items left out" if count else ""
-
-
-def method_file_name(method: str) -> str:
-    """A method's name as a file or folder can bear it."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in method).lstrip(".") or "method"
 
 
 def _identity(name: str, config: EvalPckConfig, **facts: Any) -> dict[str, Any]:

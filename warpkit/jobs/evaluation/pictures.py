@@ -19,8 +19,8 @@ from warpkit.evaluate.predict import PairPrediction, Threshold
 from warpkit.evaluate.prediction_files import read_predictions
 from warpkit.io.davis import read_davis, read_davis_labels
 from warpkit.io.images import read_image
+from warpkit.jobs.evaluation.options import method_file_name
 from warpkit.jobs.evaluation.pair_sets import PairSetOptions, read_pair_set
-from warpkit.jobs.evaluation.pck import method_file_name
 from warpkit.viz import draw_matches, overlay_labels, panel
 
 __all__ = ["Picture", "result_pictures"]

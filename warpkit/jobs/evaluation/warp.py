@@ -25,7 +25,7 @@ from warpkit.evaluate.keypoints import ALPHAS
 from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.evaluation.field_sets import FIELD_SETS, field_truths, guess_field_set
-from warpkit.jobs.evaluation.pck import check_baselines, check_file
+from warpkit.jobs.evaluation.options import check_baselines, check_file
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
 from warpkit.types import Describer
