@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from warpkit.checks import check_image, require
+from warpkit.checks import check_image, one_of, require
 from warpkit.coords import plan_fit
 from warpkit.features.backbone import Backbone
 from warpkit.types import DescriptorMap
@@ -31,15 +31,28 @@ class Hypercolumns:
         backbone: yields layer features of one step.
         name: short name for reports.
         size: side of the canvas in pixels; None takes the backbone's.
+        layers: names of the layers to stack; None takes all.
     """
 
-    def __init__(self, backbone: Backbone, *, name: str, size: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        name: str,
+        size: int | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> None:
         require(
             len(backbone.spec.steps) == 1,
             f"hypercolumns stack the layers of one step, got steps {backbone.spec.steps}",
         )
         require(size is None or size > 0, f"size must be positive, got {size}")
+        known = [layer.name for layer in backbone.spec.layers]
+        for layer in layers or ():
+            one_of(layer, known, "layer")
+        require(layers is None or len(layers) > 0, "give at least one layer to stack")
         self.backbone = backbone
+        self.layers = tuple(known if layers is None else layers)
         self._name = name
         self.size = backbone.spec.size if size is None else size
 
@@ -49,7 +62,7 @@ class Hypercolumns:
         return self._name
 
     def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
-        """One map for every uint8 RGB image (H, W, 3); its channels are those of all layers."""
+        """One map for every uint8 RGB image (H, W, 3); its channels are those of its layers."""
         return [self._describe(check_image(image)) for image in images]
 
     @torch.no_grad()
@@ -66,7 +79,7 @@ class Hypercolumns:
         pixels = torch.tensor(image).permute(2, 0, 1)[None]
         canvas = fit.apply(pixels.to(self.backbone.device).float() / 255)
         (features,) = self.backbone.features(canvas)
-        layers = [F.normalize(layer.float(), dim=1) for layer in features.maps.values()]
+        layers = [F.normalize(features.maps[name].float(), dim=1) for name in self.layers]
         grid = max((layer.shape[-2:] for layer in layers), key=lambda size: size[0] * size[1])
         resized = [
             layer

@@ -26,9 +26,10 @@ __all__ = [
     "fingerprint",
 ]
 
-# Sides of the canvases at which each control does best; for clips the grid has to be finer.
+# Sides of the canvases in pixels. The classifier's grid is coarse: clips need a larger canvas.
+# Patches of colour take as long as their grid is fine, without being any better on clips.
 _PAIR_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0": 320}
-_CLIP_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0": 480}
+_CLIP_SIZE = {"rgb-patches": 64, "random-weights": 128, "efficientnet-lite0": 480}
 
 
 def _rgb(size: int, device: torch.device) -> Describer:
@@ -58,7 +59,9 @@ def _random(size: int, device: torch.device) -> Describer:
         size=size,
         output_stride=codec.factor,
     )
-    return Hypercolumns(backbone, name="random-weights")
+    # The last layer of each resolution: as good as all twelve, and three times as fast.
+    last = {layer.stride: layer.name for layer in backbone.spec.layers}
+    return Hypercolumns(backbone, name="random-weights", layers=tuple(last.values()))
 
 
 def _efficientnet(size: int, device: torch.device) -> Describer:
