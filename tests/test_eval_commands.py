@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 
 from warpkit.checks import InputError
-from warpkit.evaluate.tables import as_html, as_markdown, result_table
+from warpkit.evaluate.prediction_files import relative_name
+from warpkit.evaluate.tables import (
+    as_html,
+    as_markdown,
+    merge_tables,
+    published_rows,
+    result_table,
+)
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.pairs import AnnotatedPair, write_dhf_json
@@ -224,6 +232,8 @@ def test_a_second_run_predicts_nothing(
         (("--baselines", "identiti"), "unknown baseline 'identiti'.*Did you mean 'identity'"),
         (("--alpha", "a"), "--alpha must be numbers"),
         (("--alpha", "0"), "shares of L above 0"),
+        (("--alpha", "0.1,0.1"), "different shares"),
+        (("--seed", "-1"), "a seed is a whole number from 0"),
         (("--pairs", "9"), "has 3 usable pairs"),
         (("--species", "4"), "'species' is an option of cub"),
         (("--split", "test"), "'split' is an option of spair71k"),
@@ -248,6 +258,61 @@ def test_the_command_line_knows_the_data_sets(cli: Cli, tmp_path: Path) -> None:
         read_pair_set("spair", tmp_path)
     with pytest.raises(InputError, match="cub has no split 'val'"):
         read_pair_set("cub", tmp_path, options=PairSetOptions(split="val"))
+
+
+def test_inputs_are_never_replaced(cli: Cli, pairs: Path, tmp_path: Path) -> None:
+    file = pairs / "pairs.json"
+    before = file.read_bytes()
+    common = ("pck", "dhf-json", "--root", pairs, "--overwrite")
+    assert "is an input" in evaluate(cli, *common, "--write-pairs", file).err
+    assert "is an input" in evaluate(cli, *common, "--json", pairs / "a.png").err
+    evaluate(cli, "pck", "dhf-json", "--root", pairs, "-o", tmp_path / "out")
+    mine = tmp_path / "out/predictions/tiny.json"
+    kept = mine.read_bytes()
+    scored = (*common, "--predictions", mine)
+    assert "is an input" in evaluate(cli, *scored, "--json", mine).err
+    assert "is an input" in evaluate(cli, *scored, "-o", tmp_path / "out").err
+    assert (file.read_bytes(), mine.read_bytes()) == (before, kept)
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(
+    cli: Cli, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("warpkit.jobs.evaluation.pck.read_pair_set", refuse)
+    for arguments in (("-o", pairs), ("--json", pairs / "pairs.json")):
+        ran = evaluate(cli, "pck", "dhf-json", "--root", pairs, *arguments)
+        assert ran.code == 2
+        assert "exists" in ran.err
+
+
+def test_a_method_called_like_a_baseline_is_refused(cli: Cli, pairs: Path, tmp_path: Path) -> None:
+    evaluate(cli, "pck", "dhf-json", "--root", pairs, "-o", tmp_path / "out")
+    file = tmp_path / "out/predictions/tiny.json"
+    file.write_text(file.read_text().replace('"tiny"', '"identity"'))
+    ran = evaluate(
+        cli, "pck", "dhf-json", "--root", pairs, "--predictions", file, "--baselines", "identity"
+    )
+    assert ran.code == 2
+    assert "two rows would be called 'identity'" in ran.err
+
+
+def test_links_and_their_targets_have_their_own_names(pairs: Path, tmp_path: Path) -> None:
+    """A set of links draws the same pairs as the set itself, and names its own files."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in pairs.iterdir():
+        (linked / path.name).symlink_to(path)
+    drawn = [
+        [(p.source_path.name, p.target_path.name) for p in
+         read_pair_set("dhf-json", root, count=2, seed=3).pairs]
+        for root in (pairs, linked)
+    ]  # fmt: skip
+    assert drawn[0] == drawn[1]
+    (one, *_) = read_pair_set("dhf-json", linked).pairs
+    assert relative_name(one.source_path, linked) == "a.png"
 
 
 # --- clips -----------------------------------------------------------------------------------
@@ -306,8 +371,6 @@ def test_a_perfect_folder_of_masks_scores_one(cli: Cli, davis: Path, tmp_path: P
 def test_masks_are_kept_between_runs_until_something_changes(
     cli: Cli, davis: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     root = tmp_path / "davis"
     shutil.copytree(davis, root)
     arguments = ("eval", "davis", "--root", root, "--workers", "1", "--device", "cpu", "--size",
@@ -328,8 +391,6 @@ def test_masks_are_kept_between_runs_until_something_changes(
 
 
 def test_a_sequence_with_a_broken_frame_is_left_out(cli: Cli, davis: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "davis"
     shutil.copytree(davis, root)
     (root / "JPEGImages/480p/fish/00003.jpg").write_text("no image")
@@ -340,6 +401,47 @@ def test_a_sequence_with_a_broken_frame_is_left_out(cli: Cli, davis: Path, tmp_p
     assert set(broken["sequences"]) == {"jellyfish"}
     assert broken["sequences"]["jellyfish"] == whole["sequences"]["jellyfish"]
     assert any("sequence 'fish'" in line for line in broken["left_out"])
+
+
+def test_predictions_of_a_part_are_refused_and_rows_share_their_sequences(
+    cli: Cli, davis: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(davis / "Annotations/480p/fish", tmp_path / "pred/fish")
+    arguments = ("davis", "--root", davis, "--workers", "1", "--predictions", tmp_path / "pred")
+    ran = evaluate(cli, *arguments, "--baselines", "copy-first")
+    assert ran.code == 2
+    assert "do not cover the data set: sequence 'jellyfish'" in ran.err
+    ran = evaluate(cli, *arguments, "--baselines", "copy-first", "--sequences", "fish",
+                   "--json", tmp_path / "r.json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    result = json.loads((tmp_path / "r.json").read_text())
+    for row in (result, *result["baselines"]):
+        assert set(row["sequences"]) == {"fish"}
+
+
+def test_damaged_masks_in_the_cache_are_made_again(cli: Cli, davis: Path, tmp_path: Path) -> None:
+    arguments = ("eval", "davis", "--root", davis, "--workers", "1", "--device", "cpu", "--size",
+                 "32", "--cache", tmp_path / "cache", "--sequences", "fish", "--overwrite",
+                 "--json", tmp_path / "r.json")  # fmt: skip
+    assert cli(*arguments, small=False).code == 0
+    first = json.loads((tmp_path / "r.json").read_text())["sequences"]
+    (kept,) = (p for p in (tmp_path / "cache/masks").glob("*/*") if p.is_dir())
+
+    def damage(number: int) -> None:
+        if number == 0:
+            (kept / "00002.png").unlink()
+        elif number == 1:
+            shutil.copyfile(kept / "00000.png", kept / "00003.png")
+        elif number == 2:
+            (kept / "manifest.json").write_text("")
+        else:
+            (kept / "manifest.json").unlink()
+
+    for number in range(4):
+        damage(number)
+        ran = cli(*arguments, small=False)
+        assert ran.code == 0, ran.err
+        assert json.loads((tmp_path / "r.json").read_text())["sequences"] == first
 
 
 # --- dense fields ----------------------------------------------------------------------------
@@ -419,7 +521,7 @@ def test_best_values_are_bold_and_text_is_escaped() -> None:
     worse = {"0.1": {t: {"per_point": 40.0, "per_image": 60.0} for t in ("image", "box")}}
     result = {
         "kind": "pck", "title": "A <set>", "threshold": "box", "method": "ours", "pairs": 2,
-        "points": 3, "left_out": ["x"], **row,
+        "points": 3, "left_out": ["x"], "scored": "ab", "config": {"size": 64}, **row,
         "baselines": [dict(row, method="a|b", pck=worse)],
     }  # fmt: skip
     table = result_table(result)
@@ -431,6 +533,42 @@ def test_best_values_are_bold_and_text_is_escaped() -> None:
     assert "A &lt;set&gt;" in page
     with pytest.raises(InputError, match="no result of 'warpkit eval'"):
         result_table({"kind": "pck", "title": "x", "baselines": []})
+
+
+def small_result(size: int, value: float, scored: str = "ab") -> dict[str, Any]:
+    """A result of one method with one number everywhere."""
+    table = {"0.1": {t: {"per_point": value, "per_image": value} for t in ("image", "box")}}
+    return {
+        "kind": "pck", "dataset": "cub", "title": "A set", "threshold": "box", "method": "ours",
+        "pairs": 2, "points": 3, "left_out": [], "scored": scored, "pck": table, "interval": {},
+        "seconds_per_pair": value / 100, "memory_mb": None, "baselines": [],
+        "config": {"size": size, "data": {"split": None}, "workers": size},
+    }  # fmt: skip
+
+
+def test_only_rows_scored_on_the_same_data_share_a_table() -> None:
+    first, second = small_result(64, 40.0), small_result(96, 60.0)
+    (table,) = merge_tables([result_table(first), result_table(second)])
+    # Told apart by the setting that differs, and the best of both is bold, not of each.
+    assert [row.method for row in table.rows] == ["ours (size=64)", "ours (size=96)"]
+    text = as_markdown(table)
+    assert "| ours (size=64) | 40.0 |" in text
+    assert "| ours (size=96) | **60.0** |" in text
+    # The same row measured twice is one row, whatever its time.
+    again = dict(first, seconds_per_pair=9.0)
+    (table,) = merge_tables([result_table(first), result_table(again)])
+    assert [row.method for row in table.rows] == ["ours"]
+    tables = merge_tables([result_table(first), result_table(small_result(64, 40.0, "cd"))])
+    assert len(tables) == 2
+
+
+def test_published_rows_stand_below_results_of_their_data() -> None:
+    for datasets, expected in ((["cub"], False), (["dhf-json"], True), (["davis-2016"], False)):
+        table = published_rows(datasets)
+        assert (table is not None) == expected
+        if table is not None:
+            assert "(published)" in as_markdown(table)
+            assert "**" not in as_markdown(table)
 
 
 def test_other_files_are_no_results(cli: Cli, tmp_path: Path) -> None:

@@ -238,6 +238,13 @@ def test_pck_limit_is_inclusive_and_missing_points_are_wrong() -> None:
         pck(predicted[:2], truth, length=50, alpha=0.1)
 
 
+def test_a_limit_is_not_lost_to_rounding() -> None:
+    """0.29 * 100 is 28.999999999999996 in floats; a point 29 pixels away is at the limit."""
+    truth = np.zeros((1, 2), np.float32)
+    assert pck(np.float32([[29, 0]]), truth, length=100, alpha=0.29) == 100
+    assert pck(np.float32([[29.00001, 0]]), truth, length=100, alpha=0.29) == 0
+
+
 def make_pair(
     offsets: Sequence[float],
     category: str = "cat",

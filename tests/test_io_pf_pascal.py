@@ -193,3 +193,23 @@ def test_pf_pascal_refuses_other_lists_and_folders(tmp_path: Path) -> None:
     write_text(tmp_path / "test_pairs.csv", "source_image,target_image,class")
     with pytest.raises(InputError, match=r"no usable pair in .*it holds none"):
         read_pf_pascal(tmp_path)
+
+
+def test_pf_pascal_lists_may_be_padded(tmp_path: Path) -> None:
+    """-1 and NaN fill lists up; they are neither points nor corners of a box."""
+    data = make_pf_pascal(tmp_path)
+    (data / "Annotations/cat/2007_1.mat").unlink()
+    write_text(
+        tmp_path / "test_pairs.csv",
+        "source_image,target_image,class,XA,YA,XB,YB",
+        row("2007_1", "2007_2", "8", "10;20;-1", "5;6;-1", "1;2;-1", "3;4;-1"),
+        row("2007_2", "2007_1", "8", "10;nan;30", "5;nan;7", "1;2;3", "4;5;6"),
+        row("2007_1", "2007_3", "8", "-1", "-1", "3", "4"),
+    )
+    pairs, problems = read_pf_pascal(tmp_path)
+    assert pairs[0].source_points.tolist() == [[10, 5], [20, 6]]
+    assert pairs[0].source_box == (10, 5, 20, 6)
+    assert pairs[1].source_points.tolist() == [[10, 5], [30, 7]]
+    assert pairs[1].target_points.tolist() == [[1, 4], [3, 6]]
+    assert len(problems) == 1
+    assert_matches("row 3.*no point is given in both images", problems[0])

@@ -56,7 +56,8 @@ def test_usable_leaves_out_images_that_do_not_open(tmp_path: Path) -> None:
     [
         ("source", [40, 30], True),  # the last pixel, counted from 1
         ("source", [40.5, 30.5], True),  # exactly 1 pixel outside [-0.5, 39.5] x [-0.5, 29.5]
-        ("source", [-1.5, -1.5], True),
+        ("source", [-0.5, -0.5], True),
+        ("source", [-1, -1], False),  # padding
         ("source", [40.75, 3], False),
         ("source", [3, 30.75], False),
         ("source", [-1.75, 3], False),

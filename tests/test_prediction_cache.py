@@ -195,6 +195,11 @@ def test_two_objects_in_the_same_images_are_told_apart(tmp_path: Path, pair: Ann
         ({"predicted_points": 5}, "must be a list of 3 points.* got int"),
         ({"source_points": [[3, 4], [5.25, 6], [7, 9]]}, "made for other source points"),
         ({"seconds": "fast"}, "'seconds' must be a number"),
+        ({"seconds": 10**400}, "'seconds' must be a number"),
+        ({"seconds": float("inf")}, "'seconds' must be a number"),
+        ({"predicted_points": [[1, 10**400], None, None]}, r"must hold \[x, y\] or null"),
+        ({"source": ["a.png"]}, "must be text"),
+        ({"category": 4}, "must be text"),
     ],
 )
 def test_bad_predictions_are_refused(
@@ -207,6 +212,40 @@ def test_bad_predictions_are_refused(
     (tmp_path / "p.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         read_predictions(tmp_path / "p.json", [pair], root=root)
+
+
+def test_a_second_prediction_of_one_pair_is_refused(tmp_path: Path, pair: AnnotatedPair) -> None:
+    root = pair.source_path.parent
+    one = predicted(pair)
+    other = replace(one, predicted=one.predicted + np.float32(1))
+    write_predictions(tmp_path / "p.json", "ours", [one, other], root=root)
+    with pytest.raises(InputError, match=r"more predictions than there are pairs for a\.png"):
+        read_predictions(tmp_path / "p.json", [pair], root=root)
+
+
+def test_entries_are_told_apart_by_their_source_points(tmp_path: Path, pair: AnnotatedPair) -> None:
+    root = pair.source_path.parent
+    moved = replace(pair, source_points=pair.source_points + np.float32(2))
+    values = predicted(moved).predicted + np.float32(1)
+    both = [predicted(pair), replace(predicted(moved), predicted=values)]
+    write_predictions(tmp_path / "p.json", "ours", both, root=root)
+    _, found, _ = read_predictions(tmp_path / "p.json", [moved, pair], root=root)
+    np.testing.assert_array_equal(found[0].predicted, values)
+
+
+def test_damaged_lines_of_the_cache_answer_nothing(tmp_path: Path, pair: AnnotatedPair) -> None:
+    first = cache(tmp_path)
+    first.add(predicted(pair))
+    lines = first.path.read_text().splitlines()
+    good = json.loads(lines[-1])
+    for damaged in (
+        {"key": good["key"]},
+        dict(good, predicted=[[1, 2]]),
+        dict(good, key=[1]),
+        {"memory_mb": "much"},
+    ):
+        first.path.write_text("\n".join([lines[0], json.dumps(damaged)]) + "\n")
+        assert cache(tmp_path).find(pair) is None
 
 
 def test_other_files_are_refused(tmp_path: Path, pair: AnnotatedPair) -> None:

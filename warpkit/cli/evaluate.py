@@ -108,6 +108,8 @@ def _show(result: dict[str, Any], output: Path | None) -> None:
 
     for line in result["left_out"]:
         print(f"left out: {line}", file=sys.stderr)
+    if result.get("unused_predictions"):
+        print(f"{result['unused_predictions']} predictions are of no pair", file=sys.stderr)
     print(as_markdown(result_table(result)))
     if output is not None:
         print(f"\nresults in {output}; pictures: warpkit eval table {output} -o DIR")

@@ -132,8 +132,8 @@ class FieldReport:
             "epe_median": self.epe_median,
             "epe_interval": self.epe_interval,
             "coverage": self.coverage,
-            "pck": {f"{alpha:g}": value for alpha, value in self.pck.items()},
-            "interval": {f"{alpha:g}": value for alpha, value in self.interval.items()},
+            "pck": {str(alpha): value for alpha, value in self.pck.items()},
+            "interval": {str(alpha): value for alpha, value in self.interval.items()},
             "pairs": self.pairs,
             "pixels": self.pixels,
         }
@@ -183,7 +183,8 @@ def _score(
     table: dict[float, dict[str, float]] = {}
     interval: dict[float, dict[str, tuple[float, float]]] = {}
     for alpha in alphas:
-        each = np.array([100 * (e.distance <= alpha * e.length).mean() for e in errors])
+        right = [e.distance <= alpha * e.length * (1 + 1e-12) for e in errors]
+        each = np.array([100 * pixels.mean() for pixels in right])
         table[alpha] = {
             "per_point": float(np.average(each, weights=sizes)),
             "per_image": float(each.mean()),

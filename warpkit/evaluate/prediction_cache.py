@@ -101,9 +101,9 @@ class PredictionCache:
                 continue  # the end of a killed run
             if not isinstance(line, dict):
                 continue
-            if "key" in line:
+            if isinstance(line.get("key"), str):
                 self._lines[line["key"]] = line
-            if "memory_mb" in line:
+            if isinstance(line.get("memory_mb"), int | float):
                 self.memory_mb = max(self.memory_mb or 0.0, line["memory_mb"])
 
     def _key(self, pair: AnnotatedPair) -> str:
@@ -118,9 +118,14 @@ class PredictionCache:
         line = self._lines.get(self._key(pair))
         if line is None:
             return None
-        predicted = point_array(line["predicted"], len(pair), f"{self.path}: 'predicted'")
+        seconds = line.get("seconds")
+        try:
+            predicted = point_array(line.get("predicted"), len(pair), "the cached line")
+        except InputError:
+            return None  # damaged: predicted again
         height, width = image_size(pair.target_path)
-        return PairPrediction(pair, predicted, height, width, line.get("seconds"))
+        known = seconds if isinstance(seconds, int | float) else None
+        return PairPrediction(pair, predicted, height, width, known)
 
     def add(self, prediction: PairPrediction) -> None:
         """Keep a prediction; it is in the file when this returns."""

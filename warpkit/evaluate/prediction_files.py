@@ -15,6 +15,8 @@ Points are pixels as the data set counts them: `write_pair_list` writes the file
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -43,7 +45,8 @@ _SAME = 0.01
 
 def relative_name(path: Path, root: Path) -> str:
     """An image's name in a file of predictions: relative to the root if it lies there."""
-    full, base = path.resolve(), root.resolve()
+    # Not resolved: a link inside the root is that name there, wherever it leads.
+    full, base = Path(os.path.abspath(path)), Path(os.path.abspath(root))  # noqa: PTH100
     return (full.relative_to(base) if full.is_relative_to(base) else full).as_posix()
 
 
@@ -68,7 +71,7 @@ def point_array(items: Any, count: int, what: str) -> npt.NDArray[np.float32]:
     try:
         rows = [[np.nan, np.nan] if item is None else item for item in items]
         points = np.array(rows, np.float32).reshape(count, 2)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what} must hold [x, y] or null for every point") from error
     return points
 
@@ -145,7 +148,7 @@ def read_predictions(
     require(path.is_file(), f"no predictions at {path}")
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     listed: Any = content.get("pairs") if isinstance(content, dict) else None
     require(
@@ -156,17 +159,33 @@ def read_predictions(
         " --write-pairs FILE writes one to fill in",
     )
     waiting: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for entry in listed:
-        waiting[(entry.get("source"), entry.get("target"), entry.get("category"))].append(entry)
+    for position, entry in enumerate(listed):
+        key = (entry.get("source"), entry.get("target"), entry.get("category"))
+        require(
+            isinstance(key[0], str) and isinstance(key[1], str) and isinstance(key[2], str | None),
+            f"{path}: 'source', 'target' and 'category' of pair {position} must be text",
+        )
+        waiting[key].append(entry)
     predictions = []
     lacking = []
+    used = set()
     for pair in pairs:
-        key = (relative_name(pair.source_path, root), relative_name(pair.target_path, root))
-        queue = waiting.get((*key, pair.category)) or waiting.get((*key, None))
-        if not queue:
-            lacking.append(f"{key[0]} -> {key[1]}")
-            continue
-        predictions.append(_prediction(queue.pop(0), pair, f"{path}: {key[0]} -> {key[1]}"))
+        ends = (relative_name(pair.source_path, root), relative_name(pair.target_path, root))
+        what = f"{ends[0]} -> {ends[1]}"
+        for key in ((*ends, pair.category), (*ends, None)):
+            if waiting.get(key):
+                used.add(key)
+                entry = _take(waiting[key], pair)
+                predictions.append(_prediction(entry, pair, f"{path}: {what}"))
+                break
+        else:
+            lacking.append(what)
+    twice = [key for key in used if waiting[key]]
+    require(
+        partial or not twice,
+        f"{path} has more predictions than there are pairs for"
+        f" {' -> '.join(map(str, twice[0][:2])) if twice else ''}: keep one for each pair",
+    )
     require(
         partial or not lacking,
         f"{path} has no prediction for {len(lacking)} of {len(pairs)} pairs, the first:"
@@ -174,6 +193,15 @@ def read_predictions(
         " all (null where there is no match), or score a smaller set",
     )
     return content["method"], predictions, sum(len(queue) for queue in waiting.values())
+
+
+def _take(queue: list[dict[str, Any]], pair: AnnotatedPair) -> dict[str, Any]:
+    """The entry made for the pair's own points, else the first; it leaves the queue."""
+    wanted = plain_points(pair.source_points)
+    for position, entry in enumerate(queue):
+        if entry.get("source_points") == wanted:
+            return queue.pop(position)
+    return queue.pop(0)
 
 
 def _prediction(entry: dict[str, Any], pair: AnnotatedPair, what: str) -> PairPrediction:
@@ -188,7 +216,8 @@ def _prediction(entry: dict[str, Any], pair: AnnotatedPair, what: str) -> PairPr
     predicted = point_array(entry.get("predicted_points"), len(pair), f"{what}: 'predicted_points'")
     seconds = entry.get("seconds")
     require(
-        seconds is None or (isinstance(seconds, int | float) and seconds >= 0),
+        seconds is None
+        or (isinstance(seconds, int | float) and 0 <= seconds < 1e9 and math.isfinite(seconds)),
         f"{what}: 'seconds' must be a number, got {seconds!r}",
     )
     height, width = image_size(pair.target_path)

@@ -12,7 +12,7 @@ class PublishedRow:
     """One published number.
 
     Attributes:
-        dataset: name as in `warpkit eval` (`spair71k`, `cub`, `davis`, ...).
+        datasets: names as results give them (`spair71k`, `dhf-json`, `davis-2017`, ...).
         method: as the paper calls it.
         data: which part of the data set.
         metric: threshold and averaging.
@@ -20,7 +20,7 @@ class PublishedRow:
         source: paper and table.
     """
 
-    dataset: str
+    datasets: tuple[str, ...]
     method: str
     data: str
     metric: str
@@ -28,7 +28,8 @@ class PublishedRow:
     source: str
 
 
-_SPAIR = "spair71k"
+_SPAIR = ("spair71k", "dhf-json")
+_VIDEO = ("davis", "davis-2017")
 _TEST = "SPair-71k test, 12,234 pairs"
 _DAVIS = "DAVIS-2017 val"
 _BOX = "PCK@0.1, box, per"
@@ -57,8 +58,8 @@ PUBLISHED: tuple[PublishedRow, ...] = (
     PublishedRow(
         _SPAIR, "GeoAware-SC, supervised", _TEST, f"{_BOX} image", "85.6", "arXiv 2311.17034"
     ),
-    PublishedRow("davis", "DINO ViT-S/16", _DAVIS, "J&F / J / F", "61.8 / 60.2 / 63.4", _DINO),
-    PublishedRow("davis", "DINO ViT-B/8", _DAVIS, "J&F / J / F", "71.4 / 67.9 / 74.9", _DINO),
-    PublishedRow("davis", "DIFT (SD)", _DAVIS, "J&F", "70.0", f"{_DIFT}, {_CITED}"),
-    PublishedRow("davis", "DIFT (ADM)", _DAVIS, "J&F", "75.7", f"{_DIFT}, {_CITED}"),
+    PublishedRow(_VIDEO, "DINO ViT-S/16", _DAVIS, "J&F / J / F", "61.8 / 60.2 / 63.4", _DINO),
+    PublishedRow(_VIDEO, "DINO ViT-B/8", _DAVIS, "J&F / J / F", "71.4 / 67.9 / 74.9", _DINO),
+    PublishedRow(_VIDEO, "DIFT (SD)", _DAVIS, "J&F", "70.0", f"{_DIFT}, {_CITED}"),
+    PublishedRow(_VIDEO, "DIFT (ADM)", _DAVIS, "J&F", "75.7", f"{_DIFT}, {_CITED}"),
 )

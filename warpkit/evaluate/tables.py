@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from warpkit.checks import InputError, require
@@ -25,6 +25,10 @@ __all__ = [
 
 Result = Mapping[str, Any]
 
+_COSTS = ("s / pair", "s / frame", "MB")
+# Settings that change no score.
+_NO_SETTINGS = frozenset({"baselines", "workers", "seed", "resamples", "pairs", "device"})
+
 
 @dataclass(frozen=True)
 class Row:
@@ -33,14 +37,16 @@ class Row:
     Attributes:
         method: its name.
         cells: one text per column.
-        best: columns in which no other measured row is better.
+        values: one number per column, None where there is none.
+        settings: the configuration it was measured with, flat; tells rows of one name apart.
         published: the numbers are a paper's, not measured here.
         source: of published numbers.
     """
 
     method: str
     cells: tuple[str, ...]
-    best: frozenset[int] = frozenset()
+    values: tuple[float | None, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     published: bool = False
     source: str = ""
 
@@ -52,14 +58,29 @@ class Table:
     Attributes:
         title: what was evaluated.
         columns: their names.
-        rows: measured rows in their order, then published ones.
+        rows: in their order.
         notes: sentences below the table.
+        higher: per column whether more is better, less is better, or neither (None).
+        scored: a digest of the data that every row was scored on; only such rows share a table.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    higher: tuple[bool | None, ...] = ()
+    scored: str = ""
+
+    def best(self, row: Row, column: int) -> bool:
+        """Whether no other measured row is better; False with a single row."""
+        higher = self.higher[column] if column < len(self.higher) else None
+        measured = [r for r in self.rows if not r.published]
+        if higher is None or row.published or len(measured) < 2:
+            return False
+        value, others = row.values[column], [r.values[column] for r in measured]
+        if value is None:
+            return False
+        return all(v is None or (value >= v if higher else value <= v) for v in others)
 
 
 @dataclass(frozen=True)
@@ -125,8 +146,9 @@ def _columns(result: Result) -> list[_Column]:
         for alpha in result["pck"]
     ]
     return [
-        _Column("EPE, px", ("epe",), ("epe_interval",), "{:.1f}", higher=False),
-        _Column("median, px", ("epe_median",), None, "{:.1f}", higher=False),
+        # Pixels without a prediction are not in these: a method is not best by leaving some out.
+        _Column("EPE, px", ("epe",), ("epe_interval",), "{:.1f}", None),
+        _Column("median, px", ("epe_median",), None, "{:.1f}", None),
         *pck,
         _Column("covered, %", ("coverage",), None, "{:.1f}", None),
         _Column("s / pair", ("seconds_per_pair",), None, "{:.2f}", None),
@@ -170,34 +192,41 @@ def result_table(result: Result) -> Table:
     """
     try:
         columns = _columns(result)
-        measured = [result, *result["baselines"]]
-        values = [[column.value(row) for row in measured] for column in columns]
-        rows = []
-        for position, row in enumerate(measured):
-            best = frozenset(
-                index
-                for index, column in enumerate(columns)
-                if _is_best(values[index], position, column.higher)
+        settings = _flat(result["config"])
+        rows = [
+            Row(
+                _line(row["method"]),
+                tuple(column.text(row) for column in columns),
+                tuple(column.value(row) for column in columns),
+                settings,
             )
-            texts = tuple(column.text(row) for column in columns)
-            rows.append(Row(str(row["method"]), texts, best))
+            for row in (result, *result["baselines"])
+        ]
         return Table(
-            str(result["title"]),
+            _line(result["title"]),
             tuple(column.name for column in columns),
             tuple(rows),
             _notes(result),
+            tuple(column.higher for column in columns),
+            str(result["scored"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"this is no result of 'warpkit eval' of this version ({type(error).__name__}: {error})"
         ) from error
 
 
-def _is_best(values: list[float | None], position: int, higher: bool | None) -> bool:
-    value = values[position]
-    if higher is None or value is None or len(values) < 2:
-        return False
-    return all(v is None or (value >= v if higher else value <= v) for v in values)
+def _line(text: Any) -> str:
+    return " ".join(str(text).split())
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration with keys such as `label.top_k`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def _notes(result: Result) -> tuple[str, ...]:
@@ -206,40 +235,64 @@ def _notes(result: Result) -> tuple[str, ...]:
         counts = f"{result['pairs']} pairs, {result['points']} points."
         meaning = "PCK in percent, 95 % interval over pairs."
     elif kind == "davis":
-        objects = sum(len(s["objects"]) for s in result["sequences"].values())
-        counts = f"{len(result['sequences'])} sequences, {objects} objects."
+        scored = [s for s in result["sequences"].values() if s["J"] is not None]
+        objects = sum(len(s["objects"]) for s in scored)
+        counts = f"{len(scored)} sequences, {objects} objects."
         meaning = "Means over objects, 95 % interval over sequences."
     else:
         counts = f"{result['pairs']} pairs, {result['pixels']} pixels."
         meaning = "PCK in percent of pixels, 95 % interval over pairs; errors in source pixels."
     left_out = len(result["left_out"])
     notes = [f"{counts} {meaning}"]
+    missing = result.get("missing_points") or 0
+    notes += [f"{missing} points without a prediction count as wrong."] if missing else []
     notes += [f"{left_out} items left out as broken (listed in the result)."] if left_out else []
     return tuple(notes)
 
 
 def merge_tables(tables: Sequence[Table]) -> list[Table]:
-    """Rows of tables with one title and the same columns stand in one table.
+    """Rows that were scored on the same data, in the same columns, stand in one table.
 
-    A method that is in several of them with the same numbers is listed once.
+    A row that is in several of them with the same scores is listed once; rows of one name with
+    different scores are told apart by the settings in which they differ.
     """
-    merged: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[Row]] = {}
+    merged: dict[tuple[str, tuple[str, ...]], list[Table]] = {}
     for table in tables:
-        rows = merged.setdefault((table.title, table.columns, table.notes), [])
-        rows += [row for row in table.rows if _same(row) not in {_same(r) for r in rows}]
-    return [
-        Table(title, columns, tuple(rows), notes)
-        for (title, columns, notes), rows in merged.items()
-    ]
+        merged.setdefault((table.scored, table.columns), []).append(table)
+    result = []
+    for same in merged.values():
+        rows: list[Row] = []
+        for table in same:
+            rows += [row for row in table.rows if not any(_alike(table, row, r) for r in rows)]
+        result.append(replace(same[0], rows=tuple(_told_apart(rows))))
+    return result
 
 
-def _same(row: Row) -> tuple[str, tuple[str, ...]]:
-    return row.method, row.cells
+def _alike(table: Table, first: Row, second: Row) -> bool:
+    """Whether two rows are one: the name and all scores agree (time and memory may differ)."""
+    scores = [i for i, column in enumerate(table.columns) if column not in _COSTS]
+    same = all(first.values[i] == second.values[i] for i in scores)
+    return same and first.method == second.method
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    named = []
+    for row in rows:
+        others = [r for r in rows if r.method == row.method]
+        keys = {k for r in others for k in r.settings}
+        different = [
+            key
+            for key in sorted(keys - _NO_SETTINGS)
+            if len({str(r.settings.get(key)) for r in others}) > 1
+        ]
+        suffix = ", ".join(f"{key}={row.settings.get(key)}" for key in different)
+        named.append(replace(row, method=f"{row.method} ({suffix})") if suffix else row)
+    return named
 
 
 def published_rows(datasets: Sequence[str]) -> Table | None:
     """What papers state for these data sets; None where nothing is known."""
-    rows: list[PublishedRow] = [row for row in PUBLISHED if row.dataset in datasets]
+    rows: list[PublishedRow] = [row for row in PUBLISHED if set(row.datasets) & set(datasets)]
     if not rows:
         return None
     return Table(
@@ -263,7 +316,7 @@ def as_markdown(table: Table) -> str:
     lines = [f"### {table.title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in table.rows:
         cells = [
-            f"**{cell}**" if index in row.best and cell else cell
+            f"**{cell}**" if table.best(row, index) and cell else cell
             for index, cell in enumerate(row.cells)
         ]
         name = f"{row.method} (published)" if row.published else row.method
@@ -286,7 +339,7 @@ def as_html(table: Table) -> str:
         kind = ' class="published"' if row.published else ""
         name = html.escape(row.method) + (" <em>published</em>" if row.published else "")
         texts = "".join(
-            f"<td{' class=best' if index in row.best else ''}>{html.escape(cell)}</td>"
+            f"<td{' class=best' if table.best(row, index) else ''}>{html.escape(cell)}</td>"
             for index, cell in enumerate(row.cells)
         )
         source = f"<td>{html.escape(row.source)}</td>" if sourced else ""

@@ -183,7 +183,11 @@ def read_davis_split(root: Path | str, split: str) -> list[str]:
             " leave the split out to take every sequence"
         )
     names: dict[str, None] = {}
-    for line in path.read_text().splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: {error}") from error
+    for line in lines:
         if words := line.split():
             names[Path(words[0]).parent.name if "/" in words[0] else words[0]] = None
     require(bool(names), f"the split {path} is empty")
@@ -237,8 +241,10 @@ def _read_values(path: Path) -> npt.NDArray[np.uint8]:
         if (palette != palette[:, :1]).any():
             return np.array(image)
         image = image.convert("L")  # a gray ramp: its levels, whatever their order
-    if image.mode == "L":
-        gray = np.array(image)
-        if ((gray == 0) | (gray == gray.max())).all():
-            return gray
+    gray = np.array(image) if image.mode in ("L", "I", "I;16", "I;16B", "I;16L") else None
+    if image.mode == "RGB":
+        colors = np.array(image)
+        gray = colors[..., 0] if (colors == colors[..., :1]).all() else None
+    if gray is not None and gray.max() <= 255 and ((gray == 0) | (gray == gray.max())).all():
+        return gray.astype(np.uint8)
     return read_labels(path)

@@ -162,6 +162,15 @@ class OutputFolder:
         key = hashlib.sha256(os.fsencode(self._target)).hexdigest()[:12]
         return base / f"{_STAGING}-{key}"
 
+    def check(self) -> None:
+        """Raise now what entering the block would raise about what stands at the path.
+
+        Raises:
+            InputError: the path is a file, or holds something and `overwrite` is off.
+        """
+        self._target = self.path.resolve()
+        self._check_target()
+
     def file(self, name: str, *, private: bool = False) -> Path:
         """The path to write the result `name` to (`"masks/00000.png"`); its folder is made.
 

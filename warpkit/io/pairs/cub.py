@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, one_of, require
+from warpkit.io.images import image_size
 from warpkit.io.pairs.draw import name_ranks, pair_ranks
 from warpkit.io.pairs.fields import (
     box_field,
@@ -89,6 +90,7 @@ def read_cub(
             points, visible = _part_points(locations.get(number, []), parts)
             x, y, width, height = _only(boxes, number, "bounding_boxes.txt")
             path = image_file(root / "images", name)
+            image_size(path)  # a broken image makes room for another pair
             birds.append(_Bird(path, kind, points, visible, (x, y, x + width, y + height)))
         except InputError as error:
             problems.append(f"{root / 'images.txt'} image {number} ({name}): {error}")
@@ -255,8 +257,10 @@ def _read_item(
         and set(flags) <= {0, 1},
         f"'kps' and 'vis' must have one entry for each of the {parts} parts, 'vis' 0 or 1",
     )
+    path = image_file(folder, text_field(item, "file"))
+    image_size(path)  # a broken image makes room for another pair
     return _Bird(
-        path=image_file(folder, text_field(item, "file")),
+        path=path,
         species=number,
         points=points,
         visible=np.array(flags, dtype=bool),

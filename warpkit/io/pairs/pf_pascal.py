@@ -73,7 +73,7 @@ def read_pf_pascal(root: Path | str, split: str = "test") -> tuple[list[Annotate
             folder = data / "Annotations" / category
             paths = [folder / f"{stem}.mat" for stem in (source, target)]
             if "XA" in row:
-                points = [_listed(row, "XA", "YA"), _listed(row, "XB", "YB")]
+                points = _without_padding(_listed(row, "XA", "YA"), _listed(row, "XB", "YB"))
                 boxes = [annotation(path).box if path.is_file() else None for path in paths]
             else:
                 points = _visible_in_both(*map(annotation, paths))
@@ -145,6 +145,18 @@ def _listed(row: Mapping[str, str], x: str, y: str) -> Points:
         f" {len(columns[1])}",
     )
     return np.array(columns, dtype=np.float32).T.copy()
+
+
+def _without_padding(source: Points, target: Points) -> list[Points]:
+    """The points that both images have: lists are padded with -1 or NaN to a common length."""
+    require(
+        len(source) == len(target),
+        f"'XA' and 'XB' must correspond one to one, got {len(source)} and {len(target)}",
+    )
+    both = np.concatenate([source, target], axis=1)
+    kept = (np.isfinite(both) & (both >= 0)).all(axis=1)
+    require(bool(kept.any()), "no point is given in both images")
+    return [source[kept], target[kept]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ def usable_pairs(pairs: Sequence[AnnotatedPair]) -> tuple[list[AnnotatedPair], l
 
     A pair goes if an image is missing or its header cannot be read, if it has no point left, or if
     an earlier pair has the same images, category and points. A point goes, from both images, if it
-    lies more than 1 pixel outside its image.
+    lies outside its image: left or above at all, right or below by more than 1 pixel.
 
     Returns:
         The pairs in their order, those with all their points as they came; and one line for every
@@ -97,7 +97,8 @@ def _points_inside(
     )
     for (end, points), (height, width) in zip(ends, sizes, strict=True):
         bound = np.array([width, height]) - 0.5 + _SLACK
-        within = ((points >= -0.5 - _SLACK) & (points <= bound)).all(axis=1)
+        # Padding is often -1: there is no slack at the left and upper edge.
+        within = ((points >= -0.5) & (points <= bound)).all(axis=1)
         if not first and not within.all():
             row = int(np.argmin(within))
             x, y = points[row].tolist()

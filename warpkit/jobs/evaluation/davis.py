@@ -7,10 +7,12 @@ JSON, and the masks.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from tqdm import tqdm
 from warpkit.checks import InputError, OutputError, require
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
 from warpkit.evaluate.davis import score_davis
+from warpkit.evaluate.jaccard import DavisReport, mean_scores
 from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_describer, fingerprint
 from warpkit.evaluate.prediction_cache import ContentHashes, code_digest, method_digest
 from warpkit.io.config import to_dict
@@ -32,7 +35,8 @@ from warpkit.io.masks import write_labels
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.evaluation.options import (
     check_baselines,
-    check_file,
+    check_outputs,
+    check_seed,
     library_versions,
     method_file_name,
 )
@@ -80,6 +84,11 @@ class EvalDavisConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_baselines(self.baselines, MASK_BASELINES)
+        check_seed(self.seed)
+        require(
+            len(set(self.sequences)) == len(self.sequences),
+            f"a sequence is named twice: {', '.join(self.sequences)}",
+        )
         require(
             self.workers is None or self.workers >= 1,
             f"workers must be at least 1 process, got {self.workers}",
@@ -132,7 +141,7 @@ def run_eval_davis(
     """
     config = config or EvalDavisConfig()
     root = Path(root)
-    check_file(json_file, overwrite=overwrite)
+    check_outputs(output, json_file, overwrite=overwrite, inputs=[root, predictions])
     clock = Stopwatch()
     sequences, problems = read_davis(
         root,
@@ -145,7 +154,7 @@ def run_eval_davis(
     _LOGGER.info("%d sequences, %d frames, %d left out", len(sequences), frames, len(problems))
     methods: list[_Method | None] = [_model_method(config) if predictions is None else None]
     methods += [_baseline_method(name, config) for name in config.baseline_names()]
-    rows = []
+    runs: list[tuple[str, float | None, DavisReport]] = []
     hashes = ContentHashes()
     with tempfile.TemporaryDirectory(prefix="warpkit-") as temporary:
         store = Path(temporary) if cache is None else cache / "masks"
@@ -155,7 +164,7 @@ def run_eval_davis(
                 assert predictions is not None
                 folder = Path(predictions)
                 require(folder.is_dir(), f"{folder} is not a folder of <sequence>/*.png masks")
-                name, seconds = folder.name, None
+                name, seconds = folder.resolve().name, None
                 masks = {s.name: folder / s.name for s in sequences}
             else:
                 name = method.name
@@ -163,46 +172,86 @@ def run_eval_davis(
                     masks, seconds = _propagate(
                         method, sequences, store, hashes, problems, config.year
                     )
+            require(
+                method_file_name(name) not in map(method_file_name, kept),
+                f"two rows would be called '{name}': rename the folder of predictions",
+            )
             kept[name] = masks
             with clock.stage("score"):
                 known = [s for s in sequences if s.name in masks]
                 report, more, notes = score_davis(
                     known, masks, all_frames=config.all_frames, workers=config.workers
                 )
+            require(
+                method is not None or not more,
+                f"the predictions do not cover the data set: {more[0] if more else ''}"
+                f" ({len(more)} such sequences); a score over a part would be another score: give"
+                " all masks, or name the sequences with --sequences",
+            )
             problems += [f"{name}: {line}" for line in more]
             for note in notes:
                 _LOGGER.warning("%s: %s", name, note)
-            scores = report.to_json(seed=config.seed)
+            runs.append((name, seconds, report))
+        # Every method is scored on the same sequences: those that all could carry.
+        common = [
+            s.name for s in sequences if all(s.name in report.sequences for *_, report in runs)
+        ]
+        require(bool(common), f"no sequence was scored for all methods: {'; '.join(problems)}")
+        rows = []
+        for name, seconds, report in runs:
+            shared = mean_scores({s: report.sequences[s] for s in common})
+            scores = shared.to_json(seed=config.seed)
             rows.append({"method": name, **scores, "seconds_per_frame": seconds})
         first, *others = rows
         result = {
             "kind": "davis",
-            "dataset": "davis",
-            "title": _title(config, len(sequences)),
+            "dataset": f"davis-{config.year}" if config.year else "davis",
+            "title": _title(config, common),
+            "scored": _scored(config, [s for s in sequences if s.name in common], hashes),
             **first,
             "left_out": list(dict.fromkeys(problems)),
             "baselines": others,
             **run_record("eval davis", config, clock.seconds, {"data_root": str(root.resolve())}),
         }
         if output is not None:
-            with OutputFolder(output, overwrite=overwrite) as folder_out:
+            inputs = [p for s in sequences for p in (*s.frame_paths, *s.mask_paths)]
+            if predictions is not None:
+                inputs += Path(predictions).glob("*/*.png")
+            with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder_out:
                 for name, masks in kept.items():
-                    for sequence, source in masks.items():
-                        for path in sorted(source.glob("*.png")):
-                            place = folder_out.file(
-                                f"masks/{method_file_name(name)}/{sequence}/{path.name}"
-                            )
-                            shutil.copyfile(path, place)
+                    for sequence in sequences:
+                        if sequence.name not in common:
+                            continue
+                        place = f"masks/{method_file_name(name)}/{sequence.name}"
+                        for path in sequence.mask_paths:
+                            mask = masks[sequence.name] / f"{path.stem}.png"
+                            shutil.copyfile(mask, folder_out.file(f"{place}/{mask.name}"))
                 write_json(folder_out.file("result.json"), result)
     if json_file is not None:
         write_json(json_file, result)
     return result
 
 
-def _title(config: EvalDavisConfig, count: int) -> str:
+def _title(config: EvalDavisConfig, names: Sequence[str]) -> str:
     year = f"DAVIS-{config.year}" if config.year else "DAVIS"
-    rule = ", all frames" if config.all_frames else ""
-    return f"{year} ({config.split or f'{count} sequences'}{rule})"
+    few = ", ".join(names) if len(names) <= 5 else f"{len(names)} sequences"
+    return f"{year} ({f'{config.split}: ' if config.split else ''}{few}{_rule(config)})"
+
+
+def _rule(config: EvalDavisConfig) -> str:
+    return ", all frames" if config.all_frames else ""
+
+
+def _scored(
+    config: EvalDavisConfig, sequences: Sequence[DavisSequence], hashes: ContentHashes
+) -> str:
+    """A digest of what was scored: annotations, year and frame rule."""
+    digest = hashlib.sha256(f"{config.year}{_rule(config)}".encode())
+    for sequence in sequences:
+        digest.update(sequence.name.encode())
+        for path in sequence.mask_paths:
+            digest.update(f"{path.stem} {hashes(path)}\n".encode())
+    return digest.hexdigest()[:24]
 
 
 def _describer_method(name: str, describer: Describer, config: EvalDavisConfig) -> _Method:
@@ -276,13 +325,14 @@ def _propagate(
         for sequence in sequences:
             try:
                 folder = base / f"{sequence.name}-{_sequence_digest(sequence, hashes, year)}"
-                if not folder.is_dir():
-                    _carry_through(method, sequence, folder, year, bar.update)
-                    bar.refresh()
+                spent = _whole(folder, sequence)
+                if spent is None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    spent = _carry_through(method, sequence, folder, year, bar.update)
                 else:
                     bar.update(len(sequence))
                 done[sequence.name] = folder
-                seconds += float((folder / "seconds.txt").read_text(encoding="ascii"))
+                seconds += spent
                 frames += len(sequence)
             except InputError as error:
                 if isinstance(error, OutputError):
@@ -299,20 +349,43 @@ def _sequence_digest(sequence: DavisSequence, hashes: ContentHashes, year: str |
     return digest.hexdigest()[:24]
 
 
+_MANIFEST = "manifest.json"
+
+
+def _whole(folder: Path, sequence: DavisSequence) -> float | None:
+    """The seconds that the kept masks of a sequence took; None unless all are there, unchanged."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        files = {f"{path.stem}.png" for path in sequence.mask_paths}
+        hashes = ContentHashes()
+        if set(manifest["masks"]) == files and all(
+            hashes(folder / name) == known for name, known in manifest["masks"].items()
+        ):
+            return float(manifest["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):  # InputError is a ValueError
+        pass
+    return None
+
+
 def _carry_through(
     method: _Method,
     sequence: DavisSequence,
     folder: Path,
     year: Any,
     advance: Callable[[int], Any],
-) -> None:
-    """Write the masks of one sequence into `folder`, which appears when all are there."""
+) -> float:
+    """Write the masks of one sequence into `folder`, which appears when all are there.
+
+    Returns:
+        The seconds they took.
+    """
     first = read_davis_labels(sequence.mask_paths[0], year=year)
     images = map(read_image, sequence.frame_paths)
     clock = Stopwatch()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        partial = folder.parent / f".partial-{uuid.uuid4().hex[:12]}"
+        partial.mkdir()
     except OSError as error:
         raise OutputError(f"cannot keep masks in {folder.parent}: {error.strerror}") from error
     try:
@@ -322,9 +395,18 @@ def _carry_through(
                 carried = next(labels)
             write_labels(partial / f"{path.stem}.png", carried)
             advance(1)
-        text = f"{clock.seconds['carry']:.4f}"
-        (partial / "seconds.txt").write_text(text, encoding="ascii")
-        os.replace(partial, folder)  # noqa: PTH105 - the name says that it is atomic
+        seconds = clock.seconds["carry"]
+        hashes = ContentHashes()
+        masks = {path.name: hashes(path) for path in sorted(partial.glob("*.png"))}
+        write_json(partial / _MANIFEST, {"seconds": seconds, "masks": masks})
+        try:
+            os.replace(partial, folder)  # noqa: PTH105 - the name says that it is atomic
+        except OSError:
+            # Another run may have put its own there meanwhile; it is as good.
+            if _whole(folder, sequence) is None:
+                raise
+            shutil.rmtree(partial, ignore_errors=True)
+        return seconds
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -57,7 +57,7 @@ def field_truths(
     Args:
         name: a key of `FIELD_SETS`.
         root: TSS's folder, or a folder of images (searched with its subfolders).
-        count: at most that many pairs, drawn; for `clips` that many frames of each clip (3).
+        count: that many pairs, drawn; for `clips` that many frames of each clip (3).
         seed: seeds the draw and the known warps.
         problems: gets one line for every item left out.
 
@@ -78,6 +78,10 @@ def field_truths(
 def _clips(count: int) -> Iterator[FieldTruth]:
     """Frame 0 (source) and later frames (target), object pixels whose point frame 0 shows."""
     for name, spec in CLIPS.items():
+        require(
+            count < spec.frames,
+            f"the clip '{name}' has {spec.frames - 1} frames after the first, not {count}",
+        )
         first = render_frame(spec, 0)
         for step in range(1, count + 1):
             t = step * (spec.frames - 1) // count
@@ -139,7 +143,11 @@ def _known(root: Path, count: int | None, seed: int, problems: list[str]) -> Ite
 
 
 def _drawn(items: list[T], names: list[str], count: int | None, seed: int) -> list[T]:
-    if count is None or count >= len(items):
+    require(
+        count is None or count <= len(items),
+        f"there are {len(items)} pairs: ask for no more than that, not {count}",
+    )
+    if count is None:
         return items
     chosen = np.argsort(name_ranks(names, seed=seed), kind="stable")[:count]
     return [items[i] for i in sorted(chosen.tolist())]

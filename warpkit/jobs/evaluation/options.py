@@ -8,20 +8,52 @@ from typing import Any
 
 from warpkit.checks import one_of, require
 from warpkit.io.images import check_target
-from warpkit.io.output import run_record
+from warpkit.io.output import OutputFolder, run_record
 
-__all__ = ["check_baselines", "check_file", "library_versions", "method_file_name"]
+__all__ = [
+    "check_baselines",
+    "check_outputs",
+    "check_seed",
+    "library_versions",
+    "method_file_name",
+]
 
 
-def check_file(path: Path | str | None, *, overwrite: bool) -> None:
-    """Raise unless a result can be written at `path`, before the work begins."""
-    if path is None:
+def check_outputs(
+    output: Path | str | None,
+    file: Path | str | None,
+    *,
+    overwrite: bool,
+    inputs: Sequence[Path | str | None],
+) -> None:
+    """Raise unless results can be written, before the work begins.
+
+    Args:
+        output: folder of results, or None.
+        file: a single file of results, or None.
+        inputs: files and folders that are read; `file` may neither be one nor lie in one.
+    """
+    if output is not None:
+        OutputFolder(output, overwrite=overwrite).check()
+    if file is None:
         return
-    path = Path(path)
+    file = Path(file)
     require(
-        overwrite or not path.exists(), f"{path} exists: choose another name or add --overwrite"
+        overwrite or not file.exists(), f"{file} exists: choose another name or add --overwrite"
     )
-    check_target(path)
+    check_target(file)
+    if file.exists():
+        full = file.resolve()
+        for path in (Path(name).resolve() for name in inputs if name is not None):
+            require(
+                full != path and path not in full.parents,
+                f"{file} is an input of this run and is not replaced: choose another name",
+            )
+
+
+def check_seed(seed: int) -> None:
+    """Raise unless a seed is 0 or more."""
+    require(seed >= 0, f"a seed is a whole number from 0, got {seed}")
 
 
 def check_baselines(names: Sequence[str], known: Sequence[str]) -> None:

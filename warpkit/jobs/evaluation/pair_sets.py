@@ -119,6 +119,8 @@ def read_pair_set(
         pairs, problems = _read_cub(root, options, count or _CUB_PAIRS, seed)
         details = [{"same": "same species", "cross": "across species"}.get(options.pairing, "")]
         details += [f"species {', '.join(map(str, options.species))}"] if options.species else []
+        details += [options.split or ""]
+        details += [f"seed {seed}"] if seed else []
     elif name == "dhf-json":
         list_file = _only_json(root)
         image_root = options.images or list_file.parent
@@ -149,7 +151,7 @@ def read_pair_set(
         drawn = np.argsort(name_ranks(names, seed=seed), kind="stable")[:count]
         # In the set's own order, which keeps the images of a category together.
         pairs = [pairs[i] for i in sorted(drawn.tolist())]
-        details.append(f"{count} pairs drawn")
+        details.append(f"{count} pairs drawn, seed {seed}")
     details = [detail for detail in details if detail]
     return PairSet(
         name=name,

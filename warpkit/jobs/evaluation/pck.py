@@ -5,12 +5,15 @@ In: a data set's name and folder. Out: one result per method, as JSON, and the p
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -27,6 +30,7 @@ from warpkit.evaluate.predict import PairPrediction, predict_pairs
 from warpkit.evaluate.prediction_cache import ContentHashes, PredictionCache, code_digest
 from warpkit.evaluate.prediction_files import (
     read_predictions,
+    relative_name,
     write_pair_list,
     write_predictions,
 )
@@ -35,7 +39,8 @@ from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.io.pairs import AnnotatedPair
 from warpkit.jobs.evaluation.options import (
     check_baselines,
-    check_file,
+    check_outputs,
+    check_seed,
     library_versions,
     method_file_name,
 )
@@ -74,9 +79,11 @@ class EvalPckConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_baselines(self.baselines, POINT_BASELINES)
+        check_seed(self.seed)
         require(
-            len(self.alphas) > 0 and all(0 < alpha < 10 for alpha in self.alphas),
-            f"alphas are shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
+            len(set(self.alphas)) == len(self.alphas) > 0
+            and all(0 < alpha < 10 for alpha in self.alphas),
+            f"alphas are different shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
         )
         require(self.resamples > 0, f"resamples must be positive, got {self.resamples}")
 
@@ -126,7 +133,7 @@ def run_eval_pck(
         InputError: bad input, or an output that exists.
     """
     config = config or EvalPckConfig()
-    check_file(json_file, overwrite=overwrite)
+    check_outputs(output, json_file, overwrite=overwrite, inputs=[root, predictions])
     clock = Stopwatch()
     with clock.stage("read"):
         pair_set = read_pair_set(
@@ -148,6 +155,10 @@ def run_eval_pck(
     else:
         runs.append(_predict(_model_method(config), pair_set, cache, hashes, problems, clock))
     for baseline in config.baseline_names():
+        require(
+            method_file_name(baseline) not in [method_file_name(name) for name, *_ in runs],
+            f"two rows would be called '{baseline}': give the predictions another 'method'",
+        )
         method = _baseline_method(baseline, config)
         runs.append(_predict(method, pair_set, cache, hashes, problems, clock))
 
@@ -157,28 +168,40 @@ def run_eval_pck(
     rows = []
     with clock.stage("score"):
         for name, listed, facts in runs:
+            counted = [p for p in listed if id(p.pair) in common]
             report = score_pairs(
-                [p for p in listed if id(p.pair) in common],
+                counted,
                 alphas=config.alphas,
                 seed=config.seed,
                 resamples=config.resamples,
             )
             times = [p.seconds for p in listed if p.seconds is not None]
-            seconds = sum(times) / len(times) if times else None
-            rows.append({"method": name, **report.to_json(), "seconds_per_pair": seconds, **facts})
+            missing = sum(int(np.isnan(p.predicted).any(axis=1).sum()) for p in counted)
+            rows.append(
+                {
+                    "method": name,
+                    **report.to_json(),
+                    # The median: the first pair of a machine compiles the matcher's loops.
+                    "seconds_per_pair": statistics.median(times) if times else None,
+                    "missing_points": missing,
+                    **facts,
+                }
+            )
     first, *others = rows
     result = {
         "kind": "pck",
         "dataset": pair_set.name,
         "title": pair_set.title,
         "threshold": pair_set.threshold,
+        "scored": _scored([p for p in pair_set.pairs if id(p) in common], pair_set.root),
         **first,
         "left_out": left_out,
         "baselines": others,
         **run_record("eval pck", config, clock.seconds, {"data_root": str(Path(root).resolve())}),
     }
     if output is not None:
-        with OutputFolder(output, overwrite=overwrite) as folder:
+        inputs = [predictions, root]
+        with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
             for name, listed, _ in runs:
                 write_predictions(
                     folder.file(f"predictions/{method_file_name(name)}.json"),
@@ -206,12 +229,23 @@ def list_pairs(
         How many pairs were written, and one line for every item left out.
     """
     config = config or EvalPckConfig()
-    check_file(path, overwrite=overwrite)
+    check_outputs(None, path, overwrite=overwrite, inputs=[root])
     pair_set = read_pair_set(
         dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
     )
     write_pair_list(Path(path), pair_set.pairs, root=pair_set.root)
     return len(pair_set.pairs), list(pair_set.problems)
+
+
+def _scored(pairs: Sequence[AnnotatedPair], root: Path) -> str:
+    """A digest of what was scored: images, points, boxes, categories."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        names = [relative_name(path, root) for path in (pair.source_path, pair.target_path)]
+        digest.update(repr((*names, pair.category, pair.target_box)).encode())
+        digest.update(np.ascontiguousarray(pair.source_points).tobytes())
+        digest.update(np.ascontiguousarray(pair.target_points).tobytes())
+    return digest.hexdigest()[:24]
 
 
 def _left_out(count: int) -> str:

@@ -78,7 +78,7 @@ def run_eval_table(
             raise InputError(f"{path}: {error}") from error
     tables = merge_tables(tables)
     if published:
-        table = published_rows([result["dataset"] for result in read])
+        table = published_rows([str(result.get("dataset")) for result in read])
         tables += [table] if table is not None else []
     markdown = "\n\n".join(map(as_markdown, tables)) + "\n"
     with OutputFolder(output, overwrite=overwrite) as folder:
@@ -106,7 +106,7 @@ def _picture_section(
                 f'<figure><img src="{html.escape(name)}" alt="{caption}">'
                 f"<figcaption>{caption}</figcaption></figure>"
             )
-    except InputError as error:
+    except (InputError, LookupError, TypeError, AttributeError) as error:
         return f"<section><h2>{title}</h2><p>No pictures: {html.escape(str(error))}</p></section>"
     if not figures:
         return ""

@@ -5,6 +5,7 @@ In: a set of image pairs with dense correspondences. Out: one result per method,
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from warpkit.evaluate.keypoints import ALPHAS
 from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.evaluation.field_sets import FIELD_SETS, field_truths, guess_field_set
-from warpkit.jobs.evaluation.options import check_baselines, check_file
+from warpkit.jobs.evaluation.options import check_baselines, check_outputs, check_seed
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
 from warpkit.types import Describer
@@ -60,10 +61,13 @@ class EvalWarpConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_baselines(self.baselines, FIELD_BASELINES)
+        check_seed(self.seed)
         require(
-            len(self.alphas) > 0 and all(0 < alpha < 10 for alpha in self.alphas),
-            f"alphas are shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
+            len(set(self.alphas)) == len(self.alphas) > 0
+            and all(0 < alpha < 10 for alpha in self.alphas),
+            f"alphas are different shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
         )
+        require(self.resamples > 0, f"resamples must be positive, got {self.resamples}")
 
     def baseline_names(self) -> tuple[str, ...]:
         """The baselines asked for, `all` spelled out."""
@@ -100,7 +104,7 @@ def run_eval_warp(
     config = config or EvalWarpConfig()
     folder = None if root is None else Path(root)
     name = name or guess_field_set(folder)
-    check_file(json_file, overwrite=overwrite)
+    check_outputs(output, json_file, overwrite=overwrite, inputs=[root])
     clock = Stopwatch()
     problems: list[str] = []
     methods: dict[str, Callable[[FieldTruth], Field]] = {}
@@ -110,7 +114,10 @@ def run_eval_warp(
         methods[baseline] = _baseline_field(baseline, config)
     errors: dict[str, list[FieldError]] = {method: [] for method in methods}
     truths = field_truths(name, folder, count=config.pairs, seed=config.seed, problems=problems)
+    scored = hashlib.sha256(f"{name} {config.seed if name == 'known' else ''}".encode())
     for truth in tqdm(truths, desc=FIELD_SETS.get(name, name), unit="pair", disable=None):
+        scored.update(truth.name.encode())
+        scored.update(np.ascontiguousarray(truth.source_xy[truth.known]).tobytes())
         for method, predict in methods.items():
             started = time.perf_counter()
             with clock.stage(f"predict {method}"):
@@ -133,6 +140,7 @@ def run_eval_warp(
         "kind": "warp",
         "dataset": name,
         "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)",
+        "scored": scored.hexdigest()[:24],
         **first,
         "left_out": problems,
         "baselines": others,
