@@ -7,32 +7,27 @@ JSON, and the masks.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from warpkit.checks import InputError, OutputError, require
+from warpkit.checks import require
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
 from warpkit.evaluate.davis import score_davis
 from warpkit.evaluate.jaccard import DavisReport, mean_scores
 from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_describer, fingerprint
-from warpkit.evaluate.prediction_cache import ContentHashes, code_digest, method_digest
+from warpkit.evaluate.prediction_cache import ContentHashes, code_digest
 from warpkit.io.config import to_dict
-from warpkit.io.davis import DavisSequence, read_davis, read_davis_labels
-from warpkit.io.images import read_image
-from warpkit.io.masks import write_labels
+from warpkit.io.davis import DavisSequence, read_davis
 from warpkit.io.output import OutputFolder, run_record, write_json
+from warpkit.jobs.evaluation.mask_store import MaskMethod, carried_masks
 from warpkit.jobs.evaluation.options import (
     check_baselines,
     check_outputs,
@@ -103,15 +98,6 @@ class EvalDavisConfig(ModelOptions):
         return PropagateConfig(**self.model_options(), mode=self.mode, label=self.label)
 
 
-@dataclass(frozen=True)
-class _Method:
-    """A row: its name, all that makes its answers, and how it carries the first labels."""
-
-    name: str
-    identity: Mapping[str, Any]
-    carry: Callable[[Iterable[Image], Labels, int], Iterator[Labels]]
-
-
 def run_eval_davis(
     root: Path | str,
     *,
@@ -152,56 +138,39 @@ def run_eval_davis(
     )
     frames = sum(len(sequence) for sequence in sequences)
     _LOGGER.info("%d sequences, %d frames, %d left out", len(sequences), frames, len(problems))
-    methods: list[_Method | None] = [_model_method(config) if predictions is None else None]
+    methods: list[MaskMethod | None] = [_model_method(config) if predictions is None else None]
     methods += [_baseline_method(name, config) for name in config.baseline_names()]
-    runs: list[tuple[str, float | None, DavisReport]] = []
     hashes = ContentHashes()
     with tempfile.TemporaryDirectory(prefix="warpkit-") as temporary:
         store = Path(temporary) if cache is None else cache / "masks"
-        kept: dict[str, dict[str, Path]] = {}
+        runs: list[_Run] = []
         for method in methods:
             if method is None:
                 assert predictions is not None
-                folder = Path(predictions)
-                require(folder.is_dir(), f"{folder} is not a folder of <sequence>/*.png masks")
-                name, seconds = folder.resolve().name, None
-                masks = {s.name: folder / s.name for s in sequences}
+                run = _given(Path(predictions), sequences)
             else:
-                name = method.name
-                with clock.stage(f"propagate {name}"):
-                    masks, seconds = _propagate(
+                with clock.stage(f"propagate {method.name}"):
+                    masks, seconds = carried_masks(
                         method, sequences, store, hashes, problems, config.year
                     )
+                run = _Run(method.name, masks, seconds)
             require(
-                method_file_name(name) not in map(method_file_name, kept),
-                f"two rows would be called '{name}': rename the folder of predictions",
+                method_file_name(run.name) not in [method_file_name(r.name) for r in runs],
+                f"two rows would be called '{run.name}': rename the folder of predictions",
             )
-            kept[name] = masks
             with clock.stage("score"):
-                known = [s for s in sequences if s.name in masks]
-                report, more, notes = score_davis(
-                    known, masks, all_frames=config.all_frames, workers=config.workers
-                )
-            require(
-                method is not None or not more,
-                f"the predictions do not cover the data set: {more[0] if more else ''}"
-                f" ({len(more)} such sequences); a score over a part would be another score: give"
-                " all masks, or name the sequences with --sequences",
-            )
-            problems += [f"{name}: {line}" for line in more]
-            for note in notes:
-                _LOGGER.warning("%s: %s", name, note)
-            runs.append((name, seconds, report))
+                run = _scored_run(run, sequences, config, problems, given=method is None)
+            runs.append(run)
         # Every method is scored on the same sequences: those that all could carry.
         common = [
-            s.name for s in sequences if all(s.name in report.sequences for *_, report in runs)
+            s.name for s in sequences if all(s.name in run.report().sequences for run in runs)
         ]
         require(bool(common), f"no sequence was scored for all methods: {'; '.join(problems)}")
         rows = []
-        for name, seconds, report in runs:
-            shared = mean_scores({s: report.sequences[s] for s in common})
+        for run in runs:
+            shared = mean_scores({name: run.report().sequences[name] for name in common})
             scores = shared.to_json(seed=config.seed)
-            rows.append({"method": name, **scores, "seconds_per_frame": seconds})
+            rows.append({"method": run.name, **scores, "seconds_per_frame": run.seconds})
         first, *others = rows
         result = {
             "kind": "davis",
@@ -214,22 +183,88 @@ def run_eval_davis(
             **run_record("eval davis", config, clock.seconds, {"data_root": str(root.resolve())}),
         }
         if output is not None:
-            inputs = [p for s in sequences for p in (*s.frame_paths, *s.mask_paths)]
-            if predictions is not None:
-                inputs += Path(predictions).glob("*/*.png")
-            with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder_out:
-                for name, masks in kept.items():
-                    for sequence in sequences:
-                        if sequence.name not in common:
-                            continue
-                        place = f"masks/{method_file_name(name)}/{sequence.name}"
-                        for path in sequence.mask_paths:
-                            mask = masks[sequence.name] / f"{path.stem}.png"
-                            shutil.copyfile(mask, folder_out.file(f"{place}/{mask.name}"))
-                write_json(folder_out.file("result.json"), result)
+            scored = [s for s in sequences if s.name in common]
+            _write(output, result, runs, scored, predictions, overwrite=overwrite)
     if json_file is not None:
         write_json(json_file, result)
     return result
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One method's masks and scores.
+
+    Attributes:
+        name: of the method.
+        masks: folder of PNGs by sequence.
+        seconds: a frame; None where nobody measured it.
+        scores: None before they are scored.
+    """
+
+    name: str
+    masks: Mapping[str, Path]
+    seconds: float | None
+    scores: DavisReport | None = None
+
+    def report(self) -> DavisReport:
+        assert self.scores is not None
+        return self.scores
+
+
+def _given(folder: Path, sequences: Sequence[DavisSequence]) -> _Run:
+    """Somebody's masks: `folder/<sequence>/*.png`."""
+    require(folder.is_dir(), f"{folder} is not a folder of <sequence>/*.png masks")
+    return _Run(folder.resolve().name, {s.name: folder / s.name for s in sequences}, None)
+
+
+def _scored_run(
+    run: _Run,
+    sequences: Sequence[DavisSequence],
+    config: EvalDavisConfig,
+    problems: list[str],
+    *,
+    given: bool,
+) -> _Run:
+    """The run with its scores; what is `given` must cover all sequences."""
+    report, more, notes = score_davis(
+        [s for s in sequences if s.name in run.masks],
+        run.masks,
+        all_frames=config.all_frames,
+        workers=config.workers,
+    )
+    require(
+        not (given and more),
+        f"the predictions do not cover the data set: {more[0] if more else ''} ({len(more)} such"
+        " sequences); a score over a part would be another score: give all masks, or name the"
+        " sequences with --sequences",
+    )
+    problems += [f"{run.name}: {line}" for line in more]
+    for note in notes:
+        _LOGGER.warning("%s: %s", run.name, note)
+    return replace(run, scores=report)
+
+
+def _write(
+    output: Path | str,
+    result: Mapping[str, Any],
+    runs: Sequence[_Run],
+    sequences: Sequence[DavisSequence],
+    predictions: Path | str | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write `result.json` and the masks of every run."""
+    inputs = [path for s in sequences for path in (*s.frame_paths, *s.mask_paths)]
+    if predictions is not None:
+        inputs += Path(predictions).glob("*/*.png")
+    with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
+        for run in runs:
+            for sequence in sequences:
+                place = f"masks/{method_file_name(run.name)}/{sequence.name}"
+                for path in sequence.mask_paths:
+                    mask = run.masks[sequence.name] / f"{path.stem}.png"
+                    shutil.copyfile(mask, folder.file(f"{place}/{mask.name}"))
+        write_json(folder.file("result.json"), result)
 
 
 def _title(config: EvalDavisConfig, names: Sequence[str]) -> str:
@@ -254,7 +289,7 @@ def _scored(
     return digest.hexdigest()[:24]
 
 
-def _describer_method(name: str, describer: Describer, config: EvalDavisConfig) -> _Method:
+def _describer_method(name: str, describer: Describer, config: EvalDavisConfig) -> MaskMethod:
     settings = config.propagation()
     matcher = config.load_matcher()
 
@@ -276,15 +311,15 @@ def _describer_method(name: str, describer: Describer, config: EvalDavisConfig) 
         "engine": config.engine,
         "settings": options,
     }
-    return _Method(name, identity, carry)
+    return MaskMethod(name, identity, carry)
 
 
-def _model_method(config: EvalDavisConfig) -> _Method:
+def _model_method(config: EvalDavisConfig) -> MaskMethod:
     extractor = config.load_extractor()
     return _describer_method(extractor.name, extractor, config)
 
 
-def _baseline_method(name: str, config: EvalDavisConfig) -> _Method:
+def _baseline_method(name: str, config: EvalDavisConfig) -> MaskMethod:
     if name in DESCRIBERS:
         describer = baseline_describer(name, device=config.device, clips=True)
         return _describer_method(name, describer, config)
@@ -294,119 +329,9 @@ def _baseline_method(name: str, config: EvalDavisConfig) -> _Method:
         def copy(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
             return copy_first_labels(first, frames=frames)
 
-        return _Method(name, identity, copy)
+        return MaskMethod(name, identity, copy)
 
     def flow(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
         return flow_labels(images, first)
 
-    return _Method(name, identity, flow)
-
-
-def _propagate(
-    method: _Method,
-    sequences: Sequence[DavisSequence],
-    store: Path,
-    hashes: ContentHashes,
-    problems: list[str],
-    year: str | None,
-) -> tuple[dict[str, Path], float | None]:
-    """Folders of the method's masks by sequence, and its mean seconds a frame.
-
-    A folder is named by the content of all that its masks depend on, and appears when it is whole.
-    """
-    base = store / f"{method_file_name(method.name)}-{method_digest(method.identity)}"
-    done: dict[str, Path] = {}
-    seconds = 0.0
-    frames = 0
-    bar = tqdm(
-        total=sum(map(len, sequences)), desc=method.name, unit="frame", disable=None, leave=False
-    )
-    with bar:
-        for sequence in sequences:
-            try:
-                folder = base / f"{sequence.name}-{_sequence_digest(sequence, hashes, year)}"
-                spent = _whole(folder, sequence)
-                if spent is None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    spent = _carry_through(method, sequence, folder, year, bar.update)
-                else:
-                    bar.update(len(sequence))
-                done[sequence.name] = folder
-                seconds += spent
-                frames += len(sequence)
-            except InputError as error:
-                if isinstance(error, OutputError):
-                    raise
-                problems.append(f"{method.name}: sequence '{sequence.name}': {error}")
-    require(bool(done), f"{method.name} carried no sequence: {problems[-1] if problems else ''}")
-    return done, seconds / frames
-
-
-def _sequence_digest(sequence: DavisSequence, hashes: ContentHashes, year: str | None) -> str:
-    digest = hashlib.sha256(str(year).encode())
-    for path in (*sequence.frame_paths, sequence.mask_paths[0]):
-        digest.update(f"{path.stem} {hashes(path)}\n".encode())
-    return digest.hexdigest()[:24]
-
-
-_MANIFEST = "manifest.json"
-
-
-def _whole(folder: Path, sequence: DavisSequence) -> float | None:
-    """The seconds that the kept masks of a sequence took; None unless all are there, unchanged."""
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        files = {f"{path.stem}.png" for path in sequence.mask_paths}
-        hashes = ContentHashes()
-        if set(manifest["masks"]) == files and all(
-            hashes(folder / name) == known for name, known in manifest["masks"].items()
-        ):
-            return float(manifest["seconds"])
-    except (OSError, ValueError, LookupError, TypeError):  # InputError is a ValueError
-        pass
-    return None
-
-
-def _carry_through(
-    method: _Method,
-    sequence: DavisSequence,
-    folder: Path,
-    year: Any,
-    advance: Callable[[int], Any],
-) -> float:
-    """Write the masks of one sequence into `folder`, which appears when all are there.
-
-    Returns:
-        The seconds they took.
-    """
-    first = read_davis_labels(sequence.mask_paths[0], year=year)
-    images = map(read_image, sequence.frame_paths)
-    clock = Stopwatch()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.parent / f".partial-{uuid.uuid4().hex[:12]}"
-        partial.mkdir()
-    except OSError as error:
-        raise OutputError(f"cannot keep masks in {folder.parent}: {error.strerror}") from error
-    try:
-        labels = method.carry(images, first, len(sequence))
-        for path in sequence.mask_paths:
-            with clock.stage("carry"):
-                carried = next(labels)
-            write_labels(partial / f"{path.stem}.png", carried)
-            advance(1)
-        seconds = clock.seconds["carry"]
-        hashes = ContentHashes()
-        masks = {path.name: hashes(path) for path in sorted(partial.glob("*.png"))}
-        write_json(partial / _MANIFEST, {"seconds": seconds, "masks": masks})
-        try:
-            os.replace(partial, folder)  # noqa: PTH105 - the name says that it is atomic
-        except OSError:
-            # Another run may have put its own there meanwhile; it is as good.
-            if _whole(folder, sequence) is None:
-                raise
-            shutil.rmtree(partial, ignore_errors=True)
-        return seconds
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    return MaskMethod(name, identity, flow)
