@@ -14,6 +14,7 @@ from torch import Tensor
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid, sample_bilinear
 from warpkit.train import pairs as module
+from warpkit.train import views
 from warpkit.train.images import ImageStore
 from warpkit.train.pairs import ContourPairs, KeypointPairs, PairBatch, WarpPairs, join
 from warpkit.warp.known import KnownWarpConfig
@@ -24,7 +25,8 @@ PARTS = ["beak", "left eye", "right eye"]
 @pytest.fixture
 def plain_colours(monkeypatch):
     """Views without photometric jitter, so that colours can be compared."""
-    monkeypatch.setattr(module, "photometric_jitter", lambda images, **_: images)
+    for part in (module, views):
+        monkeypatch.setattr(part, "photometric_jitter", lambda images, **_: images)
 
 
 def store_of(images: list[Tensor], labels: list[int], contours=None) -> ImageStore:

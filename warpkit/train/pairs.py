@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from warpkit.checks import InputError, require, suggest
-from warpkit.coords import pixel_grid, sample_nearest
+from warpkit.coords import sample_nearest
 from warpkit.io.images import read_image
 from warpkit.train.images import ImageStore, read_index
-from warpkit.train.views import Views, draw_views, sample_images
+from warpkit.train.views import Views, draw_views, look, sample_images
 from warpkit.warp.known import KnownWarpConfig, photometric_jitter, random_fields
 
 __all__ = ["ContourPairs", "KeypointPairs", "PairBatch", "PairSource", "WarpPairs", "join"]
@@ -72,15 +72,6 @@ class PairSource(Protocol):
         ...
 
 
-def _look(pixels: Tensor, sizes: Tensor, views: Views, generator: torch.Generator) -> Tensor:
-    """What the views show, with photometric jitter."""
-    size = views.size
-    grid = pixel_grid(height=size, width=size, device=pixels.device).reshape(1, -1, 2)
-    xy = views.to_image(grid.expand(len(pixels), -1, 2)).reshape(-1, size, size, 2)
-    images = sample_images(pixels, sizes, xy)
-    return photometric_jitter(images, strength=0.6, generator=generator)
-
-
 class WarpPairs:
     """Two views of one image, one of them bent by a random known warp: exact labels."""
 
@@ -106,7 +97,7 @@ class WarpPairs:
         xy = target_view.to_image(fields.reshape(count, -1, 2))
         target = sample_images(pixels, sizes, xy.reshape(count, size, size, 2))
         target = photometric_jitter(target, strength=0.6, generator=generator)
-        source = _look(pixels, sizes, source_view, generator)
+        source = look(pixels, sizes, source_view, generator)
 
         pick = torch.randint(
             0, size * size, (count, self.points), generator=generator, device=device
@@ -188,7 +179,7 @@ class KeypointPairs:
         other = torch.arange(total, device=device) != first[:, None]
         second = pick((group | ~same) & other)
 
-        def look(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def show(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             views = draw_views(
                 self.sizes[index],
                 self.boxes[index],
@@ -205,11 +196,11 @@ class KeypointPairs:
             points = torch.gather(self.points[index], 1, order[..., None].expand(-1, -1, 2))
             visible = torch.gather(self.visible[index], 1, order)
             xy = views.to_view(points)
-            image = _look(self.pixels[index], self.sizes[index], views, generator)
+            image = look(self.pixels[index], self.sizes[index], views, generator)
             return image, xy, visible & views.contains(xy)
 
-        source, source_xy, seen = look(first)
-        target, target_xy, also = look(second)
+        source, source_xy, seen = show(first)
+        target, target_xy, also = show(second)
         return PairBatch(source, target, source_xy, target_xy, seen & also)
 
 
@@ -306,7 +297,7 @@ class ContourPairs:
         unit = torch.rand(count, self.points, 2, generator=generator, device=device)
         flip = torch.rand(count, generator=generator, device=device) < 0.5
 
-        def look(which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def show(which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             box = self.boxes[which]
             xy = box[:, None, :2] + unit * (box[:, None, 2:] - box[:, None, :2])
             inside = torch.stack(
@@ -320,9 +311,9 @@ class ContourPairs:
             # Both views are mirrored together: position is all that labels these pairs.
             views = Views(size, drawn.centre, drawn.side, drawn.angle, flip)
             view_xy = views.to_view(xy)
-            image = _look(pixels, sizes, views, generator)
+            image = look(pixels, sizes, views, generator)
             return image, view_xy, inside & views.contains(view_xy)
 
-        source, source_xy, seen = look(first)
-        target, target_xy, also = look(second)
+        source, source_xy, seen = show(first)
+        target, target_xy, also = show(second)
         return PairBatch(source, target, source_xy, target_xy, seen & also)
