@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from warpkit.checks import InputError, require, suggest
-from warpkit.coords import sample_nearest
+from warpkit.coords import pixel_grid, sample_bilinear, sample_nearest
 from warpkit.io.images import read_image
 from warpkit.train.images import ImageStore, read_index
 from warpkit.train.views import Views, draw_views, look, sample_images
@@ -73,10 +73,27 @@ class PairSource(Protocol):
 
 
 class WarpPairs:
-    """Two views of one image, one of them bent by a random known warp: exact labels."""
+    """Two views of one image, one of them bent by a random known warp: exact labels.
 
-    def __init__(self, store: ImageStore, config: KnownWarpConfig, points: int = 128) -> None:
+    Args:
+        background: probability that the object of an image with a contour stands before another
+            image in the bent view; such a pair is labelled on the object alone.
+        points: labels a pair.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        config: KnownWarpConfig,
+        points: int = 128,
+        background: float = 0.0,
+    ) -> None:
+        require(
+            background == 0 or any(contour is not None for contour in store.contours),
+            "a replaced background needs object contours, and these images have none",
+        )
         self.store, self.config, self.points = store, config, points
+        self.background = background
 
     def draw(self, count: int, *, size: int, generator: torch.Generator) -> PairBatch:
         store, device = self.store, self.store.pixels.device
@@ -96,6 +113,9 @@ class WarpPairs:
         )
         xy = target_view.to_image(fields.reshape(count, -1, 2))
         target = sample_images(pixels, sizes, xy.reshape(count, size, size, 2))
+        on_object = torch.ones(count, size * size, dtype=torch.bool, device=device)
+        if self.background > 0:
+            target, on_object = self._before_others(target, index, xy, size, generator)
         target = photometric_jitter(target, strength=0.6, generator=generator)
         source = look(pixels, sizes, source_view, generator)
 
@@ -106,8 +126,51 @@ class WarpPairs:
         source_xy = source_view.to_view(image_xy)
         target_xy = torch.stack([pick % size, pick // size], dim=-1).float()
         on_image = (image_xy >= 0).all(-1) & (image_xy <= sizes.flip(1)[:, None] - 1).all(-1)
-        valid = on_image & source_view.contains(source_xy)
+        valid = on_image & source_view.contains(source_xy) & on_object.gather(1, pick)
         return PairBatch(source, target, source_xy, target_xy, valid)
+
+    def _before_others(
+        self, views: Tensor, index: Tensor, xy: Tensor, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Some of the objects in `views` before other images.
+
+        Args:
+            views: (B, 3, size, size), what images `index` show at `xy`.
+            xy: (B, size * size, 2), image pixels.
+
+        Returns:
+            The views, and where labels may lie: bool (B, size * size).
+        """
+        store, device = self.store, views.device
+        count = len(index)
+        behind = torch.randint(0, len(store), (count,), generator=generator, device=device)
+        chosen = torch.rand(count, generator=generator, device=device) < self.background
+        sizes = store.sizes[behind]
+        boxes = torch.cat([sizes.flip(1) * 0.3, sizes.flip(1) * 0.7], dim=1)
+        other = draw_views(
+            sizes, boxes, size=size, zoom=(0.6, 1.0), rotation=0, flip=0.5, generator=generator
+        )
+        grid = pixel_grid(height=size, width=size, device=device).reshape(1, -1, 2)
+        place = other.to_image(grid.expand(count, -1, 2)).reshape(count, size, size, 2)
+        scenes = sample_images(store.pixels[behind], sizes, place)
+        _, _, height, width = store.pixels.shape
+        opacity = torch.ones(count, size * size, device=device)
+        for row, (image, wanted) in enumerate(zip(index.tolist(), chosen.tolist(), strict=True)):
+            contour = store.contours[image]
+            if wanted and contour is not None:
+                mask = contour_mask(contour, height=height, width=width).to(device)
+                opacity[row] = sample_bilinear(mask[None].float(), xy[row])[:, 0]
+        alpha = opacity.reshape(count, 1, size, size)
+        return alpha * views + (1 - alpha) * scenes, opacity > 0.5
+
+
+def contour_mask(contour: npt.NDArray[np.float32], *, height: int, width: int) -> Tensor:
+    """The pixels inside a contour (P, 2): bool (height, width)."""
+    import cv2
+
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.round(contour).astype(np.int32)], 1)
+    return torch.from_numpy(mask).bool()
 
 
 class KeypointPairs:
@@ -251,8 +314,6 @@ class ContourPairs:
     """
 
     def __init__(self, store: ImageStore, classes: Sequence[str], points: int = 64) -> None:
-        import cv2
-
         for name in classes:
             require(
                 name in store.classes,
@@ -274,9 +335,7 @@ class ContourPairs:
         for i in chosen:
             contour = store.contours[i]
             assert contour is not None
-            mask = np.zeros((height, width), np.uint8)
-            cv2.fillPoly(mask, [np.round(contour).astype(np.int32)], 1)
-            masks.append(torch.from_numpy(mask).bool())
+            masks.append(contour_mask(contour, height=height, width=width))
             boxes.append([*contour.min(0), *contour.max(0)])
         device = store.pixels.device
         self.store = store
