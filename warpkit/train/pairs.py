@@ -45,6 +45,17 @@ class PairBatch:
     target_xy: Tensor
     valid: Tensor
 
+    def rows(self, index: Sequence[int]) -> PairBatch:
+        """Some of the pairs, maybe none."""
+        chosen = torch.tensor(list(index), dtype=torch.long, device=self.valid.device)
+        return PairBatch(
+            self.source[chosen],
+            self.target[chosen],
+            self.source_xy[chosen],
+            self.target_xy[chosen],
+            self.valid[chosen],
+        )
+
 
 def join(batches: Sequence[PairBatch]) -> PairBatch:
     """One batch from several; shorter point lists are padded as invalid."""
