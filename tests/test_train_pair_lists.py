@@ -178,7 +178,7 @@ def write_spair(root: Path) -> Path:
     """One training pair of two cats."""
     for name in ("a", "b"):
         (root / "JPEGImages" / "cat").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30), name == "a" and "red" or "blue").save(
+        Image.new("RGB", (40, 30), (name == "a" and "red") or "blue").save(
             root / "JPEGImages" / "cat" / f"{name}.jpg"
         )
     annotation = {
@@ -205,10 +205,8 @@ def test_what_is_left_out_is_said_once(ramps, caplog):
     with caplog.at_level(logging.WARNING, "warpkit"):
         pairs = read_pair_list(PairListConfig(synth=ramps))
     assert [len(pair) for pair in pairs] == [4, 6]
-    assert [record.getMessage() for record in caplog.records][0].startswith(
-        "2 problems in the pair list, the first: "
-    )
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert record.getMessage().startswith("2 problems in the pair list, the first: ")
 
 
 @pytest.mark.parametrize(

@@ -224,9 +224,7 @@ def _draw(
     if len(sizes) > 1:
         pick = torch.randint(0, len(sizes), (1,), generator=generator, device=generator.device)
         size = sizes[int(pick)]
-    return [
-        source.pairs.draw(source.count, size=size, generator=generator) for source in sources
-    ]
+    return [source.pairs.draw(source.count, size=size, generator=generator) for source in sources]
 
 
 def _losses(

@@ -21,6 +21,7 @@ from warpkit.checks import require
 from warpkit.coords import plan_fit, scale_points
 from warpkit.io.images import read_image
 from warpkit.io.pairs import AnnotatedPair, read_dhf_json, read_spair, read_synth, usable_pairs
+from warpkit.io.pairs.pair import Box, Points
 from warpkit.train.pairs import PairBatch
 from warpkit.train.views import Views, draw_views, look
 
@@ -207,8 +208,8 @@ class AnnotatedPairs:
             fit = plan_fit(height=height, width=width, size=size, multiple=1, mode="squash")
             canvases.append(fit.apply(pixels[None].to(self.device).float() / 255))
             points.append(fit.to_canvas(_on_image(xy, height, width)))
-        xy, valid = _padded(points)
-        return torch.cat(canvases), xy.to(self.device), valid.to(self.device)
+        canvas_xy, valid = _padded(points)
+        return torch.cat(canvases), canvas_xy.to(self.device), valid.to(self.device)
 
     def _random(
         self, shown: list[_Shown], size: int, flip: Tensor, generator: torch.Generator
@@ -238,16 +239,17 @@ class AnnotatedPairs:
             generator=generator,
         )
         views = Views(size, drawn.centre, drawn.side, drawn.angle, flip)
-        xy, valid = _padded(points)
-        view_xy = views.to_view(xy.to(self.device))
+        image_xy, valid = _padded(points)
+        view_xy = views.to_view(image_xy.to(self.device))
         image = look(pixels.to(self.device), sizes, views, generator)
         return image, view_xy, valid.to(self.device) & views.contains(view_xy)
 
 
-_Shown = tuple[Path, np.ndarray, tuple[float, float, float, float]]
+_Shown = tuple[Path, Points, Box]
+"""An image file, and points and box in it."""
 
 
-def _on_image(xy: np.ndarray, height: int, width: int) -> Tensor:
+def _on_image(xy: Points, height: int, width: int) -> Tensor:
     """Points with those just past the border, as some data sets have them, put on it."""
     edge = np.array([width, height], np.float32) - 0.5
     return torch.from_numpy(np.clip(xy, np.float32(-0.5), edge))
