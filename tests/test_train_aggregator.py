@@ -311,7 +311,7 @@ def test_a_warm_start_gives_the_shape(weights, ramps, tmp_path):
     assert load_aggregator(second).config == load_aggregator(first).config
     a, b = load_file(first), load_file(second)
     assert all(torch.equal(a[name], b[name]) for name in a)
-    with pytest.raises(InputError, match="cannot be the start .*: its width is 8, .* says 16;"):
+    with pytest.raises(InputError, match=r"cannot be the start .*: its width is 8, .* says 16;"):
         train_aggregator(dataclasses.replace(config, width=16), tmp_path / "c")
     with pytest.raises(InputError, match="does not fit the backbone 'tiny': it expects the record"):
         train_aggregator(dataclasses.replace(config, layer_steps=(0, 4)), tmp_path / "c")
