@@ -238,6 +238,8 @@ def _train(args: argparse.Namespace) -> None:
         finished = train_aggregator(configuration(AggregatorTrainConfig, args), args.output)
     else:
         finished = train_backbone(configuration(BackboneTrainConfig, args), args.output)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # one of several processes speaks
     if finished is None:
         print(f"stopped early; the same command goes on from {args.output / 'state.pt'}")
     else:

@@ -1,7 +1,7 @@
 """One process or several of one run: who writes, how the pairs of a step and gradients are shared.
 
-With several processes (`accelerate launch -m warpkit train aggregator ...`) each takes its share of
-a step's pairs, and the sum of their gradients is that of one process with all pairs.
+With several processes (`accelerate launch --multi_gpu -m warpkit train ...` or `torchrun`) each
+takes its share of a step's pairs, and the sum of their gradients is that of one process with all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Processes:
     Attributes:
         rank: number of this process.
         count: number of processes.
-        main: whether this one writes files and talks.
+        device: where this one computes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,6 +45,7 @@ class Processes:
 
     @property
     def main(self) -> bool:
+        """Whether this process writes files."""
         return self.rank == 0
 
     def sum(self, value: Tensor) -> Tensor:
