@@ -247,9 +247,43 @@ def test_published_round_trip(tmp_path):
     back = load_published(file)
     assert back.config.steps == (0, 4, 9)
     assert back.config.channels == network.config.channels
+    # The authors' files do not name their layers; ours do.
+    assert back.config == network.config
     assert (back.config.groups, back.config.width, back.config.bottleneck) == (2, 8, 4)
     for name, value in network.state_dict().items():
         assert torch.equal(back.state_dict()[name], value)
+
+
+def test_the_order_survives_the_published_layout(tmp_path):
+    network = small_network(order="bottleneck-first")
+    file = tmp_path / "mine.pt"
+    save_published(file, network)
+    assert load_published(file).config == network.config
+    content = torch.load(file, weights_only=True)
+    content["config"]["order"] = "upside-down"
+    torch.save(content, file)
+    with pytest.raises(InputError, match="resize-first or bottleneck-first, got 'upside-down'"):
+        load_published(file)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    network = small_network()
+    for write, name in ((save_aggregator, "a.safetensors"), (save_published, "a.pt")):
+        with pytest.raises(InputError, match=rf"{name} cannot be written: .+") as caught:
+            write(tmp_path / "gone" / name, network)
+        assert "\n" not in str(caught.value)
+        write(tmp_path / name, network)
+        before = (tmp_path / name).read_bytes()
+
+        def full(*_: object) -> None:
+            raise OSError("No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", full)
+            with pytest.raises(InputError, match=f"{name} cannot be written: No space left"):
+                write(tmp_path / name, network)
+        assert (tmp_path / name).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "a.safetensors"]
 
 
 def test_round_trip_keeps_configuration_and_half_precision_weights(tmp_path):

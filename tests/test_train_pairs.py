@@ -14,6 +14,7 @@ from torch import Tensor
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid, sample_bilinear
 from warpkit.train import pairs as module
+from warpkit.train import views
 from warpkit.train.images import ImageStore
 from warpkit.train.pairs import ContourPairs, KeypointPairs, PairBatch, WarpPairs, join
 from warpkit.warp.known import KnownWarpConfig
@@ -24,7 +25,8 @@ PARTS = ["beak", "left eye", "right eye"]
 @pytest.fixture
 def plain_colours(monkeypatch):
     """Views without photometric jitter, so that colours can be compared."""
-    monkeypatch.setattr(module, "photometric_jitter", lambda images, **_: images)
+    for part in (module, views):
+        monkeypatch.setattr(part, "photometric_jitter", lambda images, **_: images)
 
 
 def store_of(images: list[Tensor], labels: list[int], contours=None) -> ImageStore:
@@ -312,3 +314,47 @@ def test_batches_join_with_padding():
     assert joined.source_xy.shape == (3, 3, 2)
     assert joined.valid.tolist() == [[True] * 3, [True, False, False], [True, False, False]]
     assert joined.target_xy[1, 0].tolist() == [2, 2]
+
+
+# Backgrounds
+
+
+def test_objects_before_other_images_are_labelled_on_the_object_alone(plain_colours):
+    made = [boxed(80, 100, (20, 15, 80, 65)), boxed(100, 90, (20, 30, 70, 90))]
+    images, contours = zip(*made, strict=True)
+    # What is behind is blue, and has no contour of its own.
+    blue = torch.zeros(3, 80, 80)
+    blue[2] = 250
+    store = store_of([*images, *[blue] * 8], [0] * 10, [*contours, *[None] * 8])
+
+    def draw(background: float) -> PairBatch:
+        source = WarpPairs(store, KnownWarpConfig(), points=400, background=background)
+        return source.draw(40, size=48, generator=torch.Generator().manual_seed(0))
+
+    plain, batch = draw(0.0), draw(1.0)
+    assert torch.equal(batch.source, plain.source)
+    objects = plain.source[:, 2].mean((1, 2)) < 0.5
+    assert 2 < int(objects.sum()) < 20
+    # Without a contour nothing is replaced: labels lie everywhere, as before.
+    share = float(batch.valid[~objects].float().mean())
+    assert share == pytest.approx(float(plain.valid[~objects].float().mean()), abs=0.03)
+    assert torch.equal(batch.target[~objects], plain.target[~objects])
+    assert float(batch.valid[objects].float().mean()) < 0.7 * share
+    assert int(batch.valid[objects].sum()) > 100
+    replaced = batch.target[objects, 2].amax((1, 2)) > 0.9
+    assert int(replaced.sum()) >= int(objects.sum()) - 3
+    here, there = colours(batch.source, batch.source_xy), colours(batch.target, batch.target_xy)
+    inner = batch.valid & ((batch.source_xy >= 0) & (batch.source_xy <= 47)).all(-1)
+    inner &= objects[:, None]
+    # No label lies on the new background, and those on the object are as exact as before; at its
+    # edge the two are mixed.
+    assert float(there[inner][:, 2].max()) < 0.55 * 250
+    clear = inner & (there[..., 2] < 1)
+    assert int(clear.sum()) > 100
+    # A pixel is 4 to 6 levels.
+    assert float((here - there).abs()[clear].max()) < 2.5
+
+
+def test_a_replaced_background_needs_a_contour():
+    with pytest.raises(InputError, match="a replaced background needs object contours"):
+        WarpPairs(store_of([ramp(40, 40)], [0]), KnownWarpConfig(), background=0.5)

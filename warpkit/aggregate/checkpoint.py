@@ -8,6 +8,7 @@ file that carries code is refused.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, OutputError, first_line, require
 from warpkit.features.backbone import BackboneSpec
 from warpkit.features.stable_diffusion import release_name
+from warpkit.io.images import partial_path
 
 __all__ = [
     "check_fits",
@@ -48,7 +50,7 @@ _SD_LAYERS = tuple(f"up_blocks.{i}.resnets.{j}.conv2" for i in range(4) for j in
 
 
 def save_aggregator(path: Path, network: AggregationNetwork, **record: Any) -> None:
-    """Write weights (half precision) and configuration into one safetensors file.
+    """Write weights (half precision) and configuration into one safetensors file, in one step.
 
     Args:
         record: JSON-able facts about the training, kept in the file's metadata.
@@ -60,7 +62,26 @@ def save_aggregator(path: Path, network: AggregationNetwork, **record: Any) -> N
         "aggregator": json.dumps(asdict(network.config)),
         "record": json.dumps(record),
     }
-    save_file(tensors, str(path), metadata=metadata)
+    with _written_whole(path) as partial:
+        save_file(tensors, str(partial), metadata=metadata)
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """A name to write to; what is written there comes to `path` in one step.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    partial = partial_path(path)
+    try:
+        yield partial
+        os.replace(partial, path)  # noqa: PTH105 - the name says that it is atomic
+    # Writers report a full disk or a missing folder in classes of their own.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_aggregator(path: Path | str, *, model: str | None = None) -> AggregationNetwork:
@@ -174,37 +195,53 @@ def _read_published(
         f"{path}: expected save_timestep from large to small, as the published files have it, got"
         f" {saved}",
     )
+    order = config.get("order", "resize-first")
+    require(
+        order in ("resize-first", "bottleneck-first"),
+        f"{path}: expected the order resize-first or bottleneck-first, got {order!r}",
+    )
     # The authors' files do not state the number of groups; all of them use 32.
     widths = state[first.format(0, 3)].shape
+    usual = _SD_LAYERS if count == len(_SD_LAYERS) else tuple(f"layer{i}" for i in range(count))
     built = AggregationConfig(
         model=str(config.get("model_id") or model or "unknown"),
-        layers=_SD_LAYERS if count == len(_SD_LAYERS) else tuple(f"layer{i}" for i in range(count)),
+        layers=tuple(str(name) for name in config.get("layers", usual)),
         channels=tuple(int(state[first.format(i, 1)].shape[1]) for i in range(count)),
         steps=tuple(num_steps - 1 - s for s in saved),
         num_steps=num_steps,
         width=int(widths[0]),
         bottleneck=int(widths[1]),
         groups=int(config.get("num_norm_groups", 32)),
+        order=order,
     )
     return _build(built, state, path)
 
 
 def save_published(path: Path, network: AggregationNetwork) -> None:
-    """Write a network in the published layout, in float32, for the authors' own code."""
+    """Write a network in the published layout, in float32, for the authors' own code.
+
+    That code resizes before the bottlenecks: a network of the other order gives it other
+    descriptors, though `load_published` gives the same ones back.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     config = network.config
-    torch.save(
-        {
-            "aggregation_network": {k: v.detach().cpu() for k, v in network.state_dict().items()},
-            "config": {
-                "model_id": config.model,
-                "save_timestep": [config.num_steps - 1 - s for s in config.steps],
-                "num_timesteps": config.num_steps,
-                "projection_dim": config.width,
-                "num_norm_groups": config.groups,
-            },
+    content = {
+        "aggregation_network": {k: v.detach().cpu() for k, v in network.state_dict().items()},
+        "config": {
+            "model_id": config.model,
+            "save_timestep": [config.num_steps - 1 - s for s in config.steps],
+            "num_timesteps": config.num_steps,
+            "projection_dim": config.width,
+            "num_norm_groups": config.groups,
+            # What the authors' files leave open; their code does not look at it.
+            "layers": list(config.layers),
+            "order": config.order,
         },
-        path,
-    )
+    }
+    with _written_whole(path) as partial:
+        torch.save(content, partial)
 
 
 def check_fits(config: AggregationConfig, spec: BackboneSpec, *, checkpoint: str) -> None:

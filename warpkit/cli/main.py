@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         trainer = kinds.add_parser(kind, help=f"train the {kind}")
         trainer.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
         add_config(trainer)
+    export = kinds.add_parser("export", help="write an aggregator in the published layout")
+    export.add_argument("checkpoint", type=Path, help="aggregator.safetensors of a run")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.pt")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing file")
     return parser
 
 
@@ -221,6 +225,12 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    if args.kind == "export":
+        from warpkit.jobs.export import run_export
+
+        run_export(args.checkpoint, args.output, overwrite=args.overwrite)
+        print(f"written to {args.output}")
+        return
     from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
     from warpkit.train.backbone import BackboneTrainConfig, train_backbone
 
@@ -228,6 +238,8 @@ def _train(args: argparse.Namespace) -> None:
         finished = train_aggregator(configuration(AggregatorTrainConfig, args), args.output)
     else:
         finished = train_backbone(configuration(BackboneTrainConfig, args), args.output)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # one of several processes speaks
     if finished is None:
         print(f"stopped early; the same command goes on from {args.output / 'state.pt'}")
     else:

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from warpkit.checks import InputError, require, suggest
-from warpkit.coords import pixel_grid, sample_nearest
+from warpkit.coords import pixel_grid, sample_bilinear, sample_nearest
 from warpkit.io.images import read_image
 from warpkit.train.images import ImageStore, read_index
-from warpkit.train.views import Views, draw_views, sample_images
+from warpkit.train.views import Views, draw_views, look, sample_images
 from warpkit.warp.known import KnownWarpConfig, photometric_jitter, random_fields
 
 __all__ = ["ContourPairs", "KeypointPairs", "PairBatch", "PairSource", "WarpPairs", "join"]
@@ -44,6 +44,17 @@ class PairBatch:
     source_xy: Tensor
     target_xy: Tensor
     valid: Tensor
+
+    def rows(self, index: Sequence[int]) -> PairBatch:
+        """Some of the pairs, maybe none."""
+        chosen = torch.tensor(list(index), dtype=torch.long, device=self.valid.device)
+        return PairBatch(
+            self.source[chosen],
+            self.target[chosen],
+            self.source_xy[chosen],
+            self.target_xy[chosen],
+            self.valid[chosen],
+        )
 
 
 def join(batches: Sequence[PairBatch]) -> PairBatch:
@@ -72,20 +83,28 @@ class PairSource(Protocol):
         ...
 
 
-def _look(pixels: Tensor, sizes: Tensor, views: Views, generator: torch.Generator) -> Tensor:
-    """What the views show, with photometric jitter."""
-    size = views.size
-    grid = pixel_grid(height=size, width=size, device=pixels.device).reshape(1, -1, 2)
-    xy = views.to_image(grid.expand(len(pixels), -1, 2)).reshape(-1, size, size, 2)
-    images = sample_images(pixels, sizes, xy)
-    return photometric_jitter(images, strength=0.6, generator=generator)
-
-
 class WarpPairs:
-    """Two views of one image, one of them bent by a random known warp: exact labels."""
+    """Two views of one image, one of them bent by a random known warp: exact labels.
 
-    def __init__(self, store: ImageStore, config: KnownWarpConfig, points: int = 128) -> None:
+    Args:
+        background: probability that the object of an image with a contour stands before another
+            image in the bent view; such a pair is labelled on the object alone.
+        points: labels a pair.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        config: KnownWarpConfig,
+        points: int = 128,
+        background: float = 0.0,
+    ) -> None:
+        require(
+            background == 0 or any(contour is not None for contour in store.contours),
+            "a replaced background needs object contours, and these images have none",
+        )
         self.store, self.config, self.points = store, config, points
+        self.background = background
 
     def draw(self, count: int, *, size: int, generator: torch.Generator) -> PairBatch:
         store, device = self.store, self.store.pixels.device
@@ -105,8 +124,11 @@ class WarpPairs:
         )
         xy = target_view.to_image(fields.reshape(count, -1, 2))
         target = sample_images(pixels, sizes, xy.reshape(count, size, size, 2))
+        on_object = torch.ones(count, size * size, dtype=torch.bool, device=device)
+        if self.background > 0:
+            target, on_object = self._before_others(target, index, xy, size, generator)
         target = photometric_jitter(target, strength=0.6, generator=generator)
-        source = _look(pixels, sizes, source_view, generator)
+        source = look(pixels, sizes, source_view, generator)
 
         pick = torch.randint(
             0, size * size, (count, self.points), generator=generator, device=device
@@ -115,8 +137,51 @@ class WarpPairs:
         source_xy = source_view.to_view(image_xy)
         target_xy = torch.stack([pick % size, pick // size], dim=-1).float()
         on_image = (image_xy >= 0).all(-1) & (image_xy <= sizes.flip(1)[:, None] - 1).all(-1)
-        valid = on_image & source_view.contains(source_xy)
+        valid = on_image & source_view.contains(source_xy) & on_object.gather(1, pick)
         return PairBatch(source, target, source_xy, target_xy, valid)
+
+    def _before_others(
+        self, views: Tensor, index: Tensor, xy: Tensor, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Some of the objects in `views` before other images.
+
+        Args:
+            views: (B, 3, size, size), what images `index` show at `xy`.
+            xy: (B, size * size, 2), image pixels.
+
+        Returns:
+            The views, and where labels may lie: bool (B, size * size).
+        """
+        store, device = self.store, views.device
+        count = len(index)
+        behind = torch.randint(0, len(store), (count,), generator=generator, device=device)
+        chosen = torch.rand(count, generator=generator, device=device) < self.background
+        sizes = store.sizes[behind]
+        boxes = torch.cat([sizes.flip(1) * 0.3, sizes.flip(1) * 0.7], dim=1)
+        other = draw_views(
+            sizes, boxes, size=size, zoom=(0.6, 1.0), rotation=0, flip=0.5, generator=generator
+        )
+        grid = pixel_grid(height=size, width=size, device=device).reshape(1, -1, 2)
+        place = other.to_image(grid.expand(count, -1, 2)).reshape(count, size, size, 2)
+        scenes = sample_images(store.pixels[behind], sizes, place)
+        _, _, height, width = store.pixels.shape
+        opacity = torch.ones(count, size * size, device=device)
+        for row, (image, wanted) in enumerate(zip(index.tolist(), chosen.tolist(), strict=True)):
+            contour = store.contours[image]
+            if wanted and contour is not None:
+                mask = contour_mask(contour, height=height, width=width).to(device)
+                opacity[row] = sample_bilinear(mask[None].float(), xy[row])[:, 0]
+        alpha = opacity.reshape(count, 1, size, size)
+        return alpha * views + (1 - alpha) * scenes, opacity > 0.5
+
+
+def contour_mask(contour: npt.NDArray[np.float32], *, height: int, width: int) -> Tensor:
+    """The pixels inside a contour (P, 2): bool (height, width)."""
+    import cv2
+
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.round(contour).astype(np.int32)], 1)
+    return torch.from_numpy(mask).bool()
 
 
 class KeypointPairs:
@@ -188,7 +253,7 @@ class KeypointPairs:
         other = torch.arange(total, device=device) != first[:, None]
         second = pick((group | ~same) & other)
 
-        def look(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def show(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             views = draw_views(
                 self.sizes[index],
                 self.boxes[index],
@@ -205,11 +270,11 @@ class KeypointPairs:
             points = torch.gather(self.points[index], 1, order[..., None].expand(-1, -1, 2))
             visible = torch.gather(self.visible[index], 1, order)
             xy = views.to_view(points)
-            image = _look(self.pixels[index], self.sizes[index], views, generator)
+            image = look(self.pixels[index], self.sizes[index], views, generator)
             return image, xy, visible & views.contains(xy)
 
-        source, source_xy, seen = look(first)
-        target, target_xy, also = look(second)
+        source, source_xy, seen = show(first)
+        target, target_xy, also = show(second)
         return PairBatch(source, target, source_xy, target_xy, seen & also)
 
 
@@ -260,8 +325,6 @@ class ContourPairs:
     """
 
     def __init__(self, store: ImageStore, classes: Sequence[str], points: int = 64) -> None:
-        import cv2
-
         for name in classes:
             require(
                 name in store.classes,
@@ -283,9 +346,7 @@ class ContourPairs:
         for i in chosen:
             contour = store.contours[i]
             assert contour is not None
-            mask = np.zeros((height, width), np.uint8)
-            cv2.fillPoly(mask, [np.round(contour).astype(np.int32)], 1)
-            masks.append(torch.from_numpy(mask).bool())
+            masks.append(contour_mask(contour, height=height, width=width))
             boxes.append([*contour.min(0), *contour.max(0)])
         device = store.pixels.device
         self.store = store
@@ -306,7 +367,7 @@ class ContourPairs:
         unit = torch.rand(count, self.points, 2, generator=generator, device=device)
         flip = torch.rand(count, generator=generator, device=device) < 0.5
 
-        def look(which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def show(which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             box = self.boxes[which]
             xy = box[:, None, :2] + unit * (box[:, None, 2:] - box[:, None, :2])
             inside = torch.stack(
@@ -320,9 +381,9 @@ class ContourPairs:
             # Both views are mirrored together: position is all that labels these pairs.
             views = Views(size, drawn.centre, drawn.side, drawn.angle, flip)
             view_xy = views.to_view(xy)
-            image = _look(pixels, sizes, views, generator)
+            image = look(pixels, sizes, views, generator)
             return image, view_xy, inside & views.contains(view_xy)
 
-        source, source_xy, seen = look(first)
-        target, target_xy, also = look(second)
+        source, source_xy, seen = show(first)
+        target, target_xy, also = show(second)
         return PairBatch(source, target, source_xy, target_xy, seen & also)

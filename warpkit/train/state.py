@@ -25,6 +25,7 @@ from warpkit.io.images import IMAGE_SUFFIXES
 __all__ = [
     "check_finite",
     "fingerprint",
+    "folder_identity",
     "identity",
     "kept_settings",
     "make_folder",
@@ -35,7 +36,7 @@ __all__ = [
 _log = logging.getLogger("warpkit")
 
 # What may change between two calls of one run.
-_FREE = frozenset({"device", "stop_after", "save_every", "compile"})
+_FREE = frozenset({"device", "stop_after", "save_every", "log_every", "tracker", "compile"})
 
 
 def make_folder(output: Path) -> None:
@@ -69,6 +70,16 @@ def identity(path: Path | None) -> str | None:
         (file.relative_to(path).as_posix(), file.stat().st_size)
         for file in path.rglob("*")
         if file.suffix.lower() in IMAGE_SUFFIXES
+    )
+    return hashlib.sha256(repr(listing).encode()).hexdigest()
+
+
+def folder_identity(path: Path) -> str:
+    """What tells a model's folder from others: the SHA-256 of the names and sizes of its files."""
+    listing = sorted(
+        (file.relative_to(path).as_posix(), file.stat().st_size)
+        for file in path.rglob("*")
+        if file.is_file()
     )
     return hashlib.sha256(repr(listing).encode()).hexdigest()
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.coords import normalise
+from warpkit.coords import normalise, pixel_grid
+from warpkit.warp.known import photometric_jitter
 
-__all__ = ["Views", "draw_views", "sample_images"]
+__all__ = ["Views", "draw_views", "look", "sample_images"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,3 +123,17 @@ def sample_images(pixels: Tensor, sizes: Tensor, xy: Tensor) -> Tensor:
     grid = torch.minimum(xy.clamp(min=0), limit)
     grid = normalise(grid, height=pixels.shape[2], width=pixels.shape[3])
     return F.grid_sample(pixels.float() / 255, grid, padding_mode="border", align_corners=False)
+
+
+def look(pixels: Tensor, sizes: Tensor, views: Views, generator: torch.Generator) -> Tensor:
+    """What the views show, with photometric jitter: float (B, 3, size, size) in [0, 1].
+
+    Args:
+        pixels, sizes: as in `sample_images`.
+        generator: on their device.
+    """
+    size = views.size
+    grid = pixel_grid(height=size, width=size, device=pixels.device).reshape(1, -1, 2)
+    xy = views.to_image(grid.expand(len(pixels), -1, 2)).reshape(-1, size, size, 2)
+    images = sample_images(pixels, sizes, xy)
+    return photometric_jitter(images, strength=0.6, generator=generator)

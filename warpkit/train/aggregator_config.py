@@ -1,0 +1,103 @@
+"""The settings of aggregator training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from warpkit.checks import require
+from warpkit.train.pair_lists import PairListConfig
+from warpkit.train.validation import ValidationConfig
+from warpkit.warp.known import KnownWarpConfig
+
+__all__ = ["AggregatorTrainConfig"]
+
+
+@dataclass(frozen=True)
+class AggregatorTrainConfig:
+    """A run of aggregator training. A source of labels is used where its pairs a step are given.
+
+    Attributes:
+        pairs: annotated pair lists.
+        images: training folder for known warps and contour pairs.
+        keypoints: folder with annotated images and their JSON index.
+        species: groups of the keypoint index that are trained on.
+        warp_pairs: pairs a step from known warps of single images.
+        warp: how strong those are.
+        warp_background: probability that the object of such a pair, where its contour is known,
+            stands before another image in the second view; labels then lie on the object alone.
+        keypoint_pairs: pairs a step from annotated keypoints.
+        contour_pairs: pairs a step labelled by position inside object contours.
+        contour_classes: classes whose contours are used.
+        backbone: what is frozen and trained over: a model as `--model` names it (`tiny`, `sd15`, a
+            diffusers folder, a hub id) or a registered backbone.
+        weights: its weights file, if not the backbone's own.
+        initial: aggregator checkpoint to start from instead of random weights (warm start), or a
+            model whose aggregator that is (`tiny`).
+        layer_steps: recorded departing steps; (0,) is one call at the clean input. None, here as
+            in the next five, takes that of `initial`, or else the usual.
+        num_steps: DDIM steps of a whole run.
+        width, bottleneck, groups, order: shape of the network (128, 48, 16, bottleneck-first).
+        size: side of the canvas in pixels; None takes the backbone's own.
+        sizes: sides to draw from, one a step, instead of `size`.
+        learning_rate: AdamW's, decayed to `final_rate` of it by a cosine.
+        validation: annotated pairs to score the network on while it trains.
+        precision: of the backbone's and network's products; weights stay float32.
+        stop_after: end this call after so many seconds, with the state written (0 = never).
+        save_every: seconds between two states.
+        log_every: steps between two lines of the log.
+        tracker: `auto` is TensorBoard where it is installed, `none` is none, `tensorboard`, or a
+            tracker of accelerate such as `wandb`.
+        limit: at most so many of `images` (0 = all).
+    """
+
+    pairs: tuple[PairListConfig, ...] = ()
+    images: Path | None = None
+    keypoints: Path | None = None
+    species: tuple[int, ...] = ()
+    warp_pairs: int = 0
+    keypoint_pairs: int = 0
+    contour_pairs: int = 0
+    contour_classes: tuple[str, ...] = ()
+    warp: KnownWarpConfig = field(default_factory=KnownWarpConfig)
+    warp_background: float = 0.0
+    backbone: str = "tiny"
+    weights: Path | None = None
+    initial: Path | None = None
+    layer_steps: tuple[int, ...] | None = None
+    num_steps: int | None = None
+    size: int | None = None
+    sizes: tuple[int, ...] = ()
+    width: int | None = None
+    bottleneck: int | None = None
+    groups: int | None = None
+    order: Literal["resize-first", "bottleneck-first"] | None = None
+    steps: int = 2000
+    learning_rate: float = 1e-3
+    final_rate: float = 0.02
+    weight_decay: float = 0.0
+    validation: ValidationConfig | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    seed: int = 0
+    stop_after: float = 0.0
+    save_every: float = 60.0
+    log_every: int = 50
+    tracker: str = "auto"
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            min(self.warp_pairs, self.keypoint_pairs, self.contour_pairs) >= 0,
+            "warp_pairs, keypoint_pairs and contour_pairs must be 0 or more pairs a step",
+        )
+        require(
+            0 <= self.warp_background <= 1,
+            f"warp_background is a probability from 0 to 1, got {self.warp_background}",
+        )
+        require(self.log_every > 0, f"log_every is a positive number, got {self.log_every}")
+        require(
+            not (self.sizes and self.size is not None),
+            f"give size or sizes, not both: got {self.size} and {list(self.sizes)}",
+        )
