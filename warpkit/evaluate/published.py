@@ -47,7 +47,12 @@ PUBLISHED: tuple[PublishedRow, ...] = (
         "arXiv 2305.14334, Table 1 (from memory: not checked against the paper)",
     ),
     PublishedRow(
-        _SPAIR, "Diffusion Hyperfeatures", _TEST, f"{_BOX} image", "64.9", f"2305.14334, {_CITED}"
+        _SPAIR,
+        "Diffusion Hyperfeatures",
+        _TEST,
+        f"{_BOX} image",
+        "64.9",
+        f"arXiv 2305.14334, {_CITED}",
     ),
     PublishedRow(_SPAIR, "DIFT (SD)", _TEST, f"{_BOX} image", "52.9", f"{_DIFT}, {_CITED}"),
     PublishedRow(_SPAIR, "SD+DINO", _TEST, f"{_BOX} image", "59.9", f"arXiv 2305.15347, {_CITED}"),
