@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, OutputError, require
+from warpkit.checks import InputError, require
 from warpkit.evaluate.predict import PairPrediction
-from warpkit.io.images import image_size, partial_path
+from warpkit.io.images import image_size
+from warpkit.io.output import write_text
 from warpkit.io.pairs import AnnotatedPair
 
 __all__ = [
@@ -89,16 +90,7 @@ def _write(path: Path, head: Mapping[str, Any], entries: Iterable[Mapping[str, A
     """One pair a line, so that the file can be read by people and compared by tools."""
     lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
     opening = json.dumps(head, ensure_ascii=False)[:-1]
-    text = f'{opening},\n"pairs": [\n{lines}\n]}}\n'
-    partial = partial_path(path)
-    try:
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    write_text(path, f'{opening},\n"pairs": [\n{lines}\n]}}\n')
 
 
 def write_predictions(

@@ -32,7 +32,7 @@ from warpkit.io.config import to_dict
 from warpkit.io.images import partial_path
 from warpkit.version import __version__
 
-__all__ = ["OutputFolder", "run_record", "write_json"]
+__all__ = ["OutputFolder", "run_record", "write_json", "write_text"]
 
 _STAGING = ".warpkit-partial"
 
@@ -327,8 +327,17 @@ def write_json(path: str | Path, data: Any) -> None:
         InputError: if the file cannot be written.
         TypeError: for a value that JSON cannot hold.
     """
-    path = Path(path)
     text = json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text in one step: the file is whole or as it was.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    path = Path(path)
     partial = partial_path(path)
     try:
         try:

@@ -13,6 +13,7 @@ from warpkit.io.output import OutputFolder, run_record
 __all__ = [
     "check_baselines",
     "check_outputs",
+    "check_scoring",
     "check_seed",
     "library_versions",
     "method_file_name",
@@ -54,6 +55,16 @@ def check_outputs(
 def check_seed(seed: int) -> None:
     """Raise unless a seed is 0 or more."""
     require(seed >= 0, f"a seed is a whole number from 0, got {seed}")
+
+
+def check_scoring(alphas: Sequence[float], *, seed: int, resamples: int) -> None:
+    """Raise unless PCK can be scored at these tolerances and its interval be drawn."""
+    check_seed(seed)
+    require(
+        len(set(alphas)) == len(alphas) > 0 and all(0 < alpha < 10 for alpha in alphas),
+        f"alphas are different shares of L above 0, such as 0.05,0.1, got {list(alphas)}",
+    )
+    require(resamples > 0, f"resamples must be positive, got {resamples}")
 
 
 def check_baselines(names: Sequence[str], known: Sequence[str]) -> None:

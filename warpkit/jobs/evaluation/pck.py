@@ -40,7 +40,7 @@ from warpkit.io.pairs import AnnotatedPair
 from warpkit.jobs.evaluation.options import (
     check_baselines,
     check_outputs,
-    check_seed,
+    check_scoring,
     library_versions,
     method_file_name,
 )
@@ -79,13 +79,7 @@ class EvalPckConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_baselines(self.baselines, POINT_BASELINES)
-        check_seed(self.seed)
-        require(
-            len(set(self.alphas)) == len(self.alphas) > 0
-            and all(0 < alpha < 10 for alpha in self.alphas),
-            f"alphas are different shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
-        )
-        require(self.resamples > 0, f"resamples must be positive, got {self.resamples}")
+        check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
 
     def baseline_names(self) -> tuple[str, ...]:
         """The baselines asked for, `all` spelled out."""

@@ -26,7 +26,7 @@ from warpkit.evaluate.keypoints import ALPHAS
 from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.evaluation.field_sets import FIELD_SETS, field_truths, guess_field_set
-from warpkit.jobs.evaluation.options import check_baselines, check_outputs, check_seed
+from warpkit.jobs.evaluation.options import check_baselines, check_outputs, check_scoring
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
 from warpkit.types import Describer
@@ -61,13 +61,7 @@ class EvalWarpConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_baselines(self.baselines, FIELD_BASELINES)
-        check_seed(self.seed)
-        require(
-            len(set(self.alphas)) == len(self.alphas) > 0
-            and all(0 < alpha < 10 for alpha in self.alphas),
-            f"alphas are different shares of L above 0, such as 0.05,0.1, got {list(self.alphas)}",
-        )
-        require(self.resamples > 0, f"resamples must be positive, got {self.resamples}")
+        check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
 
     def baseline_names(self) -> tuple[str, ...]:
         """The baselines asked for, `all` spelled out."""
