@@ -87,6 +87,17 @@ def _cache(args: argparse.Namespace) -> Path | None:
     return args.cache or default_cache()
 
 
+def _files(args: argparse.Namespace) -> dict[str, Any]:
+    """What is read and written beside the data set."""
+    return {
+        "output": args.output,
+        "json_file": args.json,
+        "predictions": args.predictions,
+        "cache": _cache(args),
+        "overwrite": args.overwrite,
+    }
+
+
 def _numbers(args: argparse.Namespace) -> None:
     """Spell lists of numbers as the configuration does."""
     from warpkit.checks import InputError
@@ -129,16 +140,7 @@ def _pck(args: argparse.Namespace) -> None:
             print(f"left out: {line}", file=sys.stderr)
         print(f"{count} pairs listed in {args.write_pairs}")
         return
-    result = run_eval_pck(
-        args.dataset,
-        args.root,
-        output=args.output,
-        json_file=args.json,
-        predictions=args.predictions,
-        cache=_cache(args),
-        config=config,
-        overwrite=args.overwrite,
-    )
+    result = run_eval_pck(args.dataset, args.root, config=config, **_files(args))
     _show(result, args.output)
 
 
@@ -150,15 +152,7 @@ def _davis(args: argparse.Namespace) -> None:
     flags = ("year", "list", "sequences", "all_frames", "workers", "baselines")
     args.list = args.split
     config = configuration(EvalDavisConfig, args, (*MODEL_FLAGS, *flags))
-    result = run_eval_davis(
-        args.root,
-        output=args.output,
-        json_file=args.json,
-        predictions=args.predictions,
-        cache=_cache(args),
-        config=config,
-        overwrite=args.overwrite,
-    )
+    result = run_eval_davis(args.root, config=config, **_files(args))
     _show(result, args.output)
 
 

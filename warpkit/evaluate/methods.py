@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 # Sides of the canvases in pixels. The classifier's grid is coarse: clips need a larger canvas.
-# Patches of colour take as long as their grid is fine, without being any better on clips.
+# Patches of colour on 128 cells took five times as long on clips as on 64, for little: J 0.890
+# instead of 0.865 on every fifth frame of DAVIS's blackswan.
 _PAIR_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0": 320}
 _CLIP_SIZE = {"rgb-patches": 64, "random-weights": 128, "efficientnet-lite0": 480}
 
