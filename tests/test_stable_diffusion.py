@@ -13,13 +13,14 @@ import pytest
 import torch
 from small_pipeline import save_small_pipeline
 
-import warpkit.features.stable_diffusion as module
+import warpkit.features.model_sources as module
 from warpkit.aggregate import AggregationConfig, AggregationNetwork, load_extractor, save_aggregator
 from warpkit.checks import InputError
 from warpkit.features.diffusion import recorded_steps
+from warpkit.features.model_sources import release_name
 from warpkit.features.registry import backbone_names, create_backbone, register_backbone
 from warpkit.features.registry import resolve_device as resolve
-from warpkit.features.stable_diffusion import release_name, stable_diffusion_backbone
+from warpkit.features.stable_diffusion import stable_diffusion_backbone
 
 CPU = torch.device("cpu")
 
@@ -151,17 +152,17 @@ def test_a_folder_without_unet_is_refused(tmp_path):
         stable_diffusion_backbone(device=CPU, model=str(tmp_path))
 
 
-def test_a_folder_with_a_missing_part_says_what_was_tried(folder, tmp_path):
+def test_a_folder_with_a_missing_part_names_it(folder, tmp_path):
     copy = tmp_path / "partial"
     shutil.copytree(folder, copy)
     shutil.rmtree(copy / "vae")
-    with pytest.raises(InputError, match=r"was not found locally or on the hub; tried .*partial"):
+    with pytest.raises(InputError, match=r"partial': its part 'vae' is missing or cannot be read"):
         stable_diffusion_backbone(device=CPU, model=str(copy))
 
 
 def test_a_model_that_is_not_in_the_cache_is_one_clear_error(monkeypatch):
     release = module.Release(("nobody/no-such-model", "nobody/nor-this-one"), "none", 0.0)
-    monkeypatch.setitem(module.STABLE_DIFFUSION, "sd15", release)
+    monkeypatch.setitem(module.RELEASES, "sd15", release)
     with pytest.raises(InputError) as caught:
         stable_diffusion_backbone(device=CPU, model="sd15", local_files_only=True)
     message = str(caught.value)
@@ -169,13 +170,13 @@ def test_a_model_that_is_not_in_the_cache_is_one_clear_error(monkeypatch):
     # Every id the model has lived at was tried, and the way out is named.
     assert "nobody/no-such-model: " in message
     assert "nobody/nor-this-one: " in message
-    assert "huggingface-cli download <id>" in message
+    assert "`warpkit models download sd15`" in message
     assert "\n" not in message
 
 
 def test_later_ids_are_tried_when_the_first_is_gone(folder, monkeypatch):
     release = module.Release(("gone/gone", str(folder)), "none", 0.0)
-    monkeypatch.setitem(module.STABLE_DIFFUSION, "moved", release)
+    monkeypatch.setitem(module.RELEASES, "moved", release)
     backbone = stable_diffusion_backbone(
         device=CPU, model="moved", num_steps=1, local_files_only=True
     )

@@ -12,15 +12,16 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate.checkpoint import check_fits, load_aggregator
-from warpkit.aggregate.models import ModelPreset, resolve_model
-from warpkit.aggregate.network import AggregationNetwork
+from warpkit.aggregate.assembly import Aggregator, assemble
+from warpkit.aggregate.checkpoint import check_fits
+from warpkit.aggregate.model_config import check_load_size
+from warpkit.aggregate.models import resolve_model
 from warpkit.checks import check_image, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.features.backbone import Backbone
-from warpkit.features.registry import create_backbone
 from warpkit.types import DescriptorMap
 
 __all__ = ["Extractor", "load_extractor"]
@@ -35,17 +36,20 @@ class Extractor:
 
     Attributes:
         backbone: yields layer features.
-        network: aggregates them.
+        network: aggregates them, or stacks them as they are.
+        load_size: side to which images are reduced before they are enlarged to the canvas (the
+            paper's evaluation: 224); None brings them to the canvas at once.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        network: AggregationNetwork,
+        network: Aggregator,
         *,
         name: str | None = None,
         size: int | None = None,
         fit: FitMode | None = None,
+        load_size: int | None = None,
         batch_size: int = 8,
     ) -> None:
         check_fits(network.config, backbone.spec, checkpoint="the aggregator")
@@ -59,6 +63,8 @@ class Extractor:
             f"size must be at most {_LARGEST} pixels (memory grows as its square), got {self.size}",
         )
         self.fit: FitMode = fit or backbone.spec.fit
+        check_load_size(load_size, self.fit)
+        self.load_size = load_size
         self.batch_size = batch_size
 
     @property
@@ -103,10 +109,26 @@ class Extractor:
             fit = self.plan(height=height, width=width)
             for start in range(0, len(positions), self.batch_size):
                 batch = positions[start : start + self.batch_size]
-                canvas = fit.apply(_to_tensor([images[i] for i in batch], self.device))
+                canvas = self._canvas(_to_tensor([images[i] for i in batch], self.device), fit)
                 for position, descriptors in zip(batch, self.aggregate(canvas), strict=True):
                     maps[position] = fit.descriptor_map(descriptors)
         return [maps[position] for position in range(len(images))]
+
+    def _canvas(self, images: Tensor, fit: Fit) -> Tensor:
+        """Images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if there is one."""
+        if self.load_size is None:
+            return fit.apply(images)
+        reduced = plan_fit(
+            height=fit.height, width=fit.width, size=self.load_size, multiple=1, mode="squash"
+        )
+        enlarged = F.interpolate(
+            reduced.apply(images),
+            size=(fit.content_height, fit.content_width),
+            mode="bilinear",
+            align_corners=False,
+        )
+        rest = (0, fit.canvas_width - fit.content_width, 0, fit.canvas_height - fit.content_height)
+        return F.pad(enlarged, rest, mode="replicate") if any(rest) else enlarged
 
     @torch.no_grad()
     def aggregate(self, canvas: Tensor) -> Tensor:
@@ -135,10 +157,12 @@ def load_extractor(
     """Load a model with its aggregator, ready to describe images.
 
     Args:
-        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, the folder of a
-            diffusers model, a hub id, or the name of a registered backbone.
+        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`,
+            a model file (`FILE.yaml`, see `ModelConfig`), the folder of a diffusers or transformers
+            model, a single safetensors file, a hub id, or the name of a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
-        aggregator: checkpoint file; by default the one that belongs to the model.
+        aggregator: checkpoint file, or the alias of a published one; by default the one that
+            belongs to the model.
         size: side of the backbone's canvas in pixels.
         fit: `pad` keeps the aspect ratio, `squash` resizes to a square as the paper does.
         options: passed to the backbone's factory.
@@ -152,19 +176,22 @@ def load_extractor(
         >>> extractor.describe([np.zeros((128, 128, 3), np.uint8)])[0].data.shape
         torch.Size([128, 64, 64])
     """
-    preset: ModelPreset = resolve_model(model)
-    if aggregator is not None:
-        path = Path(aggregator)
+    preset = resolve_model(model)
+    backbone, network = assemble(preset, device=device, aggregator=aggregator, options=options)
+    config = preset.config
+    if config is not None:
+        size = config.size if size is None else size
+        # Another fit asked for leaves the paper's way of loading, which is a squash.
+        load_size = config.load_size if fit in (None, "squash") else None
+        fit = fit or config.fit
     else:
-        cached_only = bool(options.get("local_files_only", False))
-        path = preset.aggregator_file(local_files_only=cached_only)
-    network = load_aggregator(path, model=preset.trained_on)
-    backbone = create_backbone(
-        preset.backbone,
-        device=device,
-        **{"steps": network.config.steps, "num_steps": network.config.num_steps}
-        | dict(preset.options)
-        | options,
+        load_size = None
+    return Extractor(
+        backbone,
+        network,
+        name=preset.name,
+        size=size,
+        fit=fit,
+        load_size=load_size,
+        batch_size=batch_size,
     )
-    check_fits(network.config, backbone.spec, checkpoint=str(path))
-    return Extractor(backbone, network, name=preset.name, size=size, fit=fit, batch_size=batch_size)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from warpkit.checks import require
 from warpkit.features.backbone import StepFeatures
 
-__all__ = ["Accumulator", "AggregationConfig", "AggregationNetwork"]
+__all__ = ["Accumulator", "AggregationConfig", "AggregationNetwork", "resize"]
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ class Accumulator:
             x = features.maps[name].to(self._mixing.dtype)
             bottleneck = self._network.bottleneck_layers[position]
             if config.order == "resize-first":
-                x = bottleneck(_resize(x, self._grid))
+                x = bottleneck(resize(x, self._grid))
             else:
-                x = _resize(bottleneck(x), self._grid)
+                x = resize(bottleneck(x), self._grid)
             x = x * self._mixing[features.entry, position]
             self._sum = x if self._sum is None else self._sum + x
 
@@ -168,7 +168,8 @@ class Accumulator:
         return self._sum
 
 
-def _resize(x: Tensor, grid: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A map (B, C, h, w) at another size (bilinear, `align_corners=False`)."""
     if tuple(x.shape[-2:]) == grid:
         return x
     return F.interpolate(x, size=grid, mode="bilinear", align_corners=False)

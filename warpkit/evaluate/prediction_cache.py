@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,11 @@ import warpkit.version
 from warpkit.checks import InputError, OutputError
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_files import plain_points, point_array
+from warpkit.io.cache_folder import file_sha256
 from warpkit.io.images import image_size
 from warpkit.io.pairs import AnnotatedPair
 
-__all__ = ["ContentHashes", "PredictionCache", "code_digest", "default_cache", "method_digest"]
-
-
-def default_cache() -> Path:
-    """`WARPKIT_CACHE`, else `warpkit` in the user's cache folder."""
-    named = os.environ.get("WARPKIT_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "warpkit"
+__all__ = ["ContentHashes", "PredictionCache", "code_digest", "method_digest"]
 
 
 def code_digest() -> str:
@@ -65,11 +56,7 @@ class ContentHashes:
             InputError: it cannot be read.
         """
         if path not in self._known:
-            try:
-                with path.open("rb") as file:
-                    self._known[path] = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise InputError(f"{path} cannot be read: {error.strerror}") from error
+            self._known[path] = file_sha256(path)
         return self._known[path]
 
 

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
-from warpkit.checks import require
+from warpkit.checks import one_of, require
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
-from warpkit.features.ddim import DdimSchedule, ddim_step
+from warpkit.features.ddim import CLEAN, DdimSchedule, ddim_step
 from warpkit.features.taps import decoder_taps, record_taps
 
-__all__ = ["Codec", "Conditioner", "DiffusionBackbone", "DiffusionSettings", "recorded_steps"]
+__all__ = [
+    "Codec",
+    "Conditioner",
+    "DiffusionBackbone",
+    "DiffusionSettings",
+    "Mode",
+    "recorded_steps",
+]
+
+Mode = Literal["inversion", "noised", "clean"]
 
 # Distinct prompts whose embeddings are kept; the least recently used one goes first.
 _KEPT_PROMPTS = 64
@@ -69,10 +78,33 @@ class DiffusionSettings:
     Attributes:
         steps: recorded departing steps, clean to noisy.
         prompt: prompt of real images; the empty prompt is the paper's.
+        layers: names of the layers to record, in the decoder's order; None records all.
+        mode: how real images are read. `inversion` follows DDIM inversion (the paper's method).
+            `noised` adds seeded noise once and takes one denoising call at each recorded step:
+            generation features of a real image (the paper's Figures 3 and 9, DIFT). `clean` gives
+            the clean latent with the timestep of your choice, as noise-free UNets (CleanDIFT) want.
+        timestep: where the single calls of `noised` and `clean` are made, 0..train_steps - 1; by
+            default at the timestep generation has at the same entry, and at a clean image's (-1).
+        seed: of the noise of `noised`, which is the same for every image of one size.
     """
 
     steps: tuple[int, ...]
     prompt: str = ""
+    layers: tuple[str, ...] | None = None
+    mode: Mode = "inversion"
+    timestep: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of(self.mode, get_args(Mode), "mode of reading images")
+        require(
+            self.timestep is None or self.mode != "inversion",
+            "a timestep is for the modes noised and clean; inversion has its own",
+        )
+        require(
+            self.timestep is None or len(self.steps) == 1,
+            f"with one timestep there is one recorded step, got steps {self.steps}",
+        )
 
 
 class DiffusionBackbone(Backbone):
@@ -101,7 +133,11 @@ class DiffusionBackbone(Backbone):
             and steps[-1] < schedule.num_steps,
             f"recorded steps must increase within 0..{schedule.num_steps - 1}, got {steps}",
         )
-        names = decoder_taps(unet)
+        names = _chosen(decoder_taps(unet), settings.layers, name)
+        require(
+            settings.timestep is None or 0 <= settings.timestep < schedule.train_steps,
+            f"timestep must lie in 0..{schedule.train_steps - 1}, got {settings.timestep}",
+        )
         modules = dict(unet.named_modules())
         depth = len(unet.up_blocks)  # type: ignore[arg-type]
         layers = tuple(
@@ -170,7 +206,10 @@ class DiffusionBackbone(Backbone):
         )
         with torch.no_grad():
             latent = self.codec.encode(images.to(self.device)).float()
-        yield from self.invert(latent)
+        if self.settings.mode == "inversion":
+            yield from self.invert(latent)
+        else:
+            yield from self.read_once(latent)
 
     def invert(self, latent: Tensor) -> Iterator[StepFeatures]:
         """Features along the inversion of clean latents (B, C, h, w)."""
@@ -191,6 +230,30 @@ class DiffusionBackbone(Backbone):
             else:
                 output = self._call(latent, transition.timestep, conditioning)
             latent = ddim_step(self.schedule, latent, output, transition)
+
+    def read_once(self, latent: Tensor) -> Iterator[StepFeatures]:
+        """Features of one call at each recorded step (modes `noised` and `clean`).
+
+        Args:
+            latent: clean latents (B, C, h, w).
+        """
+        names = [layer.name for layer in self.spec.layers]
+        conditioning = self._conditioning([self.settings.prompt] * len(latent))
+        noised = self.settings.mode == "noised"
+        height, width = (side * self.codec.factor for side in latent.shape[-2:])
+        noise = self.noise([self.settings.seed], height=height, width=width) if noised else None
+        for entry, step in enumerate(self.spec.steps):
+            timestep = self.schedule.timesteps[step] if noised else CLEAN
+            if self.settings.timestep is not None:
+                timestep = self.settings.timestep
+            seen = latent
+            if noise is not None:  # q(x_t | x_0)
+                a_t = self.schedule.alpha_bar(timestep)
+                seen = a_t**0.5 * latent + (1 - a_t) ** 0.5 * noise
+            with record_taps(self.unet, names, stop_after_last=True) as taps:
+                self._call(seen, timestep, conditioning)
+            yield StepFeatures(entry, step, timestep, taps)
+            del taps
 
     @torch.no_grad()
     def invert_to_noise(self, latent: Tensor) -> Tensor:
@@ -254,3 +317,16 @@ class DiffusionBackbone(Backbone):
                 output = base + guidance_scale * (output - base)
             latent = ddim_step(self.schedule, latent, output, transition)
         return self.codec.decode(latent)
+
+
+def _chosen(known: tuple[str, ...], wanted: tuple[str, ...] | None, model: str) -> tuple[str, ...]:
+    """The wanted layers, checked to be decoder layers in their order."""
+    if wanted is None:
+        return known
+    for name in wanted:
+        one_of(name, known, f"layer of '{model}'")
+    require(
+        len(wanted) > 0 and list(wanted) == [name for name in known if name in wanted],
+        f"layers must be different ones in the decoder's order, got {list(wanted)}",
+    )
+    return wanted
