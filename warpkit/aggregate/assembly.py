@@ -53,13 +53,12 @@ def assemble(
     path = _checkpoint(preset, aggregator, bool(options.get("local_files_only", False)))
     whole = load_aggregator(path, model=preset.trained_on)
     if config.stop_after is None and config.top is None and not config.raw:
-        wanted: dict[str, Any] = {"layers": whole.config.layers} if preset.backbone == "vit" else {}
-        backbone = _fitting(preset, device, whole, path, {**wanted, **options})
+        backbone = _fitting(preset, device, whole, path, {**_facets(preset, whole), **options})
         return backbone, whole
     entries = kept_entries(whole, stop_after=config.stop_after, top=config.top)
     network = restrict(whole, entries)
     some = len(network.config.layers) < len(whole.config.layers)
-    wanted = {"layers": network.config.layers} if some or preset.backbone == "vit" else {}
+    wanted = {"layers": network.config.layers} if some else _facets(preset, network)
     backbone = _fitting(preset, device, network, path, {**wanted, **options})
     if not config.raw:
         return backbone, network
@@ -81,6 +80,13 @@ def _checkpoint(preset: ModelPreset, given: str | Path | None, local_files_only:
     return aggregator_path(str(given), local_files_only=local_files_only)
 
 
+def _facets(preset: ModelPreset, network: AggregationNetwork) -> dict[str, Any]:
+    """The layers that a vision transformer is to record: any facet may have been trained on."""
+    names = network.config.layers
+    facets = preset.backbone == "vit" and all(name.startswith("block.") for name in names)
+    return {"layers": names} if facets else {}
+
+
 def _fitting(
     preset: ModelPreset,
     device: str,
@@ -88,7 +94,12 @@ def _fitting(
     path: Path,
     options: Mapping[str, Any],
 ) -> Backbone:
-    recorded = {"steps": network.config.steps, "num_steps": network.config.num_steps}
+    recorded: dict[str, Any] = {
+        "steps": network.config.steps,
+        "num_steps": network.config.num_steps,
+    }
+    if preset.backbone == "vit":  # it has one step; a checkpoint of another model is told so below
+        recorded = {}
     backbone = _create(preset, device, {**recorded, **options})
     check_fits(network.config, backbone.spec, checkpoint=str(path))
     return backbone
