@@ -233,7 +233,7 @@ def test_images_are_reduced_before_they_are_enlarged(small, tmp_path):
         ),
         (
             {"backbone": "dinov2", "aggregator": "sd15"},
-            r"does not fit the backbone 'dinov2': it expects layers of \[16, .*gives \[12, 12",
+            r"does not fit the backbone 'dinov2': it expects the features of 'sd15'",
         ),
     ],
 )

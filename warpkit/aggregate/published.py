@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from warpkit.aggregate.checkpoint import load_published, save_aggregator
 from warpkit.features.model_sources import find_file
 from warpkit.io.cache_folder import default_cache, file_sha256
+from warpkit.io.output import write_json
 
-__all__ = ["PUBLISHED_AGGREGATORS", "convert_published", "published_aggregator"]
+__all__ = [
+    "PUBLISHED_AGGREGATORS",
+    "convert_published",
+    "published_aggregator",
+    "verify_aggregator",
+]
 
 _REPOSITORY = "g-luo/diffusion-hyperfeatures"
 
@@ -51,5 +59,26 @@ def convert_published(original: Path, converted: Path, *, model: str) -> None:
         InputError: not of that layout, or the file cannot be written.
     """
     network = load_published(original, model=model)
-    record = {"converted_from": original.name, "sha256": file_sha256(original)}
-    save_aggregator(converted, network, half=False, **record)
+    facts = {"converted_from": original.name, "original_sha256": file_sha256(original)}
+    save_aggregator(converted, network, half=False, **facts)
+    write_json(_record(converted), {**facts, "sha256": file_sha256(converted)})
+
+
+def verify_aggregator(alias: str) -> list[str]:
+    """Compare the converted files of an alias with the hashes kept when they were made.
+
+    Returns:
+        What is wrong, one line a file; empty if every file is as it was.
+    """
+    wrong = []
+    for path in sorted((default_cache() / "aggregators").glob(f"{alias}-????????????????.saf*")):
+        record: dict[str, Any] = {}
+        if _record(path).is_file():
+            record = json.loads(_record(path).read_text(encoding="utf-8"))
+        if file_sha256(path) != record.get("sha256"):
+            wrong.append(f"{path.name}: SHA-256 differs from {record.get('sha256')}; delete it")
+    return wrong
+
+
+def _record(converted: Path) -> Path:
+    return converted.with_name(f"{converted.stem}.sha256.json")

@@ -24,7 +24,9 @@ __all__ = [
     "Listing",
     "Release",
     "Source",
+    "download",
     "find_file",
+    "find_remote",
     "find_source",
     "list_remote",
     "release_name",
@@ -122,6 +124,12 @@ class Listing:
         """Size of all files, 10^9 bytes."""
         return sum(file.size for file in self.files) / 1e9
 
+    @property
+    def licence(self) -> str:
+        """As this project knows it."""
+        alias = release_name(self.repository)
+        return RELEASES[alias].licence if alias is not None else "see its page on the hub"
+
 
 def find_source(
     model: str,
@@ -146,7 +154,7 @@ def find_source(
             f"{model} is a folder but no {_KIND[family]}: expected {_EXPECTED[family]} in it",
         )
         return Source(model, model, Path(model))
-    ids = RELEASES[model].hub_ids if model in RELEASES else (model,)
+    ids = _hub_ids(model)
     failures: list[str] = []
     for look in (_cached,) if local_files_only else (_cached, _downloaded):
         failures.clear()
@@ -196,20 +204,52 @@ def _cached(model: str, hub_id: str, family: Family, revision: str | None) -> So
 def _downloaded(model: str, hub_id: str, family: Family, revision: str | None) -> Source:
     if Path(hub_id).is_dir():
         return Source(model, hub_id, Path(hub_id))
+    return download(model, list_remote(hub_id, family=family, revision=revision))
+
+
+def download(model: str, listing: Listing) -> Source:
+    """Fetch what a listing names, hash it, and keep the hashes.
+
+    Raises:
+        InputError: a file differs from what the hub states.
+        OSError, ValueError or an error of the HTTP library: the hub is out of reach.
+    """
     from huggingface_hub import snapshot_download
 
-    listing = list_remote(hub_id, family=family, revision=revision)
-    alias = release_name(hub_id)
-    licence = RELEASES[alias].licence if alias is not None else "see its page on the hub"
     _log.info(
         "downloading %s at %s: %.1f GB, licence %s",
-        *(hub_id, listing.commit[:12], listing.gigabytes, licence),
+        *(listing.repository, listing.commit[:12], listing.gigabytes, listing.licence),
     )
     names = [file.path for file in listing.files]
-    folder = Path(snapshot_download(hub_id, revision=listing.commit, allow_patterns=names))
-    source = Source(model, hub_id, folder, listing.commit)
-    _keep_hashes(source, listing, licence)
+    folder = Path(
+        snapshot_download(listing.repository, revision=listing.commit, allow_patterns=names)
+    )
+    source = Source(model, listing.repository, folder, listing.commit)
+    _keep_hashes(source, listing)
     return source
+
+
+def find_remote(
+    model: str, *, family: Family = "stable-diffusion", revision: str | None = None
+) -> Listing:
+    """What would be downloaded for a model, from the first of its hub ids that answers.
+
+    Raises:
+        InputError: none of them does.
+    """
+    failures = []
+    for hub_id in _hub_ids(model):
+        try:
+            return list_remote(hub_id, family=family, revision=revision)
+        except _missing() as error:
+            if isinstance(error, InputError):
+                raise
+            failures.append(f"{hub_id}: {first_line(error).rstrip('.')}")
+    raise InputError(f"'{model}' cannot be downloaded; tried {'; '.join(failures)}")
+
+
+def _hub_ids(model: str) -> tuple[str, ...]:
+    return RELEASES[model].hub_ids if model in RELEASES else (model,)
 
 
 def list_remote(
@@ -273,7 +313,7 @@ def _record_path(name: str, commit: str) -> Path:
     return default_cache() / "models" / f"{name.replace('/', '--')}@{commit[:40]}.json"
 
 
-def _keep_hashes(source: Source, listing: Listing, licence: str) -> None:
+def _keep_hashes(source: Source, listing: Listing) -> None:
     """Hash the downloaded files, compare with what the hub states, and write the record."""
     assert source.commit is not None
     files = {}
@@ -292,7 +332,7 @@ def _keep_hashes(source: Source, listing: Listing, licence: str) -> None:
         {
             "repository": source.name,
             "revision": source.commit,
-            "licence": licence,
+            "licence": listing.licence,
             "files": files,
         },
     )

@@ -21,7 +21,7 @@ from warpkit.features.ddim import Prediction
 from warpkit.features.model_sources import find_source
 from warpkit.features.stable_diffusion_parts import Parts
 
-__all__ = ["EmptyPromptTokens", "is_single_file", "load_single_file"]
+__all__ = ["EmptyPromptTokens", "is_single_file", "load_single_file", "unet_config"]
 
 _UNET = {
     "sample_size": 64,
@@ -84,6 +84,11 @@ def is_single_file(model: str) -> bool:
     return Path(model).suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
+def unet_config(kind: int) -> dict[str, Any]:
+    """The UNet's configuration of 1.x (kind 768) or 2.x (1024), as diffusers spells it."""
+    return {**_UNET, **_UNETS[kind]}
+
+
 def load_single_file(
     path: Path,
     dtype: torch.dtype,
@@ -116,15 +121,10 @@ def load_single_file(
         " model file",
     )
     changes = sizes or {}
-    unet_config: dict[str, Any] = {
-        **_UNET,
-        **_UNETS[kind],
-        "cross_attention_dim": width,
-        **changes.get("unet", {}),
-    }
+    unet_sizes = {**unet_config(kind), "cross_attention_dim": width, **changes.get("unet", {})}
     vae_config: dict[str, Any] = {**_VAE, **changes.get("vae", {})}
     text_config: dict[str, Any] = {**_TEXT, **_TEXTS[kind], **changes.get("text_encoder", {})}
-    unet: Any = UNet2DConditionModel(**unet_config)
+    unet: Any = UNet2DConditionModel(**unet_sizes)
     vae: Any = AutoencoderKL(**vae_config)
     encoder: Any = CLIPTextModel(CLIPTextConfig(**text_config))
     text_converter = (

@@ -30,8 +30,8 @@ class ModelOptions:
     """Which model describes the images, where it runs, which engine matches.
 
     Attributes:
-        model: `tiny`, `sd15`, `sd15-onestep`, `sd21`, a diffusers folder, a hub id, or a
-            registered backbone.
+        model: an alias (`tiny`, `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`, ...), a model
+            file (.yaml), a folder, a single safetensors file, a hub id, or a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file; by default the model's own.
         size: side of the model's canvas in pixels; by default the model's own.
