@@ -7,6 +7,7 @@ empty prompt, which is all that real images need.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -203,7 +204,7 @@ def _fill(part: Any, converter: Any, checkpoint: Mapping[str, Tensor], path: Pat
     try:
         part.load_state_dict(kept, strict=True)
     except RuntimeError as error:
-        detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        detail = textwrap.shorten(" ".join(str(error).split("\n\t")[1:]), 160, placeholder=" ...")
         raise InputError(f"{path}: its {name} is of another architecture: {detail}") from error
 
 

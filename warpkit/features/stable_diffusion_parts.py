@@ -64,6 +64,16 @@ def load_folder(folder: Path, dtype: torch.dtype, *, name: str) -> Parts:
                 str(folder), subfolder=where, local_files_only=True, **options
             )
 
+    def network(cls: Any, where: str) -> Any:
+        loaded, info = part(cls, where, dtype=dtype, output_loading_info=True)
+        missing = sorted(info["missing_keys"])
+        require(  # they would be random
+            not missing,
+            f"'{name}' lacks {len(missing)} weights of its part '{where}', such as"
+            f" {''.join(missing[:1])}",
+        )
+        return loaded
+
     unet_class = ""
     with _reading(name, "unet"):
         unet_class = str(UNet2DConditionModel.load_config(folder / "unet").get("_class_name"))
@@ -77,9 +87,9 @@ def load_folder(folder: Path, dtype: torch.dtype, *, name: str) -> Parts:
             str(folder), subfolder="scheduler", local_files_only=True
         )
     return Parts(
-        unet=part(UNet2DConditionModel, "unet", dtype=dtype),
-        vae=part(AutoencoderKL, "vae", dtype=dtype),
-        text_encoder=part(CLIPTextModel, "text_encoder", dtype=dtype),
+        unet=network(UNet2DConditionModel, "unet"),
+        vae=network(AutoencoderKL, "vae"),
+        text_encoder=network(CLIPTextModel, "text_encoder"),
         tokenizer=part(CLIPTokenizer, "tokenizer"),
         scheduler=_SCHEDULE | dict(scheduler),
     )

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from warpkit.checks import InputError, first_line, one_of, require
@@ -58,17 +59,21 @@ def load_vit(
             kind in _USUAL,
             f"'{model}' is a model of type '{kind}': expected vit (DINO) or dinov2",
         )
-        if kind == "vit":
-            # DINO has no pooler; one would be filled with random weights.
-            net: Any = ViTModel.from_pretrained(
-                folder, add_pooling_layer=False, local_files_only=True
-            )
-        else:
-            net = Dinov2Model.from_pretrained(folder, local_files_only=True)
+        cls: Any = ViTModel if kind == "vit" else Dinov2Model
+        # DINO has no pooler; one would be filled with random weights.
+        more = {"add_pooling_layer": False} if kind == "vit" else {}
+        net, info = cls.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **more
+        )
     except InputError:
         raise
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
         raise InputError(f"'{model}' cannot be read: {first_line(error)}") from error
+    missing = sorted(info["missing_keys"])
+    require(  # they would be random
+        not missing,
+        f"'{model}' lacks {len(missing)} of its weights, such as {''.join(missing[:1])}",
+    )
     _log.info("loaded %s", source.name)
     module: nn.Module = net.eval().requires_grad_(False)
     return module
