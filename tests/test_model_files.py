@@ -21,6 +21,7 @@ from warpkit.aggregate import (
 )
 from warpkit.aggregate.pruning import kept_entries, restrict
 from warpkit.checks import InputError
+from warpkit.features.model_sources import RELEASES
 from warpkit.io.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -245,6 +246,13 @@ def test_bad_model_files_are_refused(small, tmp_path, settings, message):
 def test_a_model_file_that_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"none\.yaml: no such configuration file"):
         load_extractor("none.yaml", device="cpu")
+
+
+def test_the_documentation_has_every_file():
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in FILES if f"/{name}.yaml)" not in text] == []
+    for alias in RELEASES:
+        assert f"| `{alias}`" in text
 
 
 def test_the_files_name_no_unknown_key():

@@ -45,6 +45,8 @@ class LayerStack(nn.Module):
         self.config = config
         every = [(s, k) for s in range(len(config.steps)) for k in range(len(config.layers))]
         self.entries = every if entries is None else entries
+        # Among the tensors, since they tell one stack from another.
+        self.register_buffer("stacked", torch.tensor(self.entries))
 
     def forward(self, steps: Iterable[StepFeatures], grid: tuple[int, int]) -> Tensor:
         """Descriptors float32 (B, sum of channels, h, w) of a whole run.
@@ -57,7 +59,9 @@ class LayerStack(nn.Module):
             for entry in self.entries:
                 name = self.config.layers[entry[1]]
                 if entry[0] == step.entry and name in step.maps:
-                    found[entry] = resize(step.maps[name].float(), grid)
+                    # A copy: a backbone may write its next step into the same memory.
+                    kept = resize(step.maps[name], grid).to(torch.float32, copy=True)
+                    found[entry] = kept
             del step
         require(
             len(found) == len(self.entries),

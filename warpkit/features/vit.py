@@ -155,6 +155,15 @@ class VitBackbone(Backbone):
     def device(self) -> torch.device:
         return next(self.net.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights and of the feature maps."""
+        return next(self.net.parameters()).dtype
+
+    def settings_text(self) -> str:
+        """What the features depend on beside `spec` and the weights."""
+        return repr((self.stride, self.bins))
+
     # As in the diffusion backbone, gradients are off call by call.
     def features(self, images: Tensor) -> Iterator[StepFeatures]:
         """One step with all layers (see `Backbone.features`); heads stay concatenated."""
