@@ -115,6 +115,7 @@ def test_a_command_takes_a_model_file(small, cli, tmp_path):
     assert done.code == 0, done.err
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert record["config"]["model"] == str(FILES["sd-layer-4"])
+    assert record["model_file"]["layers"] == [LAYER_4]
 
 
 # What the settings mean

@@ -16,7 +16,7 @@ from warpkit.features.single_file import is_single_file
 from warpkit.features.tiny import TINY_WEIGHTS
 from warpkit.io.config import load_config
 
-__all__ = ["MODELS", "ModelPreset", "aggregator_path", "resolve_model"]
+__all__ = ["MODELS", "ModelPreset", "aggregator_path", "is_model_file", "resolve_model"]
 
 _TINY_AGGREGATOR = TINY_WEIGHTS.with_name("tiny-aggregator.safetensors")
 
@@ -139,7 +139,7 @@ def resolve_model(model: str) -> ModelPreset:
     """
     if model in MODELS:
         return MODELS[model]
-    if Path(model).suffix in (".yaml", ".yml"):
+    if is_model_file(model):
         return _from_file(model)
     if model in backbone_names():
         return ModelPreset(name=model, backbone=model, trained_on=model)
@@ -155,6 +155,11 @@ def resolve_model(model: str) -> ModelPreset:
     )
 
 
+def is_model_file(model: str) -> bool:
+    """Whether a user names a model file (see `ModelConfig`)."""
+    return Path(model).suffix in (".yaml", ".yml")
+
+
 def _family(model: str) -> str:
     """Which loader a folder or hub id wants: DINO's say so by their configuration or name."""
     folder = Path(model)
@@ -167,7 +172,7 @@ def _family(model: str) -> str:
 def _from_file(path: str) -> ModelPreset:
     config = load_config(ModelConfig, path)
     require(
-        Path(config.backbone).suffix not in (".yaml", ".yml"),
+        not is_model_file(config.backbone),
         f"{path}: its backbone is a model file itself ({config.backbone}): name the model in it",
     )
     base = resolve_model(config.backbone)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from warpkit.aggregate.extractor import Extractor, load_extractor
+from warpkit.aggregate.models import is_model_file, resolve_model
 from warpkit.checks import require
+from warpkit.io.config import to_dict
 from warpkit.match.matcher import Matcher, create_matcher
 
 __all__ = ["ModelOptions", "check_filters"]
@@ -49,6 +51,13 @@ class ModelOptions:
     def model_options(self) -> dict[str, Any]:
         """These options alone, to build another job's configuration from."""
         return {item.name: getattr(self, item.name) for item in fields(ModelOptions)}
+
+    def recorded_facts(self) -> dict[str, Any]:
+        """What a run record keeps of a model file: its content, since files change."""
+        preset = resolve_model(self.model) if is_model_file(self.model) else None
+        if preset is None or preset.config is None:
+            return {}
+        return {"model_file": to_dict(preset.config)}
 
     def load_extractor(self) -> Extractor:
         """The model, ready to describe images."""
