@@ -38,7 +38,7 @@ def assemble(
     Raises:
         InputError: something is missing, or the halves are made for different models.
     """
-    config = preset.config or ModelConfig(backbone=preset.backbone)
+    config = preset.single().config or ModelConfig(backbone=preset.backbone)
     options = {**preset.options, **options}
     if aggregator is None and preset.aggregator is None and preset.config is not None:
         stated = {

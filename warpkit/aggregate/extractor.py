@@ -17,8 +17,9 @@ from torch import Tensor
 
 from warpkit.aggregate.assembly import Aggregator, assemble
 from warpkit.aggregate.checkpoint import check_fits
+from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.model_config import check_load_size
-from warpkit.aggregate.models import resolve_model
+from warpkit.aggregate.models import ModelPreset, resolve_model
 from warpkit.checks import check_image, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.features.backbone import Backbone
@@ -74,6 +75,18 @@ class Extractor:
     @property
     def device(self) -> torch.device:
         return self.backbone.device
+
+    def resized(self, size: int) -> Extractor:
+        """The same model on a canvas of another side in pixels."""
+        return Extractor(
+            self.backbone,
+            self.network,
+            name=self._name,
+            size=size,
+            fit=self.fit,
+            load_size=self.load_size,
+            batch_size=self.batch_size,
+        )
 
     def plan(self, *, height: int, width: int) -> Fit:
         """How an image of this size is brought to the backbone's canvas."""
@@ -145,7 +158,7 @@ def _to_tensor(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) ->
 
 
 def load_extractor(
-    model: str = "tiny",
+    model: str = "embedded",
     *,
     device: str = "auto",
     aggregator: str | Path | None = None,
@@ -153,19 +166,22 @@ def load_extractor(
     fit: FitMode | None = None,
     batch_size: int = 8,
     **options: Any,
-) -> Extractor:
+) -> Extractor | CombinedExtractor:
     """Load a model with its aggregator, ready to describe images.
 
     Args:
-        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`,
+        model: `embedded` (the default, with the package) or its parts `efficientnet-lite0` and
+            `tiny`, `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`,
             a model file (`FILE.yaml`, see `ModelConfig`), the folder of a diffusers or transformers
-            model, a single safetensors file, a hub id, or the name of a registered backbone.
+            model, a single safetensors file, a hub id, the name of a registered backbone, or
+            several joined by `+` (`0.7*sd15-onestep+0.3*dinov2`; equal shares without numbers).
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file, or the alias of a published one; by default the one that
             belongs to the model.
-        size: side of the backbone's canvas in pixels.
+        size: side of the backbone's canvas in pixels; of a combined model's first part, and the
+            others keep their proportion to it.
         fit: `pad` keeps the aspect ratio, `squash` resizes to a square as the paper does.
-        options: passed to the backbone's factory.
+        options: passed to the backbone's factory (single models only).
 
     Raises:
         InputError: unknown or missing model, or an aggregator made for another one.
@@ -177,6 +193,13 @@ def load_extractor(
         torch.Size([128, 64, 64])
     """
     preset = resolve_model(model)
+    if preset.parts:
+        require(
+            aggregator is None and not options,
+            f"'{model}' combines models that have aggregators and options of their own: give"
+            " --aggregator and backbone options with a single model",
+        )
+        return _load_combined(preset, device=device, size=size, fit=fit, batch_size=batch_size)
     backbone, network = assemble(preset, device=device, aggregator=aggregator, options=options)
     config = preset.config
     if config is not None:
@@ -195,3 +218,16 @@ def load_extractor(
         load_size=load_size,
         batch_size=batch_size,
     )
+
+
+def _load_combined(
+    preset: ModelPreset, *, device: str, size: int | None, fit: FitMode | None, batch_size: int
+) -> CombinedExtractor:
+    parts: list[Extractor] = []
+    for name, _ in preset.parts:
+        part = load_extractor(name, device=device, fit=fit, batch_size=batch_size)
+        parts.append(cast(Extractor, part))
+    if size is not None:
+        usual = parts[0].size
+        parts = [part.resized(max(1, round(part.size * size / usual))) for part in parts]
+    return CombinedExtractor(parts, [share for _, share in preset.parts], name=preset.name)

@@ -35,7 +35,7 @@ def starting_point(
         return None, None
     if str(path) in MODELS and not path.exists():
         path = MODELS[str(path)].aggregator_file()
-    return load_aggregator(path, model=resolve_model(config.backbone).trained_on), path
+    return load_aggregator(path, model=resolve_model(config.backbone).single().trained_on), path
 
 
 def frozen_backbone(
@@ -46,7 +46,7 @@ def frozen_backbone(
     Raises:
         InputError: no such backbone, or it does not have these steps or weights.
     """
-    preset = resolve_model(config.backbone)
+    preset = resolve_model(config.backbone).single()
     options: dict[str, Any] = {}
     if start is not None:
         options |= {"steps": start.config.steps, "num_steps": start.config.num_steps}
