@@ -28,6 +28,7 @@ from warpkit.train.backbone import AlignmentConfig, BackboneTrainConfig, train_b
 from warpkit.train.images import ImageStore, crop_views, load_images
 from warpkit.train.losses import min_snr_weight, symmetric_cross_entropy
 from warpkit.train.state import identity, kept_settings, save_state
+from warpkit.train.student import Student
 
 # Images
 
@@ -326,7 +327,7 @@ def test_alignment_layers_must_increase(layers):
 def test_an_aligned_layer_must_be_there():
     unet = build_unet(UnetConfig(channels=(8, 8), blocks=1, attention_levels=(), groups=4))
     with pytest.raises(InputError, match=r"names layer 7, but this UNet's decoder has 4 layers"):
-        backbone_module._Student(unet, (1, 7), 3)
+        Student(unet, (1, 7), 3)
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])

@@ -28,7 +28,7 @@ from torch import Tensor
 from warpkit.checks import InputError, require
 from warpkit.io.images import read_image
 
-__all__ = ["ImageStore", "crop_views", "load_images", "read_index"]
+__all__ = ["ImageStore", "centre_views", "crop_views", "load_images", "read_index"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
@@ -63,6 +63,33 @@ class ImageStore:
             self.classes,
             self.contours,
         )
+
+    def take(self, rows: Sequence[int]) -> ImageStore:
+        """The store of some of the images, with all class names."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.pixels.device)
+        return ImageStore(
+            self.pixels[index],
+            self.sizes[index],
+            self.labels[index],
+            self.classes,
+            tuple(self.contours[row] for row in rows),
+        )
+
+    def hold_out(self, count: int) -> tuple[ImageStore, ImageStore]:
+        """The store without `count` images spread evenly over it, and those.
+
+        Raises:
+            InputError: nothing would be left.
+        """
+        require(
+            0 <= count < len(self),
+            f"held_out must leave something to train on: got {count} of {len(self)} images",
+        )
+        if count == 0:
+            return self, self.take(())
+        held = [i * len(self) // count for i in range(count)]
+        rest = sorted(set(range(len(self))) - set(held))
+        return self.take(rest), self.take(held)
 
 
 def load_images(
@@ -119,7 +146,32 @@ def crop_views(
     crop = share.sqrt() * torch.minimum(heights, widths)
     left, top = draw() * (widths - crop), draw() * (heights - crop)
     flip = draw() < 0.5
-    centre = (torch.arange(size, device=device) + 0.5) / size
+    return _cut(store, index, left, top, crop, flip, size)
+
+
+def centre_views(store: ImageStore, index: Tensor, *, size: int) -> Tensor:
+    """The images' inscribed squares at their centres: float (B, 3, size, size) in [0, 1].
+
+    Args:
+        index: int64 (B,), which images.
+    """
+    heights, widths = store.sizes[index].float().unbind(1)
+    crop = torch.minimum(heights, widths)
+    flip = torch.zeros_like(index, dtype=torch.bool)
+    return _cut(store, index, (widths - crop) / 2, (heights - crop) / 2, crop, flip, size)
+
+
+def _cut(
+    store: ImageStore,
+    index: Tensor,
+    left: Tensor,
+    top: Tensor,
+    crop: Tensor,
+    flip: Tensor,
+    size: int,
+) -> Tensor:
+    """Squares of side `crop` (B,) in stored pixels, some mirrored: (B, 3, size, size)."""
+    centre = (torch.arange(size, device=index.device) + 0.5) / size
     x = left[:, None] + torch.where(flip[:, None], 1 - centre, centre) * crop[:, None]
     y = top[:, None] + centre * crop[:, None]
     _, _, full_height, full_width = store.pixels.shape
