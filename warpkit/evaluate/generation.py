@@ -6,6 +6,7 @@ In: a diffusion backbone. Out: a labelled picture to look at, and PSNR.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,12 @@ from warpkit.viz import panel
 
 __all__ = ["round_trip", "sample_grid", "spread"]
 
+T = TypeVar("T")
+
 _BATCH = 16
 
 
-def spread(names: Sequence[str], count: int) -> tuple[str, ...]:
+def spread(names: Sequence[T], count: int) -> tuple[T, ...]:
     """At most `count` of the names, evenly over their order, the first always among them."""
     require(count > 0, f"count must be at least one name, got {count}")
     count = min(count, len(names))
