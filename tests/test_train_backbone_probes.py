@@ -152,21 +152,24 @@ def test_a_run_stopped_after_every_step_ends_the_same(probed, whole, tmp_path):
     assert_same_run(whole, tmp_path)
 
 
-@pytest.mark.parametrize("save_every", [0.0, 1e9])
-@pytest.mark.parametrize("place", ["loss", "probe", "samples", "best", "end"])
+@pytest.mark.parametrize(
+    ("owner", "name", "kills", "save_every"),
+    [
+        (module, "min_snr_weight", (1, 2, 3, 4, 5), 0.0),
+        (module, "min_snr_weight", (4,), 1e9),
+        (Probes, "__call__", (2,), 0.0),
+        (Probes, "__call__", (3,), 1e9),
+        (module, "write_samples", (2,), 0.0),
+        (module, "save_unet", (1,), 0.0),
+        (module, "write_json", (1,), 1e9),
+    ],
+)
 def test_a_run_killed_anywhere_ends_the_same(
-    probed, whole, tmp_path, monkeypatch, place, save_every
+    probed, whole, tmp_path, monkeypatch, owner, name, kills, save_every
 ):
-    """With the last state just written, and with none at all."""
+    """In a step, a probe, before the best and the last file; the state just written, or none."""
     config = dataclasses.replace(probed, save_every=save_every)
-    owner, name, last = {
-        "loss": (module, "min_snr_weight", STEPS),
-        "probe": (Probes, "__call__", 3),
-        "samples": (module, "write_samples", 3),
-        "best": (module, "save_unet", 1),
-        "end": (module, "write_json", 1),
-    }[place]
-    for kill in range(1, last + 1):
+    for kill in kills:
         output = tmp_path / str(kill)
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, dying(getattr(owner, name), kill))
@@ -192,6 +195,7 @@ def dying(function: Callable[..., Any], call: int) -> Callable[..., Any]:
 def test_the_tracker_of_a_killed_run_reads_like_that_of_a_whole_one(
     probed, whole, tmp_path, monkeypatch, save_every
 ):
+    """Figures that were written after the last state, or without any, are hidden."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
