@@ -11,6 +11,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from test_train_pair_lists import SIZES, write_ramps
 
 from warpkit.evaluate import score_sequence
 from warpkit.io.frames import open_frames
@@ -198,6 +199,7 @@ def test_the_embedded_model_generates_and_inverts(tmp_path):
 
 
 def test_pictures_of_a_folder_are_inverted(tmp_path):
+    (tmp_path / "pictures").mkdir()
     for i in range(5):
         image = np.full((20 + i, 30, 3), 40 * i, np.uint8)
         write_image(tmp_path / "pictures" / f"{i}.png", image)
@@ -216,13 +218,13 @@ def test_pictures_of_a_folder_are_inverted(tmp_path):
 
 
 def test_steps_are_compared_on_the_same_pairs(tmp_path):
-    run(str(EXAMPLES / "render_pairs.py"), "mine", "--count", "2", folder=tmp_path)
+    write_ramps(tmp_path / "mine", SIZES)
     script, aggregator = str(EXAMPLES / "compare_steps.py"), str(AGGREGATOR)
-    common = ("dhf-json", "--root", "mine", "--device", "cpu", "--size", "32")
+    common = ("synth", "--root", "mine", "--device", "cpu", "--size", "32")
     one, several, difference = run(
         script, *common, "--steps", "0", "1", "--layers", "5", "7", folder=tmp_path
     )
-    figures = r"PCK@0\.05 [\d.]+ \[[\d.]+, [\d.]+\], PCK@0\.1 ([\d.]+) \[.*\] \(2 pairs\)"
+    figures = r"PCK@0\.05 [\d.]+ \[[\d.]+, [\d.]+\], PCK@0\.1 ([\d.]+) \[.*\] \(3 pairs\)"
     first = re.fullmatch(rf"raw, steps \[0\]: {figures}", one)
     second = re.fullmatch(rf"raw, steps \[0, 1\]: {figures}", several)
     gain = re.fullmatch(r"difference at 0\.1: ([-+][\d.]+) \[[-+][\d.]+, [-+][\d.]+\]", difference)
