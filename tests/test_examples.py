@@ -11,6 +11,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from test_train_pair_lists import SIZES, write_ramps
 
 from warpkit.evaluate import score_sequence
 from warpkit.io.frames import open_frames
@@ -21,6 +22,7 @@ from warpkit.io.video import VideoWriter
 from warpkit.render import CLIPS, render_frame
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+AGGREGATOR = Path(__file__).parents[1] / "warpkit" / "weights" / "tiny-aggregator.safetensors"
 
 
 def run(*arguments: str, folder: Path) -> list[str]:
@@ -194,3 +196,39 @@ def test_the_embedded_model_generates_and_inverts(tmp_path):
     # One tile of 128 and two of 256 columns, the gaps between and around them.
     assert read_image(tmp_path / "out" / "samples.png").shape[1] == 128 + 2 * 6
     assert read_image(tmp_path / "out" / "round_trip.png").shape[1] == 2 * 256 + 3 * 8
+
+
+def test_pictures_of_a_folder_are_inverted(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i in range(5):
+        image = np.full((20 + i, 30, 3), 40 * i, np.uint8)
+        write_image(tmp_path / "pictures" / f"{i}.png", image)
+    script, folder = str(EXAMPLES / "generate.py"), str(tmp_path / "pictures")
+    options = ("--every", "63", "--count", "1", "--steps", "1", "--size", "32")
+    (line,) = run(
+        script, "-o", "out", *options, "--pictures", folder, "--number", "2", folder=tmp_path
+    )
+    assert re.fullmatch(
+        r"inverted in 1 steps and generated again: PSNR -?[\d.]+ dB on average over 2 pictures,"
+        r" median -?[\d.]+, -?[\d.]+ to -?[\d.]+",
+        line,
+    )
+    # Of 125 classes the first and the 64th.
+    assert read_image(tmp_path / "out" / "samples.png").shape[1] == 2 * 32 + 3 * 6
+
+
+def test_steps_are_compared_on_the_same_pairs(tmp_path):
+    write_ramps(tmp_path / "mine", SIZES)
+    script, aggregator = str(EXAMPLES / "compare_steps.py"), str(AGGREGATOR)
+    common = ("synth", "--root", "mine", "--device", "cpu", "--size", "32")
+    one, several, difference = run(
+        script, *common, "--steps", "0", "1", "--layers", "5", "7", folder=tmp_path
+    )
+    figures = r"PCK@0\.05 [\d.]+ \[[\d.]+, [\d.]+\], PCK@0\.1 ([\d.]+) \[.*\] \(3 pairs\)"
+    first = re.fullmatch(rf"raw, steps \[0\]: {figures}", one)
+    second = re.fullmatch(rf"raw, steps \[0, 1\]: {figures}", several)
+    gain = re.fullmatch(r"difference at 0\.1: ([-+][\d.]+) \[[-+][\d.]+, [-+][\d.]+\]", difference)
+    assert float(gain[1]) == pytest.approx(float(second[1]) - float(first[1]), abs=0.11)
+    lines = run(script, *common, "--aggregators", aggregator, aggregator, folder=tmp_path)
+    assert lines[0].startswith(f"{aggregator}, steps [0]: PCK@0.05 ")
+    assert lines[2] == "difference at 0.1: +0.0 [+0.0, +0.0]"

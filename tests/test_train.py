@@ -28,6 +28,7 @@ from warpkit.train.backbone import AlignmentConfig, BackboneTrainConfig, train_b
 from warpkit.train.images import ImageStore, crop_views, load_images
 from warpkit.train.losses import min_snr_weight, symmetric_cross_entropy
 from warpkit.train.state import identity, kept_settings, save_state
+from warpkit.train.student import Student
 
 # Images
 
@@ -87,6 +88,14 @@ def test_shards_are_read(tmp_path):
     assert store.pixels[1, 0, 19, 16] == 0
     assert store.contours[0] is None
     assert store.contours[1].tolist() == [[1, 1], [5, 1], [5, 7]]
+    # Contours follow their pictures: 4 columns are cut on the left; half the size, and no larger.
+    assert store.contours[2].tolist() == [[-3, 1], [1, 1], [1, 7]]
+    half = load_images(tmp_path, side=8)
+    assert half.sizes.tolist() == [[8, 8], [10, 8], [8, 11]]
+    assert half.contours[1].tolist() == [[0.25, 0.25], [2.25, 0.25], [2.25, 3.25]]
+    larger = load_images(tmp_path, side=32)
+    assert larger.sizes.tolist() == store.sizes.tolist()
+    assert larger.contours[1].tolist() == store.contours[1].tolist()
 
 
 def test_bad_training_folders_are_refused(tmp_path):
@@ -326,7 +335,7 @@ def test_alignment_layers_must_increase(layers):
 def test_an_aligned_layer_must_be_there():
     unet = build_unet(UnetConfig(channels=(8, 8), blocks=1, attention_levels=(), groups=4))
     with pytest.raises(InputError, match=r"names layer 7, but this UNet's decoder has 4 layers"):
-        backbone_module._Student(unet, (1, 7), 3)
+        Student(unet, (1, 7), 3)
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])

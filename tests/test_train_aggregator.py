@@ -382,11 +382,25 @@ def test_another_tracker_is_one_of_accelerate(everything, tmp_path, monkeypatch)
         def end_training(self) -> None:
             recorded.append("end")
 
+        @property
+        def trackers(self) -> list[Any]:
+            """One that takes pictures, and one that does not."""
+            return [self, object()]
+
+        def log_images(self, values: dict[str, np.ndarray], step: int) -> None:
+            recorded.append((step, {name: image.shape for name, image in values.items()}))
+
     monkeypatch.setattr("accelerate.Accelerator", Fake)
     tracker = open_tracker("wandb", tmp_path, everything, done=0)
     tracker.log({"a": 1.0}, 3)
+    tracker.log_image("grid", np.zeros((4, 5, 3), np.uint8), 3)
     tracker.close()
-    assert recorded == [("warpkit", 30.0, "[16, 24]", STEPS), (3, {"a": 1.0}), "end"]
+    assert recorded == [
+        ("warpkit", 30.0, "[16, 24]", STEPS),
+        (3, {"a": 1.0}),
+        (3, {"grid": (1, 4, 5, 3)}),
+        "end",
+    ]
 
 
 def test_what_is_not_installed_is_named(everything, tmp_path, monkeypatch):

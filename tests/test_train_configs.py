@@ -21,6 +21,7 @@ from warpkit.io.config import load_config
 from warpkit.io.images import read_image
 from warpkit.train.aggregator import AggregatorTrainConfig
 from warpkit.train.backbone import BackboneTrainConfig
+from warpkit.train.backbone_config import SamplesConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
@@ -30,6 +31,19 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 def test_every_training_configuration_is_read(name):
     kind = BackboneTrainConfig if "backbone" in name else AggregatorTrainConfig
     assert load_config(kind, ROOT / "configs" / name).steps > 0
+
+
+def test_the_probes_in_the_backbone_s_configuration_are_read(tmp_path):
+    """As they stand there in comments."""
+    text = (ROOT / "configs/tiny_backbone.yaml").read_text(encoding="utf-8")
+    block = text.split("change nothing in the training:\n")[1]
+    path = tmp_path / "probes.yaml"
+    lines = [line.removeprefix("# ") for line in block.splitlines()]
+    path.write_text("data: data/train\n" + "\n".join(lines), encoding="utf-8")
+    config = load_config(BackboneTrainConfig, path)
+    assert (config.held_out, config.probe_every) == (512, 1000)
+    assert (config.validation.count, config.validation.layers) == (100, (5, 7))
+    assert config.samples == SamplesConfig()
 
 
 def test_the_recipe_of_the_paper():

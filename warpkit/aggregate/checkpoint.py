@@ -8,7 +8,6 @@ file that carries code is refused.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
@@ -22,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
-from warpkit.checks import InputError, OutputError, first_line, require
+from warpkit.checks import InputError, first_line, require
 from warpkit.features.backbone import BackboneSpec
 from warpkit.features.model_sources import release_name
-from warpkit.io.images import partial_path
+from warpkit.io.whole import written_whole
 
 __all__ = [
     "check_fits",
@@ -68,26 +67,8 @@ def save_aggregator(
         "aggregator": json.dumps(asdict(network.config)),
         "record": json.dumps(record),
     }
-    with _written_whole(path) as partial:
+    with written_whole(path) as partial:
         save_file(tensors, str(partial), metadata=metadata)
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A name to write to; what is written there comes to `path` in one step.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    partial = partial_path(path)
-    try:
-        yield partial
-        os.replace(partial, path)  # noqa: PTH105 - the name says that it is atomic
-    # Writers report a full disk or a missing folder in classes of their own.
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_aggregator(path: Path | str, *, model: str | None = None) -> AggregationNetwork:
@@ -246,7 +227,7 @@ def save_published(path: Path, network: AggregationNetwork) -> None:
             "order": config.order,
         },
     }
-    with _written_whole(path) as partial:
+    with written_whole(path) as partial:
         torch.save(content, partial)
 
 

@@ -121,4 +121,3 @@ def _unit_cells(descriptors: DescriptorMap, grid: DescriptorMap) -> torch.Tensor
     x = (torch.arange(w, dtype=torch.float64) + 0.5) * grid.cell_width - 0.5
     centres = torch.stack([x.expand(h, w), y[:, None].expand(h, w)], dim=-1).reshape(-1, 2)
     return sample_descriptors(descriptors, centres.float()).T.reshape(-1, h, w).to(grid.data.device)
-

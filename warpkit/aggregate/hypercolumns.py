@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from warpkit.checks import check_image, one_of, require
-from warpkit.coords import plan_fit
+from warpkit.coords import FitMode, plan_fit
 from warpkit.features.backbone import Backbone
 from warpkit.types import DescriptorMap
 
@@ -22,16 +22,17 @@ __all__ = ["Hypercolumns"]
 
 
 class Hypercolumns:
-    """A describer that stacks the layers of a backbone's only step, each of unit length.
+    """A describer that stacks the layers of all recorded steps, each of unit length.
 
     Layers are resized (bilinear, `align_corners=False`) to the grid of the finest one. Every layer
-    has the same weight in the cosine of two descriptors.
+    of every step has the same weight in the cosine of two descriptors.
 
     Args:
-        backbone: yields layer features of one step.
+        backbone: yields layer features.
         name: short name for reports.
         size: side of the canvas in pixels; None takes the backbone's.
         layers: names of the layers to stack; None takes all.
+        fit: how images meet the canvas; None is the backbone's way.
     """
 
     def __init__(
@@ -41,11 +42,8 @@ class Hypercolumns:
         name: str,
         size: int | None = None,
         layers: Sequence[str] | None = None,
+        fit: FitMode | None = None,
     ) -> None:
-        require(
-            len(backbone.spec.steps) == 1,
-            f"hypercolumns stack the layers of one step, got steps {backbone.spec.steps}",
-        )
         require(size is None or size > 0, f"size must be positive, got {size}")
         known = [layer.name for layer in backbone.spec.layers]
         for layer in layers or ():
@@ -55,6 +53,7 @@ class Hypercolumns:
         self.layers = tuple(known if layers is None else layers)
         self._name = name
         self.size = backbone.spec.size if size is None else size
+        self.fit: FitMode = fit or backbone.spec.fit
 
     @property
     def name(self) -> str:
@@ -73,13 +72,16 @@ class Hypercolumns:
             width=image.shape[1],
             size=self.size,
             multiple=spec.multiple,
-            mode=spec.fit,
+            mode=self.fit,
             side=cast(Literal["short", "long"], spec.side),
         )
         pixels = torch.tensor(image).permute(2, 0, 1)[None]
         canvas = fit.apply(pixels.to(self.backbone.device).float() / 255)
-        (features,) = self.backbone.features(canvas)
-        layers = [F.normalize(features.maps[name].float(), dim=1) for name in self.layers]
+        layers = [
+            F.normalize(features.maps[name].float(), dim=1)
+            for features in self.backbone.features(canvas)
+            for name in self.layers
+        ]
         grid = max((layer.shape[-2:] for layer in layers), key=lambda size: size[0] * size[1])
         resized = [
             layer

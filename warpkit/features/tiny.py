@@ -21,6 +21,7 @@ from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
 from warpkit.features.ddim import DdimSchedule
 from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings, Mode
 from warpkit.features.registry import register_backbone
+from warpkit.io.whole import written_whole
 
 __all__ = [
     "TINY_WEIGHTS",
@@ -29,6 +30,7 @@ __all__ = [
     "load_unet",
     "save_unet",
     "tiny_backbone",
+    "unet_backbone",
     "unet_config",
 ]
 
@@ -85,7 +87,7 @@ def build_unet(config: UnetConfig) -> nn.Module:
 
 
 def save_unet(path: Path, unet: nn.Module, config: UnetConfig, **record: Any) -> None:
-    """Write weights (half precision) and configuration into one safetensors file.
+    """Write weights (half precision) and configuration into one safetensors file, in one step.
 
     Args:
         record: JSON-able facts about the training, kept in the file's metadata.
@@ -94,7 +96,8 @@ def save_unet(path: Path, unet: nn.Module, config: UnetConfig, **record: Any) ->
 
     tensors = {name: value.half().contiguous().cpu() for name, value in unet.state_dict().items()}
     metadata = {"unet": json.dumps(asdict(config)), "record": json.dumps(record)}
-    save_file(tensors, str(path), metadata=metadata)
+    with written_whole(path) as partial:
+        save_file(tensors, str(partial), metadata=metadata)
 
 
 def load_unet(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, UnetConfig]:
@@ -148,16 +151,36 @@ def tiny_backbone(
 ) -> DiffusionBackbone:
     """The embedded model. By default one call at the clean input (departing step 0)."""
     unet, config = load_unet(Path(weights), device)
+    settings = DiffusionSettings(
+        steps=steps, prompt=prompt, layers=layers, mode=mode, timestep=timestep, seed=seed
+    )
+    return unet_backbone(unet, config, settings, num_steps=num_steps, size=size)
+
+
+def unet_backbone(
+    unet: nn.Module,
+    config: UnetConfig,
+    settings: DiffusionSettings | None = None,
+    *,
+    num_steps: int = 50,
+    size: int = 128,
+) -> DiffusionBackbone:
+    """A UNet of `build_unet` as a backbone; it reads the UNet's weights as they are at each call.
+
+    Args:
+        settings: what is recorded and how images are read; by default one call at the clean input.
+        num_steps: DDIM steps of a whole run.
+        size: default side of the canvas in pixels.
+    """
     codec = UnshuffleCodec(config.factor)
+    device = next(unet.parameters()).device
     return DiffusionBackbone(
         name="tiny",
         unet=unet,
         codec=codec,
         conditioner=ClassConditioner(config.classes, device),
         schedule=DdimSchedule(num_steps=num_steps),
-        settings=DiffusionSettings(
-            steps=steps, prompt=prompt, layers=layers, mode=mode, timestep=timestep, seed=seed
-        ),
+        settings=settings or DiffusionSettings(steps=(0,)),
         size=size,
         output_stride=codec.factor,
     )

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.extractor import Extractor
 from warpkit.checks import one_of, require
 from warpkit.coords import lattice_sites, sample_descriptors
@@ -324,14 +325,16 @@ def _half_search(
     return Neighbours(found, torch.ones_like(found, dtype=torch.float32))
 
 
-def _maps(extractor: Extractor, images: list[Image]) -> dict[str, list[Tensor]]:
+def _maps(extractor: Extractor | CombinedExtractor, images: list[Image]) -> dict[str, list[Tensor]]:
     """Maps (C, 64, 64) of both images: layer features if there are any, and descriptors."""
     canvas = torch.from_numpy(np.stack(images)).to(extractor.device).permute(0, 3, 1, 2).float()
     descriptors = [item.data for item in extractor.describe(images)]
+    parts = extractor.parts if isinstance(extractor, CombinedExtractor) else (extractor,)
     with torch.no_grad():
         layers = [
             _to_grid(values.float())
-            for step in extractor.backbone.features(canvas / 255)
+            for part in parts
+            for step in part.backbone.features(canvas / 255)
             for values in step.maps.values()
         ]
     stacked = torch.cat(layers, dim=1)

@@ -111,7 +111,7 @@ class Model:
 
 
 def load(
-    model: str = "tiny",
+    model: str = "embedded",
     *,
     device: str = "auto",
     aggregator: str | Path | None = None,
@@ -123,7 +123,8 @@ def load(
     """Load a model with its aggregator and matching engine, ready for the main jobs.
 
     Args:
-        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`,
+        model: `embedded` (ships with the package) or its parts `efficientnet-lite0` and `tiny`,
+            `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`,
             a model file (.yaml), the folder of a diffusers or transformers model, a single
             safetensors file, a hub id, or the name of a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.

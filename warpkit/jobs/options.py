@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.extractor import Extractor, load_extractor
 from warpkit.aggregate.models import is_model_file, resolve_model
 from warpkit.checks import require
@@ -41,7 +42,7 @@ class ModelOptions:
         engine: matching engine; `auto` picks one by the size of the problem.
     """
 
-    model: str = "tiny"
+    model: str = "embedded"
     device: str = "auto"
     aggregator: Path | None = None
     size: int | None = None
@@ -59,7 +60,7 @@ class ModelOptions:
             return {}
         return {"model_file": to_dict(preset.config)}
 
-    def load_extractor(self) -> Extractor:
+    def load_extractor(self) -> Extractor | CombinedExtractor:
         """The model, ready to describe images."""
         return load_extractor(
             self.model,

@@ -28,7 +28,7 @@ from torch import Tensor
 from warpkit.checks import InputError, require
 from warpkit.io.images import read_image
 
-__all__ = ["ImageStore", "crop_views", "load_images", "read_index"]
+__all__ = ["ImageStore", "centre_views", "crop_views", "load_images", "read_index"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
@@ -64,6 +64,33 @@ class ImageStore:
             self.contours,
         )
 
+    def take(self, rows: Sequence[int]) -> ImageStore:
+        """The store of some of the images, with all class names."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.pixels.device)
+        return ImageStore(
+            self.pixels[index],
+            self.sizes[index],
+            self.labels[index],
+            self.classes,
+            tuple(self.contours[row] for row in rows),
+        )
+
+    def hold_out(self, count: int) -> tuple[ImageStore, ImageStore]:
+        """The store without `count` images spread evenly over it, and those.
+
+        Raises:
+            InputError: nothing would be left.
+        """
+        require(
+            0 <= count < len(self),
+            f"held_out must leave something to train on: got {count} of {len(self)} images",
+        )
+        if count == 0:
+            return self, self.take(())
+        held = [i * len(self) // count for i in range(count)]
+        rest = sorted(set(range(len(self))) - set(held))
+        return self.take(rest), self.take(held)
+
 
 def load_images(
     root: Path | str, *, side: int = 128, limit: int | None = None, workers: int = 16
@@ -71,7 +98,8 @@ def load_images(
     """Read a training folder (see the module's description).
 
     Args:
-        side: length of the short side in pixels; longer images are resized to it.
+        side: length of the short side in pixels that longer images are reduced to; smaller ones
+            are kept as they are.
         limit: read at most so many images (shards are shuffled, so any prefix is a fair sample).
 
     Raises:
@@ -84,14 +112,18 @@ def load_images(
     pictures, labels, classes, contours = read(root, limit)
     require(len(pictures) > 0, f"{root} holds no training images")
     with ThreadPoolExecutor(workers) as pool:
-        decoded = list(pool.map(lambda picture: _decode(picture, side), pictures))
-    height = max(image.shape[0] for image in decoded)
-    width = max(image.shape[1] for image in decoded)
+        decoded = [
+            *pool.map(lambda picture, contour: _decode(picture, side, contour), pictures, contours)
+        ]
+    height = max(image.shape[0] for image, _ in decoded)
+    width = max(image.shape[1] for image, _ in decoded)
     pixels = torch.zeros(len(decoded), 3, height, width, dtype=torch.uint8)
-    for i, image in enumerate(decoded):
+    for i, (image, _) in enumerate(decoded):
         pixels[i, :, : image.shape[0], : image.shape[1]] = torch.from_numpy(image).permute(2, 0, 1)
-    sizes = torch.tensor([image.shape[:2] for image in decoded])
-    return ImageStore(pixels, sizes, torch.tensor(labels), tuple(classes), tuple(contours))
+    sizes = torch.tensor([image.shape[:2] for image, _ in decoded])
+    return ImageStore(
+        pixels, sizes, torch.tensor(labels), tuple(classes), tuple(moved for _, moved in decoded)
+    )
 
 
 def crop_views(
@@ -119,7 +151,32 @@ def crop_views(
     crop = share.sqrt() * torch.minimum(heights, widths)
     left, top = draw() * (widths - crop), draw() * (heights - crop)
     flip = draw() < 0.5
-    centre = (torch.arange(size, device=device) + 0.5) / size
+    return _cut(store, index, left, top, crop, flip, size)
+
+
+def centre_views(store: ImageStore, index: Tensor, *, size: int) -> Tensor:
+    """The images' inscribed squares at their centres: float (B, 3, size, size) in [0, 1].
+
+    Args:
+        index: int64 (B,), which images.
+    """
+    heights, widths = store.sizes[index].float().unbind(1)
+    crop = torch.minimum(heights, widths)
+    flip = torch.zeros_like(index, dtype=torch.bool)
+    return _cut(store, index, (widths - crop) / 2, (heights - crop) / 2, crop, flip, size)
+
+
+def _cut(
+    store: ImageStore,
+    index: Tensor,
+    left: Tensor,
+    top: Tensor,
+    crop: Tensor,
+    flip: Tensor,
+    size: int,
+) -> Tensor:
+    """Squares of side `crop` (B,) in stored pixels, some mirrored: (B, 3, size, size)."""
+    centre = (torch.arange(size, device=index.device) + 0.5) / size
     x = left[:, None] + torch.where(flip[:, None], 1 - centre, centre) * crop[:, None]
     y = top[:, None] + centre * crop[:, None]
     _, _, full_height, full_width = store.pixels.shape
@@ -167,20 +224,29 @@ class _Packed(NamedTuple):
     data: bytes
 
 
-def _decode(picture: Path | _Packed, side: int) -> npt.NDArray[np.uint8]:
+def _decode(
+    picture: Path | _Packed, side: int, contour: npt.NDArray[np.float32] | None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]:
+    """The picture as it is stored, and its contour in stored pixels."""
     if isinstance(picture, Path):
         image = Image.fromarray(read_image(picture))
     else:
         image = _unpacked(picture)
-    scale = side / min(image.size)
+    scale = min(1.0, side / min(image.size))
+    before = image.size
     if scale != 1:
         size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.LANCZOS)
     # A long side over 176/128 of the short one is cut at its centre: crops are square anyway.
-    longest = side * 176 // 128
+    longest = min(side, *image.size) * 176 // 128
     left, top = max(0, image.width - longest) // 2, max(0, image.height - longest) // 2
     box = (left, top, left + min(image.width, longest), top + min(image.height, longest))
-    return np.array(image.crop(box))
+    if contour is not None:
+        if scale != 1:
+            scales = np.array([image.width / before[0], image.height / before[1]], np.float32)
+            contour = (contour + 0.5) * scales - 0.5
+        contour = contour - np.array([left, top], np.float32)
+    return np.array(image.crop(box)), contour
 
 
 def _unpacked(picture: _Packed) -> Image.Image:

@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from warpkit.checks import InputError, first_line, require
 from warpkit.io.config import to_dict
+from warpkit.io.output import write_text
 
 __all__ = ["Log", "Tracker", "open_tracker"]
 
@@ -18,10 +22,14 @@ _log = logging.getLogger("warpkit")
 
 
 class Tracker(Protocol):
-    """Takes figures of a step."""
+    """Takes figures and pictures of a step."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Record named figures of a step."""
+        ...
+
+    def log_image(self, name: str, image: npt.NDArray[np.uint8], step: int) -> None:
+        """Record a picture (H, W, 3) of a step, where the tracker takes pictures."""
         ...
 
     def close(self) -> None:
@@ -45,7 +53,7 @@ class Log:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [line for line in lines if _step(line) < done]
         if kept != lines:
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, float], **facts: float) -> None:
@@ -60,6 +68,11 @@ class Log:
         self._file.flush()
         if self._tracker is not None:
             self._tracker.log(values, step)
+
+    def show(self, step: int, name: str, image: npt.NDArray[np.uint8]) -> None:
+        """Give the tracker a picture, uint8 RGB (H, W, 3)."""
+        if self._tracker is not None:
+            self._tracker.log_image(name, image, step)
 
     def close(self) -> None:
         """Close the file and the tracker."""
@@ -106,12 +119,16 @@ class _TensorBoard:
     def __init__(self, folder: Path, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What a run that was killed wrote after its last state is hidden.
-        self._writer = SummaryWriter(str(folder), purge_step=done or None)
+        # What a run that was killed wrote after its last state is hidden, all of it if it had none.
+        self._writer = SummaryWriter(str(folder), purge_step=done)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def log_image(self, name: str, image: npt.NDArray[np.uint8], step: int) -> None:
+        self._writer.add_image(name, image, step, dataformats="HWC")
         self._writer.flush()
 
     def close(self) -> None:
@@ -142,6 +159,11 @@ class _Accelerated:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._accelerator.log(dict(values), step=step)
+
+    def log_image(self, name: str, image: npt.NDArray[np.uint8], step: int) -> None:
+        for tracker in self._accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                tracker.log_images({name: image[None]}, step=step)
 
     def close(self) -> None:
         self._accelerator.end_training()

@@ -1,4 +1,4 @@
-"""PCK of the current network during training, on annotated pairs that it does not learn from."""
+"""PCK during training, on annotated pairs that nothing is learned from."""
 
 from __future__ import annotations
 
@@ -15,32 +15,72 @@ from warpkit.evaluate.predict import predict_pairs
 from warpkit.features.backbone import Backbone
 from warpkit.io.pairs import AnnotatedPair
 from warpkit.train.pair_lists import PairList, digest, read_pair_list
+from warpkit.types import Describer
 
-__all__ = ["ALPHA", "Validation", "ValidationConfig"]
+__all__ = [
+    "ALPHA",
+    "ScoredPairs",
+    "Validation",
+    "ValidationConfig",
+    "scored_pairs",
+    "validation_pck",
+]
 
 ALPHA = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationConfig(PairList):
-    """Which pairs are looked at, and when.
+class ScoredPairs(PairList):
+    """Which pairs are looked at.
 
     Attributes:
-        every: steps between two looks; the last step is looked at as well.
         count: at most so many pairs, spread evenly over the list (0 = all).
         size: side of the canvas in pixels; None takes the run's `size`, or the backbone's own.
         fit: how images meet the canvas; None is the backbone's way.
     """
 
-    every: int = 250
     count: int = 0
     size: int | None = None
     fit: Literal["pad", "squash"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.every > 0, f"every is a positive number of steps, got {self.every}")
         require(self.count >= 0, f"count is a number of pairs or 0 for all, got {self.count}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig(ScoredPairs):
+    """Which pairs are looked at, and when.
+
+    Attributes:
+        every: steps between two looks; the last step is looked at as well.
+    """
+
+    every: int = 250
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.every > 0, f"every is a positive number of steps, got {self.every}")
+
+
+def scored_pairs(config: ScoredPairs) -> tuple[AnnotatedPair, ...]:
+    """The pairs that a configuration names.
+
+    Raises:
+        InputError: no such list, or no usable pair in it.
+    """
+    pairs = read_pair_list(config)
+    if 0 < config.count < len(pairs):
+        pairs = tuple(pairs[i * len(pairs) // config.count] for i in range(config.count))
+    return pairs
+
+
+@torch.no_grad()
+def validation_pck(describer: Describer, pairs: tuple[AnnotatedPair, ...]) -> float:
+    """PCK@0.1 of the target box, per point, in percent."""
+    predictions = predict_pairs(describer, pairs, keep_bytes=2**28)
+    report = score_pairs(predictions, alphas=(ALPHA,), resamples=1)
+    return report.pck[ALPHA]["box"]["per_point"]
 
 
 class Validation:
@@ -54,10 +94,7 @@ class Validation:
     def __init__(self, config: ValidationConfig, backbone: Backbone, *, size: int | None) -> None:
         self.config, self.backbone = config, backbone
         self.size = size if config.size is None else config.size
-        pairs = read_pair_list(config)
-        if 0 < config.count < len(pairs):
-            pairs = tuple(pairs[i * len(pairs) // config.count] for i in range(config.count))
-        self.pairs: tuple[AnnotatedPair, ...] = pairs
+        self.pairs = scored_pairs(config)
 
     @property
     def content(self) -> str:
@@ -68,11 +105,8 @@ class Validation:
         """Whether to look after `done` of `steps` steps."""
         return done % self.config.every == 0 or done == steps
 
-    @torch.no_grad()
     def __call__(self, network: AggregationNetwork) -> float:
         extractor = Extractor(
             self.backbone, network, size=self.size, fit=self.config.fit, batch_size=4
         )
-        predictions = predict_pairs(extractor, self.pairs, keep_bytes=2**28)
-        report = score_pairs(predictions, alphas=(ALPHA,), resamples=1)
-        return report.pck[ALPHA]["box"]["per_point"]
+        return validation_pck(extractor, self.pairs)

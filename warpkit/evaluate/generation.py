@@ -1,0 +1,92 @@
+"""Whether a diffusion backbone generates: grids of samples, and images to noise and back.
+
+In: a diffusion backbone. Out: a labelled picture to look at, and PSNR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from warpkit.checks import require
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.viz import panel
+
+__all__ = ["round_trip", "sample_grid", "spread"]
+
+T = TypeVar("T")
+
+_BATCH = 16
+
+
+def spread(names: Sequence[T], count: int) -> tuple[T, ...]:
+    """At most `count` of the names, evenly over their order, the first always among them."""
+    require(count > 0, f"count must be at least one name, got {count}")
+    count = min(count, len(names))
+    return tuple(names[i * len(names) // count] for i in range(count))
+
+
+def sample_grid(
+    backbone: DiffusionBackbone,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int] = (0, 1),
+    size: int = 128,
+    guidance: float = 4.0,
+    columns: int = 8,
+    height: int | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Generate an image for every prompt and seed, and lay them out with their labels.
+
+    A seed means the same noise for every prompt and on every machine. Nothing is drawn from torch's
+    own random state.
+
+    Args:
+        backbone: its `schedule.num_steps` DDIM steps are run.
+        prompts: class names or texts.
+        seeds: images a prompt, side by side.
+        size: side of the generated images in pixels.
+        guidance: scale of classifier-free guidance; 1 runs without.
+        columns: at most so many images a row; a row never ends within a prompt.
+        height: of an image in the grid; None is `size`.
+
+    Returns:
+        uint8 RGB.
+    """
+    require(len(prompts) > 0 and len(seeds) > 0, "give at least one prompt and one seed")
+    jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
+    tiles: list[tuple[str, npt.NDArray[np.uint8]]] = []
+    for start in range(0, len(jobs), _BATCH):
+        batch = jobs[start : start + _BATCH]
+        images = backbone.generate(
+            [prompt for prompt, _ in batch],
+            backbone.noise([seed for _, seed in batch], height=size, width=size),
+            guidance_scale=guidance,
+        )
+        arrays = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        tiles += [(f"{p}, {s}", image) for (p, s), image in zip(batch, arrays, strict=True)]
+    per_row = len(seeds) * max(1, columns // len(seeds))
+    return panel(tiles, columns=per_row, height=height or max(16, size))
+
+
+@torch.no_grad()
+def round_trip(backbone: DiffusionBackbone, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Invert images to noise and generate them again, all DDIM steps, without guidance.
+
+    Args:
+        images: float (B, 3, H, W) in [0, 1], sides multiples of the backbone's.
+
+    Returns:
+        The images that come back, (B, 3, H, W) in [0, 1], and the PSNR of each in dB, (B,):
+        10 log10 of 1 over the mean squared error; infinite where nothing changed.
+    """
+    images = images.to(backbone.device)
+    noise = backbone.invert_to_noise(backbone.codec.encode(images).float())
+    prompts = [backbone.settings.prompt] * len(images)
+    back = backbone.generate(prompts, noise, guidance_scale=1)
+    return back, -10 * torch.log10((back - images).square().mean((1, 2, 3)))
