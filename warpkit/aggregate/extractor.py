@@ -17,6 +17,7 @@ from torch import Tensor
 from warpkit.aggregate.checkpoint import check_fits, load_aggregator
 from warpkit.aggregate.models import ModelPreset, resolve_model
 from warpkit.aggregate.network import AggregationNetwork
+from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.checks import check_image, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.features.backbone import Backbone
@@ -113,8 +114,10 @@ class Extractor:
         """Canvases (B, 3, H, W) in [0, 1] to descriptors (B, C, H / stride, W / stride)."""
         stride = self.backbone.spec.output_stride
         grid = (canvas.shape[-2] // stride, canvas.shape[-1] // stride)
-        descriptors: Tensor = self.network(self.backbone.features(canvas), grid)
-        return descriptors
+        # CPUs convolve half precision slowly, and Apple GPUs were not measured.
+        dtype = self.backbone.dtype if canvas.is_cuda else torch.float32
+        total = StreamingAggregator(self.network, grid, dtype=dtype)
+        return total.run(self.backbone.features(canvas))
 
 
 def _to_tensor(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:

@@ -63,7 +63,9 @@ class BackboneSpec:
 
 @dataclass(frozen=True, eq=False)
 class StepFeatures:
-    """The features of one evaluated step, alive only until the next one is asked for.
+    """The features of one evaluated step, good only until the next one is asked for.
+
+    A backbone may write the next step's maps into the same memory: copy what is to be kept.
 
     Attributes:
         entry: position in `BackboneSpec.steps`, 0 = cleanest. Mixing weights pair by it.
@@ -87,6 +89,11 @@ class Backbone(ABC):
     @abstractmethod
     def device(self) -> torch.device:
         """Where inputs are expected."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the feature maps; float32 unless a backbone says otherwise."""
+        return torch.float32
 
     @abstractmethod
     def features(self, images: Tensor) -> Iterator[StepFeatures]:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from warpkit.checks import require
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
 from warpkit.features.ddim import DdimSchedule, ddim_step
-from warpkit.features.taps import decoder_taps, record_taps
+from warpkit.features.taps import decoder_taps
+from warpkit.features.unet_calls import UnetCalls, resolve_acceleration
 
 __all__ = ["Codec", "Conditioner", "DiffusionBackbone", "DiffusionSettings", "recorded_steps"]
 
@@ -90,6 +91,7 @@ class DiffusionBackbone(Backbone):
         size: int,
         output_stride: int,
         side: str = "short",
+        acceleration: str = "auto",
     ) -> None:
         self.unet, self.codec, self.conditioner = unet, codec, conditioner
         self.schedule, self.settings = schedule, settings
@@ -123,6 +125,10 @@ class DiffusionBackbone(Backbone):
             side=side,
         )
         self._prompt_cache: dict[str, Conditioning] = {}
+        how = resolve_acceleration(acceleration, self.device)
+        if how != "none":
+            unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._calls = UnetCalls(unet, names, how)
 
     @property
     def device(self) -> torch.device:
@@ -147,11 +153,19 @@ class DiffusionBackbone(Backbone):
             for key in rows[0]
         }
 
-    @torch.no_grad()
     def _call(self, latent: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
-        t = torch.full((len(latent),), timestep, device=latent.device, dtype=torch.long)
-        output: Tensor = self.unet(latent.to(self.dtype), t, return_dict=False, **conditioning)[0]
+        output, _ = self._calls(latent.to(self.dtype), timestep, conditioning)
+        assert output is not None
         return output.float()
+
+    def _record(
+        self, latent: Tensor, timestep: int, conditioning: Conditioning, *, final: bool
+    ) -> tuple[Tensor | None, Mapping[str, Tensor]]:
+        """Output and taps; where `final` the pass ends at the last tap and has no output."""
+        output, taps = self._calls(
+            latent.to(self.dtype), timestep, conditioning, record=True, final=final
+        )
+        return (None if output is None else output.float()), taps
 
     # Generators switch gradients off call by call: torch's decorator would hold on to every yielded
     # step while the next one is computed.
@@ -175,18 +189,18 @@ class DiffusionBackbone(Backbone):
     def invert(self, latent: Tensor) -> Iterator[StepFeatures]:
         """Features along the inversion of clean latents (B, C, h, w)."""
         latent = latent.detach()
-        names = [layer.name for layer in self.spec.layers]
         conditioning = self._conditioning([self.settings.prompt] * len(latent))
         last = self.spec.steps[-1]
+        output: Tensor | None
         for transition in self.schedule.inversion()[: last + 1]:
             if transition.step in self.spec.steps:
-                final = transition.step == last
-                with record_taps(self.unet, names, stop_after_last=final) as taps:
-                    output = self._call(latent, transition.timestep, conditioning)
+                output, taps = self._record(
+                    latent, transition.timestep, conditioning, final=transition.step == last
+                )
                 entry = self.spec.steps.index(transition.step)
                 yield StepFeatures(entry, transition.step, transition.timestep, taps)
                 del taps  # otherwise these maps would live until the next recorded step
-                if final:
+                if output is None:
                     return
             else:
                 output = self._call(latent, transition.timestep, conditioning)
@@ -235,15 +249,17 @@ class DiffusionBackbone(Backbone):
             len(prompts) == len(latent),
             f"give one prompt per latent: got {len(prompts)} prompts for {len(latent)} latents",
         )
-        names = [layer.name for layer in self.spec.layers]
         conditional = self._conditioning(prompts)
         unconditional = self._conditioning([negative_prompt] * len(prompts))
         num_steps = self.schedule.num_steps
         for transition in self.schedule.generation():
             departing = num_steps - 1 - transition.step
             if on_features is not None and departing in self.spec.steps:
-                with record_taps(self.unet, names) as taps:
-                    output = self._call(latent, transition.timestep, conditional)
+                recorded, taps = self._record(
+                    latent, transition.timestep, conditional, final=False
+                )
+                assert recorded is not None
+                output = recorded
                 entry = self.spec.steps.index(departing)
                 on_features(StepFeatures(entry, transition.step, transition.timestep, taps))
                 del taps
