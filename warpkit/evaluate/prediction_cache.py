@@ -10,40 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import warpkit.version
 from warpkit.checks import InputError, OutputError
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_files import plain_points, point_array
+from warpkit.io.descriptor_cache import code_digest, default_cache
 from warpkit.io.images import image_size
 from warpkit.io.pairs import AnnotatedPair
 
 __all__ = ["ContentHashes", "PredictionCache", "code_digest", "default_cache", "method_digest"]
-
-
-def default_cache() -> Path:
-    """`WARPKIT_CACHE`, else `warpkit` in the user's cache folder."""
-    named = os.environ.get("WARPKIT_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "warpkit"
-
-
-def code_digest() -> str:
-    """A hash of warpkit's own source: a cached answer is that of exactly this code."""
-    digest = hashlib.sha256()
-    package = Path(warpkit.version.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def method_digest(method: Mapping[str, Any]) -> str:

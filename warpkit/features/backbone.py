@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from warpkit.coords import FitMode
 
@@ -94,6 +94,17 @@ class Backbone(ABC):
     def dtype(self) -> torch.dtype:
         """Precision of the feature maps; float32 unless a backbone says otherwise."""
         return torch.float32
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and value of every tensor that the features depend on beside the images."""
+        for part, module in vars(self).items():
+            if isinstance(module, nn.Module):
+                for name, tensor in module.state_dict().items():
+                    yield f"{part}.{name}", tensor
+
+    def settings_text(self) -> str:
+        """Everything else that they depend on and that `spec` does not say."""
+        return ""
 
     @abstractmethod
     def features(self, images: Tensor) -> Iterator[StepFeatures]:

@@ -139,6 +139,20 @@ class DiffusionBackbone(Backbone):
         """Dtype of the UNet's weights; latents between steps stay float32."""
         return next(self.unet.parameters()).dtype
 
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """The UNet, the codec's network where it has one, and the prompt as the UNet sees it."""
+        yield from super().state()
+        network = getattr(self.codec, "vae", None)
+        if isinstance(network, nn.Module):
+            for name, tensor in network.state_dict().items():
+                yield f"codec.{name}", tensor
+        for name, value in self._conditioning([self.settings.prompt]).items():
+            if value is not None:
+                yield f"prompt.{name}", value
+
+    def settings_text(self) -> str:
+        return repr((self.settings, self.schedule))
+
     def _conditioning(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of a batch; each distinct prompt is embedded once."""
         cache = self._prompt_cache

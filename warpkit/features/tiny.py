@@ -141,6 +141,7 @@ def tiny_backbone(
     num_steps: int = 50,
     prompt: str = "",
     size: int = 128,
+    acceleration: str = "auto",
 ) -> DiffusionBackbone:
     """The embedded model. By default one call at the clean input (departing step 0)."""
     unet, config = load_unet(Path(weights), device)
@@ -154,4 +155,5 @@ def tiny_backbone(
         settings=DiffusionSettings(steps=steps, prompt=prompt),
         size=size,
         output_stride=codec.factor,
+        acceleration=acceleration,
     )
