@@ -73,7 +73,13 @@ class Descriptor:
 
 @torch.no_grad()
 def inversion(
-    unet: Any, latent: Tensor, text: Tensor, total: Descriptor, *, num_steps: int, recorded: list[int]
+    unet: Any,
+    latent: Tensor,
+    text: Tensor,
+    total: Descriptor,
+    *,
+    num_steps: int,
+    recorded: list[int],
 ) -> Tensor:
     """DDIM inversion at the noise level that each step departs from."""
     alpha, stride = alpha_bars(), 1000 // num_steps
@@ -102,7 +108,7 @@ def generation(
     num_steps: int,
     scale: float,
 ) -> Tensor:
-    """Denoising with guidance; the conditional pass is recorded at loop steps 0, 5, ... and last."""
+    """Denoising with guidance; the conditional pass counts, at loop steps 0, 5, ... and last."""
     alpha, stride = alpha_bars(), 1000 // num_steps
     loop = sorted({*range(0, num_steps, 5), num_steps - 1})
     x = noise

@@ -88,10 +88,11 @@ def test_models(cli: Cli) -> None:
     table = cli("models", small=False)
     assert table.code == 0
     names = [line.split()[0] for line in table.out.splitlines()]
-    assert names == ["model", "tiny", "sd15", "sd15-onestep", "sd21"]
+    assert names[:5] == ["model", "tiny", "sd15", "sd15-onestep", "sd21"]
+    assert cli("models", "list", small=False).out == table.out
     rows = json.loads(cli("models", "--json", small=False).out)
     assert [row["model"] for row in rows] == names[1:]
-    assert all(set(row) == {"model", "what", "licence", "weights"} for row in rows)
+    assert all(set(row) == {"model", "what", "licence", "weights", "here"} for row in rows)
 
 
 # ------------------------------------------------------------------------------ configuration

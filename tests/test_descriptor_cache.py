@@ -105,9 +105,7 @@ def test_a_folder_that_cannot_be_written_is_reported_once(
     cache = DescriptorCache(tmp_path / "file")
     with caplog.at_level(logging.WARNING, "warpkit"):
         for key in ("ab", "cd"):
-            assert torch.equal(
-                cache.add(key, described()).data, described().data.half().float()
-            )
+            assert torch.equal(cache.add(key, described()).data, described().data.half().float())
     assert caplog.text.count("cannot be kept") == 1
 
 
@@ -140,7 +138,7 @@ def test_processes_share_a_folder_while_it_is_evicted(tmp_path: Path) -> None:
         assert process.exitcode == 0
     assert results == [("damaged", 0)] * 4
     assert bad.empty()
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
 
 
 # --- the extractor with a cache -----------------------------------------------------------------

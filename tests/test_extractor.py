@@ -220,7 +220,7 @@ def test_an_error_without_a_text_is_named_by_its_class(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(InputError, match=r"nor reachable: OSError\. Download it"):
-        load_extractor("sd21", device="cpu")
+        load_extractor("sd21", device="cpu", local_files_only=True)
 
 
 def test_a_published_aggregator_is_looked_for_in_the_cache_alone(monkeypatch):
@@ -229,7 +229,9 @@ def test_a_published_aggregator_is_looked_for_in_the_cache_alone(monkeypatch):
 
     asked = []
 
-    def download(repository: str, file: str, *, local_files_only: bool) -> str:
+    def download(
+        repository: str, file: str, *, local_files_only: bool, revision: str | None
+    ) -> str:
         asked.append((repository, file, local_files_only))
         raise LocalEntryNotFoundError("not in the cache")
 

@@ -310,7 +310,7 @@ def stop_in_process(
         assert cli(*command, small=False).code == 130
 
 
-@pytest.mark.parametrize("change", ["setting", "mask", "frame", "option"])
+@pytest.mark.parametrize("change", ["setting", "mask", "frame", "option", "model"])
 def test_a_changed_task_drops_unfinished_work_only_when_told_to(
     cli: Callable[..., Ran],
     monkeypatch: pytest.MonkeyPatch,
@@ -327,6 +327,10 @@ def test_a_changed_task_drops_unfinished_work_only_when_told_to(
     labels = warpkit.read_labels(inputs.folder / "mask.png")
     warpkit.write_labels(mask, labels)
     common = ["--mask", str(mask), "--device", "cpu", "--size", "16"]
+    model = tmp_path / "model.yaml"
+    model.write_text("backbone: tiny\naggregator: tiny\n")
+    if change == "model":
+        common += ["--model", str(model)]
     # Inside the folder of frames: that results appear there does not change the frames.
     command = ["propagate", str(frames), *common, "-o", str(frames / "out")]
     stop_in_process(cli, monkeypatch, command)
@@ -335,12 +339,15 @@ def test_a_changed_task_drops_unfinished_work_only_when_told_to(
         more = ["--set", "label.top_k=2"]
     elif change == "option":
         more = ["--end", "11"]
+    elif change == "model":
+        model.write_text("backbone: tiny\naggregator: tiny\nprompt: car\n")
     elif change == "mask":
         warpkit.write_labels(mask, labels[:, ::-1])
     else:
         image = warpkit.read_image(frames / "004.png")
         warpkit.write_image(frames / "004.png", 255 - image)
-    different = {"setting": "label", "option": "end", "mask": "mask", "frame": "video"}[change]
+    renamed = {"setting": "label", "option": "end", "frame": "video"}
+    different = renamed.get(change, change)
     refused = cli(*command, *more, small=False)
     assert refused.code == 2
     assert f"waits to be continued, but with other {different}:" in refused.messages[0]

@@ -16,12 +16,13 @@ import torch
 from warpkit.checks import InputError
 from warpkit.evaluate import PairPrediction
 from warpkit.evaluate.methods import baseline_describer, fingerprint
-from warpkit.evaluate.prediction_cache import PredictionCache, default_cache, method_digest
+from warpkit.evaluate.prediction_cache import PredictionCache, method_digest
 from warpkit.evaluate.prediction_files import (
     read_predictions,
     write_pair_list,
     write_predictions,
 )
+from warpkit.io.cache_folder import default_cache
 from warpkit.io.images import read_image, write_image
 from warpkit.io.pairs import AnnotatedPair
 from warpkit.types import DescriptorMap

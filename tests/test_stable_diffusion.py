@@ -13,13 +13,14 @@ import pytest
 import torch
 from small_pipeline import save_small_pipeline
 
-import warpkit.features.stable_diffusion as module
+import warpkit.features.model_sources as module
 from warpkit.aggregate import AggregationConfig, AggregationNetwork, load_extractor, save_aggregator
 from warpkit.checks import InputError
 from warpkit.features.diffusion import recorded_steps
+from warpkit.features.model_sources import release_name
 from warpkit.features.registry import backbone_names, create_backbone, register_backbone
 from warpkit.features.registry import resolve_device as resolve
-from warpkit.features.stable_diffusion import release_name, stable_diffusion_backbone
+from warpkit.features.stable_diffusion import stable_diffusion_backbone
 
 CPU = torch.device("cpu")
 
@@ -151,17 +152,17 @@ def test_a_folder_without_unet_is_refused(tmp_path):
         stable_diffusion_backbone(device=CPU, model=str(tmp_path))
 
 
-def test_a_folder_with_a_missing_part_says_what_was_tried(folder, tmp_path):
+def test_a_folder_with_a_missing_part_names_it(folder, tmp_path):
     copy = tmp_path / "partial"
     shutil.copytree(folder, copy)
     shutil.rmtree(copy / "vae")
-    with pytest.raises(InputError, match=r"was not found locally or on the hub; tried .*partial"):
+    with pytest.raises(InputError, match=r"partial': its part 'vae' is missing or cannot be read"):
         stable_diffusion_backbone(device=CPU, model=str(copy))
 
 
 def test_a_model_that_is_not_in_the_cache_is_one_clear_error(monkeypatch):
     release = module.Release(("nobody/no-such-model", "nobody/nor-this-one"), "none", 0.0)
-    monkeypatch.setitem(module.STABLE_DIFFUSION, "sd15", release)
+    monkeypatch.setitem(module.RELEASES, "sd15", release)
     with pytest.raises(InputError) as caught:
         stable_diffusion_backbone(device=CPU, model="sd15", local_files_only=True)
     message = str(caught.value)
@@ -169,13 +170,13 @@ def test_a_model_that_is_not_in_the_cache_is_one_clear_error(monkeypatch):
     # Every id the model has lived at was tried, and the way out is named.
     assert "nobody/no-such-model: " in message
     assert "nobody/nor-this-one: " in message
-    assert "huggingface-cli download <id>" in message
+    assert "`warpkit models download sd15`" in message
     assert "\n" not in message
 
 
 def test_later_ids_are_tried_when_the_first_is_gone(folder, monkeypatch):
     release = module.Release(("gone/gone", str(folder)), "none", 0.0)
-    monkeypatch.setitem(module.STABLE_DIFFUSION, "moved", release)
+    monkeypatch.setitem(module.RELEASES, "moved", release)
     backbone = stable_diffusion_backbone(
         device=CPU, model="moved", num_steps=1, local_files_only=True
     )
@@ -240,3 +241,109 @@ def test_registry_and_devices():
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(InputError, match="device 'cuda:1' asked for, but torch sees no CUDA GPU"):
         resolve("cuda:1")
+
+
+# Single calls, and what the UNet predicts
+
+
+def test_noised_features_are_one_denoising_call_of_the_noised_latent(folder):
+    options = {"device": CPU, "model": str(folder), "steps": (0,), "num_steps": 1}
+    backbone = stable_diffusion_backbone(mode="noised", timestep=261, seed=5, **options)
+    images = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    (found,) = backbone.features(images)
+    assert (found.entry, found.timestep) == (0, 261)
+    # Written out: q(x_t | x_0) with the seed's noise, the same for both images.
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    a = torch.cumprod(1 - betas, 0)[261]
+    noise = torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(5))
+    latent = a.sqrt() * backbone.codec.encode(images) + (1 - a).sqrt() * noise
+    prompt = backbone.conditioner(["", ""])["encoder_hidden_states"]
+    name = "up_blocks.2.resnets.0.conv2"
+    seen = {}
+    handle = backbone.unet.get_submodule(name).register_forward_hook(
+        lambda _module, _inputs, output: seen.update(map=output)
+    )
+    backbone.unet(latent, torch.tensor([261, 261]), encoder_hidden_states=prompt)
+    handle.remove()
+    torch.testing.assert_close(found.maps[name], seen["map"])
+    other = stable_diffusion_backbone(mode="noised", timestep=261, seed=6, **options)
+    assert not torch.equal(next(other.features(images)).maps[name], found.maps[name])
+
+
+def test_noised_features_pair_with_generation_by_index(folder):
+    backbone = stable_diffusion_backbone(
+        device=CPU, model=str(folder), mode="noised", layers=("up_blocks.1.resnets.1.conv2",)
+    )
+    steps = list(backbone.features(torch.rand(1, 3, 64, 64)))
+    assert [step.timestep for step in steps] == [0, 80, 180, 280, 380, 480, 580, 680, 780, 880, 980]
+    assert [step.entry for step in steps] == list(range(11))
+    assert all(list(step.maps) == ["up_blocks.1.resnets.1.conv2"] for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "noised", "timestep": 1000}, r"timestep must lie in 0\.\.999, got 1000"),
+        ({"mode": "backwards"}, "unknown mode of reading images 'backwards'"),
+        ({"layers": ()}, "layers must be different ones in the decoder's order"),
+        (
+            {"layers": ("up_blocks.1.resnets.1.conv2", "up_blocks.0.resnets.0.conv2")},
+            "in the decoder's order",
+        ),
+        ({"layers": ("up_blocks.9.resnets.0.conv2",)}, "unknown layer of .*: expected one of up_b"),
+    ],
+)
+def test_bad_settings_are_refused(folder, options, message):
+    with pytest.raises(InputError, match=message):
+        stable_diffusion_backbone(device=CPU, model=str(folder), steps=(0,), num_steps=1, **options)
+
+
+def test_a_model_that_predicts_v_inverts_as_its_twin_that_predicts_epsilon(folder, altered):
+    """The same network, its output turned into v: v = (eps - sigma x) / alpha."""
+    options = {"device": CPU, "num_steps": 5, "steps": (0, 2, 4)}
+    epsilon = stable_diffusion_backbone(model=str(folder), **options)
+    path = altered("scheduler/scheduler_config.json", prediction_type="v_prediction")
+    twin = stable_diffusion_backbone(model=str(path), **options)
+
+    def to_v(_module, inputs, output):
+        a = twin.schedule.alpha_bar(int(inputs[1][0]))
+        return ((output[0] - (1 - a) ** 0.5 * inputs[0]) / a**0.5,)
+
+    twin.unet.register_forward_hook(to_v)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for first, second in zip(epsilon.features(images), twin.features(images), strict=True):
+        for name, expected in first.maps.items():
+            torch.testing.assert_close(second.maps[name], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_schedule_rescaled_to_zero_terminal_snr_is_refused(altered):
+    path = altered("scheduler/scheduler_config.json", rescale_betas_zero_snr=True)
+    with pytest.raises(InputError, match="rescaled to zero terminal SNR: Diffusion Hyperfeatures"):
+        stable_diffusion_backbone(device=CPU, model=str(path))
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("unet", "diffusion_pytorch_model.safetensors"),
+        ("vae", "diffusion_pytorch_model.safetensors"),
+        ("text_encoder", "model.safetensors"),
+    ],
+)
+def test_weights_that_are_not_all_there_are_refused(altered, part, name):
+    from safetensors.torch import load_file, save_file
+
+    path = altered("scheduler/scheduler_config.json")
+    state = load_file(path / part / name)
+    lost = sorted(state)[0]
+    save_file({k: v for k, v in state.items() if k != lost}, path / part / name, {"format": "pt"})
+    with pytest.raises(InputError, match=f"lacks 1 weights of its part '{part}', such as"):
+        stable_diffusion_backbone(device=CPU, model=str(path))
+
+
+def test_a_transformer_is_refused(altered):
+    path = altered("unet/config.json", _class_name="SD3Transformer2DModel")
+    with pytest.raises(
+        InputError, match="its denoiser is a SD3Transformer2DModel, expected a UNet"
+    ):
+        stable_diffusion_backbone(device=CPU, model=str(path))

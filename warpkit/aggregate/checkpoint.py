@@ -24,7 +24,7 @@ from torch import Tensor
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.checks import InputError, OutputError, first_line, require
 from warpkit.features.backbone import BackboneSpec
-from warpkit.features.stable_diffusion import release_name
+from warpkit.features.model_sources import release_name
 from warpkit.io.images import partial_path
 
 __all__ = [
@@ -49,15 +49,21 @@ _DAMAGE = (
 _SD_LAYERS = tuple(f"up_blocks.{i}.resnets.{j}.conv2" for i in range(4) for j in range(3))
 
 
-def save_aggregator(path: Path, network: AggregationNetwork, **record: Any) -> None:
-    """Write weights (half precision) and configuration into one safetensors file, in one step.
+def save_aggregator(
+    path: Path, network: AggregationNetwork, *, half: bool = True, **record: Any
+) -> None:
+    """Write weights and configuration into one safetensors file, in one step.
 
     Args:
+        half: in half precision, else as they are.
         record: JSON-able facts about the training, kept in the file's metadata.
     """
     from safetensors.torch import save_file
 
-    tensors = {k: v.detach().half().contiguous().cpu() for k, v in network.state_dict().items()}
+    tensors = {
+        name: (value.half() if half else value).contiguous().cpu()
+        for name, value in network.state_dict().items()
+    }
     metadata = {
         "aggregator": json.dumps(asdict(network.config)),
         "record": json.dumps(record),

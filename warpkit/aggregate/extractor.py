@@ -15,17 +15,20 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate.checkpoint import check_fits, load_aggregator
-from warpkit.aggregate.models import ModelPreset, resolve_model
+from warpkit.aggregate.assembly import Aggregator, assemble
+from warpkit.aggregate.checkpoint import check_fits
+from warpkit.aggregate.model_config import check_load_size
+from warpkit.aggregate.models import resolve_model
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.checks import InputError, check_image, first_line, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.features.backbone import Backbone
-from warpkit.features.registry import create_backbone
-from warpkit.io.descriptor_cache import DescriptorCache, code_digest
+from warpkit.io.cache_folder import code_digest
+from warpkit.io.descriptor_cache import DescriptorCache
 from warpkit.io.output import installed_version
 from warpkit.types import DescriptorMap
 
@@ -41,7 +44,9 @@ class Extractor:
 
     Attributes:
         backbone: yields layer features.
-        network: aggregates them.
+        network: aggregates them, or stacks them as they are.
+        load_size: side to which images are reduced before they are enlarged to the canvas (the
+            paper's evaluation: 224); None brings them to the canvas at once.
         batch_size: images that are described at once.
         cache: keeps descriptors, in half precision, by the content of images; None keeps none.
     """
@@ -49,11 +54,12 @@ class Extractor:
     def __init__(
         self,
         backbone: Backbone,
-        network: AggregationNetwork,
+        network: Aggregator,
         *,
         name: str | None = None,
         size: int | None = None,
         fit: FitMode | None = None,
+        load_size: int | None = None,
         batch_size: int = 8,
         cache: DescriptorCache | None = None,
     ) -> None:
@@ -68,6 +74,8 @@ class Extractor:
             f"size must be at most {_LARGEST} pixels (memory grows as its square), got {self.size}",
         )
         self.fit: FitMode = fit or backbone.spec.fit
+        check_load_size(load_size, self.fit)
+        self.load_size = load_size
         self.batch_size = batch_size
         self.cache = cache
         self._digest: str | None = None
@@ -137,7 +145,7 @@ class Extractor:
             fit = self.plan(height=height, width=width)
             for start in range(0, len(positions), self.batch_size):
                 batch = positions[start : start + self.batch_size]
-                canvas = fit.apply(_to_tensor([images[i] for i in batch], self.device))
+                canvas = self._canvas(_to_tensor([images[i] for i in batch], self.device), fit)
                 for position, descriptors in zip(batch, self._within_memory(canvas), strict=True):
                     maps[position] = fit.descriptor_map(descriptors)
         return [maps[position] for position in range(len(images))]
@@ -186,17 +194,35 @@ class Extractor:
             return False
         return True
 
+    def _canvas(self, images: Tensor, fit: Fit) -> Tensor:
+        """Images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if there is one."""
+        if self.load_size is None:
+            return fit.apply(images)
+        reduced = plan_fit(
+            height=fit.height, width=fit.width, size=self.load_size, multiple=1, mode="squash"
+        )
+        enlarged = F.interpolate(
+            reduced.apply(images),
+            size=(fit.content_height, fit.content_width),
+            mode="bilinear",
+            align_corners=False,
+        )
+        rest = (0, fit.canvas_width - fit.content_width, 0, fit.canvas_height - fit.content_height)
+        return F.pad(enlarged, rest, mode="replicate") if any(rest) else enlarged
+
     @torch.no_grad()
     def aggregate(self, canvas: Tensor) -> Tensor:
         """Canvases (B, 3, H, W) in [0, 1] to descriptors (B, C, H / stride, W / stride)."""
         stride = self.backbone.spec.output_stride
         grid = (canvas.shape[-2] // stride, canvas.shape[-1] // stride)
         steps = self.backbone.features(canvas)
-        if type(self.network).forward is not AggregationNetwork.forward:
-            return cast(Tensor, self.network(steps, grid))  # an aggregator of its own kind
+        network = self.network
+        own = type(network).forward is not AggregationNetwork.forward
+        if own or not isinstance(network, AggregationNetwork):  # an aggregator of its own kind
+            return cast(Tensor, network(steps, grid))
         # CPUs convolve half precision slowly, and Apple GPUs were not measured.
         dtype = self.backbone.dtype if canvas.is_cuda else torch.float32
-        return StreamingAggregator(self.network, grid, dtype=dtype).run(steps)
+        return StreamingAggregator(network, grid, dtype=dtype).run(steps)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -217,7 +243,7 @@ def _digest(extractor: Extractor) -> str:
         "dtype": str(backbone.dtype),
         "spec": asdict(backbone.spec),
         "aggregator": asdict(network.config),
-        "canvas": [extractor.size, extractor.fit],
+        "canvas": [extractor.size, extractor.fit, extractor.load_size],
         "settings": backbone.settings_text(),
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
@@ -246,10 +272,12 @@ def load_extractor(
     """Load a model with its aggregator, ready to describe images.
 
     Args:
-        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, the folder of a
-            diffusers model, a hub id, or the name of a registered backbone.
+        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`,
+            a model file (`FILE.yaml`, see `ModelConfig`), the folder of a diffusers or transformers
+            model, a single safetensors file, a hub id, or the name of a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
-        aggregator: checkpoint file; by default the one that belongs to the model.
+        aggregator: checkpoint file, or the alias of a published one; by default the one that
+            belongs to the model.
         size: side of the backbone's canvas in pixels.
         fit: `pad` keeps the aspect ratio, `squash` resizes to a square as the paper does.
         batch_size: images that are described at once.
@@ -265,27 +293,23 @@ def load_extractor(
         >>> extractor.describe([np.zeros((128, 128, 3), np.uint8)])[0].data.shape
         torch.Size([128, 64, 64])
     """
-    preset: ModelPreset = resolve_model(model)
-    if aggregator is not None:
-        path = Path(aggregator)
+    preset = resolve_model(model)
+    backbone, network = assemble(preset, device=device, aggregator=aggregator, options=options)
+    config = preset.config
+    if config is not None:
+        size = config.size if size is None else size
+        # Another fit asked for leaves the paper's way of loading, which is a squash.
+        load_size = config.load_size if fit in (None, "squash") else None
+        fit = fit or config.fit
     else:
-        cached_only = bool(options.get("local_files_only", False))
-        path = preset.aggregator_file(local_files_only=cached_only)
-    network = load_aggregator(path, model=preset.trained_on)
-    backbone = create_backbone(
-        preset.backbone,
-        device=device,
-        **{"steps": network.config.steps, "num_steps": network.config.num_steps}
-        | dict(preset.options)
-        | options,
-    )
-    check_fits(network.config, backbone.spec, checkpoint=str(path))
+        load_size = None
     return Extractor(
         backbone,
         network,
         name=preset.name,
         size=size,
         fit=fit,
+        load_size=load_size,
         batch_size=batch_size,
         cache=cache,
     )

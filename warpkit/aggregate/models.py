@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warpkit.checks import InputError, first_line, require, suggest
+from warpkit.aggregate.model_config import ModelConfig
+from warpkit.aggregate.published import PUBLISHED_AGGREGATORS, published_aggregator
+from warpkit.checks import InputError, require, suggest
+from warpkit.features.model_sources import RELEASES
 from warpkit.features.registry import backbone_names
-from warpkit.features.stable_diffusion import STABLE_DIFFUSION
+from warpkit.features.single_file import is_single_file
 from warpkit.features.tiny import TINY_WEIGHTS
+from warpkit.io.config import load_config
 
-__all__ = ["MODELS", "ModelPreset", "resolve_model"]
+__all__ = ["MODELS", "ModelPreset", "aggregator_path", "is_model_file", "resolve_model"]
 
-_PUBLISHED_REPOSITORY = "g-luo/diffusion-hyperfeatures"
 _TINY_AGGREGATOR = TINY_WEIGHTS.with_name("tiny-aggregator.safetensors")
 
 
@@ -26,8 +29,9 @@ class ModelPreset:
         name: what the user wrote.
         backbone: name in the backbone registry.
         options: options of the backbone's factory.
-        aggregator: local file, or the name of a file in the authors' hub repository.
+        aggregator: local file, or the alias of a published aggregator.
         trained_on: what the aggregator was trained on, as error messages should say it.
+        config: what a model file says beyond that; None for an alias that has only an aggregator.
         summary, licence, size: for `warpkit models`.
     """
 
@@ -36,6 +40,7 @@ class ModelPreset:
     options: Mapping[str, Any] = field(default_factory=dict)
     aggregator: Path | str | None = None
     trained_on: str = ""
+    config: ModelConfig | None = None
     summary: str = ""
     licence: str = ""
     size: str = ""
@@ -52,38 +57,50 @@ class ModelPreset:
         if self.aggregator is None:
             raise InputError(
                 f"model '{self.name}' has no aggregator of its own: give one with --aggregator"
-                " FILE (train it with `warpkit train aggregator`)"
+                " FILE (train it with `warpkit train aggregator`), or stack its raw layers by a"
+                " model file (configs/paper/sd-layer-4.yaml shows one)"
             )
-        if isinstance(self.aggregator, Path):
-            return self.aggregator
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            return Path(
-                hf_hub_download(
-                    _PUBLISHED_REPOSITORY,
-                    f"weights/{self.aggregator}",
-                    local_files_only=local_files_only,
-                )
-            )
-        except (OSError, ValueError, HfHubHTTPError) as error:
-            raise InputError(
-                f"the aggregator of '{self.name}' ({_PUBLISHED_REPOSITORY},"
-                f" weights/{self.aggregator}) is neither in the local cache nor reachable:"
-                f" {first_line(error).rstrip('.')}. Download it on a connected machine and give"
-                " it with --aggregator FILE"
-            ) from error
+        return aggregator_path(self.aggregator, local_files_only=local_files_only)
 
 
-def _stable_diffusion(alias: str, model: str, aggregator: str, summary: str) -> ModelPreset:
-    release = STABLE_DIFFUSION[model]
+def aggregator_path(name: Path | str, *, local_files_only: bool = False) -> Path:
+    """An aggregator's file: a path, or an alias whose aggregator it is.
+
+    Raises:
+        InputError: a published aggregator that is neither in the cache nor reachable.
+    """
+    if isinstance(name, str) and not Path(name).exists():
+        if name in PUBLISHED_AGGREGATORS:
+            return published_aggregator(name, local_files_only=local_files_only)
+        if name == "tiny":
+            return _TINY_AGGREGATOR
+    return Path(name)
+
+
+def _published(alias: str, model: str, summary: str) -> ModelPreset:
+    release = RELEASES[model]
+    known = PUBLISHED_AGGREGATORS.get(alias)
     return ModelPreset(
         name=alias,
-        backbone="stable-diffusion",
+        backbone=release.family,
         options={"model": model},
-        aggregator=aggregator,
+        aggregator=alias if known else None,
         trained_on=model,
+        summary=summary,
+        licence=release.licence,
+        size=f"{release.gigabytes} GB",
+    )
+
+
+def _raw(alias: str, summary: str, **settings: Any) -> ModelPreset:
+    """A model whose raw layers are its descriptor, unless an aggregator is given."""
+    release = RELEASES[alias]
+    return ModelPreset(
+        name=alias,
+        backbone=release.family,
+        options={"model": alias},
+        trained_on=alias,
+        config=ModelConfig(backbone=alias, **settings),
         summary=summary,
         licence=release.licence,
         size=f"{release.gigabytes} GB",
@@ -102,41 +119,75 @@ MODELS: dict[str, ModelPreset] = {
             licence="CC BY-NC 4.0 (weights)",
             size="in the package",
         ),
-        _stable_diffusion(
-            "sd15", "sd15", "aggregation_network.pt", "Stable Diffusion 1.5, 50 steps (the paper)"
-        ),
-        _stable_diffusion(
-            "sd15-onestep",
-            "sd15",
-            "aggregation_network_one-step.pt",
-            "Stable Diffusion 1.5, one step",
-        ),
-        _stable_diffusion(
-            "sd21",
-            "sd21",
-            "aggregation_network_sdv2-1.pt",
-            "Stable Diffusion 2.1-base, 50 steps",
-        ),
+        _published("sd15", "sd15", "Stable Diffusion 1.5, 50 steps (the paper)"),
+        _published("sd15-onestep", "sd15", "Stable Diffusion 1.5, one step"),
+        _published("sd21", "sd21", "Stable Diffusion 2.1-base, 50 steps"),
+        _published("sd21-v", "sd21-v", "Stable Diffusion 2.1 (v-prediction), no aggregator"),
+        _published("sd14", "sd14", "Stable Diffusion 1.4, no aggregator"),
+        _published("sd13", "sd13", "Stable Diffusion 1.3, no aggregator"),
+        _raw("dino", "DINO ViT-S/8, keys of block 9", layers=("block.9.key",)),
+        _raw("dinov2", "DINOv2 ViT-B/14, tokens of block 11", layers=("block.11.token",), size=518),
     )
 }
 
 
 def resolve_model(model: str) -> ModelPreset:
-    """Find what a user means by a model: alias, registered backbone, folder or hub id.
+    """Find what a user means: alias, model file, registered backbone, weights, or hub id.
 
     Raises:
         InputError: none of these; names the aliases and the nearest one.
     """
     if model in MODELS:
         return MODELS[model]
+    if is_model_file(model):
+        return _from_file(model)
     if model in backbone_names():
         return ModelPreset(name=model, backbone=model, trained_on=model)
     looks_like_hub_id = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     require(
-        Path(model).is_dir() or looks_like_hub_id,
-        f"unknown model '{model}': expected one of {', '.join(MODELS)}, the folder of a diffusers"
-        f" model, or a hub id such as owner/name.{suggest(model, MODELS)}",
+        Path(model).is_dir() or is_single_file(model) or looks_like_hub_id,
+        f"unknown model '{model}': expected one of {', '.join(MODELS)}, a model file (.yaml), the"
+        " folder of a diffusers or transformers model, a .safetensors file, or a hub id such as"
+        f" owner/name.{suggest(model, MODELS)}",
     )
     return ModelPreset(
-        name=model, backbone="stable-diffusion", options={"model": model}, trained_on=model
+        name=model, backbone=_family(model), options={"model": model}, trained_on=model
+    )
+
+
+def is_model_file(model: str) -> bool:
+    """Whether a user names a model file (see `ModelConfig`)."""
+    return Path(model).suffix in (".yaml", ".yml")
+
+
+def _family(model: str) -> str:
+    """Which loader a folder or hub id wants: DINO's say so by their configuration or name."""
+    folder = Path(model)
+    if folder.is_dir():
+        top = (folder / "config.json").is_file() and not (folder / "unet").is_dir()
+        return "vit" if top else "stable-diffusion"
+    return "vit" if "dino" in folder.name.lower() else "stable-diffusion"
+
+
+def _from_file(path: str) -> ModelPreset:
+    config = load_config(ModelConfig, path)
+    require(
+        not is_model_file(config.backbone),
+        f"{path}: its backbone is a model file itself ({config.backbone}): name the model in it",
+    )
+    base = resolve_model(config.backbone)
+    aggregator = config.aggregator
+    known = aggregator is None or aggregator in PUBLISHED_AGGREGATORS or aggregator == "tiny"
+    require(
+        known or Path(str(aggregator)).is_file(),
+        f"{path}: no aggregator checkpoint at {aggregator}; expected a file or one of"
+        f" {', '.join(PUBLISHED_AGGREGATORS)}",
+    )
+    return ModelPreset(
+        name=Path(path).stem,
+        backbone=base.backbone,
+        options={**base.options, **config.factory_options()},
+        aggregator=aggregator,
+        trained_on=base.trained_on,
+        config=config,
     )

@@ -196,7 +196,7 @@ class Accumulator:
 
 
 def resize(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A map at another size: bilinear, `align_corners=False`."""
+    """A map (B, C, h, w) at another size (bilinear, `align_corners=False`)."""
     if tuple(x.shape[-2:]) == grid:
         return x
     return F.interpolate(x, size=grid, mode="bilinear", align_corners=False)

@@ -63,6 +63,8 @@ class StreamingAggregator:
         for name, layer, weight in zip(
             self._names, self._layers, self._mixing[features.entry], strict=True
         ):
+            if weight == 0:  # pruned
+                continue
             x = layer(features.maps[name].to(self._dtype), grid)
             size = (x.shape[-2], x.shape[-1])
             if size not in self._sums:
@@ -105,7 +107,12 @@ class _FusedBottleneck:
         if bottleneck.shortcut is not None:
             norms.append(bottleneck.shortcut.norm)
         self._norms = [
-            (norm.num_groups, norm.weight.detach().to(dtype), norm.bias.detach().to(dtype), norm.eps)
+            (
+                norm.num_groups,
+                norm.weight.detach().to(dtype),
+                norm.bias.detach().to(dtype),
+                norm.eps,
+            )
             for norm in norms
         ]
 

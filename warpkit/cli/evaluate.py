@@ -80,7 +80,7 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _cache(args: argparse.Namespace) -> Path | None:
-    from warpkit.evaluate.prediction_cache import default_cache
+    from warpkit.io.cache_folder import default_cache
 
     if args.no_cache:
         return None

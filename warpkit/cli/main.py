@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.cli.evaluate import add_eval, evaluate
+from warpkit.cli.models import add_models, models
 from warpkit.cli.options import MODEL_FLAGS, add_common, add_config, configuration
 from warpkit.version import __version__
 
@@ -86,8 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_eval(commands)
 
-    models = commands.add_parser("models", help="list the models")
-    models.add_argument("--json", action="store_true", help="print JSON")
+    add_models(commands)
 
     train = commands.add_parser("train", help="train an aggregator or a small backbone")
     kinds = train.add_subparsers(dest="kind", required=True, metavar="KIND")
@@ -212,18 +212,6 @@ def _bench(args: argparse.Namespace) -> None:
     print(f"{table}\n\nopen {args.output / 'bench.png'}")
 
 
-def _models(args: argparse.Namespace) -> None:
-    from warpkit.jobs.models import list_models
-
-    rows = list_models()
-    if args.json:
-        print(json.dumps(rows, indent=2))
-        return
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
-    for row in [{key: key for key in rows[0]}, *rows]:
-        print("  ".join(f"{row[key]:{widths[key]}}" for key in row).rstrip())
-
-
 def _train(args: argparse.Namespace) -> None:
     if args.kind == "export":
         from warpkit.jobs.export import run_export
@@ -254,7 +242,7 @@ _COMMANDS: dict[str, Any] = {
     "extract": _extract,
     "bench": _bench,
     "eval": evaluate,
-    "models": _models,
+    "models": models,
     "train": _train,
 }
 

@@ -38,7 +38,7 @@ def add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> No
             "-o", "--output", type=Path, metavar="DIR", default=default, required=default is None
         )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
-    parser.add_argument("--model", help="tiny, sd15, sd15-onestep, sd21, a folder or a hub id")
+    parser.add_argument("--model", help="alias (warpkit models), FILE.yaml, a folder or a hub id")
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
     parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
     parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")

@@ -19,11 +19,11 @@ import numpy as np
 from warpkit.checks import InputError, OutputError
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_files import plain_points, point_array
-from warpkit.io.descriptor_cache import code_digest, default_cache
+from warpkit.io.cache_folder import code_digest, file_sha256
 from warpkit.io.images import image_size
 from warpkit.io.pairs import AnnotatedPair
 
-__all__ = ["ContentHashes", "PredictionCache", "code_digest", "default_cache", "method_digest"]
+__all__ = ["ContentHashes", "PredictionCache", "code_digest", "method_digest"]
 
 
 def method_digest(method: Mapping[str, Any]) -> str:
@@ -45,11 +45,7 @@ class ContentHashes:
             InputError: it cannot be read.
         """
         if path not in self._known:
-            try:
-                with path.open("rb") as file:
-                    self._known[path] = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise InputError(f"{path} cannot be read: {error.strerror}") from error
+            self._known[path] = file_sha256(path)
         return self._known[path]
 
 

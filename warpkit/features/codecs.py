@@ -99,6 +99,7 @@ class TextConditioner:
 
     def __init__(self, tokenizer: Any, text_encoder: nn.Module) -> None:
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
+        self._device = next(text_encoder.parameters()).device
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Mapping[str, Any]:
@@ -110,6 +111,10 @@ class TextConditioner:
             truncation=True,
             return_tensors="pt",
         )
-        device = next(self.text_encoder.parameters()).device
-        states = self.text_encoder(tokens.input_ids.to(device))[0]
+        encoder = self.text_encoder.to(self._device)
+        states = encoder(tokens.input_ids.to(self._device))[0]
         return {"encoder_hidden_states": states}
+
+    def release(self) -> None:
+        """Free the encoder's memory on a GPU; the next prompt brings it back from the CPU."""
+        self.text_encoder.to("cpu")

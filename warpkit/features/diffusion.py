@@ -7,19 +7,29 @@ The embedded model and Stable Diffusion differ only in their codec and condition
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
-from warpkit.checks import require
+from warpkit.checks import one_of, require
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
-from warpkit.features.ddim import DdimSchedule, ddim_step
+from warpkit.features.codecs import TextConditioner
+from warpkit.features.ddim import CLEAN, DdimSchedule, ddim_step
 from warpkit.features.taps import decoder_taps
 from warpkit.features.unet_calls import UnetCalls, resolve_acceleration
 
-__all__ = ["Codec", "Conditioner", "DiffusionBackbone", "DiffusionSettings", "recorded_steps"]
+__all__ = [
+    "Codec",
+    "Conditioner",
+    "DiffusionBackbone",
+    "DiffusionSettings",
+    "Mode",
+    "recorded_steps",
+]
+
+Mode = Literal["inversion", "noised", "clean"]
 
 # Distinct prompts whose embeddings are kept; the least recently used one goes first.
 _KEPT_PROMPTS = 64
@@ -70,10 +80,33 @@ class DiffusionSettings:
     Attributes:
         steps: recorded departing steps, clean to noisy.
         prompt: prompt of real images; the empty prompt is the paper's.
+        layers: names of the layers to record, in the decoder's order; None records all.
+        mode: how real images are read. `inversion` follows DDIM inversion (the paper's method).
+            `noised` adds seeded noise once and takes one denoising call at each recorded step:
+            generation features of a real image (the paper's Figures 3 and 9, DIFT). `clean` gives
+            the clean latent with the timestep of your choice, as noise-free UNets (CleanDIFT) want.
+        timestep: where the single calls of `noised` and `clean` are made, 0..train_steps - 1; by
+            default at the timestep generation has at the same entry, and at a clean image's (-1).
+        seed: of the noise of `noised`, which is the same for every image of one size.
     """
 
     steps: tuple[int, ...]
     prompt: str = ""
+    layers: tuple[str, ...] | None = None
+    mode: Mode = "inversion"
+    timestep: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of(self.mode, get_args(Mode), "mode of reading images")
+        require(
+            self.timestep is None or self.mode != "inversion",
+            "a timestep is for the modes noised and clean; inversion has its own",
+        )
+        require(
+            self.timestep is None or len(self.steps) == 1,
+            f"with one timestep there is one recorded step, got steps {self.steps}",
+        )
 
 
 class DiffusionBackbone(Backbone):
@@ -103,7 +136,11 @@ class DiffusionBackbone(Backbone):
             and steps[-1] < schedule.num_steps,
             f"recorded steps must increase within 0..{schedule.num_steps - 1}, got {steps}",
         )
-        names = decoder_taps(unet)
+        names = _chosen(decoder_taps(unet), settings.layers, name)
+        require(
+            settings.timestep is None or 0 <= settings.timestep < schedule.train_steps,
+            f"timestep must lie in 0..{schedule.train_steps - 1}, got {settings.timestep}",
+        )
         modules = dict(unet.named_modules())
         depth = len(unet.up_blocks)  # type: ignore[arg-type]
         layers = tuple(
@@ -129,6 +166,29 @@ class DiffusionBackbone(Backbone):
         if how != "none":
             unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._calls = UnetCalls(unet, names, how)
+
+    def with_settings(
+        self, settings: DiffusionSettings, *, num_steps: int | None = None
+    ) -> DiffusionBackbone:
+        """The same networks read in another way; prepared calls and embedded prompts are shared."""
+        other = DiffusionBackbone(
+            name=self.spec.name,
+            unet=self.unet,
+            codec=self.codec,
+            conditioner=self.conditioner,
+            schedule=self.schedule
+            if num_steps is None
+            else replace(self.schedule, num_steps=num_steps),
+            settings=settings,
+            size=self.spec.size,
+            output_stride=self.spec.output_stride,
+            side=self.spec.side,
+            acceleration=self._calls.acceleration,
+        )
+        if other._calls.names == self._calls.names:
+            other._calls = self._calls
+        other._prompt_cache = self._prompt_cache
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -196,9 +256,15 @@ class DiffusionBackbone(Backbone):
             f"images must be (B, 3, H, W) with sides divisible by {self.spec.multiple}, got"
             f" {tuple(images.shape)}",
         )
+        self._conditioning([self.settings.prompt])
+        if isinstance(self.conditioner, TextConditioner):
+            self.conditioner.release()  # real images have one prompt, embedded by now
         with torch.no_grad():
             latent = self.codec.encode(images.to(self.device)).float()
-        yield from self.invert(latent)
+        if self.settings.mode == "inversion":
+            yield from self.invert(latent)
+        else:
+            yield from self.read_once(latent)
 
     def invert(self, latent: Tensor) -> Iterator[StepFeatures]:
         """Features along the inversion of clean latents (B, C, h, w)."""
@@ -219,6 +285,28 @@ class DiffusionBackbone(Backbone):
             else:
                 output = self._call(latent, transition.timestep, conditioning)
             latent = ddim_step(self.schedule, latent, output, transition)
+
+    def read_once(self, latent: Tensor) -> Iterator[StepFeatures]:
+        """Features of one call at each recorded step (modes `noised` and `clean`).
+
+        Args:
+            latent: clean latents (B, C, h, w).
+        """
+        conditioning = self._conditioning([self.settings.prompt] * len(latent))
+        noised = self.settings.mode == "noised"
+        height, width = (side * self.codec.factor for side in latent.shape[-2:])
+        noise = self.noise([self.settings.seed], height=height, width=width) if noised else None
+        for entry, step in enumerate(self.spec.steps):
+            timestep = self.schedule.timesteps[step] if noised else CLEAN
+            if self.settings.timestep is not None:
+                timestep = self.settings.timestep
+            seen = latent
+            if noise is not None:  # q(x_t | x_0)
+                a_t = self.schedule.alpha_bar(timestep)
+                seen = a_t**0.5 * latent + (1 - a_t) ** 0.5 * noise
+            _, taps = self._record(seen, timestep, conditioning, final=True)
+            yield StepFeatures(entry, step, timestep, taps)
+            del taps
 
     @torch.no_grad()
     def invert_to_noise(self, latent: Tensor) -> Tensor:
@@ -269,9 +357,7 @@ class DiffusionBackbone(Backbone):
         for transition in self.schedule.generation():
             departing = num_steps - 1 - transition.step
             if on_features is not None and departing in self.spec.steps:
-                recorded, taps = self._record(
-                    latent, transition.timestep, conditional, final=False
-                )
+                recorded, taps = self._record(latent, transition.timestep, conditional, final=False)
                 assert recorded is not None
                 output = recorded
                 entry = self.spec.steps.index(departing)
@@ -284,3 +370,16 @@ class DiffusionBackbone(Backbone):
                 output = base + guidance_scale * (output - base)
             latent = ddim_step(self.schedule, latent, output, transition)
         return self.codec.decode(latent)
+
+
+def _chosen(known: tuple[str, ...], wanted: tuple[str, ...] | None, model: str) -> tuple[str, ...]:
+    """The wanted layers, checked to be decoder layers in their order."""
+    if wanted is None:
+        return known
+    for name in wanted:
+        one_of(name, known, f"layer of '{model}'")
+    require(
+        len(wanted) > 0 and list(wanted) == [name for name in known if name in wanted],
+        f"layers must be different ones in the decoder's order, got {list(wanted)}",
+    )
+    return wanted

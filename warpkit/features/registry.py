@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Factory)
 _BUILT_IN = {
     "tiny": "warpkit.features.tiny",
     "stable-diffusion": "warpkit.features.stable_diffusion",
+    "vit": "warpkit.features.vit",
     "efficientnet-lite0": "warpkit.features.efficientnet",
 }
 _factories: dict[str, Factory] = {}

@@ -19,7 +19,7 @@ from torch import nn
 from warpkit.checks import InputError, require
 from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
 from warpkit.features.ddim import DdimSchedule
-from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings
+from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings, Mode
 from warpkit.features.registry import register_backbone
 
 __all__ = [
@@ -139,6 +139,10 @@ def tiny_backbone(
     weights: Path | str = TINY_WEIGHTS,
     steps: tuple[int, ...] = (0,),
     num_steps: int = 50,
+    layers: tuple[str, ...] | None = None,
+    mode: Mode = "inversion",
+    timestep: int | None = None,
+    seed: int = 0,
     prompt: str = "",
     size: int = 128,
     acceleration: str = "auto",
@@ -152,7 +156,9 @@ def tiny_backbone(
         codec=codec,
         conditioner=ClassConditioner(config.classes, device),
         schedule=DdimSchedule(num_steps=num_steps),
-        settings=DiffusionSettings(steps=steps, prompt=prompt),
+        settings=DiffusionSettings(
+            steps=steps, prompt=prompt, layers=layers, mode=mode, timestep=timestep, seed=seed
+        ),
         size=size,
         output_stride=codec.factor,
         acceleration=acceleration,

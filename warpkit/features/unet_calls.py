@@ -115,7 +115,13 @@ class UnetCalls:
         return (None if final else found[_OUTPUT][:rows]), taps
 
     def _plain(
-        self, sample: Tensor, timestep: int, conditioning: Conditioning, *, record: bool, final: bool
+        self,
+        sample: Tensor,
+        timestep: int,
+        conditioning: Conditioning,
+        *,
+        record: bool,
+        final: bool,
     ) -> tuple[Tensor | None, Mapping[str, Tensor]]:
         t = torch.full((len(sample),), timestep, device=sample.device, dtype=torch.long)
         output: Tensor | None = None

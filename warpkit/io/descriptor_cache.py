@@ -6,11 +6,11 @@ descriptors. A file is whole or absent, whatever is killed; several processes ma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import time
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,11 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 
-import warpkit.version
 from warpkit.checks import first_line, require
 from warpkit.io.tensors import read_tensors, write_tensors
 from warpkit.types import DescriptorMap
 
-__all__ = ["DescriptorCache", "code_digest", "default_cache"]
+__all__ = ["DescriptorCache"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -33,26 +32,6 @@ _EVICT_TO = 0.9
 _LOOK_AGAIN = 0.02
 # A hidden file older than this was left by a killed run.
 _STALE_SECONDS = 3600.0
-
-
-def default_cache() -> Path:
-    """`WARPKIT_CACHE`, else `warpkit` in the user's cache folder."""
-    named = os.environ.get("WARPKIT_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "warpkit"
-
-
-@cache
-def code_digest() -> str:
-    """A hash of warpkit's own source: a cached answer is that of exactly this code."""
-    digest = hashlib.sha256()
-    package = Path(warpkit.version.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 class DescriptorCache:
@@ -120,10 +99,9 @@ class DescriptorCache:
             self._remove(path)
             return None
         self.found += 1
-        try:
-            os.utime(path)  # used now: evicted last
-        except OSError:
-            pass  # evicted meanwhile, or a folder that may only be read
+        # Used now: evicted last. It may be gone by now, or the folder be one to read only.
+        with contextlib.suppress(OSError):
+            os.utime(path)
         return found
 
     def add(self, key: str, described: DescriptorMap) -> DescriptorMap:

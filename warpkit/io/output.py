@@ -359,7 +359,8 @@ def run_record(
 
     Args:
         command: the command as typed, such as `"eval pck"`.
-        config: the command's configuration, a dataclass or a mapping.
+        config: the command's configuration, a dataclass or a mapping. A dataclass may add entries
+            by a method `recorded_facts`, such as the content of files that it names.
         timings: seconds by stage.
         extra: further entries, such as counts; they may not replace those made here.
 
@@ -380,6 +381,8 @@ def run_record(
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    facts: dict[str, Any] = getattr(config, "recorded_facts", dict)()
+    record |= facts
     clash = sorted(record.keys() & (extra or {}).keys())
     if clash:
         raise ValueError(f"a run record holds {', '.join(clash)} already")

@@ -123,8 +123,9 @@ def load(
     """Load a model with its aggregator and matching engine, ready for the main jobs.
 
     Args:
-        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, the folder of a
-            diffusers model, a hub id, or the name of a registered backbone.
+        model: `tiny` (ships with the package), `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`,
+            a model file (.yaml), the folder of a diffusers or transformers model, a single
+            safetensors file, a hub id, or the name of a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file; by default the one that belongs to the model.
         size: side of the model's canvas in pixels.

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from warpkit.aggregate.extractor import Extractor, load_extractor
+from warpkit.aggregate.models import is_model_file, resolve_model
 from warpkit.checks import require
 from warpkit.features.unet_calls import Acceleration
+from warpkit.io.config import to_dict
 from warpkit.io.descriptor_cache import DescriptorCache
 from warpkit.match.matcher import Matcher, create_matcher
 
@@ -32,8 +34,8 @@ class ModelOptions:
     """Which model describes the images, where it runs, which engine matches.
 
     Attributes:
-        model: `tiny`, `sd15`, `sd15-onestep`, `sd21`, a diffusers folder, a hub id, or a
-            registered backbone.
+        model: an alias (`tiny`, `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`, ...), a model
+            file (.yaml), a folder, a single safetensors file, a hub id, or a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file; by default the model's own.
         size: side of the model's canvas in pixels; by default the model's own.
@@ -60,6 +62,13 @@ class ModelOptions:
     def model_options(self) -> dict[str, Any]:
         """These options alone, to build another job's configuration from."""
         return {item.name: getattr(self, item.name) for item in fields(ModelOptions)}
+
+    def recorded_facts(self) -> dict[str, Any]:
+        """What a run record keeps of a model file: its content, since files change."""
+        preset = resolve_model(self.model) if is_model_file(self.model) else None
+        if preset is None or preset.config is None:
+            return {}
+        return {"model_file": to_dict(preset.config)}
 
     def load_extractor(self) -> Extractor:
         """The model, ready to describe images."""

@@ -119,6 +119,7 @@ def run_propagate(
         "inputs": inputs,
         "config": to_dict(config),
         "aggregator": aggregator,
+        "model": _identity(config.model) if Path(config.model).is_file() else None,
         "version": __version__,
     }
     read = [*_files(video), mask, edit]
