@@ -184,7 +184,7 @@ def test_an_unknown_model_names_the_nearest():
     with pytest.raises(InputError) as caught:
         load_extractor("sd15-onestp", device="cpu")
     message = str(caught.value)
-    assert message.startswith("unknown model 'sd15-onestp': expected one of tiny, sd15,")
+    assert message.startswith("unknown model 'sd15-onestp': expected one of embedded,")
     assert message.endswith("Did you mean 'sd15-onestep'?")
     with pytest.raises(InputError, match=r"unknown model './nowhere': expected one of"):
         load_extractor("./nowhere")
@@ -266,3 +266,49 @@ def test_the_import_is_light():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+class SmallMemory(PoolingBackbone):
+    """Describes at most `room` images at once."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        super().__init__()
+        self.room, self.error = room, error
+
+    def features(self, images):
+        if len(images) > self.room:
+            raise self.error
+        return super().features(images)
+
+
+GPU_FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPU_FULL = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to")
+
+
+@pytest.mark.parametrize("error", [GPU_FULL, CPU_FULL, MemoryError("full")])
+def test_out_of_memory_says_the_batch_size_that_fits(error):
+    extractor = Extractor(SmallMemory(3, error), network(), size=16, batch_size=8)
+    images = [picture(20, 20, seed=i) for i in range(8)]
+    with pytest.raises(InputError, match=r"batch of 8 images.*a batch of 2 fits.*batch_size=2"):
+        extractor.describe(images)
+    assert len(extractor.describe(images[:3])) == 3
+
+
+def test_out_of_memory_with_one_image_says_so():
+    extractor = Extractor(SmallMemory(0, GPU_FULL), network(), size=16)
+    with pytest.raises(InputError, match=r"not even one image fits, use a smaller --size"):
+        extractor.describe([picture(20, 20)])
+
+
+def test_another_runtime_error_is_passed_on():
+    extractor = Extractor(SmallMemory(0, RuntimeError("shapes differ")), network(), size=16)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        extractor.describe([picture(20, 20)])
+
+
+def test_descriptors_that_are_no_numbers_are_an_error():
+    broken = network()
+    broken.bottleneck_layers[0][0].conv3.norm.bias.data[0] = float("nan")
+    extractor = Extractor(PoolingBackbone(), broken, size=16)
+    with pytest.raises(InputError, match="no finite numbers"):
+        extractor.describe([picture(20, 20)])

@@ -8,6 +8,7 @@ recognise things err in different places (Zhang et al., "A Tale of Two Features"
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -79,6 +80,14 @@ class CombinedExtractor:
     @property
     def batch_size(self) -> int:
         return self.parts[0].batch_size
+
+    def digest(self) -> str:
+        """A hash of all that makes the descriptors but the image (see `Extractor.digest`)."""
+        marks = [
+            f"{share!r} {part.digest()}"
+            for share, part in zip(self.shares, self.parts, strict=True)
+        ]
+        return hashlib.sha256("\n".join(marks).encode()).hexdigest()
 
     def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
         """Describe images of any sizes (see `Extractor.describe`).

@@ -5,7 +5,10 @@ Backbone and aggregator behind one call, with resizing, batching and padding tak
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,12 +23,17 @@ from warpkit.aggregate.checkpoint import check_fits
 from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.model_config import check_load_size
 from warpkit.aggregate.models import ModelPreset, resolve_model
-from warpkit.checks import check_image, require
+from warpkit.aggregate.network import AggregationNetwork
+from warpkit.aggregate.streaming import StreamingAggregator
+from warpkit.checks import InputError, check_image, first_line, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.features.backbone import Backbone
+from warpkit.io.cache_folder import code_digest
+from warpkit.io.descriptor_cache import DescriptorCache
+from warpkit.io.output import installed_version
 from warpkit.types import DescriptorMap
 
-__all__ = ["Extractor", "load_extractor"]
+__all__ = ["Extractor", "load_extractor", "out_of_memory"]
 
 
 # Far beyond any use; it keeps a mistyped size from asking for all memory there is.
@@ -40,6 +48,8 @@ class Extractor:
         network: aggregates them, or stacks them as they are.
         load_size: side to which images are reduced before they are enlarged to the canvas (the
             paper's evaluation: 224); None brings them to the canvas at once.
+        batch_size: images that are described at once.
+        cache: keeps descriptors, in half precision, by the content of images; None keeps none.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class Extractor:
         fit: FitMode | None = None,
         load_size: int | None = None,
         batch_size: int = 8,
+        cache: DescriptorCache | None = None,
     ) -> None:
         check_fits(network.config, backbone.spec, checkpoint="the aggregator")
         require(batch_size > 0, f"batch_size must be positive, got {batch_size}")
@@ -67,6 +78,8 @@ class Extractor:
         check_load_size(load_size, self.fit)
         self.load_size = load_size
         self.batch_size = batch_size
+        self.cache = cache
+        self._digest: str | None = None
 
     @property
     def name(self) -> str:
@@ -86,6 +99,7 @@ class Extractor:
             fit=self.fit,
             load_size=self.load_size,
             batch_size=self.batch_size,
+            cache=self.cache,
         )
 
     def plan(self, *, height: int, width: int) -> Fit:
@@ -108,24 +122,91 @@ class Extractor:
 
         Returns:
             One `DescriptorMap` per image in order, float32 on the backbone's device. A single
-            image gives the same map as the same image within a batch, up to float rounding.
+            image gives the same map as the same image within a batch, up to float rounding. With a
+            cache all maps are rounded to float16, those computed now as well as those kept.
 
         Raises:
-            InputError: something that is no image.
+            InputError: something that is no image; too little memory for a batch (names the batch
+                size that fits).
         """
+        for position, image in enumerate(images):
+            check_image(image, f"image {position}")
+        if self.cache is None:
+            return self._describe(images)
+        keys = [self.cache.key(self.digest(), image) for image in images]
+        found = {key: self.cache.find(key) for key in dict.fromkeys(keys)}
+        missing = {key: i for i, key in enumerate(keys) if found[key] is None}
+        computed = self._describe([images[i] for i in missing.values()])
+        for key, described in zip(missing, computed, strict=True):
+            found[key] = self.cache.add(key, described)
+        return [cast(DescriptorMap, found[key]).to(self.device) for key in keys]
+
+    def digest(self) -> str:
+        """A hash of everything that makes the descriptors but the image: weights, settings, code.
+
+        Computed once: weights that change later are not seen.
+        """
+        if self._digest is None:
+            self._digest = _digest(self)
+        return self._digest
+
+    def _describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
         maps: dict[int, DescriptorMap] = {}
         by_size: dict[tuple[int, int], list[int]] = {}
         for position, image in enumerate(images):
-            check_image(image, f"image {position}")
             by_size.setdefault((image.shape[0], image.shape[1]), []).append(position)
         for (height, width), positions in by_size.items():
             fit = self.plan(height=height, width=width)
             for start in range(0, len(positions), self.batch_size):
                 batch = positions[start : start + self.batch_size]
                 canvas = self._canvas(_to_tensor([images[i] for i in batch], self.device), fit)
-                for position, descriptors in zip(batch, self.aggregate(canvas), strict=True):
+                for position, descriptors in zip(batch, self._within_memory(canvas), strict=True):
                     maps[position] = fit.descriptor_map(descriptors)
         return [maps[position] for position in range(len(images))]
+
+    def _within_memory(self, canvas: Tensor) -> Tensor:
+        """`aggregate`, finite or an error, and with one clear line where memory does not suffice.
+
+        Raises:
+            InputError: names the largest batch of half, a quarter, ... that did fit.
+        """
+        try:
+            descriptors = self.aggregate(canvas)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            reason = first_line(error)
+        else:
+            require(
+                bool(descriptors.isfinite().all()),
+                f"'{self.name}' gave descriptors that are no finite numbers: its weights are"
+                f" damaged, or too large for {self.backbone.dtype}",
+            )
+            return descriptors
+        # Outside the handler, so that the failed run's tensors are gone.
+        rows, what = len(canvas), f"{canvas.shape[-1]} x {canvas.shape[-2]} canvas"
+        fits = rows // 2
+        while fits and not self._fits(canvas[:fits]):
+            fits //= 2
+        raise InputError(
+            f"out of memory with a batch of {rows} images on a {what} ({reason}): "
+            + (
+                f"a batch of {fits} fits, use --set batch_size={fits}"
+                if fits
+                else "not even one image fits, use a smaller --size"
+            )
+        )
+
+    def _fits(self, canvas: Tensor) -> bool:
+        try:
+            if canvas.is_cuda:
+                torch.cuda.empty_cache()
+            self.aggregate(canvas)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        return True
 
     def _canvas(self, images: Tensor, fit: Fit) -> Tensor:
         """Images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if there is one."""
@@ -148,8 +229,42 @@ class Extractor:
         """Canvases (B, 3, H, W) in [0, 1] to descriptors (B, C, H / stride, W / stride)."""
         stride = self.backbone.spec.output_stride
         grid = (canvas.shape[-2] // stride, canvas.shape[-1] // stride)
-        descriptors: Tensor = self.network(self.backbone.features(canvas), grid)
-        return descriptors
+        steps = self.backbone.features(canvas)
+        network = self.network
+        own = type(network).forward is not AggregationNetwork.forward
+        if own or not isinstance(network, AggregationNetwork):  # an aggregator of its own kind
+            return cast(Tensor, network(steps, grid))
+        # CPUs convolve half precision slowly, and Apple GPUs were not measured.
+        dtype = self.backbone.dtype if canvas.is_cuda else torch.float32
+        return StreamingAggregator(network, grid, dtype=dtype).run(steps)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return "can't allocate memory" in text or "MPS backend out of memory" in text
+
+
+def _digest(extractor: Extractor) -> str:
+    backbone, network = extractor.backbone, extractor.network
+    digest = hashlib.sha256()
+    facts = {
+        "code": code_digest(),
+        "versions": {name: installed_version(name) for name in ("torch", "diffusers")},
+        "device": backbone.device.type,
+        "dtype": str(backbone.dtype),
+        "spec": asdict(backbone.spec),
+        "aggregator": asdict(network.config),
+        "canvas": [extractor.size, extractor.fit, extractor.load_size],
+        "settings": backbone.settings_text(),
+    }
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, tensor in [*backbone.state(), *network.state_dict().items()]:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _to_tensor(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
@@ -165,6 +280,7 @@ def load_extractor(
     size: int | None = None,
     fit: FitMode | None = None,
     batch_size: int = 8,
+    cache: DescriptorCache | None = None,
     **options: Any,
 ) -> Extractor | CombinedExtractor:
     """Load a model with its aggregator, ready to describe images.
@@ -181,6 +297,8 @@ def load_extractor(
         size: side of the backbone's canvas in pixels; of a combined model's first part, and the
             others keep their proportion to it.
         fit: `pad` keeps the aspect ratio, `squash` resizes to a square as the paper does.
+        batch_size: images that are described at once.
+        cache: keeps descriptors between runs.
         options: passed to the backbone's factory (single models only).
 
     Raises:
@@ -199,7 +317,9 @@ def load_extractor(
             f"'{model}' combines models that have aggregators and options of their own: give"
             " --aggregator and backbone options with a single model",
         )
-        return _load_combined(preset, device=device, size=size, fit=fit, batch_size=batch_size)
+        return _load_combined(
+            preset, device=device, size=size, fit=fit, batch_size=batch_size, cache=cache
+        )
     backbone, network = assemble(preset, device=device, aggregator=aggregator, options=options)
     config = preset.config
     if config is not None:
@@ -217,15 +337,22 @@ def load_extractor(
         fit=fit,
         load_size=load_size,
         batch_size=batch_size,
+        cache=cache,
     )
 
 
 def _load_combined(
-    preset: ModelPreset, *, device: str, size: int | None, fit: FitMode | None, batch_size: int
+    preset: ModelPreset,
+    *,
+    device: str,
+    size: int | None,
+    fit: FitMode | None,
+    batch_size: int,
+    cache: DescriptorCache | None,
 ) -> CombinedExtractor:
     parts: list[Extractor] = []
     for name, _ in preset.parts:
-        part = load_extractor(name, device=device, fit=fit, batch_size=batch_size)
+        part = load_extractor(name, device=device, fit=fit, batch_size=batch_size, cache=cache)
         parts.append(cast(Extractor, part))
     if size is not None:
         usual = parts[0].size

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from warpkit.checks import require
 from warpkit.features.backbone import StepFeatures
 
-__all__ = ["Accumulator", "AggregationConfig", "AggregationNetwork", "resize"]
+__all__ = [
+    "Accumulator",
+    "AggregationConfig",
+    "AggregationNetwork",
+    "Bottleneck",
+    "StepCheck",
+    "resize",
+]
 
 
 @dataclass(frozen=True)
@@ -118,32 +125,56 @@ class AggregationNetwork(nn.Module):
         return total.result()
 
 
-class Accumulator:
-    """Adds step after step, in any order (generation runs from noisy to clean)."""
+class StepCheck:
+    """Tells whether the steps added so far are those that an aggregator was made for."""
 
-    def __init__(self, network: AggregationNetwork, grid: tuple[int, int]) -> None:
-        self._network, self._grid = network, grid
-        self._mixing = network.mixing()
-        self._sum: Tensor | None = None
+    def __init__(self, config: AggregationConfig) -> None:
+        self._config = config
         self._seen: set[int] = set()
 
     def add(self, features: StepFeatures) -> None:
-        """Add one step's layers, each weighted by its mixing weight."""
-        config = self._network.config
+        """Note a step, in any order (generation runs from noisy to clean).
+
+        Raises:
+            InputError: a step that was not expected, a layer that is missing or of other width.
+        """
+        config = self._config
         require(
             0 <= features.entry < len(config.steps) and features.entry not in self._seen,
             f"step entry {features.entry} was not expected: the aggregator has"
             f" {len(config.steps)} entries and takes each once",
         )
         self._seen.add(features.entry)
-        for position, (name, channels) in enumerate(
-            zip(config.layers, config.channels, strict=True)
-        ):
+        for name, channels in zip(config.layers, config.channels, strict=True):
             require(
                 name in features.maps and features.maps[name].shape[1] == channels,
                 f"the aggregator expects layer '{name}' with {channels} channels, the backbone"
                 f" gave {[(k, v.shape[1]) for k, v in features.maps.items()]}",
             )
+
+    def complete(self) -> None:
+        """Raise unless every recorded step was added."""
+        expected = len(self._config.steps)
+        require(
+            len(self._seen) == expected,
+            f"the aggregator needs {expected} recorded steps, got {len(self._seen)}",
+        )
+
+
+class Accumulator:
+    """Adds step after step, in any order."""
+
+    def __init__(self, network: AggregationNetwork, grid: tuple[int, int]) -> None:
+        self._network, self._grid = network, grid
+        self._mixing = network.mixing()
+        self._sum: Tensor | None = None
+        self._check = StepCheck(network.config)
+
+    def add(self, features: StepFeatures) -> None:
+        """Add one step's layers, each weighted by its mixing weight."""
+        self._check.add(features)
+        config = self._network.config
+        for position, name in enumerate(config.layers):
             x = features.maps[name].to(self._mixing.dtype)
             bottleneck = self._network.bottleneck_layers[position]
             if config.order == "resize-first":
@@ -159,11 +190,7 @@ class Accumulator:
         Raises:
             InputError: not every recorded step was added.
         """
-        expected = len(self._network.config.steps)
-        require(
-            len(self._seen) == expected and self._sum is not None,
-            f"the aggregator needs {expected} recorded steps, got {len(self._seen)}",
-        )
+        self._check.complete()
         assert self._sum is not None
         return self._sum
 

@@ -29,8 +29,8 @@ __all__ = [
 # Sides of the canvases in pixels. The classifier's grid is coarse: clips need a larger canvas.
 # Patches of colour on 128 cells took five times as long on clips as on 64, for little: J 0.890
 # instead of 0.865 on every fifth frame of DAVIS's blackswan.
-_PAIR_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0": 320}
-_CLIP_SIZE = {"rgb-patches": 64, "random-weights": 128, "efficientnet-lite0": 480}
+_PAIR_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0-raw": 320}
+_CLIP_SIZE = {"rgb-patches": 64, "random-weights": 128, "efficientnet-lite0-raw": 480}
 
 
 def _rgb(size: int, device: torch.device) -> Describer:
@@ -40,26 +40,13 @@ def _rgb(size: int, device: torch.device) -> Describer:
 def _random(size: int, device: torch.device) -> Describer:
     """The embedded model's architecture with weights as they are before training, seed 0."""
     from warpkit.aggregate.hypercolumns import Hypercolumns
-    from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
-    from warpkit.features.ddim import DdimSchedule
-    from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings
-    from warpkit.features.tiny import UnetConfig, build_unet
+    from warpkit.features.tiny import UnetConfig, build_unet, unet_backbone
 
     config = UnetConfig()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = build_unet(config)
-    codec = UnshuffleCodec(config.factor)
-    backbone = DiffusionBackbone(
-        name="random",
-        unet=unet.eval().requires_grad_(False).to(device),
-        codec=codec,
-        conditioner=ClassConditioner(config.classes, device),
-        schedule=DdimSchedule(num_steps=50),
-        settings=DiffusionSettings(steps=(0,)),
-        size=size,
-        output_stride=codec.factor,
-    )
+    backbone = unet_backbone(unet.eval().requires_grad_(False).to(device), config, size=size)
     # The last layer of each resolution: as good as all twelve, and three times as fast.
     last = {layer.stride: layer.name for layer in backbone.spec.layers}
     return Hypercolumns(backbone, name="random-weights", layers=tuple(last.values()))
@@ -71,13 +58,13 @@ def _efficientnet(size: int, device: torch.device) -> Describer:
     from warpkit.features.efficientnet import EfficientNetBackbone
 
     backbone = EfficientNetBackbone(device=device, blocks=(10, 15), size=size)
-    return Hypercolumns(backbone, name="efficientnet-lite0")
+    return Hypercolumns(backbone, name="efficientnet-lite0-raw")
 
 
 DESCRIBERS: dict[str, Callable[[int, torch.device], Describer]] = {
     "rgb-patches": _rgb,
     "random-weights": _random,
-    "efficientnet-lite0": _efficientnet,
+    "efficientnet-lite0-raw": _efficientnet,
 }
 POINT_BASELINES = ("identity", *DESCRIBERS)
 MASK_BASELINES = ("copy-first", "dis-flow", *DESCRIBERS)

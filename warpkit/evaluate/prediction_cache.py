@@ -16,25 +16,14 @@ from typing import Any
 
 import numpy as np
 
-import warpkit.version
 from warpkit.checks import InputError, OutputError
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_files import plain_points, point_array
-from warpkit.io.cache_folder import file_sha256
+from warpkit.io.cache_folder import code_digest, file_sha256
 from warpkit.io.images import image_size
 from warpkit.io.pairs import AnnotatedPair
 
 __all__ = ["ContentHashes", "PredictionCache", "code_digest", "method_digest"]
-
-
-def code_digest() -> str:
-    """A hash of warpkit's own source: a cached answer is that of exactly this code."""
-    digest = hashlib.sha256()
-    package = Path(warpkit.version.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def method_digest(method: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from warpkit.coords import FitMode
 
@@ -63,7 +63,9 @@ class BackboneSpec:
 
 @dataclass(frozen=True, eq=False)
 class StepFeatures:
-    """The features of one evaluated step, alive only until the next one is asked for.
+    """The features of one evaluated step, good only until the next one is asked for.
+
+    A backbone may write the next step's maps into the same memory: copy what is to be kept.
 
     Attributes:
         entry: position in `BackboneSpec.steps`, 0 = cleanest. Mixing weights pair by it.
@@ -87,6 +89,22 @@ class Backbone(ABC):
     @abstractmethod
     def device(self) -> torch.device:
         """Where inputs are expected."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the feature maps; float32 unless a backbone says otherwise."""
+        return torch.float32
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and value of every tensor that the features depend on beside the images."""
+        for part, module in vars(self).items():
+            if isinstance(module, nn.Module):
+                for name, tensor in module.state_dict().items():
+                    yield f"{part}.{name}", tensor
+
+    def settings_text(self) -> str:
+        """Everything else that they depend on and that `spec` does not say."""
+        return ""
 
     @abstractmethod
     def features(self, images: Tensor) -> Iterator[StepFeatures]:

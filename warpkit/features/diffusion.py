@@ -7,7 +7,7 @@ The embedded model and Stable Diffusion differ only in their codec and condition
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from warpkit.checks import one_of, require
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
+from warpkit.features.codecs import TextConditioner
 from warpkit.features.ddim import CLEAN, DdimSchedule, ddim_step
-from warpkit.features.taps import decoder_taps, record_taps
+from warpkit.features.taps import decoder_taps
+from warpkit.features.unet_calls import UnetCalls, resolve_acceleration
 
 __all__ = [
     "Codec",
@@ -122,6 +124,7 @@ class DiffusionBackbone(Backbone):
         size: int,
         output_stride: int,
         side: str = "short",
+        acceleration: str = "auto",
     ) -> None:
         self.unet, self.codec, self.conditioner = unet, codec, conditioner
         self.schedule, self.settings = schedule, settings
@@ -159,6 +162,33 @@ class DiffusionBackbone(Backbone):
             side=side,
         )
         self._prompt_cache: dict[str, Conditioning] = {}
+        how = resolve_acceleration(acceleration, self.device)
+        if how != "none":
+            unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._calls = UnetCalls(unet, names, how)
+
+    def with_settings(
+        self, settings: DiffusionSettings, *, num_steps: int | None = None
+    ) -> DiffusionBackbone:
+        """The same networks read in another way; prepared calls and embedded prompts are shared."""
+        other = DiffusionBackbone(
+            name=self.spec.name,
+            unet=self.unet,
+            codec=self.codec,
+            conditioner=self.conditioner,
+            schedule=self.schedule
+            if num_steps is None
+            else replace(self.schedule, num_steps=num_steps),
+            settings=settings,
+            size=self.spec.size,
+            output_stride=self.spec.output_stride,
+            side=self.spec.side,
+            acceleration=self._calls.acceleration,
+        )
+        if other._calls.names == self._calls.names:
+            other._calls = self._calls
+        other._prompt_cache = self._prompt_cache
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -168,6 +198,20 @@ class DiffusionBackbone(Backbone):
     def dtype(self) -> torch.dtype:
         """Dtype of the UNet's weights; latents between steps stay float32."""
         return next(self.unet.parameters()).dtype
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """The UNet, the codec's network where it has one, and the prompt as the UNet sees it."""
+        yield from super().state()
+        network = getattr(self.codec, "vae", None)
+        if isinstance(network, nn.Module):
+            for name, tensor in network.state_dict().items():
+                yield f"codec.{name}", tensor
+        for name, value in self._conditioning([self.settings.prompt]).items():
+            if value is not None:
+                yield f"prompt.{name}", value
+
+    def settings_text(self) -> str:
+        return repr((self.settings, self.schedule))
 
     def _conditioning(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning of a batch; each distinct prompt is embedded once."""
@@ -183,11 +227,19 @@ class DiffusionBackbone(Backbone):
             for key in rows[0]
         }
 
-    @torch.no_grad()
     def _call(self, latent: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
-        t = torch.full((len(latent),), timestep, device=latent.device, dtype=torch.long)
-        output: Tensor = self.unet(latent.to(self.dtype), t, return_dict=False, **conditioning)[0]
+        output, _ = self._calls(latent.to(self.dtype), timestep, conditioning)
+        assert output is not None
         return output.float()
+
+    def _record(
+        self, latent: Tensor, timestep: int, conditioning: Conditioning, *, final: bool
+    ) -> tuple[Tensor | None, Mapping[str, Tensor]]:
+        """Output and taps; where `final` the pass ends at the last tap and has no output."""
+        output, taps = self._calls(
+            latent.to(self.dtype), timestep, conditioning, record=True, final=final
+        )
+        return (None if output is None else output.float()), taps
 
     # Generators switch gradients off call by call: torch's decorator would hold on to every yielded
     # step while the next one is computed.
@@ -204,6 +256,9 @@ class DiffusionBackbone(Backbone):
             f"images must be (B, 3, H, W) with sides divisible by {self.spec.multiple}, got"
             f" {tuple(images.shape)}",
         )
+        self._conditioning([self.settings.prompt])
+        if isinstance(self.conditioner, TextConditioner):
+            self.conditioner.release()  # real images have one prompt, embedded by now
         with torch.no_grad():
             latent = self.codec.encode(images.to(self.device)).float()
         if self.settings.mode == "inversion":
@@ -214,18 +269,18 @@ class DiffusionBackbone(Backbone):
     def invert(self, latent: Tensor) -> Iterator[StepFeatures]:
         """Features along the inversion of clean latents (B, C, h, w)."""
         latent = latent.detach()
-        names = [layer.name for layer in self.spec.layers]
         conditioning = self._conditioning([self.settings.prompt] * len(latent))
         last = self.spec.steps[-1]
+        output: Tensor | None
         for transition in self.schedule.inversion()[: last + 1]:
             if transition.step in self.spec.steps:
-                final = transition.step == last
-                with record_taps(self.unet, names, stop_after_last=final) as taps:
-                    output = self._call(latent, transition.timestep, conditioning)
+                output, taps = self._record(
+                    latent, transition.timestep, conditioning, final=transition.step == last
+                )
                 entry = self.spec.steps.index(transition.step)
                 yield StepFeatures(entry, transition.step, transition.timestep, taps)
                 del taps  # otherwise these maps would live until the next recorded step
-                if final:
+                if output is None:
                     return
             else:
                 output = self._call(latent, transition.timestep, conditioning)
@@ -237,7 +292,6 @@ class DiffusionBackbone(Backbone):
         Args:
             latent: clean latents (B, C, h, w).
         """
-        names = [layer.name for layer in self.spec.layers]
         conditioning = self._conditioning([self.settings.prompt] * len(latent))
         noised = self.settings.mode == "noised"
         height, width = (side * self.codec.factor for side in latent.shape[-2:])
@@ -250,8 +304,7 @@ class DiffusionBackbone(Backbone):
             if noise is not None:  # q(x_t | x_0)
                 a_t = self.schedule.alpha_bar(timestep)
                 seen = a_t**0.5 * latent + (1 - a_t) ** 0.5 * noise
-            with record_taps(self.unet, names, stop_after_last=True) as taps:
-                self._call(seen, timestep, conditioning)
+            _, taps = self._record(seen, timestep, conditioning, final=True)
             yield StepFeatures(entry, step, timestep, taps)
             del taps
 
@@ -298,15 +351,15 @@ class DiffusionBackbone(Backbone):
             len(prompts) == len(latent),
             f"give one prompt per latent: got {len(prompts)} prompts for {len(latent)} latents",
         )
-        names = [layer.name for layer in self.spec.layers]
         conditional = self._conditioning(prompts)
         unconditional = self._conditioning([negative_prompt] * len(prompts))
         num_steps = self.schedule.num_steps
         for transition in self.schedule.generation():
             departing = num_steps - 1 - transition.step
             if on_features is not None and departing in self.spec.steps:
-                with record_taps(self.unet, names) as taps:
-                    output = self._call(latent, transition.timestep, conditional)
+                recorded, taps = self._record(latent, transition.timestep, conditional, final=False)
+                assert recorded is not None
+                output = recorded
                 entry = self.spec.steps.index(departing)
                 on_features(StepFeatures(entry, transition.step, transition.timestep, taps))
                 del taps

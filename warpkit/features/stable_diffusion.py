@@ -75,6 +75,7 @@ def stable_diffusion_backbone(
     revision: str | None = None,
     local_files_only: bool = False,
     dtype: torch.dtype | None = None,
+    acceleration: str = "auto",
 ) -> DiffusionBackbone:
     """Stable Diffusion 1.x or 2.x with the paper's time steps.
 
@@ -90,6 +91,7 @@ def stable_diffusion_backbone(
         prediction: see `load_parts`.
         local_files_only: never touch the network.
         dtype: weights' dtype; by default float16 on a GPU, float32 on the CPU.
+        acceleration: how the UNet is called, see `warpkit.features.unet_calls`.
 
     Raises:
         InputError: the model cannot be found, or is not of this family.
@@ -128,4 +130,5 @@ def stable_diffusion_backbone(
         size=size,
         output_stride=8,
         side="long",
+        acceleration=acceleration,
     )

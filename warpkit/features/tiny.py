@@ -148,13 +148,16 @@ def tiny_backbone(
     seed: int = 0,
     prompt: str = "",
     size: int = 128,
+    acceleration: str = "auto",
 ) -> DiffusionBackbone:
     """The embedded model. By default one call at the clean input (departing step 0)."""
     unet, config = load_unet(Path(weights), device)
     settings = DiffusionSettings(
         steps=steps, prompt=prompt, layers=layers, mode=mode, timestep=timestep, seed=seed
     )
-    return unet_backbone(unet, config, settings, num_steps=num_steps, size=size)
+    return unet_backbone(
+        unet, config, settings, num_steps=num_steps, size=size, acceleration=acceleration
+    )
 
 
 def unet_backbone(
@@ -164,6 +167,7 @@ def unet_backbone(
     *,
     num_steps: int = 50,
     size: int = 128,
+    acceleration: str = "none",
 ) -> DiffusionBackbone:
     """A UNet of `build_unet` as a backbone; it reads the UNet's weights as they are at each call.
 
@@ -171,6 +175,7 @@ def unet_backbone(
         settings: what is recorded and how images are read; by default one call at the clean input.
         num_steps: DDIM steps of a whole run.
         size: default side of the canvas in pixels.
+        acceleration: how the UNet is called (see `DiffusionBackbone`).
     """
     codec = UnshuffleCodec(config.factor)
     device = next(unet.parameters()).device
@@ -183,4 +188,5 @@ def unet_backbone(
         settings=settings or DiffusionSettings(steps=(0,)),
         size=size,
         output_stride=codec.factor,
+        acceleration=acceleration,
     )

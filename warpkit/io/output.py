@@ -32,7 +32,7 @@ from warpkit.io.config import to_dict
 from warpkit.io.images import partial_path
 from warpkit.version import __version__
 
-__all__ = ["OutputFolder", "run_record", "write_json", "write_text"]
+__all__ = ["OutputFolder", "installed_version", "run_record", "write_json", "write_text"]
 
 _STAGING = ".warpkit-partial"
 
@@ -373,7 +373,7 @@ def run_record(
         "command": command,
         "config": to_dict(config) if is_dataclass(config) else dict(config),
         "timings": {stage: round(seconds, 4) for stage, seconds in timings.items()},
-        "versions": versions | {name: _installed(_RECORDED[name]) for name in _RECORDED},
+        "versions": versions | {name: installed_version(*_RECORDED[name]) for name in _RECORDED},
         "platform": {
             "system": platform.platform(),
             "machine": platform.machine(),
@@ -389,7 +389,7 @@ def run_record(
     return record | dict(extra or {})
 
 
-def _installed(distributions: tuple[str, ...]) -> str | None:
+def installed_version(*distributions: str) -> str | None:
     """Version of the first distribution that is installed; nothing is imported."""
     for name in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

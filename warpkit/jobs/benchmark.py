@@ -180,7 +180,11 @@ def run_bench_match(
 
 
 def bench_match(
-    source: Image, target: Image, *, extractor: Extractor | CombinedExtractor, config: BenchConfig | None = None
+    source: Image,
+    target: Image,
+    *,
+    extractor: Extractor | CombinedExtractor,
+    config: BenchConfig | None = None,
 ) -> list[BenchRow]:
     """Time every engine of a configuration on every size.
 

@@ -10,7 +10,9 @@ from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.extractor import Extractor, load_extractor
 from warpkit.aggregate.models import is_model_file, resolve_model
 from warpkit.checks import require
+from warpkit.features.unet_calls import Acceleration
 from warpkit.io.config import to_dict
+from warpkit.io.descriptor_cache import DescriptorCache
 from warpkit.match.matcher import Matcher, create_matcher
 
 __all__ = ["ModelOptions", "check_filters"]
@@ -40,6 +42,11 @@ class ModelOptions:
         size: side of the model's canvas in pixels; by default the model's own.
         fit: `pad` keeps the aspect ratio, `squash` resizes to a square (the paper).
         engine: matching engine; `auto` picks one by the size of the problem.
+        batch_size: images that are described at once.
+        acceleration: `none`, `graphs` (CUDA graphs), `compile` (compiled as well: half a minute or
+            more for every canvas and batch size, then the fastest); `auto` is `graphs` on CUDA.
+        descriptor_cache: folder that keeps descriptors between runs, in half precision.
+        descriptor_cache_gb: most gigabytes in it; the least recently used ones go.
     """
 
     model: str = "embedded"
@@ -48,6 +55,10 @@ class ModelOptions:
     size: int | None = None
     fit: Literal["pad", "squash"] | None = None
     engine: str = "auto"
+    batch_size: int = 8
+    acceleration: Acceleration = "auto"
+    descriptor_cache: Path | None = None
+    descriptor_cache_gb: float = 20.0
 
     def model_options(self) -> dict[str, Any]:
         """These options alone, to build another job's configuration from."""
@@ -62,12 +73,20 @@ class ModelOptions:
 
     def load_extractor(self) -> Extractor | CombinedExtractor:
         """The model, ready to describe images."""
+        cache = None
+        if self.descriptor_cache is not None:
+            cache = DescriptorCache(self.descriptor_cache, limit_gb=self.descriptor_cache_gb)
+        # Not every backbone has a UNet to accelerate.
+        asked = {} if self.acceleration == "auto" else {"acceleration": self.acceleration}
         return load_extractor(
             self.model,
             device=self.device,
             aggregator=self.aggregator,
             size=self.size,
             fit=self.fit,
+            batch_size=self.batch_size,
+            cache=cache,
+            **asked,
         )
 
     def load_matcher(self) -> Matcher | None:
