@@ -33,7 +33,7 @@ def add_eval(commands: Any) -> None:
     pck.add_argument(
         "--write-pairs", type=Path, metavar="FILE", help="only list the pairs, to be predicted"
     )
-    _add_scoring(pck, "identity, rgb-patches, random-weights, efficientnet-lite0-raw, or all")
+    _add_scoring(pck, "identity, hog, rgb-patches, random-weights, efficientnet-lite0-raw, or all")
     _add_cache(pck)
 
     davis = kinds.add_parser("davis", help="masks: J and F on annotated clips")
@@ -45,7 +45,7 @@ def add_eval(commands: Any) -> None:
     davis.add_argument("--workers", type=int, help="processes that score")
     davis.add_argument("--predictions", type=Path, metavar="DIR", help="score DIR/<sequence>/*.png")
     _add_scoring(
-        davis, "copy-first, dis-flow, rgb-patches, random-weights, efficientnet-lite0-raw, all"
+        davis, "copy-first, dis-flow, hog, rgb-patches, random-weights, efficientnet-lite0-raw, all"
     )
     _add_cache(davis)
 
@@ -56,7 +56,7 @@ def add_eval(commands: Any) -> None:
     warp.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
     warp.add_argument("--seed", type=int)
     _add_scoring(
-        warp, "identity, dis-flow, rgb-patches, random-weights, efficientnet-lite0-raw, all"
+        warp, "identity, dis-flow, hog, rgb-patches, random-weights, efficientnet-lite0-raw, all"
     )
 
     table = kinds.add_parser("table", help="many results in one table, with pictures")

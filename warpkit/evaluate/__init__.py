@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from warpkit.evaluate.baselines import (
+        Hog,
         RgbPatches,
         copy_first_labels,
         flow_field,
@@ -55,6 +56,7 @@ _HOMES = {
     "FieldTruth": "fields",
     "PairPrediction": "predict",
     "PckReport": "keypoints",
+    "Hog": "baselines",
     "RgbPatches": "baselines",
     "SequenceScore": "jaccard",
     "baseline_describer": "methods",
@@ -92,6 +94,7 @@ __all__ = [
     "FieldTruth",
     "PairPrediction",
     "PckReport",
+    "Hog",
     "RgbPatches",
     "SequenceScore",
     "baseline_describer",

@@ -24,6 +24,7 @@ from warpkit.io.pairs import AnnotatedPair
 from warpkit.types import DescriptorMap
 
 __all__ = [
+    "Hog",
     "RgbPatches",
     "copy_first_labels",
     "flow_field",
@@ -158,6 +159,49 @@ def predict_identity(pairs: Iterable[AnnotatedPair]) -> Iterator[PairPrediction]
             target_width=width,
         )
         yield PairPrediction(pair, predicted, height, width, time.perf_counter() - started)
+
+
+class Hog:
+    """A describer without learning: histograms of oriented gradients (Dalal and Triggs, 2005).
+
+    The image is resized so that its short side has `size` pixels; a descriptor holds the four
+    histograms (9 unsigned orientations, cells of 8 x 8 pixels) of the block about its place,
+    normalised together (L2-Hys), one block every 8 pixels.
+    """
+
+    name = "hog"
+    _cell = 8
+
+    def __init__(self, *, size: int = 256) -> None:
+        require(
+            size > 0 and size % self._cell == 0,
+            f"size must be a positive multiple of {self._cell}, got {size}",
+        )
+        self.size = size
+
+    def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+        """One map of 36 channels for every uint8 RGB image (H, W, 3)."""
+        return [self._describe(check_image(image)) for image in images]
+
+    def _describe(self, image: npt.NDArray[np.uint8]) -> DescriptorMap:
+        import cv2
+
+        height, width = image.shape[:2]
+        cell = self._cell
+        fit = plan_fit(height=height, width=width, size=self.size, multiple=cell)
+        pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
+        canvas = fit.apply(pixels)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+        # Blocks are two cells wide: half a cell more on each side centres them on the cells.
+        half = cell // 2
+        padded = cv2.copyMakeBorder(canvas, half, half, half, half, cv2.BORDER_REPLICATE)
+        window = (padded.shape[1], padded.shape[0])
+        blocks, stride, bins = (2 * cell, 2 * cell), (cell, cell), 9
+        hog = cv2.HOGDescriptor(window, blocks, stride, stride, bins)
+        values = np.asarray(hog.compute(padded), np.float32)
+        # OpenCV lists the blocks column by column.
+        columns, rows = canvas.shape[1] // cell, canvas.shape[0] // cell
+        grid = torch.from_numpy(values.reshape(columns, rows, 4 * bins)).permute(2, 1, 0)
+        return fit.descriptor_map(grid.contiguous())
 
 
 class RgbPatches:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from warpkit.checks import one_of
-from warpkit.evaluate.baselines import RgbPatches
+from warpkit.evaluate.baselines import Hog, RgbPatches
 from warpkit.features.registry import resolve_device
 from warpkit.types import Describer
 
@@ -29,8 +29,12 @@ __all__ = [
 # Sides of the canvases in pixels. The classifier's grid is coarse: clips need a larger canvas.
 # Patches of colour on 128 cells took five times as long on clips as on 64, for little: J 0.890
 # instead of 0.865 on every fifth frame of DAVIS's blackswan.
-_PAIR_SIZE = {"rgb-patches": 128, "random-weights": 128, "efficientnet-lite0-raw": 320}
-_CLIP_SIZE = {"rgb-patches": 64, "random-weights": 128, "efficientnet-lite0-raw": 480}
+_PAIR_SIZE = {"hog": 256, "rgb-patches": 128, "random-weights": 128, "efficientnet-lite0-raw": 320}
+_CLIP_SIZE = {"hog": 480, "rgb-patches": 64, "random-weights": 128, "efficientnet-lite0-raw": 480}
+
+
+def _hog(size: int, device: torch.device) -> Describer:
+    return Hog(size=size)
 
 
 def _rgb(size: int, device: torch.device) -> Describer:
@@ -62,6 +66,7 @@ def _efficientnet(size: int, device: torch.device) -> Describer:
 
 
 DESCRIBERS: dict[str, Callable[[int, torch.device], Describer]] = {
+    "hog": _hog,
     "rgb-patches": _rgb,
     "random-weights": _random,
     "efficientnet-lite0-raw": _efficientnet,
