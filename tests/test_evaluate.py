@@ -13,8 +13,8 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.evaluate import (
-    PairPrediction,
     Hog,
+    PairPrediction,
     RgbPatches,
     bootstrap_mean,
     boundary_accuracy,
@@ -466,18 +466,18 @@ def test_rgb_patches_refuse_an_even_patch() -> None:
 
 def test_hog_has_its_edge_in_the_cells_that_see_it() -> None:
     image = np.zeros((48, 80, 3), np.uint8)
-    image[:, 60:] = 255  # one vertical edge, between columns 59 and 60
+    image[:, 62:] = 255  # one vertical edge, between columns 61 and 62
     (out,) = Hog(size=48).describe([image])
     assert (out.channels, out.grid_size, out.cell_width) == (36, (6, 10), 8.0)
-    # A block of 16 pixels about the centre 8 u + 3.5 sees the edge for u = 6 and 7 alone.
+    # A block of 16 pixels about the centre 8 u + 3.5 sees the edge for u = 7 and 8 alone.
     seen = out.data.abs().sum(0) > 0
-    assert seen.all(0).nonzero().flatten().tolist() == [6, 7]
+    assert seen.all(0).nonzero().flatten().tolist() == [7, 8]
     assert seen.sum() == 12
     # Across the image, not along it: the same edge lying down gives other orientations.
     (turned,) = Hog(size=48).describe([image.transpose(1, 0, 2).copy()])
     assert turned.grid_size == (10, 6)
-    assert (turned.data.abs().sum(0) > 0).all(1).nonzero().flatten().tolist() == [6, 7]
-    assert not torch.allclose(turned.data[:, 6, 3], out.data[:, 3, 6])
+    assert (turned.data.abs().sum(0) > 0).all(1).nonzero().flatten().tolist() == [7, 8]
+    assert not torch.allclose(turned.data[:, 7, 3], out.data[:, 3, 7])
     with pytest.raises(InputError, match="multiple of 8, got 20"):
         Hog(size=20)
 

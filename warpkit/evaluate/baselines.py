@@ -6,6 +6,7 @@ raw colour patches.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ __all__ = [
     "identity_points",
     "predict_identity",
 ]
+
+
+_BINS = 9
 
 
 def copy_first_labels(
@@ -184,24 +188,30 @@ class Hog:
         return [self._describe(check_image(image)) for image in images]
 
     def _describe(self, image: npt.NDArray[np.uint8]) -> DescriptorMap:
-        import cv2
-
         height, width = image.shape[:2]
         cell = self._cell
         fit = plan_fit(height=height, width=width, size=self.size, multiple=cell)
-        pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
-        canvas = fit.apply(pixels)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-        # Blocks are two cells wide: half a cell more on each side centres them on the cells.
+        pixels = torch.tensor(image).permute(2, 0, 1)[None]
+        canvas = F.pad(fit.apply(pixels.float() / 255), (1, 1, 1, 1), mode="replicate")[0]
+        across = canvas[:, 1:-1, 2:] - canvas[:, 1:-1, :-2]
+        down = canvas[:, 2:, 1:-1] - canvas[:, :-2, 1:-1]
+        # Of the three colours the one that changes most.
+        magnitude, strongest = torch.hypot(across, down).max(0)
+        angle = torch.atan2(down, across).gather(0, strongest[None])[0]
+        # Unsigned orientations; a pixel votes for the two nearest of nine, by nearness.
+        place = (angle / math.pi * _BINS - 0.5) % _BINS
+        low = place.floor()
+        votes = torch.zeros(_BINS, *magnitude.shape)
+        votes.scatter_add_(0, (low.long() % _BINS)[None], (magnitude * (1 - place + low))[None])
+        votes.scatter_add_(0, ((low.long() + 1) % _BINS)[None], (magnitude * (place - low))[None])
+        # Half a cell more on each side centres blocks of 2 x 2 cells on the cells of the grid.
         half = cell // 2
-        padded = cv2.copyMakeBorder(canvas, half, half, half, half, cv2.BORDER_REPLICATE)
-        window = (padded.shape[1], padded.shape[0])
-        blocks, stride, bins = (2 * cell, 2 * cell), (cell, cell), 9
-        hog = cv2.HOGDescriptor(window, blocks, stride, stride, bins)
-        values = np.asarray(hog.compute(padded), np.float32)
-        # OpenCV lists the blocks column by column.
-        columns, rows = canvas.shape[1] // cell, canvas.shape[0] // cell
-        grid = torch.from_numpy(values.reshape(columns, rows, 4 * bins)).permute(2, 1, 0)
-        return fit.descriptor_map(grid.contiguous())
+        padded = F.pad(votes[None], (half, half, half, half), mode="replicate")
+        cells = F.avg_pool2d(padded, cell)
+        h, w = cells.shape[-2:]
+        blocks = F.unfold(cells, 2).reshape(-1, h - 1, w - 1)
+        clipped = F.normalize(blocks, dim=0, eps=1e-5).clamp(max=0.2)
+        return fit.descriptor_map(F.normalize(clipped, dim=0, eps=1e-5))
 
 
 class RgbPatches:
