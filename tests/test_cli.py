@@ -88,7 +88,7 @@ def test_models(cli: Cli) -> None:
     table = cli("models", small=False)
     assert table.code == 0
     names = [line.split()[0] for line in table.out.splitlines()]
-    assert names[:5] == ["model", "tiny", "sd15", "sd15-onestep", "sd21"]
+    assert names[:5] == ["model", "embedded", "efficientnet-lite0", "tiny", "sd15"]
     assert cli("models", "list", small=False).out == table.out
     rows = json.loads(cli("models", "--json", small=False).out)
     assert [row["model"] for row in rows] == names[1:]
@@ -109,7 +109,7 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
     record = json.loads((out / "run.json").read_text())
     assert record["command"] == "warp"
     assert record["config"] == {
-        "model": "tiny",
+        "model": "embedded",
         "device": "cpu",
         "aggregator": None,
         "size": 32,  # --set over flag over file
