@@ -337,7 +337,13 @@ def _over(network: AggregationNetwork, steps: tuple[int, ...]) -> AggregationNet
 
 def _points(rows: Sequence[ExtractBenchRow]) -> list[tuple[str, str, int, float, bool]]:
     return [
-        (f"{row.steps} steps", row.way, row.batch, row.seconds_per_image, False)
+        (
+            f"{row.steps} step{'s' if row.steps > 1 else ''}",
+            row.way,
+            row.batch,
+            row.seconds_per_image,
+            False,
+        )
         for row in sorted(rows, key=lambda row: row.steps)
         if row.seconds_per_image is not None
     ]

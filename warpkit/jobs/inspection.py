@@ -159,21 +159,14 @@ def _mixing_picture(extractor: Extractor, facts: dict[str, Any]) -> Image:
     """Layers down, steps across, with the sums of both at the end."""
     spec = extractor.backbone.spec
     weights = facts["weights"].T
-    shown = np.full((weights.shape[0] + 1, weights.shape[1] + 1), np.nan)
-    shown[:-1, :-1] = weights
-    shown[:-1, -1] = facts["per_layer"]
-    shown[-1, :-1] = facts["per_step"]
-    if weights.shape[1] == 1:  # one step: its sums say nothing new
-        shown = shown[:-1, :-1]
-    rows = [f"{layer_label(layer.name)} ({layer.channels})" for layer in spec.layers]
-    columns = [str(step) for step in spec.steps]
     return heat_table(
-        shown,
-        rows=[*rows, "all layers"][: len(shown)],
-        columns=[*columns, "all steps"][: shown.shape[1]],
+        weights,
+        rows=[f"{layer_label(layer.name)} ({layer.channels})" for layer in spec.layers],
+        columns=[str(step) for step in spec.steps],
         title=f"{extractor.name}: mixing weights in percent",
         row_title="layer (channels)",
         column_title=f"step of {spec.num_steps}",
+        sums=weights.shape[1] > 1,  # of one step they say nothing new
     )
 
 

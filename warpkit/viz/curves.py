@@ -33,7 +33,7 @@ def plot_curves(
 
     panels = list(dict.fromkeys(panel for panel, *_ in points))
     names = list(dict.fromkeys(name for _, name, *_ in points))
-    figure = Figure(figsize=(5.2 * len(panels) + 1.6, 5), dpi=110, layout="constrained")
+    figure = Figure(figsize=(max(8.0, 5.2 * len(panels) + 1.8), 5), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
     row = figure.subplots(1, len(panels), sharey=True, sharex=True, squeeze=False)[0]
@@ -62,6 +62,6 @@ def plot_curves(
             if label not in labels:
                 handles.append(handle)
                 labels.append(label)
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -16,7 +16,7 @@ from warpkit.viz.panel import INK, PAPER, load_font
 __all__ = ["heat_table"]
 
 _CELL, _FONT, _GAP = 52, 13, 10
-_DARK = 0.5  # shares of the largest value below this are dark cells, with light text
+_DARK = 0.65  # shares of the largest value below this are dark cells, with light text
 
 
 def heat_table(
@@ -28,6 +28,7 @@ def heat_table(
     row_title: str = "",
     column_title: str = "",
     digits: int = 1,
+    sums: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """Draw a table whose cells are coloured from 0 (dark blue) to the largest value (light yellow).
 
@@ -39,6 +40,7 @@ def heat_table(
         row_title: what the rows are.
         column_title: what the columns are.
         digits: of the numbers in the cells, after the point.
+        sums: write the sums of rows and columns beside them, without a colour.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -49,6 +51,10 @@ def heat_table(
     )
     font = load_font(_FONT)
     corner = f"{row_title} \\ {column_title}" if row_title or column_title else ""
+    coloured = values.shape
+    if sums:
+        values = np.vstack([np.column_stack([values, values.sum(1)]), [*values.sum(0), np.nan]])
+        rows, columns = [*rows, "sum"], [*columns, "sum"]
     left = round(max(font.getlength(name) for name in (*rows, corner))) + 2 * _GAP
     wide = max(_CELL, round(max(font.getlength(name) for name in columns)) + _GAP)
     high, top = _CELL * 2 // 3, _GAP + 2 * round(_FONT * 1.9)
@@ -58,7 +64,8 @@ def heat_table(
     draw.text((_GAP, _GAP + _FONT / 2), title, INK, font, anchor="lm")
     line = top - _FONT
     draw.text((left - _GAP, line), corner, INK, font, anchor="rm")
-    shares = values / max(float(np.nanmax(np.where(np.isfinite(values), values, 0))), 1e-12)
+    inside = values[: coloured[0], : coloured[1]]
+    shares = values / max(float(np.where(np.isfinite(inside), inside, 0).max()), 1e-12)
     colours = scale_colors(np.nan_to_num(shares))
     for column, name in enumerate(columns):
         draw.text((left + wide * (column + 0.5), line), name, INK, font, anchor="mm")
@@ -69,9 +76,11 @@ def heat_table(
             if not np.isfinite(values[row, column]):
                 continue
             x = left + wide * column
-            colour = tuple(int(part) for part in colours[row, column])
-            draw.rectangle((x, y, x + wide - 2, y + high - 2), fill=colour)
-            ink = PAPER if shares[row, column] < _DARK else INK
+            ink: tuple[int, ...] = INK
+            if row < coloured[0] and column < coloured[1]:
+                colour = tuple(int(part) for part in colours[row, column])
+                draw.rectangle((x, y, x + wide - 2, y + high - 2), fill=colour)
+                ink = PAPER if shares[row, column] < _DARK else INK
             text = f"{values[row, column]:.{digits}f}"
             draw.text((x + wide / 2 - 1, y + high / 2 - 1), text, ink, font, anchor="mm")
     return np.asarray(sheet).copy()

@@ -11,6 +11,8 @@ from warpkit.viz.palette import OBJECT_COLORS
 
 __all__ = ["plot_timings"]
 
+_FEW = 1000
+
 
 def plot_timings(
     points: Sequence[tuple[str, str, int, float, bool]],
@@ -49,6 +51,10 @@ def plot_timings(
                 face = "white" if hollow else colour
                 axes.plot(pixels, seconds, "o", color=colour, markerfacecolor=face)
         axes.set(xscale="log", yscale="log", xlabel=across, title=panel)
+        sizes = sorted({size for _, _, size, _, _ in points})
+        if sizes[-1] < _FEW:  # counts, which powers of ten spell badly
+            axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+            axes.set_xticks([], minor=True)
         axes.grid(True, which="major", color="0.88")
     row[0].set_ylabel(up)
     row[0].legend(fontsize=8, frameon=False)
