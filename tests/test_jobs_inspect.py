@@ -141,7 +141,8 @@ def test_noise_of_the_sweep_is_the_seeds(pairs: Path) -> None:
     # Against its mirror image, so that something depends on the noise.
     mirrored = pairs / "mirrored.png"
     warpkit.write_image(mirrored, warpkit.read_image(path)[:, ::-1].copy())
-    pair = AnnotatedPair(path, mirrored, point, np.array([63, 0]) - point * [1, -1], box, box, "")
+    target = np.abs(point - np.float32([63, 0]))
+    pair = AnnotatedPair(path, mirrored, point, target, box, box, "")
 
     def swept(seed: int) -> list[dict[str, float]]:
         config = replace(
