@@ -115,6 +115,10 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "size": 32,  # --set over flag over file
         "fit": None,
         "engine": "auto",
+        "batch_size": 8,
+        "acceleration": "auto",
+        "descriptor_cache": None,
+        "descriptor_cache_gb": 20.0,
         "interpolation": "nearest",  # only in the file
         "blend": "feather",  # flag over file
         "feather": 3.0,  # the last --set

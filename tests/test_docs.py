@@ -14,7 +14,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "videos/README.md"),
-    *("docs/embedded-model.md", "docs/evaluation.md", "docs/matching.md", "docs/models.md"),
+    *(
+        "docs/embedded-model.md",
+        "docs/evaluation.md",
+        "docs/extraction.md",
+        "docs/matching.md",
+        "docs/models.md",
+    ),
 ]
 MODEL_CARD = "warpkit/weights/MODEL_CARD.md"
 

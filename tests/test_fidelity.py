@@ -1,8 +1,7 @@
 """Descriptors against a literal recomputation of the paper's formula that shares no code.
 
-The real channel widths of Stable Diffusion 1.5 need many minutes and 8 GB on a CPU: they run only
-with
-`WARPKIT_TEST_FULL_SIZE=1`.
+The real channel widths of Stable Diffusion 1.5 need many minutes and 8 GB on a CPU: they run with
+`WARPKIT_TEST_FULL_SIZE=1` only.
 """
 
 from __future__ import annotations

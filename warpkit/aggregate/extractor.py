@@ -155,11 +155,10 @@ class Extractor:
         by_size: dict[tuple[int, int], list[int]] = {}
         for position, image in enumerate(images):
             by_size.setdefault((image.shape[0], image.shape[1]), []).append(position)
-        for (height, width), positions in by_size.items():
-            fit = self.plan(height=height, width=width)
+        for positions in by_size.values():
             for start in range(0, len(positions), self.batch_size):
                 batch = positions[start : start + self.batch_size]
-                canvas = self._canvas(_to_tensor([images[i] for i in batch], self.device), fit)
+                canvas, fit = self.canvas([images[i] for i in batch])
                 for position, descriptors in zip(batch, self._within_memory(canvas), strict=True):
                     maps[position] = fit.descriptor_map(descriptors)
         return [maps[position] for position in range(len(images))]
@@ -207,6 +206,12 @@ class Extractor:
                 raise
             return False
         return True
+
+    def canvas(self, images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, Fit]:
+        """Images of one size as the backbone takes them, float (B, 3, H, W), and how they fit."""
+        height, width = images[0].shape[:2]
+        fit = self.plan(height=height, width=width)
+        return self._canvas(_to_tensor(images, self.device), fit), fit
 
     def _canvas(self, images: Tensor, fit: Fit) -> Tensor:
         """Images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if there is one."""

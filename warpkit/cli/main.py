@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.cli.evaluate import add_eval, evaluate
+from warpkit.cli.inspect import add_inspect, inspect
 from warpkit.cli.models import add_models, models
-from warpkit.cli.options import MODEL_FLAGS, add_common, add_config, configuration
+from warpkit.cli.options import MODEL_FLAGS, add_common, add_config, comma_list, configuration
 from warpkit.version import __version__
 
 __all__ = ["main"]
@@ -79,13 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     add_common(extract)
 
     bench = commands.add_parser("bench", help="measure speed and memory side by side")
-    bench.add_argument("what", choices=("match",), help="the matching engines")
+    bench.add_argument("what", choices=("match", "extract"), help="matching engines, or extraction")
     bench.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
-    bench.add_argument("--sizes", help='comma-separated, such as "512,1920x1080"')
+    bench.add_argument("--sizes", help='match: comma-separated, such as "512,1920x1080"')
+    bench.add_argument("--steps", help="extract: UNet calls an image (1,5,10,50)")
+    bench.add_argument("--batches", help="extract: images at once (1,2,8,32)")
     add_common(bench, output="warpkit-bench")
 
     add_eval(commands)
+    add_inspect(commands)
 
     add_models(commands)
 
@@ -198,18 +202,44 @@ def _extract(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from warpkit.jobs.benchmark import BenchConfig, run_bench_match
+    for name in ("sizes", "steps", "batches"):
+        text = getattr(args, name)
+        if text is not None:
+            setattr(args, name, comma_list(text))
+    if args.what == "extract":
+        table = _bench_extract(args)
+    else:
+        from warpkit.jobs.benchmark import BenchConfig, run_bench_match
 
-    if args.sizes is not None:
-        args.sizes = [size.strip() for size in args.sizes.split(",")]
-    table = run_bench_match(
+        table = run_bench_match(
+            args.output,
+            images=args.images,
+            json_file=args.json,
+            config=configuration(BenchConfig, args, (*MODEL_FLAGS, "sizes")),
+            overwrite=args.overwrite,
+        )
+    print(f"{table}\n\nopen {args.output / 'bench.png'}")
+
+
+def _bench_extract(args: argparse.Namespace) -> str:
+    from warpkit.checks import require
+    from warpkit.jobs.extract_benchmark import ExtractBenchConfig, run_bench_extract
+
+    require(not args.images, "bench extract takes no images: time does not depend on them")
+    for name in ("steps", "batches"):
+        texts = getattr(args, name)
+        if texts is not None:
+            require(
+                all(text.isdigit() for text in texts),
+                f"--{name} must be numbers such as 1,10, got {','.join(texts)}",
+            )
+            setattr(args, name, [int(text) for text in texts])
+    return run_bench_extract(
         args.output,
-        images=args.images,
         json_file=args.json,
-        config=configuration(BenchConfig, args, (*MODEL_FLAGS, "sizes")),
+        config=configuration(ExtractBenchConfig, args, (*MODEL_FLAGS, "steps", "batches")),
         overwrite=args.overwrite,
     )
-    print(f"{table}\n\nopen {args.output / 'bench.png'}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -242,6 +272,7 @@ _COMMANDS: dict[str, Any] = {
     "extract": _extract,
     "bench": _bench,
     "eval": evaluate,
+    "inspect": inspect,
     "models": models,
     "train": _train,
 }
@@ -271,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on from here"
-        hint = again if args.command in ("propagate", "train", "eval") else ""
+        hint = again if args.command in ("propagate", "train", "eval", "extract") else ""
         print(f"warpkit {args.command}: interrupted{hint}", file=sys.stderr)
         return 130
     return 0

@@ -168,9 +168,18 @@ class DiffusionBackbone(Backbone):
         self._calls = UnetCalls(unet, names, how)
 
     def with_settings(
-        self, settings: DiffusionSettings, *, num_steps: int | None = None
+        self,
+        settings: DiffusionSettings,
+        *,
+        num_steps: int | None = None,
+        calls: UnetCalls | None = None,
     ) -> DiffusionBackbone:
-        """The same networks read in another way; prepared calls and embedded prompts are shared."""
+        """The same networks read in another way; prepared calls and embedded prompts are shared.
+
+        Args:
+            num_steps: DDIM steps of a whole run, if others.
+            calls: other calls of the same UNet.
+        """
         other = DiffusionBackbone(
             name=self.spec.name,
             unet=self.unet,
@@ -185,8 +194,9 @@ class DiffusionBackbone(Backbone):
             side=self.spec.side,
             acceleration=self._calls.acceleration,
         )
-        if other._calls.names == self._calls.names:
-            other._calls = self._calls
+        calls = calls or self._calls
+        if other._calls.names == calls.names:
+            other._calls = calls
         other._prompt_cache = self._prompt_cache
         return other
 
@@ -226,6 +236,12 @@ class DiffusionBackbone(Backbone):
             key: None if rows[0][key] is None else torch.cat([row[key] for row in rows])
             for key in rows[0]
         }
+
+    def evaluate(self, latent: Tensor, timestep: int) -> Tensor:
+        """The UNet's output for latents (B, C, h, w) at a timestep, under the settings' prompt."""
+        return self._call(
+            latent, timestep, self._conditioning([self.settings.prompt] * len(latent))
+        )
 
     def _call(self, latent: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
         output, _ = self._calls(latent.to(self.dtype), timestep, conditioning)

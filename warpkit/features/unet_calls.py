@@ -1,8 +1,8 @@
 """Calls of a UNet with its taps: plain, replayed as a CUDA graph, or compiled and replayed.
 
 A replayed call runs the same kernels without the time Python takes to launch each of them; a
-compiled one runs fewer, fused kernels. Both are made for one set of input shapes, when these come
-for the third time: before, preparing would cost more than it saves.
+compiled one runs fewer, fused kernels. Both are made for one set of input shapes: compiled when it
+first comes, captured at the third call, since the calls before must warm up what a capture forbids.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from warpkit.features.taps import record_taps
 __all__ = ["Acceleration", "UnetCalls", "resolve_acceleration"]
 
 Acceleration = Literal["auto", "none", "graphs", "compile"]
-"""`none` calls the UNet as it is, `graphs` replays CUDA graphs, `compile` also compiles (half a
-minute or more for every canvas size and batch size); `auto` is `graphs` on CUDA, else `none`."""
+"""`none` calls the UNet as it is, `graphs` replays CUDA graphs, `compile` also compiles (about
+a minute for every canvas size and batch size); `auto` is `graphs` on CUDA, else `none`."""
 
 Conditioning = Mapping[str, Any]
 

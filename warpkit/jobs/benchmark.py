@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +34,7 @@ from warpkit.checks import one_of, require
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.io.images import read_image, write_image
 from warpkit.io.output import OutputFolder, run_record, write_json
+from warpkit.jobs.machine import machine, machine_line
 from warpkit.jobs.memory import PeakMemory
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
@@ -163,7 +162,7 @@ def run_bench_match(
         table = _table(rows)
         facts: dict[str, Any] = {
             "images": [str(path) for path in images] or "rendered pair 'fish'",
-            "machine": _machine(extractor.device),
+            "machine": machine(extractor.device),
             "rows": [asdict(row) for row in rows],
         }
         record = run_record("bench match", config, clock.seconds, facts)
@@ -172,7 +171,7 @@ def run_bench_match(
         if importlib.util.find_spec("matplotlib") is None:
             _LOGGER.warning("bench.png is left out: it needs matplotlib (pip install matplotlib)")
         else:
-            picture = plot_timings(_points(rows), _machine_line(record["machine"]))
+            picture = plot_timings(_points(rows), machine_line(record["machine"]))
             write_image(folder.file("bench.png"), picture)
         if json_file is not None:
             write_json(json_file, record)
@@ -378,26 +377,6 @@ def _parse_size(text: str) -> tuple[int, int]:
         f"a size is a side such as 512 or WIDTHxHEIGHT such as 1920x1080, 2 to 8192, got '{text}'",
     )
     return int(parts[-1]), int(parts[0])
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    return {
-        "processor": name,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-    }
-
-
-def _machine_line(machine: dict[str, Any]) -> str:
-    return machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
 
 
 def _points(rows: Sequence[BenchRow]) -> list[tuple[str, str, int, float, bool]]:

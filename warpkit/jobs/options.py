@@ -43,8 +43,8 @@ class ModelOptions:
         fit: `pad` keeps the aspect ratio, `squash` resizes to a square (the paper).
         engine: matching engine; `auto` picks one by the size of the problem.
         batch_size: images that are described at once.
-        acceleration: `none`, `graphs` (CUDA graphs), `compile` (compiled as well: half a minute or
-            more for every canvas and batch size, then the fastest); `auto` is `graphs` on CUDA.
+        acceleration: `none`, `graphs` (CUDA graphs), `compile` (compiled as well: about a
+            minute for every canvas and batch size, then the fastest); `auto` is `graphs` on CUDA.
         descriptor_cache: folder that keeps descriptors between runs, in half precision.
         descriptor_cache_gb: most gigabytes in it; the least recently used ones go.
     """

@@ -327,7 +327,9 @@ def _differences(known: dict[str, Any], task: dict[str, Any]) -> list[str]:
     names = []
     for part in ("inputs", "config"):
         names += [key for key in task[part] if task[part][key] != known.get(part, {}).get(key)]
-    return names + [key for key in ("aggregator", "version") if task[key] != known.get(key)]
+    # A file of another name is another file: said once.
+    files = ("aggregator", "model", "version")
+    return list(dict.fromkeys([*names, *(key for key in files if task[key] != known.get(key))]))
 
 
 def _files(path: Path | str) -> list[Path]:

@@ -16,7 +16,7 @@ from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.types import DescriptorMap, Warp
 from warpkit.viz.palette import lab_to_rgb, position_colors, scale_colors
 
-__all__ = ["field_colors", "heat", "pca_colors", "source_colors"]
+__all__ = ["field_colors", "heat", "pca_colors", "pca_shares", "source_colors"]
 
 Image = npt.NDArray[np.uint8]
 
@@ -139,6 +139,17 @@ def pca_colors(maps: DescriptorMap | Sequence[DescriptorMap]) -> list[Image]:
         lab = lab_low + np.stack([L, red, yellow], axis=-1) * (lab_high - lab_low)
         images.append(lab_to_rgb(lab))
     return images
+
+
+def pca_shares(one: DescriptorMap) -> list[float]:
+    """Shares of the variance of unit descriptors along the three directions of `pca_colors`."""
+    cells = _unit(one).flatten(1).T
+    centred = cells - cells.mean(dim=0)
+    # The smaller of the two Gram matrices has the same eigenvalues.
+    gram = centred.T @ centred if cells.shape[0] > cells.shape[1] else centred @ centred.T
+    values = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)
+    shares: list[float] = (values[:3] / values.sum().clamp(min=1e-12)).tolist()
+    return shares + [0.0] * (3 - len(shares))
 
 
 def _unit(one: DescriptorMap) -> Tensor:

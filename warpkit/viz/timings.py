@@ -11,16 +11,24 @@ from warpkit.viz.palette import OBJECT_COLORS
 
 __all__ = ["plot_timings"]
 
+_FEW = 1000
+
 
 def plot_timings(
-    points: Sequence[tuple[str, str, int, float, bool]], title: str
+    points: Sequence[tuple[str, str, int, float, bool]],
+    title: str,
+    *,
+    across: str = "pixels of each image",
+    up: str = "seconds for all pixels (hollow: extrapolated)",
 ) -> npt.NDArray[np.uint8]:
-    """Plots of time against pixels, both logarithmic: a panel a problem, a line a method.
+    """Plots of time against a size, both logarithmic: a panel a problem, a line a method.
 
     Args:
-        points: title of the panel, name of the line, pixels, seconds, and whether the seconds are
+        points: title of the panel, name of the line, size, seconds, and whether the seconds are
             extrapolated (drawn hollow).
         title: above all.
+        across: what the size is.
+        up: what the time is of.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -42,9 +50,13 @@ def plot_timings(
             for pixels, seconds, hollow in line:
                 face = "white" if hollow else colour
                 axes.plot(pixels, seconds, "o", color=colour, markerfacecolor=face)
-        axes.set(xscale="log", yscale="log", xlabel="pixels of each image", title=panel)
+        axes.set(xscale="log", yscale="log", xlabel=across, title=panel)
+        sizes = sorted({size for _, _, size, _, _ in points})
+        if sizes[-1] < _FEW:  # counts, which powers of ten spell badly
+            axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+            axes.set_xticks([], minor=True)
         axes.grid(True, which="major", color="0.88")
-    row[0].set_ylabel("seconds for all pixels (hollow: extrapolated)")
+    row[0].set_ylabel(up)
     row[0].legend(fontsize=8, frameon=False)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
