@@ -12,8 +12,13 @@ import torch.nn.functional as F
 from warpkit.checks import InputError
 from warpkit.propagate.affinity import CellMatches, blend_cells, nearest_cells, reference_cells
 from warpkit.propagate.coverage import cell_coverage, one_hot, soft_at_pixels
-from warpkit.propagate.labels import LabelConfig, LabelPropagator
+from warpkit.propagate.labels import Annotation, LabelConfig, LabelPropagator
 from warpkit.types import DescriptorMap
+
+
+def plain(**settings: object) -> LabelConfig:
+    """Settings that compare descriptors alone and need no image."""
+    return LabelConfig(**({"colour": 0.0, "sharpen": 0.0, "context": 7, "top_k": 5} | settings))
 
 
 def unit_cells(seed: int, h: int, w: int, channels: int = 6) -> torch.Tensor:
@@ -108,7 +113,7 @@ def test_masks_of_two_objects_follow_the_motion(harden):
     labels = np.zeros((22, 34), dtype=np.uint8)
     labels[4:12, 4:10] = 7
     labels[4:10, 10:16] = 2  # touches the first object
-    propagator = LabelPropagator(LabelConfig(temperature=0.01, harden=harden), [7, 2])
+    propagator = LabelPropagator(plain(temperature=0.01, harden=harden), [7, 2])
     propagator.annotate(moved(cells, 0), labels)
     for t in range(1, 9):
         result = propagator.step(moved(cells, t))
@@ -124,7 +129,7 @@ def test_masks_of_two_objects_follow_the_motion(harden):
 def test_confidence_is_low_at_the_edge_of_an_object():
     labels = np.zeros((22, 34), dtype=np.uint8)
     labels[:, 16:] = 1
-    propagator = LabelPropagator(LabelConfig(temperature=0.01), [1])
+    propagator = LabelPropagator(plain(temperature=0.01), [1])
     frame = at(texture(11, 17))
     propagator.annotate(frame, labels)
     row = propagator.step(frame).confidence[10]
@@ -137,7 +142,7 @@ def test_an_odd_image_that_the_cells_do_not_tile():
     frame = DescriptorMap(cells, height=23, width=47, cell_height=2, cell_width=2)
     labels = np.zeros((23, 47), dtype=np.uint8)
     labels[10:, 30:] = 1
-    propagator = LabelPropagator(LabelConfig(temperature=0.01), [1])
+    propagator = LabelPropagator(plain(temperature=0.01), [1])
     propagator.annotate(frame, labels)
     assert np.array_equal(propagator.step(frame).labels, labels)
 
@@ -155,7 +160,7 @@ def test_an_object_that_leaves_is_absent_and_is_found_again_when_it_returns():
             labels[2 * v : 2 * v + 8, 2 * u : 2 * u + 8] = 5
         return at(cells), labels
 
-    config = LabelConfig(context=2, temperature=0.01, top_k=3)
+    config = plain(context=2, temperature=0.01, top_k=3)
     propagator = LabelPropagator(config, [5])
     propagator.annotate(*frame((5, 1)))
     places = [(5, 2), (5, 3), None, None, None, None, (2, 12), (3, 12)]
@@ -176,7 +181,7 @@ def test_a_second_annotated_frame_is_never_forgotten():
     first, second = np.zeros((22, 34), dtype=np.uint8), np.zeros((22, 34), dtype=np.uint8)
     first[4:10, 4:10] = 1
     second[12:18, 20:30] = 2
-    propagator = LabelPropagator(LabelConfig(context=1, temperature=0.01), [1, 2])
+    propagator = LabelPropagator(plain(context=1, temperature=0.01), [1, 2])
     propagator.annotate(at(empty), first)
     propagator.annotate(at(late), second)
     for _ in range(3):
@@ -190,7 +195,7 @@ def test_weak_evidence_is_absence_and_rescaling_does_not_bring_it_back():
     labels = np.zeros((2, 20), dtype=np.uint8)
     labels[:, :2] = 1
     for rescale in (False, True):
-        config = LabelConfig(top_k=10, min_evidence=0.2, rescale=rescale)
+        config = plain(top_k=10, min_evidence=0.2, rescale=rescale)
         propagator = LabelPropagator(config, [1])
         propagator.annotate(flat, labels)
         result = propagator.step(flat)
@@ -210,7 +215,7 @@ def test_rescaling_keeps_an_object_thinner_than_a_cell():
     labels[:, 32] = 1  # a quarter of the cells of column 8
     shown = {}
     for rescale in (False, True):
-        propagator = LabelPropagator(LabelConfig(temperature=0.01, rescale=rescale), [1])
+        propagator = LabelPropagator(plain(temperature=0.01, rescale=rescale), [1])
         propagator.annotate(frame, labels)
         shown[rescale] = propagator.step(frame).labels
     assert not shown[False].any()
@@ -218,27 +223,27 @@ def test_rescaling_keeps_an_object_thinner_than_a_cell():
 
 
 def test_the_radius_is_a_part_of_the_short_side_on_any_grid():
-    config = LabelConfig(radius=0.25)
+    config = plain(radius=0.25)
     propagator = LabelPropagator(config, [1])
     fine = DescriptorMap.covering(torch.ones(1, 40, 60), height=80, width=120)
     coarse = DescriptorMap.covering(torch.ones(1, 8, 24), height=80, width=120)
     assert propagator._window(fine) == (10, 10)
     assert propagator._window(coarse) == (2, 4)
-    assert LabelPropagator(LabelConfig(radius=1e-6), [1])._window(fine) == (1, 1)
+    assert LabelPropagator(plain(radius=1e-6), [1])._window(fine) == (1, 1)
 
 
 def test_memory_does_not_grow_with_the_clip():
     frame = at(texture(6, 7))
     labels = np.zeros((12, 14), dtype=np.uint8)
     labels[2:8, 2:8] = 1
-    propagator = LabelPropagator(LabelConfig(context=3), [1])
+    propagator = LabelPropagator(plain(context=3), [1])
     propagator.annotate(frame, labels)
     kept = []
     for _ in range(6):
         propagator.step(frame)
         kept.append(len(propagator.state()["soft"]))
     assert kept == [1, 2, 3, 3, 3, 3]
-    alone = LabelPropagator(LabelConfig(context=0), [1])
+    alone = LabelPropagator(plain(context=0), [1])
     alone.annotate(frame, labels)
     alone.step(frame)
     assert alone.state()["soft"].shape == (0, 1, 6, 7)
@@ -253,7 +258,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same(stop, harden):
     labels = np.zeros((22, 34), dtype=np.uint8)
     labels[5:17, 11:25] = 1
     labels[9:13, 13:20] = 4
-    config = LabelConfig(context=3, harden=harden)
+    config = plain(context=3, harden=harden)
 
     whole = LabelPropagator(config, [1, 4])
     whole.annotate(frames[0], labels)
@@ -265,7 +270,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same(stop, harden):
         broken.step(frame)
     state = {name: value.clone() for name, value in broken.state().items()}
     again = LabelPropagator(config, [1, 4])
-    again.restore(state, frames[1 : 1 + stop][-3:], [(frames[0], labels)])
+    again.restore(state, frames[1 : 1 + stop][-3:], [Annotation(frames[0], labels)])
     for t in range(1 + stop, 10):
         result = again.step(frames[t])
         assert torch.equal(result.soft, expected[t - 1].soft)
@@ -277,19 +282,19 @@ def test_restoring_what_does_not_belong_together_is_an_error():
     frame = at(texture(6, 7))
     labels = np.zeros((12, 14), dtype=np.uint8)
     labels[2:8, 2:8] = 1
-    propagator = LabelPropagator(LabelConfig(context=3), [1])
+    propagator = LabelPropagator(plain(context=3), [1])
     with pytest.raises(InputError, match="no frame is annotated: there is no state"):
         propagator.state()
     propagator.annotate(frame, labels)
     propagator.step(frame)
     state = propagator.state()
     with pytest.raises(InputError, match="holds 1 frames, 2 were given"):
-        propagator.restore(state, [frame, frame], [(frame, labels)])
+        propagator.restore(state, [frame, frame], [Annotation(frame, labels)])
     with pytest.raises(InputError, match=r"of the objects \[1\], this run of \[2\]"):
-        LabelPropagator(LabelConfig(), [2]).restore(state, [frame], [(frame, labels)])
+        LabelPropagator(plain(), [2]).restore(state, [frame], [Annotation(frame, labels)])
     other = at(texture(5, 7))
     with pytest.raises(InputError, match="kept state is on a grid"):
-        LabelPropagator(LabelConfig(), [1]).restore(state, [other], [(other, labels[:10])])
+        LabelPropagator(plain(), [1]).restore(state, [other], [Annotation(other, labels[:10])])
 
 
 @pytest.mark.parametrize(
@@ -301,7 +306,7 @@ def test_restoring_what_does_not_belong_together_is_an_error():
     ],
 )
 def test_labels_that_do_not_fit_are_an_error(labels, message):
-    propagator = LabelPropagator(LabelConfig(), [1])
+    propagator = LabelPropagator(plain(), [1])
     with pytest.raises(InputError, match=message):
         propagator.annotate(at(texture(6, 7)), labels)
 
@@ -309,14 +314,14 @@ def test_labels_that_do_not_fit_are_an_error(labels, message):
 def test_other_bad_input_is_an_error():
     frame = at(texture(6, 7))
     with pytest.raises(InputError, match="call annotate before step"):
-        LabelPropagator(LabelConfig(), [1]).step(frame)
-    propagator = LabelPropagator(LabelConfig(), [1])
+        LabelPropagator(plain(), [1]).step(frame)
+    propagator = LabelPropagator(plain(), [1])
     propagator.annotate(frame, np.ones((12, 14), dtype=np.uint8))
     with pytest.raises(InputError, match="all frames of a clip must agree"):
         propagator.step(at(texture(7, 7)))
     for ids in ([], [0], [3, 3], [256]):
         with pytest.raises(InputError, match="object ids must be different numbers"):
-            LabelPropagator(LabelConfig(), ids)
+            LabelPropagator(plain(), ids)
 
 
 @pytest.mark.parametrize(
@@ -331,4 +336,4 @@ def test_other_bad_input_is_an_error():
 )
 def test_impossible_settings_are_an_error(field, value):
     with pytest.raises(InputError, match=field):
-        LabelConfig(**{field: value})
+        plain(**{field: value})

@@ -19,6 +19,7 @@ from warpkit.checks import check_image, check_points, check_same_size, require
 from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import (
+    Annotation,
     EditLayer,
     LabelConfig,
     LabelFrame,
@@ -159,7 +160,7 @@ class Propagation:
             self.object_ids = [int(i) for i in np.unique(labels) if i > 0]
             if self.config.mode == "label":
                 self._labels = LabelPropagator(self.config.label, self.object_ids)
-                self._labels.annotate(self._first, labels)
+                self._labels.annotate(self._first, labels, first)
 
     def first_result(self) -> FrameResult:
         """The first frame as it was given."""
@@ -184,15 +185,18 @@ class Propagation:
             check_same_size(image, self._first_image, "a frame", "the first frame")
         found = self.describe(images)
         results = []
-        for image, frame, labelled in zip(images, found, self._label(found), strict=True):
+        for image, frame, labelled in zip(images, found, self._label(images, found), strict=True):
             self._position += 1
             results.append(self._carry(image, frame, labelled))
         return results
 
-    def _label(self, frames: Sequence[DescriptorMap]) -> Sequence[LabelFrame | None]:
+    def _label(
+        self, images: Sequence[Image], frames: Sequence[DescriptorMap]
+    ) -> Sequence[LabelFrame | None]:
         """The labels of the next frames, None if there are none to carry."""
         if self._labels is not None:
-            return [self._labels.step(frame) for frame in frames]
+            pairs = zip(frames, images, strict=True)
+            return [self._labels.step(frame, image) for frame, image in pairs]
         if self._first_labels is None:
             return [None] * len(frames)
         return carry_labels_many(
@@ -257,18 +261,24 @@ class Propagation:
         return {} if self._labels is None else self._labels.state()
 
     def restore(
-        self, state: dict[str, torch.Tensor], context: Sequence[DescriptorMap], position: int
+        self,
+        state: dict[str, torch.Tensor],
+        context: Sequence[DescriptorMap],
+        images: Sequence[Image],
+        position: int,
     ) -> None:
         """Go on after `position`, as if every frame up to it had been carried here.
 
         Args:
             state: from `state`.
             context: descriptors of the last frames, oldest first, as many as the state holds.
+            images: the images of these frames.
         """
         self._position = position
         if self._labels is not None:
             assert self._first_labels is not None
-            self._labels.restore(state, context, [(self._first, self._first_labels)])
+            known = Annotation(self._first, self._first_labels, self._first_image)
+            self._labels.restore(state, context, [known], images)
 
 
 def _inside(edit: EditLayer, mask: npt.NDArray[np.bool_]) -> EditLayer:

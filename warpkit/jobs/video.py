@@ -203,11 +203,13 @@ def _resume(
     needed = min(done, run.context_length)
     begin = (done - needed) // config.chunk * config.chunk
     again = itertools.islice(_from(frames, 1 + begin), done - begin)
-    context = []
+    context, images = [], []
     while chunk := list(itertools.islice(again, config.chunk)):
-        context.extend(run.describe([frame.image for frame in chunk]))
+        images += [frame.image for frame in chunk]
+        context += run.describe([frame.image for frame in chunk])
     state.pop(_EMPTY, None)
-    run.restore(state, context[len(context) - needed :], done)
+    skipped = len(context) - needed
+    run.restore(state, context[skipped:], images[skipped:], done)
     return rows, done
 
 

@@ -1,4 +1,4 @@
-"""Labels between image pixels and the grid cells of a descriptor map.
+"""Labels and colours between image pixels and the grid cells of a descriptor map.
 
 Convention: cell `(u, v)` covers the image area `[u * cell_width, (u + 1) * cell_width)` times the
 same in y, measured from the image's top left corner; its centre is where `DescriptorMap` puts it.
@@ -18,7 +18,14 @@ from warpkit.checks import require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.types import DescriptorMap
 
-__all__ = ["cell_coverage", "check_labels", "check_object_ids", "one_hot", "soft_at_pixels"]
+__all__ = [
+    "cell_colours",
+    "cell_coverage",
+    "check_labels",
+    "check_object_ids",
+    "one_hot",
+    "soft_at_pixels",
+]
 
 
 def check_object_ids(object_ids: Sequence[int]) -> tuple[int, ...]:
@@ -78,6 +85,19 @@ def cell_coverage(planes: Tensor, descriptors: DescriptorMap) -> Tensor:
     down = _overlap(rows, descriptors.cell_height, descriptors.height).to(planes)
     across = _overlap(columns, descriptors.cell_width, descriptors.width).to(planes)
     return down @ planes @ across.T
+
+
+def cell_colours(image: npt.NDArray[np.uint8], descriptors: DescriptorMap) -> Tensor:
+    """Mean colour of every cell: float32 (h, w, 3), CIELAB with lightness 100 scaled to 1.
+
+    Args:
+        image: uint8 RGB (H, W, 3), the image of `descriptors`.
+    """
+    import cv2
+
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
+    planes = torch.from_numpy(lab).to(descriptors.data.device).permute(2, 0, 1)
+    return cell_coverage(planes, descriptors).permute(1, 2, 0).contiguous()
 
 
 def soft_at_pixels(soft: Tensor, descriptors: DescriptorMap) -> Tensor:
