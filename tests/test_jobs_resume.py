@@ -33,8 +33,10 @@ from pathlib import Path
 import av
 import cv2
 import diffusers.models.unets.unet_2d_condition
+import kornia.filters
 import PIL.Image
 
+import warpkit.jobs.carrying as carrying
 import warpkit.jobs.video as video
 import warpkit.match.reference
 from warpkit.cli.main import main
@@ -44,11 +46,11 @@ def stop_at(place, call, number):
     """Signal this process as the given call of a function begins, or ends (`after`)."""
     owner, name, when = {
         "start": (video.OutputFolder, "__enter__", "after"),
-        "task written": (video, "_carry_all", "before"),
-        "mask": (video, "write_labels", "after"),
-        "edited frame": (video, "write_image", "before"),
-        "rows without state": (video, "save_file", "before"),
-        "state not in place": (video, "save_file", "after"),
+        "task written": (video, "carry_all", "before"),
+        "mask": (carrying, "write_labels", "after"),
+        "edited frame": (carrying, "write_image", "before"),
+        "rows without state": (carrying, "save_file", "before"),
+        "state not in place": (carrying, "save_file", "after"),
         "video frame": (video.VideoWriter, "write", "after"),
         "before publishing": (video, "run_record", "before"),
     }[place]
@@ -294,7 +296,7 @@ def stop_in_process(
     cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     """Interrupt a run in this process after its tenth mask."""
-    from warpkit.jobs import video
+    from warpkit.jobs import carrying
 
     count = 0
 
@@ -306,7 +308,7 @@ def stop_in_process(
         warpkit.write_labels(path, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(video, "write_labels", write)
+        patch.setattr(carrying, "write_labels", write)
         assert cli(*command, small=False).code == 130
 
 

@@ -10,8 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from warpkit.checks import InputError
-from warpkit.propagate.affinity import CellMatches, blend_cells, nearest_cells, reference_cells
-from warpkit.propagate.coverage import cell_coverage, one_hot, soft_at_pixels
+from warpkit.propagate.affinity import (
+    CellMatches,
+    blend_cells,
+    nearest_cells,
+    reference_cells,
+    with_colour,
+)
+from warpkit.propagate.coverage import cell_colours, cell_coverage, one_hot, soft_at_pixels
 from warpkit.propagate.labels import Annotation, LabelConfig, LabelPropagator
 from warpkit.types import DescriptorMap
 
@@ -66,6 +72,70 @@ def test_fast_affinity_with_fewer_keys_than_k():
     values = torch.randn(45, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(
         blend_cells(fast, values, temperature=0.1), blend_cells(slow, values, temperature=0.1)
+    )
+
+
+def test_colour_is_a_distance_beside_the_cosine():
+    generator = torch.Generator().manual_seed(0)
+    units = [unit_cells(seed, 5, 7) for seed in (0, 1)]
+    colours = [torch.rand(5, 7, 3, generator=generator, dtype=torch.float64) for _ in range(2)]
+    query, _ = with_colour(units[0], colours[0], weight=0.7)
+    _, key = with_colour(units[1], colours[1], weight=0.7)
+    scores = query.flatten(0, 1) @ key.flatten(0, 1).T
+    apart = (colours[0].view(-1, 1, 3) - colours[1].view(1, -1, 3)).square().sum(dim=-1)
+    expected = units[0].flatten(0, 1) @ units[1].flatten(0, 1).T - 0.7 * apart
+    # Up to a number for each query, which no choice among its keys depends on.
+    difference = scores - expected
+    torch.testing.assert_close(difference, difference[:, :1].expand_as(difference))
+
+
+def test_colour_tells_apart_what_descriptors_do_not():
+    flat = DescriptorMap.covering(torch.ones(4, 6, 8), height=12, width=16)
+    image = np.full((12, 16, 3), 60, np.uint8)
+    labels = np.zeros((12, 16), np.uint8)
+    labels[4:8, 4:8] = 3
+    image[labels > 0] = (200, 60, 40)
+    moved = np.roll(image, 4, axis=1)
+    propagator = LabelPropagator(plain(colour=2.0, temperature=0.01, top_k=3), [3])
+    propagator.annotate(flat, labels, image)
+    assert np.array_equal(propagator.step(flat, moved).labels, np.roll(labels, 4, axis=1))
+
+
+def test_sharpened_masks_end_at_the_edge_inside_a_cell():
+    cells = texture(8, 12)
+    frame = at(cells, cell=8)
+    image = np.full((64, 96, 3), 40, np.uint8)
+    labels = np.zeros((64, 96), np.uint8)
+    labels[19:45, 37:67] = 5  # no side on a border of cells of 8 pixels
+    image[labels > 0] = (210, 160, 60)
+    errors = []
+    for sharpen in (0.0, 0.1):
+        propagator = LabelPropagator(plain(temperature=0.01, sharpen=sharpen), [5])
+        propagator.annotate(frame, labels, image)
+        result = propagator.step(frame, image)
+        errors.append(int((result.labels != labels).sum()))
+        assert set(np.unique(result.labels)) == {0, 5}
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_frames_need_their_images_unless_nothing_looks_at_them():
+    frame = at(texture(6, 7))
+    labels = np.ones((12, 14), dtype=np.uint8)
+    for settings in ({"colour": 1.0}, {"sharpen": 0.1}):
+        propagator = LabelPropagator(plain(**settings), [1])
+        with pytest.raises(InputError, match="give every frame's image, or set colour and sharpen"):
+            propagator.annotate(frame, labels)
+        with pytest.raises(InputError, match="frame's image"):
+            propagator.annotate(frame, labels, np.zeros((12, 15, 3), np.uint8))
+    assert not plain().needs_images
+
+
+def test_mean_colours_of_cells():
+    image = np.zeros((2, 4, 3), np.uint8)
+    image[:, 2:] = 255
+    grid = DescriptorMap.covering(torch.ones(1, 1, 2), height=2, width=4)
+    torch.testing.assert_close(
+        cell_colours(image, grid), torch.tensor([[[0.0, 0, 0], [1.0, 0, 0]]]), rtol=0, atol=1e-3
     )
 
 
@@ -332,6 +402,9 @@ def test_other_bad_input_is_an_error():
         ("temperature", 0.0),
         ("radius", 0.0),
         ("min_evidence", 1.5),
+        ("colour", -0.1),
+        ("sharpen", 0.6),
+        ("sharpen_smoothing", 0.0),
     ],
 )
 def test_impossible_settings_are_an_error(field, value):

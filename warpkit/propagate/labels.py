@@ -64,13 +64,13 @@ class LabelConfig:
         harden: whether the context keeps the decided labels instead of the soft ones.
     """
 
-    context: int = 4
-    top_k: int = 10
+    context: int = 7
+    top_k: int = 15
     temperature: float = 0.1
     radius: float = 0.2
     window_annotated: bool = False
-    colour: float = 1.0
-    sharpen: float = 0.033
+    colour: float = 2.0
+    sharpen: float = 0.025
     sharpen_smoothing: float = 1e-4
     min_evidence: float = 0.2
     rescale: bool = False
@@ -195,6 +195,11 @@ class LabelPropagator:
         Raises:
             InputError: if no frame is annotated yet, or the grid or the image's size is another.
         """
+        soft = self.carry(descriptors, image)
+        return decide_labels(soft, descriptors, image, self.object_ids, self.config)
+
+    def carry(self, descriptors: DescriptorMap, image: Image | None = None) -> Tensor:
+        """As `step`, but the soft labels (K, h, w) alone, before pixels are decided."""
         require(bool(self._annotated), "no frame is annotated: call annotate before step")
         self._check(descriptors, image)
         queries, keys = self._rows(descriptors, image)
@@ -207,13 +212,13 @@ class LabelPropagator:
         blended = blend_cells(matches, values, temperature=self.config.temperature)
         soft = blended.T.reshape(-1, *descriptors.grid_size).contiguous()
         soft = self._without_absent(soft)
-        frame = decide_labels(soft, descriptors, image, self.object_ids, self.config)
         kept = soft
         if self.config.harden:
-            planes = one_hot(frame.labels, self.object_ids, soft.device)
+            decided = decide_labels(soft, descriptors, image, self.object_ids, self.config)
+            planes = one_hot(decided.labels, self.object_ids, soft.device)
             kept = cell_coverage(planes, descriptors)
         self._recent.append(_ContextFrame(keys, kept))
-        return frame
+        return soft
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` needs beside the frames themselves.
