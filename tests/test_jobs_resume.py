@@ -129,6 +129,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     for t in range(COUNT):
         frame = render_frame(spec, t)
         warpkit.write_image(folder / f"frames/{t:03d}.png", frame.image)
+        if t in (5, 14):
+            warpkit.write_labels(folder / f"mask{t}.png", frame.labels)
         if t == 0:
             warpkit.write_labels(folder / "mask.png", frame.labels)
             layer = np.dstack([255 - frame.image, (frame.labels > 0).astype(np.uint8) * 255])
@@ -199,6 +201,10 @@ def whole(
             writer.write(frame.image)
     small = ("--device", "cpu", "--size", "16")
     points = ("propagate", video, "--points", "20,15", *small)
+    several = ("propagate", video, *small, "--points", "20,15", "--set", "label.context=3")
+    for index in (5, 14):
+        mask_file = inputs.folder / f"mask{index}.png"
+        several += ("--mask", f"{index}={mask_file}")
     mask = ("--mask", inputs.folder / "mask.png", "--mode", "splat", "--colormap")
     splat = ("propagate", video, *mask, "--start", 2, "--stride", 2, *small)
 
@@ -207,6 +213,21 @@ def whole(
     plan |= {
         "points": ([*map(str, points)], [{}]),
         "points killed": ([*map(str, points)], [{"place": "rows without state", "call": 3}, {}]),
+        "several": ([*map(str, several)], [{}]),
+        # Backward files and states are saved by one function: 2 + 1 + 2 before frame 5 is reached,
+        # then 3 backward files of the stretch between the masks.
+        "several killed often": (
+            [*map(str, several)],
+            [
+                {"place": "state not in place", "call": 1},
+                {"place": "rows without state", "call": 2},
+                {"place": "mask", "call": 3},
+                {"place": "state not in place", "call": 4},
+                {"place": "mask", "call": 7},
+                {"place": "before publishing", "call": 1},
+                {},
+            ],
+        ),
         "splat": ([*map(str, splat)], [{}]),
         "splat killed often": (
             [*map(str, splat)],
@@ -283,13 +304,20 @@ def test_work_that_was_done_is_kept(whole: dict, stop: str, last: int | None) ->
 
 def test_points_alone_and_repeated_kills(whole: dict) -> None:
     """Points keep no state of their own; a video is sought anew; three kills are no more."""
-    for name, killed in (("points", "points killed"), ("splat", "splat killed often")):
+    for name, killed in (
+        ("points", "points killed"),
+        ("several", "several killed often"),
+        ("splat", "splat killed often"),
+    ):
         *stopped, (code, log) = whole[killed][1]
         assert {code for code, _ in stopped} == {-9}
         assert code == 0, log
         assert results(whole[name][0])
         assert results(whole[killed][0]) == results(whole[name][0])
     assert "going on after frame 4" in whole["points killed"][1][-1][1]
+    logs = [log for _, log in whole["several killed often"][1]]
+    assert any("going on before frame" in log for log in logs)
+    assert len(list((whole["several"][0] / "masks").iterdir())) == 16
 
 
 def stop_in_process(

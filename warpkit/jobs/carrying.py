@@ -183,31 +183,30 @@ class _Carrying:
         todo = starts[: len(starts) - len(kept)]
         each = self.frames.height * self.frames.width * 3 * self.chunk
         block = max(1, int(_BLOCK_BYTES / each))
-        bar = tqdm(total=len(starts), initial=len(kept), desc="backward", unit="chunk", leave=False)
-        with bar:
+        left = min(todo[-1] + self.chunk, stop) - stretch.first
+        with tqdm(total=left, desc="backward", unit="frame", disable=None, leave=False) as bar:
             while todo:
                 todo, last = todo[:-block], todo[-block:]
                 end = min(last[-1] + self.chunk, stop)
                 images = [frame.image for frame in self.reader.span(last[0], end)]
                 for start in reversed(last):
                     part = images[start - last[0] : start - last[0] + self.chunk]
-                    _save({"soft": self.run.carry_back(part)}, self._back_file(start), {})
-                    bar.update()
+                    soft = self.run.carry_back(part)
+                    state = self.run.state()["soft"]
+                    _save({"soft": soft, "kept": state}, self._back_file(start), {})
+                    bar.update(len(part))
 
     def _restore_back(self, start: int, stop: int, known: Mapping[int, Image]) -> None:
         needed = min(stop - start, self.run.context_length)
         end = min(start + -(-needed // self.chunk) * self.chunk, stop)
         images = [frame.image for frame in self.reader.span(start, end)]
         context = []
-        soft = []
-        for first in range(start, end, self.chunk):
-            context += self.run.describe(images[first - start : first - start + self.chunk])
-            soft.append(load_file(self._back_file(first))["soft"])
-        part = slice(0, needed)
+        for first in range(0, len(images), self.chunk):
+            context += self.run.describe(images[first : first + self.chunk])
         self.run.restore(
-            torch.cat(soft)[part].flip(0) if soft else torch.zeros(0),
-            context[part][::-1],
-            images[part][::-1],
+            load_file(self._back_file(start))["kept"],
+            context[:needed][::-1],
+            images[:needed][::-1],
             known,
             start,
         )
