@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from warpkit.checks import InputError
+from warpkit.coords import grid_to_pixel, sample_descriptors
 from warpkit.propagate.affinity import (
     CellMatches,
     blend_cells,
@@ -17,7 +18,13 @@ from warpkit.propagate.affinity import (
     reference_cells,
     with_colour,
 )
-from warpkit.propagate.coverage import cell_colours, cell_coverage, one_hot, soft_at_pixels
+from warpkit.propagate.coverage import (
+    cell_colours,
+    cell_coverage,
+    finer_grid,
+    one_hot,
+    soft_at_pixels,
+)
 from warpkit.propagate.labels import Annotation, LabelConfig, LabelPropagator
 from warpkit.types import DescriptorMap
 
@@ -128,6 +135,46 @@ def test_frames_need_their_images_unless_nothing_looks_at_them():
         with pytest.raises(InputError, match="frame's image"):
             propagator.annotate(frame, labels, np.zeros((12, 15, 3), np.uint8))
     assert not plain().needs_images
+
+
+def test_a_finer_grid_is_the_map_between_its_cells():
+    frame = DescriptorMap(texture(5, 7), height=21, width=27, cell_height=4.2, cell_width=4)
+    fine = finer_grid(frame, 3)
+    assert fine.grid_size == (15, 21)
+    assert (fine.cell_height, fine.cell_width) == (4.2 / 3, 4 / 3)
+    v, u = torch.meshgrid(torch.arange(15.0), torch.arange(21.0), indexing="ij")
+    xy = torch.stack(
+        [grid_to_pixel(u, fine.cell_width), grid_to_pixel(v, fine.cell_height)], dim=-1
+    )
+    torch.testing.assert_close(
+        F.normalize(fine.data.flatten(1).T, dim=1), sample_descriptors(frame, xy.reshape(-1, 2))
+    )
+    assert finer_grid(frame, 1) is frame
+
+
+@pytest.mark.parametrize("harden", [False, True])
+def test_refined_labels_follow_finer_borders_and_resume(harden):
+    # Smooth descriptors, so that what lies between cells is told apart.
+    cells = F.interpolate(texture(5, 7)[None], size=(11, 17), mode="bicubic")[0]
+    frame = at(cells, cell=4)
+    labels = np.zeros((44, 68), np.uint8)
+    labels[9:31, 13:43] = 1
+    errors = []
+    for refine in (1, 4):
+        propagator = LabelPropagator(
+            plain(refine=refine, temperature=0.001, top_k=1, harden=harden), [1]
+        )
+        propagator.annotate(frame, labels)
+        errors.append(int((propagator.step(frame).labels != labels).sum()))
+        second = propagator.step(frame)
+        again = LabelPropagator(propagator.config, [1])
+        again.annotate(frame, labels)
+        again.step(frame)
+        resumed = LabelPropagator(propagator.config, [1])
+        resumed.restore(again.state(), [frame], [Annotation(frame, labels)])
+        assert np.array_equal(resumed.step(frame).labels, second.labels)
+        assert second.soft.shape == (1, 11 * refine, 17 * refine)
+    assert errors[1] < errors[0]
 
 
 def test_mean_colours_of_cells():
@@ -403,6 +450,7 @@ def test_other_bad_input_is_an_error():
         ("radius", 0.0),
         ("min_evidence", 1.5),
         ("colour", -0.1),
+        ("refine", 0),
         ("sharpen", 0.6),
         ("sharpen_smoothing", 0.0),
     ],

@@ -8,10 +8,12 @@ Cells may reach over the image's border or stop short of it: only the part on th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.checks import require
@@ -23,6 +25,7 @@ __all__ = [
     "cell_coverage",
     "check_labels",
     "check_object_ids",
+    "finer_grid",
     "one_hot",
     "soft_at_pixels",
 ]
@@ -98,6 +101,27 @@ def cell_colours(image: npt.NDArray[np.uint8], descriptors: DescriptorMap) -> Te
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
     planes = torch.from_numpy(lab).to(descriptors.data.device).permute(2, 0, 1)
     return cell_coverage(planes, descriptors).permute(1, 2, 0).contiguous()
+
+
+def finer_grid(descriptors: DescriptorMap, factor: int) -> DescriptorMap:
+    """The map read at `factor` x `factor` places in every cell, by its own bilinear rule.
+
+    Returns:
+        A map (C, factor * h, factor * w) over the same area; the map itself for a factor of 1.
+    """
+    if factor == 1:
+        return descriptors
+    return replace(
+        descriptors,
+        data=F.interpolate(
+            descriptors.data[None].float(),
+            scale_factor=factor,
+            mode="bilinear",
+            align_corners=False,
+        )[0],
+        cell_height=descriptors.cell_height / factor,
+        cell_width=descriptors.cell_width / factor,
+    )
 
 
 def soft_at_pixels(soft: Tensor, descriptors: DescriptorMap) -> Tensor:

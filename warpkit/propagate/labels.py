@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from warpkit.propagate.coverage import (
     cell_coverage,
     check_labels,
     check_object_ids,
+    finer_grid,
     one_hot,
     soft_at_pixels,
 )
@@ -54,6 +55,9 @@ class LabelConfig:
         colour: weight of colour beside the descriptor: the similarity of two cells is the cosine
             of their descriptors less `colour` times the squared distance of their mean colours
             (CIELAB, lightness 100 = 1). 0 compares descriptors alone.
+        refine: cells of labels per cell of the descriptors, along each side: above 1, keys and
+            queries are the bilinear values of the descriptor map between its cells. For backbones
+            with a coarse grid; time grows with its fourth power.
         sharpen: half side, as a part of the image's short side, of the window of the guided filter
             that pulls the borders of masks to the edges of the image; 0 leaves them as they are.
         sharpen_smoothing: colour variance below which a window of that filter counts as flat.
@@ -70,6 +74,7 @@ class LabelConfig:
     radius: float = 0.2
     window_annotated: bool = False
     colour: float = 2.0
+    refine: int = 1
     sharpen: float = 0.025
     sharpen_smoothing: float = 1e-4
     min_evidence: float = 0.2
@@ -84,6 +89,7 @@ class LabelConfig:
             0 < self.radius < float("inf"),
             f"radius must be positive and finite, got {self.radius}",
         )
+        require(1 <= self.refine <= 16, f"refine must be a number from 1 to 16, got {self.refine}")
         require(0 <= self.colour < float("inf"), f"colour must be 0 or more, got {self.colour}")
         require(
             0 <= self.sharpen <= 0.5,
@@ -181,6 +187,7 @@ class LabelPropagator:
             InputError: for labels or an image of another size, unknown ids, or another grid.
         """
         self._check(descriptors, image)
+        descriptors = finer_grid(descriptors, self.config.refine)
         check_labels(labels, self.object_ids, height=descriptors.height, width=descriptors.width)
         planes = one_hot(labels, self.object_ids, descriptors.data.device)
         _, keys = self._rows(descriptors, image)
@@ -202,6 +209,7 @@ class LabelPropagator:
         """As `step`, but the soft labels (K, h, w) alone, before pixels are decided."""
         require(bool(self._annotated), "no frame is annotated: call annotate before step")
         self._check(descriptors, image)
+        coarse, descriptors = descriptors, finer_grid(descriptors, self.config.refine)
         queries, keys = self._rows(descriptors, image)
         frames = [*self._annotated, *self._recent]
         window = self._window(descriptors)
@@ -214,7 +222,7 @@ class LabelPropagator:
         soft = self._without_absent(soft)
         kept = soft
         if self.config.harden:
-            decided = decide_labels(soft, descriptors, image, self.object_ids, self.config)
+            decided = decide_labels(soft, coarse, image, self.object_ids, self.config)
             planes = one_hot(decided.labels, self.object_ids, soft.device)
             kept = cell_coverage(planes, descriptors)
         self._recent.append(_ContextFrame(keys, kept))
@@ -274,6 +282,7 @@ class LabelPropagator:
             self.annotate(known.descriptors, known.labels, known.image)
         for descriptors, image, kept in zip(context, images, soft, strict=True):
             self._check(descriptors, image)
+            descriptors = finer_grid(descriptors, self.config.refine)
             require(
                 tuple(kept.shape) == (len(self.object_ids), *descriptors.grid_size),
                 f"the kept state is on a grid of {tuple(kept.shape[1:])} cells, the frames on"
@@ -345,14 +354,20 @@ def decide_labels(
     """Labels and confidence at the original size: the largest of the objects and the rest.
 
     Args:
-        soft: float (K, h, w), one plane per object on the grid of `descriptors`.
+        soft: float (K, h, w), one plane per object on the grid of `descriptors`, made finer by
+            `config.refine`.
         image: uint8 RGB (H, W, 3), the frame; used where `config.sharpen` asks for it.
         object_ids: id of every plane.
     """
     pixels = soft
     if config.rescale:
         pixels = pixels / pixels.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
-    objects = soft_at_pixels(pixels, descriptors)
+    cells = replace(
+        descriptors,
+        cell_height=descriptors.cell_height / config.refine,
+        cell_width=descriptors.cell_width / config.refine,
+    )
+    objects = soft_at_pixels(pixels, cells)
     if config.sharpen > 0:
         assert image is not None
         objects = sharpen_soft(
