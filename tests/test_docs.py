@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "videos/README.md"),
-    *("docs/embedded-model.md", "docs/evaluation.md", "docs/matching.md"),
+    *("docs/embedded-model.md", "docs/evaluation.md", "docs/matching.md", "docs/video.md"),
 ]
 MODEL_CARD = "warpkit/weights/MODEL_CARD.md"
 

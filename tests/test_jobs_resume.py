@@ -151,7 +151,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
             input=json.dumps(jobs),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=900,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert ended.returncode == 0, ended.stderr
