@@ -119,6 +119,8 @@ def run_propagate(
         "start": start,
         "end": end,
         "stride": stride,
+        # An interrupted update is continued by an update alone: it copies part of its frames.
+        "update": update,
     }
     with clock.stage("load model"):
         describer = config.load_extractor()
@@ -323,13 +325,14 @@ def _finished(
         " out",
     )
     known = json.loads(record.read_text(encoding="utf-8"))
+    other_masks = {"mask": None, "update": None}
     then = {
-        "inputs": known.get("inputs", {}) | {"mask": None},
+        "inputs": known.get("inputs", {}) | other_masks,
         "config": known.get("config", {}),
         "aggregator": known.get("aggregator"),
         "version": known.get("versions", {}).get("warpkit"),
     }
-    now = json.loads(json.dumps(task | {"inputs": task["inputs"] | {"mask": None}}, default=str))
+    now = json.loads(json.dumps(task | {"inputs": task["inputs"] | other_masks}, default=str))
     different = _differences(then, now)
     require(
         not different,
