@@ -30,6 +30,9 @@ ROWS += [(f"top-k {k}", replace(DEFAULTS, top_k=k)) for k in (5, 10, 30)]
 ROWS += [(f"temperature {t}", replace(DEFAULTS, temperature=t)) for t in (0.05, 0.2)]
 ROWS += [(f"window {r}", replace(DEFAULTS, radius=r)) for r in (0.1, 0.15, 0.3)]
 ROWS += [("annotated frame windowed", replace(DEFAULTS, window_annotated=True))]
+ROWS += [
+    (f"annotated bias {b:g}", replace(DEFAULTS, annotated_bias=b)) for b in (0, 0.05, 0.2, 0.4)
+]
 ROWS += [(f"colour {c:g}", replace(DEFAULTS, colour=c)) for c in (0, 0.5, 1, 4)]
 ROWS += [(f"sharpening {s:g}", replace(DEFAULTS, sharpen=s)) for s in (0, 0.0125, 0.05)]
 ROWS += [("neither colour nor sharpening", replace(DEFAULTS, colour=0, sharpen=0))]

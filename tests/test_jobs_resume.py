@@ -214,15 +214,12 @@ def whole(
         "points": ([*map(str, points)], [{}]),
         "points killed": ([*map(str, points)], [{"place": "rows without state", "call": 3}, {}]),
         "several": ([*map(str, several)], [{}]),
-        # Backward files and states are saved by one function: 2 + 1 + 2 before frame 5 is reached,
-        # then 3 backward files of the stretch between the masks.
+        # Files of what was carried back are saved by the function that saves states.
         "several killed often": (
             [*map(str, several)],
             [
                 {"place": "state not in place", "call": 1},
                 {"place": "rows without state", "call": 2},
-                {"place": "mask", "call": 3},
-                {"place": "state not in place", "call": 4},
                 {"place": "mask", "call": 7},
                 {"place": "before publishing", "call": 1},
                 {},

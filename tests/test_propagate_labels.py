@@ -31,7 +31,12 @@ from warpkit.types import DescriptorMap
 
 def plain(**settings: object) -> LabelConfig:
     """Settings that compare descriptors alone and need no image."""
-    return LabelConfig(**({"colour": 0.0, "sharpen": 0.0, "context": 7, "top_k": 5} | settings))
+    return LabelConfig(
+        **(
+            {"annotated_bias": 0.0, "colour": 0.0, "sharpen": 0.0, "context": 7, "top_k": 5}
+            | settings
+        )
+    )
 
 
 def unit_cells(seed: int, h: int, w: int, channels: int = 6) -> torch.Tensor:
@@ -106,6 +111,26 @@ def test_colour_tells_apart_what_descriptors_do_not():
     propagator = LabelPropagator(plain(colour=2.0, temperature=0.01, top_k=3), [3])
     propagator.annotate(flat, labels, image)
     assert np.array_equal(propagator.step(flat, moved).labels, np.roll(labels, 4, axis=1))
+
+
+@pytest.mark.parametrize("colour", [0.0, 1.0])
+def test_annotated_cells_win_over_predictions_by_their_bias(colour):
+    known, later = texture(5, 7), texture(5, 7)
+    # The prediction of the second frame is a little more similar to the third than the annotation.
+    later = later + 0.1 * texture(5, 7, seed=1)
+    labels = np.zeros((10, 14), np.uint8)
+    labels[:4] = 1
+    image = np.full((10, 14, 3), 90, np.uint8)
+    shares = []
+    for bias in (0.0, 0.5):
+        config = plain(annotated_bias=bias, colour=colour, top_k=1, temperature=0.01)
+        propagator = LabelPropagator(config, [1])
+        propagator.annotate(at(known), labels, image)
+        propagator.step(at(later), image)
+        propagator._recent[0].soft.zero_()  # a prediction that went wrong
+        shares.append(propagator.step(at(later), image).labels)
+    assert not shares[0].any()
+    assert np.array_equal(shares[1], labels)
 
 
 def test_sharpened_masks_end_at_the_edge_inside_a_cell():
@@ -451,6 +476,7 @@ def test_other_bad_input_is_an_error():
         ("min_evidence", 1.5),
         ("colour", -0.1),
         ("refine", 0),
+        ("annotated_bias", -0.1),
         ("sharpen", 0.6),
         ("sharpen_smoothing", 0.0),
     ],

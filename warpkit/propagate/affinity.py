@@ -66,7 +66,8 @@ def with_colour(unit: Tensor, colours: Tensor, *, weight: float) -> tuple[Tensor
         colours: (h, w, 3), mean colour of every cell.
 
     Returns:
-        `(queries, keys)`, both (h, w, C + 4), for the same frame in either part.
+        `(queries, keys)`, both (h, w, C + 4), for the same frame in either part; what is added to
+        the last channel of a key is added to its similarity.
     """
     # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: the middle part is a product, the last one a channel of
     # the keys that meets a 1 of the queries.

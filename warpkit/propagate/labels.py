@@ -52,12 +52,14 @@ class LabelConfig:
             so that it means the same on every grid (12 of 60 cells is 0.2); rounded to whole
             cells, at least one.
         window_annotated: whether the window holds for annotated frames too.
+        annotated_bias: added to the similarity of cells of annotated frames, so that they win over
+            predictions that are about as similar: labels drift less, and an object that comes out
+            from behind another takes its own label rather than the one beside it.
         colour: weight of colour beside the descriptor: the similarity of two cells is the cosine
             of their descriptors less `colour` times the squared distance of their mean colours
             (CIELAB, lightness 100 = 1). 0 compares descriptors alone.
-        refine: cells of labels per cell of the descriptors, along each side: above 1, keys and
-            queries are the bilinear values of the descriptor map between its cells. For backbones
-            with a coarse grid; time grows with its fourth power.
+        refine: cells of labels per cell of the descriptors, along each side, read bilinearly. For
+            backbones with a coarse grid; time grows with its fourth power.
         sharpen: half side, as a part of the image's short side, of the window of the guided filter
             that pulls the borders of masks to the edges of the image; 0 leaves them as they are.
         sharpen_smoothing: colour variance below which a window of that filter counts as flat.
@@ -73,6 +75,7 @@ class LabelConfig:
     temperature: float = 0.1
     radius: float = 0.2
     window_annotated: bool = False
+    annotated_bias: float = 0.1
     colour: float = 2.0
     refine: int = 1
     sharpen: float = 0.025
@@ -90,6 +93,8 @@ class LabelConfig:
             f"radius must be positive and finite, got {self.radius}",
         )
         require(1 <= self.refine <= 16, f"refine must be a number from 1 to 16, got {self.refine}")
+        bias = self.annotated_bias
+        require(0 <= bias < float("inf"), f"annotated_bias must be 0 or more, got {bias}")
         require(0 <= self.colour < float("inf"), f"colour must be 0 or more, got {self.colour}")
         require(
             0 <= self.sharpen <= 0.5,
@@ -191,6 +196,7 @@ class LabelPropagator:
         check_labels(labels, self.object_ids, height=descriptors.height, width=descriptors.width)
         planes = one_hot(labels, self.object_ids, descriptors.data.device)
         _, keys = self._rows(descriptors, image)
+        keys[..., -1] += self.config.annotated_bias
         self._annotated.append(_ContextFrame(keys, cell_coverage(planes, descriptors)))
 
     def step(self, descriptors: DescriptorMap, image: Image | None = None) -> LabelFrame:
@@ -323,10 +329,14 @@ class LabelPropagator:
             )
 
     def _rows(self, descriptors: DescriptorMap, image: Image | None) -> tuple[Tensor, Tensor]:
-        """Queries and keys (h, w, C) whose products order the keys of a query by similarity."""
+        """Queries and keys (h, w, C) whose products order the keys of a query by similarity.
+
+        The last channel of keys is added to their similarity.
+        """
         unit = _unit(descriptors)
         if self.config.colour == 0:
-            return unit, unit
+            one = torch.ones_like(unit[..., :1])
+            return torch.cat([unit, one], dim=-1), torch.cat([unit, 0 * one], dim=-1)
         assert image is not None
         return with_colour(unit, cell_colours(image, descriptors), weight=self.config.colour)
 
