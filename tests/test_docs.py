@@ -20,6 +20,7 @@ DOCUMENTS = [
         "docs/extraction.md",
         "docs/matching.md",
         "docs/models.md",
+        "docs/video.md",
     ),
 ]
 MODEL_CARD = "warpkit/weights/MODEL_CARD.md"

@@ -12,6 +12,9 @@ from warpkit.jobs.propagation import PropagateConfig
 from warpkit.propagate import LabelConfig
 from warpkit.render import RenderedFrame
 
+# Frames described one at a time: batches of other frames differ by rounding.
+ONE = PropagateConfig(chunk=1)
+
 
 class Tape:
     """Frames that count how many were taken."""
@@ -184,3 +187,60 @@ def test_a_translucent_edit_is_carried(model, clip) -> None:
 def test_thresholds_that_no_match_meets_are_refused(make) -> None:
     with pytest.raises(warpkit.InputError, match=r"a cycle distance is|a similarity is"):
         make()
+
+
+def test_annotated_frames_anywhere(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
+    """Both ways from each; what was given comes back as it was, in the order of the clip."""
+    tape = Tape(images(clip))
+    truth = [frame.labels for frame in clip]
+    annotations = {2: truth[2], 5: truth[5] * 3}
+    # Two ids for one thing, so that it shows which side a label came from.
+    config = PropagateConfig(label=LabelConfig(annotated_bias=0.0))
+    results = model.propagate(tape, annotations=annotations, config=config)
+    first = next(results)
+    # Up to the first annotated frame and the one that shows the object hidden there: no further.
+    assert tape.taken == 6
+    results = [first, *results]
+    assert [result.position for result in results] == list(range(7))
+    assert [result.given for result in results] == [p in annotations for p in range(7)]
+    for position, labels in annotations.items():
+        assert np.array_equal(results[position].labels, labels)
+    for result in results:
+        assert result.labels is not None
+        assert set(np.unique(result.labels)) <= {0, 1, 3}
+    assert results[0].labels.any()
+    # Frame 3 is next to the mask with id 1, frame 4 to the one with id 3.
+    assert (results[3].labels == 1).sum() > (results[3].labels == 3).sum()
+    assert (results[4].labels == 3).sum() > (results[4].labels == 1).sum()
+    assert (results[6].labels == 3).sum() > (results[6].labels == 1).sum()
+
+
+def test_one_annotated_frame_is_carried_backward_as_forward(
+    model: warpkit.Model, clip: list[RenderedFrame]
+) -> None:
+    backward = list(
+        model.propagate(images(clip)[::-1], annotations={6: clip[0].labels}, config=ONE)
+    )
+    forward = list(model.propagate(images(clip), labels=clip[0].labels, config=ONE))
+    for ahead, back in zip(forward, backward[::-1], strict=True):
+        assert np.array_equal(ahead.labels, back.labels)
+
+
+def test_annotations_of_frames_that_do_not_exist_or_fit(
+    model: warpkit.Model, clip: list[RenderedFrame]
+) -> None:
+    frames, labels = images(clip), clip[0].labels
+    layer = warpkit.EditLayer.from_rgba(np.full((*labels.shape, 4), 255, np.uint8))
+    for given, message in (
+        ({"annotations": {9: labels}}, "no frame 9 to annotate: the clip has 7 frames"),
+        ({"annotations": {0: labels}, "labels": labels}, "first frame's labels once"),
+        ({"annotations": {3: labels[:-1]}}, "the mask of frame 3"),
+        ({"annotations": {3: labels * 0}}, "the mask is empty"),
+        ({"annotations": {3: labels}, "edit": layer}, "give the first frame's mask too"),
+        (
+            {"annotations": {3: labels}, "config": PropagateConfig(mode="gather")},
+            "mode gather carries masks from the first frame alone",
+        ),
+    ):
+        with pytest.raises(warpkit.InputError, match=message):
+            list(model.propagate(frames, **given))

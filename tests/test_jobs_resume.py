@@ -33,8 +33,10 @@ from pathlib import Path
 import av
 import cv2
 import diffusers.models.unets.unet_2d_condition
+import kornia.filters
 import PIL.Image
 
+import warpkit.jobs.carrying as carrying
 import warpkit.jobs.video as video
 import warpkit.match.reference
 from warpkit.cli.main import main
@@ -44,11 +46,11 @@ def stop_at(place, call, number):
     """Signal this process as the given call of a function begins, or ends (`after`)."""
     owner, name, when = {
         "start": (video.OutputFolder, "__enter__", "after"),
-        "task written": (video, "_carry_all", "before"),
-        "mask": (video, "write_labels", "after"),
-        "edited frame": (video, "write_image", "before"),
-        "rows without state": (video, "save_file", "before"),
-        "state not in place": (video, "save_file", "after"),
+        "task written": (video, "carry_all", "before"),
+        "mask": (carrying, "write_labels", "after"),
+        "edited frame": (carrying, "write_image", "before"),
+        "rows without state": (carrying, "save_file", "before"),
+        "state not in place": (carrying, "save_file", "after"),
         "video frame": (video.VideoWriter, "write", "after"),
         "before publishing": (video, "run_record", "before"),
     }[place]
@@ -127,6 +129,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     for t in range(COUNT):
         frame = render_frame(spec, t)
         warpkit.write_image(folder / f"frames/{t:03d}.png", frame.image)
+        if t in (5, 14):
+            warpkit.write_labels(folder / f"mask{t}.png", frame.labels)
         if t == 0:
             warpkit.write_labels(folder / "mask.png", frame.labels)
             layer = np.dstack([255 - frame.image, (frame.labels > 0).astype(np.uint8) * 255])
@@ -147,7 +151,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
             input=json.dumps(jobs),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=900,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert ended.returncode == 0, ended.stderr
@@ -197,6 +201,10 @@ def whole(
             writer.write(frame.image)
     small = ("--device", "cpu", "--size", "16")
     points = ("propagate", video, "--points", "20,15", *small)
+    several = ("propagate", video, *small, "--points", "20,15", "--set", "label.context=3")
+    for index in (5, 14):
+        mask_file = inputs.folder / f"mask{index}.png"
+        several += ("--mask", f"{index}={mask_file}")
     mask = ("--mask", inputs.folder / "mask.png", "--mode", "splat", "--colormap")
     splat = ("propagate", video, *mask, "--start", 2, "--stride", 2, *small)
 
@@ -205,6 +213,18 @@ def whole(
     plan |= {
         "points": ([*map(str, points)], [{}]),
         "points killed": ([*map(str, points)], [{"place": "rows without state", "call": 3}, {}]),
+        "several": ([*map(str, several)], [{}]),
+        # Files of what was carried back are saved by the function that saves states.
+        "several killed often": (
+            [*map(str, several)],
+            [
+                {"place": "state not in place", "call": 1},
+                {"place": "rows without state", "call": 2},
+                {"place": "mask", "call": 7},
+                {"place": "before publishing", "call": 1},
+                {},
+            ],
+        ),
         "splat": ([*map(str, splat)], [{}]),
         "splat killed often": (
             [*map(str, splat)],
@@ -281,20 +301,27 @@ def test_work_that_was_done_is_kept(whole: dict, stop: str, last: int | None) ->
 
 def test_points_alone_and_repeated_kills(whole: dict) -> None:
     """Points keep no state of their own; a video is sought anew; three kills are no more."""
-    for name, killed in (("points", "points killed"), ("splat", "splat killed often")):
+    for name, killed in (
+        ("points", "points killed"),
+        ("several", "several killed often"),
+        ("splat", "splat killed often"),
+    ):
         *stopped, (code, log) = whole[killed][1]
         assert {code for code, _ in stopped} == {-9}
         assert code == 0, log
         assert results(whole[name][0])
         assert results(whole[killed][0]) == results(whole[name][0])
     assert "going on after frame 4" in whole["points killed"][1][-1][1]
+    logs = [log for _, log in whole["several killed often"][1]]
+    assert any("going on before frame" in log for log in logs)
+    assert len(list((whole["several"][0] / "masks").iterdir())) == 16
 
 
 def stop_in_process(
     cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     """Interrupt a run in this process after its tenth mask."""
-    from warpkit.jobs import video
+    from warpkit.jobs import carrying
 
     count = 0
 
@@ -306,7 +333,7 @@ def stop_in_process(
         warpkit.write_labels(path, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(video, "write_labels", write)
+        patch.setattr(carrying, "write_labels", write)
         assert cli(*command, small=False).code == 130
 
 

@@ -278,3 +278,105 @@ def test_frames_that_share_a_time_are_written_in_order(
     ran = cli("propagate", path, "--mask", files / "mask.png", "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     assert len(list(warpkit.open_frames(tmp_path / "out/overlay.mp4"))) == len(clip)
+
+
+def masks_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "masks").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def true_masks(tmp_path_factory: pytest.TempPathFactory, clip: list[RenderedFrame]) -> Path:
+    folder = tmp_path_factory.mktemp("truth")
+    for t, frame in enumerate(clip):
+        warpkit.write_labels(folder / f"{t}.png", frame.labels)
+    return folder
+
+
+@pytest.mark.parametrize("video", ["clip.mp4", "frames"])
+def test_masks_of_several_frames(
+    cli: Cli, files: Path, true_masks: Path, tmp_path: Path, model: warpkit.Model, video: str
+) -> None:
+    given = {1: true_masks / "1.png", 5: true_masks / "5.png"}
+    flags = [f"--mask={index}={path}" for index, path in given.items()]
+    ran = cli("propagate", files / video, *flags, "-o", tmp_path / "out")
+    assert (ran.code, ran.messages) == (0, [])
+    assert names(tmp_path / "out") == listing(
+        "frames.jsonl", "overlay.mp4", "run.json", masks=NAMES
+    )
+    results = model.propagate(
+        [frame.image for frame in warpkit.open_frames(files / video)],
+        annotations={index: warpkit.read_labels(path) for index, path in given.items()},
+    )
+    for name, result, row in zip(NAMES, results, rows(tmp_path / "out"), strict=True):
+        assert np.array_equal(warpkit.read_labels(tmp_path / "out/masks" / name), result.labels)
+        assert row["given"] == (result.position in given)
+        assert row["frame_confidence"] == pytest.approx(result.frame_confidence, abs=1e-4)
+
+
+def test_a_correction_redoes_only_what_it_changes(
+    cli: Cli, files: Path, true_masks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ["propagate", files / "frames"]
+    for index in (0, 2, 5):
+        command += ["--mask", f"{index}={true_masks / f'{index}.png'}"]
+    fix = ["--mask", f"3={true_masks / '3.png'}"]
+    out = tmp_path / "out"
+    assert cli(*command, "-o", out).code == 0
+    assert cli(*command, *fix, "-o", tmp_path / "fresh").code == 0
+    assert cli(*command, *fix, "-o", out).code == 2  # never by accident
+    # What is kept is copied: a mark on it stays.
+    marked = warpkit.read_labels(out / "masks/00001.png")
+    marked[:3, :3] = 1
+    warpkit.write_labels(out / "masks/00001.png", marked)
+    caplog.clear()
+    ran = cli(*command, *fix, "--update", "-o", out)
+    assert ran.code == 0, ran.err
+    assert "2 of 7 frames are kept" in caplog.text
+    before, after = masks_of(tmp_path / "fresh"), masks_of(out)
+    assert [name for name in NAMES if before[name] != after[name]] == ["00001.png"]
+    assert np.array_equal(warpkit.read_labels(out / "masks/00001.png"), marked)
+    assert rows(out) == rows(tmp_path / "fresh")
+
+
+def test_an_update_of_something_else_is_refused(
+    cli: Cli, files: Path, true_masks: Path, tmp_path: Path, tree: Tree
+) -> None:
+    mask = ("--mask", true_masks / "0.png")
+    ran = cli("propagate", files / "frames", *mask, "--update", "-o", tmp_path / "none")
+    assert_refused(ran, "changes the masks of a finished run", "holds none")
+    out = tmp_path / "out"
+    assert cli("propagate", files / "frames", *mask, "-o", out).code == 0
+    before = tree(tmp_path)
+    more = ("--mask", f"4={true_masks / '4.png'}", "--update", "-o", out)
+    ran = cli("propagate", files / "frames", *mask, *more, "--set", "label.top_k=3")
+    assert_refused(ran, "changes masks alone", "with other label", "--overwrite")
+    ran = cli("propagate", files / "frames", *mask, *more, "--end", 6)
+    assert_refused(ran, "with other end")
+    assert tree(tmp_path) == before
+
+
+def test_masks_of_frames_that_are_not_there(
+    cli: Cli, files: Path, true_masks: Path, tmp_path: Path
+) -> None:
+    mask = true_masks / "1.png"
+    frames = ("propagate", files / "frames", "-o", tmp_path / "out")
+    assert_refused(cli(*frames, "--mask", f"7={mask}"), "frame 7", "not among the frames taken")
+    stride = ("--stride", 2, "--mask", f"3={mask}")
+    assert_refused(cli(*frames, *stride), "frame 3", "stride 2")
+    twice = ("--mask", mask, "--mask", f"0={mask}")
+    assert_refused(cli(*frames, *twice), "frame 0 has two masks")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_object_that_is_gone_is_reported(
+    cli: Cli, files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ("--set", "label.min_evidence=1", "--set", "label.temperature=10")
+    mask = ("--mask", files / "mask.png", "--set", "label.top_k=400")
+    ran = cli("propagate", files / "frames", *mask, *settings, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert [row["absent"] for row in rows(tmp_path / "out")] == [[], *[[1]] * 6]
+    assert rows(tmp_path / "out")[3]["frame_confidence"] == 0
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["absent"] == {"1": [[1, 6]]}
+    assert "object 1 is absent from frames 1 to 6" in caplog.text

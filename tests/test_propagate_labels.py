@@ -10,10 +10,33 @@ import torch
 import torch.nn.functional as F
 
 from warpkit.checks import InputError
-from warpkit.propagate.affinity import CellMatches, blend_cells, nearest_cells, reference_cells
-from warpkit.propagate.coverage import cell_coverage, one_hot, soft_at_pixels
-from warpkit.propagate.labels import LabelConfig, LabelPropagator
+from warpkit.coords import grid_to_pixel, sample_descriptors
+from warpkit.propagate.affinity import (
+    CellMatches,
+    blend_cells,
+    nearest_cells,
+    reference_cells,
+    with_colour,
+)
+from warpkit.propagate.coverage import (
+    cell_colours,
+    cell_coverage,
+    finer_grid,
+    one_hot,
+    soft_at_pixels,
+)
+from warpkit.propagate.labels import Annotation, LabelConfig, LabelPropagator
 from warpkit.types import DescriptorMap
+
+
+def plain(**settings: object) -> LabelConfig:
+    """Settings that compare descriptors alone and need no image."""
+    return LabelConfig(
+        **(
+            {"annotated_bias": 0.0, "colour": 0.0, "sharpen": 0.0, "context": 7, "top_k": 5}
+            | settings
+        )
+    )
 
 
 def unit_cells(seed: int, h: int, w: int, channels: int = 6) -> torch.Tensor:
@@ -64,6 +87,130 @@ def test_fast_affinity_with_fewer_keys_than_k():
     )
 
 
+def test_colour_is_a_distance_beside_the_cosine():
+    generator = torch.Generator().manual_seed(0)
+    units = [unit_cells(seed, 5, 7) for seed in (0, 1)]
+    colours = [torch.rand(5, 7, 3, generator=generator, dtype=torch.float64) for _ in range(2)]
+    query, _ = with_colour(units[0], colours[0], weight=0.7)
+    _, key = with_colour(units[1], colours[1], weight=0.7)
+    scores = query.flatten(0, 1) @ key.flatten(0, 1).T
+    apart = (colours[0].view(-1, 1, 3) - colours[1].view(1, -1, 3)).square().sum(dim=-1)
+    expected = units[0].flatten(0, 1) @ units[1].flatten(0, 1).T - 0.7 * apart
+    # Up to a number for each query, which no choice among its keys depends on.
+    difference = scores - expected
+    torch.testing.assert_close(difference, difference[:, :1].expand_as(difference))
+
+
+def test_colour_tells_apart_what_descriptors_do_not():
+    flat = DescriptorMap.covering(torch.ones(4, 6, 8), height=12, width=16)
+    image = np.full((12, 16, 3), 60, np.uint8)
+    labels = np.zeros((12, 16), np.uint8)
+    labels[4:8, 4:8] = 3
+    image[labels > 0] = (200, 60, 40)
+    moved = np.roll(image, 4, axis=1)
+    propagator = LabelPropagator(plain(colour=2.0, temperature=0.01, top_k=3), [3])
+    propagator.annotate(flat, labels, image)
+    assert np.array_equal(propagator.step(flat, moved).labels, np.roll(labels, 4, axis=1))
+
+
+@pytest.mark.parametrize("colour", [0.0, 1.0])
+def test_annotated_cells_win_over_predictions_by_their_bias(colour):
+    known, later = texture(5, 7), texture(5, 7)
+    # The prediction of the second frame is a little more similar to the third than the annotation.
+    later = later + 0.1 * texture(5, 7, seed=1)
+    labels = np.zeros((10, 14), np.uint8)
+    labels[:4] = 1
+    image = np.full((10, 14, 3), 90, np.uint8)
+    shares = []
+    for bias in (0.0, 0.5):
+        config = plain(annotated_bias=bias, colour=colour, top_k=1, temperature=0.01)
+        propagator = LabelPropagator(config, [1])
+        propagator.annotate(at(known), labels, image)
+        propagator.step(at(later), image)
+        propagator._recent[0].soft.zero_()  # a prediction that went wrong
+        shares.append(propagator.step(at(later), image).labels)
+    assert not shares[0].any()
+    assert np.array_equal(shares[1], labels)
+
+
+def test_sharpened_masks_end_at_the_edge_inside_a_cell():
+    cells = texture(8, 12)
+    frame = at(cells, cell=8)
+    image = np.full((64, 96, 3), 40, np.uint8)
+    labels = np.zeros((64, 96), np.uint8)
+    labels[19:45, 37:67] = 5  # no side on a border of cells of 8 pixels
+    image[labels > 0] = (210, 160, 60)
+    errors = []
+    for sharpen in (0.0, 0.1):
+        propagator = LabelPropagator(plain(temperature=0.01, sharpen=sharpen), [5])
+        propagator.annotate(frame, labels, image)
+        result = propagator.step(frame, image)
+        errors.append(int((result.labels != labels).sum()))
+        assert set(np.unique(result.labels)) == {0, 5}
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_frames_need_their_images_unless_nothing_looks_at_them():
+    frame = at(texture(6, 7))
+    labels = np.ones((12, 14), dtype=np.uint8)
+    for settings in ({"colour": 1.0}, {"sharpen": 0.1}):
+        propagator = LabelPropagator(plain(**settings), [1])
+        with pytest.raises(InputError, match="give every frame's image, or set colour and sharpen"):
+            propagator.annotate(frame, labels)
+        with pytest.raises(InputError, match="frame's image"):
+            propagator.annotate(frame, labels, np.zeros((12, 15, 3), np.uint8))
+    assert not plain().needs_images
+
+
+def test_a_finer_grid_is_the_map_between_its_cells():
+    frame = DescriptorMap(texture(5, 7), height=21, width=27, cell_height=4.2, cell_width=4)
+    fine = finer_grid(frame, 3)
+    assert fine.grid_size == (15, 21)
+    assert (fine.cell_height, fine.cell_width) == (4.2 / 3, 4 / 3)
+    v, u = torch.meshgrid(torch.arange(15.0), torch.arange(21.0), indexing="ij")
+    xy = torch.stack(
+        [grid_to_pixel(u, fine.cell_width), grid_to_pixel(v, fine.cell_height)], dim=-1
+    )
+    torch.testing.assert_close(
+        F.normalize(fine.data.flatten(1).T, dim=1), sample_descriptors(frame, xy.reshape(-1, 2))
+    )
+    assert finer_grid(frame, 1) is frame
+
+
+@pytest.mark.parametrize("harden", [False, True])
+def test_refined_labels_follow_finer_borders_and_resume(harden):
+    # Smooth descriptors, so that what lies between cells is told apart.
+    cells = F.interpolate(texture(5, 7)[None], size=(11, 17), mode="bicubic")[0]
+    frame = at(cells, cell=4)
+    labels = np.zeros((44, 68), np.uint8)
+    labels[9:31, 13:43] = 1
+    errors = []
+    for refine in (1, 4):
+        propagator = LabelPropagator(
+            plain(refine=refine, temperature=0.001, top_k=1, harden=harden), [1]
+        )
+        propagator.annotate(frame, labels)
+        errors.append(int((propagator.step(frame).labels != labels).sum()))
+        second = propagator.step(frame)
+        again = LabelPropagator(propagator.config, [1])
+        again.annotate(frame, labels)
+        again.step(frame)
+        resumed = LabelPropagator(propagator.config, [1])
+        resumed.restore(again.state(), [frame], [Annotation(frame, labels)])
+        assert np.array_equal(resumed.step(frame).labels, second.labels)
+        assert second.soft.shape == (1, 11 * refine, 17 * refine)
+    assert errors[1] < errors[0]
+
+
+def test_mean_colours_of_cells():
+    image = np.zeros((2, 4, 3), np.uint8)
+    image[:, 2:] = 255
+    grid = DescriptorMap.covering(torch.ones(1, 1, 2), height=2, width=4)
+    torch.testing.assert_close(
+        cell_colours(image, grid), torch.tensor([[[0.0, 0, 0], [1.0, 0, 0]]]), rtol=0, atol=1e-3
+    )
+
+
 def test_reference_prefers_the_earlier_frame_and_the_lower_cell():
     query = torch.ones(1, 2, 1)
     found = reference_cells(query, [query, query], [None, None], k=3)
@@ -108,7 +255,7 @@ def test_masks_of_two_objects_follow_the_motion(harden):
     labels = np.zeros((22, 34), dtype=np.uint8)
     labels[4:12, 4:10] = 7
     labels[4:10, 10:16] = 2  # touches the first object
-    propagator = LabelPropagator(LabelConfig(temperature=0.01, harden=harden), [7, 2])
+    propagator = LabelPropagator(plain(temperature=0.01, harden=harden), [7, 2])
     propagator.annotate(moved(cells, 0), labels)
     for t in range(1, 9):
         result = propagator.step(moved(cells, t))
@@ -124,7 +271,7 @@ def test_masks_of_two_objects_follow_the_motion(harden):
 def test_confidence_is_low_at_the_edge_of_an_object():
     labels = np.zeros((22, 34), dtype=np.uint8)
     labels[:, 16:] = 1
-    propagator = LabelPropagator(LabelConfig(temperature=0.01), [1])
+    propagator = LabelPropagator(plain(temperature=0.01), [1])
     frame = at(texture(11, 17))
     propagator.annotate(frame, labels)
     row = propagator.step(frame).confidence[10]
@@ -137,7 +284,7 @@ def test_an_odd_image_that_the_cells_do_not_tile():
     frame = DescriptorMap(cells, height=23, width=47, cell_height=2, cell_width=2)
     labels = np.zeros((23, 47), dtype=np.uint8)
     labels[10:, 30:] = 1
-    propagator = LabelPropagator(LabelConfig(temperature=0.01), [1])
+    propagator = LabelPropagator(plain(temperature=0.01), [1])
     propagator.annotate(frame, labels)
     assert np.array_equal(propagator.step(frame).labels, labels)
 
@@ -155,7 +302,7 @@ def test_an_object_that_leaves_is_absent_and_is_found_again_when_it_returns():
             labels[2 * v : 2 * v + 8, 2 * u : 2 * u + 8] = 5
         return at(cells), labels
 
-    config = LabelConfig(context=2, temperature=0.01, top_k=3)
+    config = plain(context=2, temperature=0.01, top_k=3)
     propagator = LabelPropagator(config, [5])
     propagator.annotate(*frame((5, 1)))
     places = [(5, 2), (5, 3), None, None, None, None, (2, 12), (3, 12)]
@@ -176,7 +323,7 @@ def test_a_second_annotated_frame_is_never_forgotten():
     first, second = np.zeros((22, 34), dtype=np.uint8), np.zeros((22, 34), dtype=np.uint8)
     first[4:10, 4:10] = 1
     second[12:18, 20:30] = 2
-    propagator = LabelPropagator(LabelConfig(context=1, temperature=0.01), [1, 2])
+    propagator = LabelPropagator(plain(context=1, temperature=0.01), [1, 2])
     propagator.annotate(at(empty), first)
     propagator.annotate(at(late), second)
     for _ in range(3):
@@ -190,7 +337,7 @@ def test_weak_evidence_is_absence_and_rescaling_does_not_bring_it_back():
     labels = np.zeros((2, 20), dtype=np.uint8)
     labels[:, :2] = 1
     for rescale in (False, True):
-        config = LabelConfig(top_k=10, min_evidence=0.2, rescale=rescale)
+        config = plain(top_k=10, min_evidence=0.2, rescale=rescale)
         propagator = LabelPropagator(config, [1])
         propagator.annotate(flat, labels)
         result = propagator.step(flat)
@@ -210,7 +357,7 @@ def test_rescaling_keeps_an_object_thinner_than_a_cell():
     labels[:, 32] = 1  # a quarter of the cells of column 8
     shown = {}
     for rescale in (False, True):
-        propagator = LabelPropagator(LabelConfig(temperature=0.01, rescale=rescale), [1])
+        propagator = LabelPropagator(plain(temperature=0.01, rescale=rescale), [1])
         propagator.annotate(frame, labels)
         shown[rescale] = propagator.step(frame).labels
     assert not shown[False].any()
@@ -218,27 +365,27 @@ def test_rescaling_keeps_an_object_thinner_than_a_cell():
 
 
 def test_the_radius_is_a_part_of_the_short_side_on_any_grid():
-    config = LabelConfig(radius=0.25)
+    config = plain(radius=0.25)
     propagator = LabelPropagator(config, [1])
     fine = DescriptorMap.covering(torch.ones(1, 40, 60), height=80, width=120)
     coarse = DescriptorMap.covering(torch.ones(1, 8, 24), height=80, width=120)
     assert propagator._window(fine) == (10, 10)
     assert propagator._window(coarse) == (2, 4)
-    assert LabelPropagator(LabelConfig(radius=1e-6), [1])._window(fine) == (1, 1)
+    assert LabelPropagator(plain(radius=1e-6), [1])._window(fine) == (1, 1)
 
 
 def test_memory_does_not_grow_with_the_clip():
     frame = at(texture(6, 7))
     labels = np.zeros((12, 14), dtype=np.uint8)
     labels[2:8, 2:8] = 1
-    propagator = LabelPropagator(LabelConfig(context=3), [1])
+    propagator = LabelPropagator(plain(context=3), [1])
     propagator.annotate(frame, labels)
     kept = []
     for _ in range(6):
         propagator.step(frame)
         kept.append(len(propagator.state()["soft"]))
     assert kept == [1, 2, 3, 3, 3, 3]
-    alone = LabelPropagator(LabelConfig(context=0), [1])
+    alone = LabelPropagator(plain(context=0), [1])
     alone.annotate(frame, labels)
     alone.step(frame)
     assert alone.state()["soft"].shape == (0, 1, 6, 7)
@@ -253,7 +400,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same(stop, harden):
     labels = np.zeros((22, 34), dtype=np.uint8)
     labels[5:17, 11:25] = 1
     labels[9:13, 13:20] = 4
-    config = LabelConfig(context=3, harden=harden)
+    config = plain(context=3, harden=harden)
 
     whole = LabelPropagator(config, [1, 4])
     whole.annotate(frames[0], labels)
@@ -265,7 +412,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same(stop, harden):
         broken.step(frame)
     state = {name: value.clone() for name, value in broken.state().items()}
     again = LabelPropagator(config, [1, 4])
-    again.restore(state, frames[1 : 1 + stop][-3:], [(frames[0], labels)])
+    again.restore(state, frames[1 : 1 + stop][-3:], [Annotation(frames[0], labels)])
     for t in range(1 + stop, 10):
         result = again.step(frames[t])
         assert torch.equal(result.soft, expected[t - 1].soft)
@@ -277,19 +424,19 @@ def test_restoring_what_does_not_belong_together_is_an_error():
     frame = at(texture(6, 7))
     labels = np.zeros((12, 14), dtype=np.uint8)
     labels[2:8, 2:8] = 1
-    propagator = LabelPropagator(LabelConfig(context=3), [1])
+    propagator = LabelPropagator(plain(context=3), [1])
     with pytest.raises(InputError, match="no frame is annotated: there is no state"):
         propagator.state()
     propagator.annotate(frame, labels)
     propagator.step(frame)
     state = propagator.state()
     with pytest.raises(InputError, match="holds 1 frames, 2 were given"):
-        propagator.restore(state, [frame, frame], [(frame, labels)])
+        propagator.restore(state, [frame, frame], [Annotation(frame, labels)])
     with pytest.raises(InputError, match=r"of the objects \[1\], this run of \[2\]"):
-        LabelPropagator(LabelConfig(), [2]).restore(state, [frame], [(frame, labels)])
+        LabelPropagator(plain(), [2]).restore(state, [frame], [Annotation(frame, labels)])
     other = at(texture(5, 7))
     with pytest.raises(InputError, match="kept state is on a grid"):
-        LabelPropagator(LabelConfig(), [1]).restore(state, [other], [(other, labels[:10])])
+        LabelPropagator(plain(), [1]).restore(state, [other], [Annotation(other, labels[:10])])
 
 
 @pytest.mark.parametrize(
@@ -301,7 +448,7 @@ def test_restoring_what_does_not_belong_together_is_an_error():
     ],
 )
 def test_labels_that_do_not_fit_are_an_error(labels, message):
-    propagator = LabelPropagator(LabelConfig(), [1])
+    propagator = LabelPropagator(plain(), [1])
     with pytest.raises(InputError, match=message):
         propagator.annotate(at(texture(6, 7)), labels)
 
@@ -309,14 +456,14 @@ def test_labels_that_do_not_fit_are_an_error(labels, message):
 def test_other_bad_input_is_an_error():
     frame = at(texture(6, 7))
     with pytest.raises(InputError, match="call annotate before step"):
-        LabelPropagator(LabelConfig(), [1]).step(frame)
-    propagator = LabelPropagator(LabelConfig(), [1])
+        LabelPropagator(plain(), [1]).step(frame)
+    propagator = LabelPropagator(plain(), [1])
     propagator.annotate(frame, np.ones((12, 14), dtype=np.uint8))
     with pytest.raises(InputError, match="all frames of a clip must agree"):
         propagator.step(at(texture(7, 7)))
     for ids in ([], [0], [3, 3], [256]):
         with pytest.raises(InputError, match="object ids must be different numbers"):
-            LabelPropagator(LabelConfig(), ids)
+            LabelPropagator(plain(), ids)
 
 
 @pytest.mark.parametrize(
@@ -327,8 +474,13 @@ def test_other_bad_input_is_an_error():
         ("temperature", 0.0),
         ("radius", 0.0),
         ("min_evidence", 1.5),
+        ("colour", -0.1),
+        ("refine", 0),
+        ("annotated_bias", -0.1),
+        ("sharpen", 0.6),
+        ("sharpen_smoothing", 0.0),
     ],
 )
 def test_impossible_settings_are_an_error(field, value):
     with pytest.raises(InputError, match=field):
-        LabelConfig(**{field: value})
+        plain(**{field: value})

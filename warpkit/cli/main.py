@@ -57,7 +57,17 @@ def _parser() -> argparse.ArgumentParser:
 
     propagate = commands.add_parser("propagate", help="carry a mask, edit or points through a clip")
     propagate.add_argument("video", type=Path, help="video file or folder of frames")
-    propagate.add_argument("--mask", type=Path, help="object ids of the first frame")
+    propagate.add_argument(
+        "--mask",
+        action="append",
+        metavar="[FRAME=]PNG",
+        help="object ids of the first frame, or of the frame of that number; again for more",
+    )
+    propagate.add_argument(
+        "--update",
+        action="store_true",
+        help="the output is a finished run with other masks: redo only what they change",
+    )
     propagate.add_argument("--edit", type=Path, help="edited first frame, or RGBA layer over it")
     propagate.add_argument("--colormap", action="store_true", help="carry a colour map of the mask")
     propagate.add_argument("--points", help='FILE.json or "x,y;x,y" in the first frame')
@@ -167,13 +177,13 @@ def _match(args: argparse.Namespace) -> None:
 def _propagate(args: argparse.Namespace) -> None:
     from warpkit.jobs.matching import parse_points
     from warpkit.jobs.propagation import PropagateConfig
-    from warpkit.jobs.video import run_propagate
+    from warpkit.jobs.video import parse_masks, run_propagate
 
     config = configuration(PropagateConfig, args, (*MODEL_FLAGS, "mode", "edit_mode"))
     output = run_propagate(
         args.video,
         args.output,
-        mask=args.mask,
+        mask=parse_masks(args.mask or [], start=args.start),
         edit=args.edit,
         colormap=args.colormap,
         points=None if args.points is None else parse_points(args.points),
@@ -182,6 +192,7 @@ def _propagate(args: argparse.Namespace) -> None:
         stride=args.stride,
         config=config,
         overwrite=args.overwrite,
+        update=args.update,
     )
     shown = [name for name in ("edited.mp4", "overlay.mp4") if (output / name).is_file()]
     print(f"open {output / shown[0]}" if shown else f"results in {output}")

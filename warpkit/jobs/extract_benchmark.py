@@ -53,6 +53,7 @@ class ExtractBenchConfig(ModelOptions):
     """What is measured.
 
     Attributes:
+        model: as everywhere, but a single one.
         steps: UNet calls an image, of 50 (early stopping).
         batches: images at once.
         ways: of `plain`, `streaming`, `graphs`, `compile`; empty takes the first two on a CPU or
@@ -60,6 +61,7 @@ class ExtractBenchConfig(ModelOptions):
         repeats: timed runs, of which the median counts.
     """
 
+    model: str = "tiny"
     steps: tuple[int, ...] = (1, 5, 10, 50)
     batches: tuple[int, ...] = (1, 2, 8, 32)
     ways: tuple[str, ...] = ()
@@ -138,7 +140,7 @@ def run_bench_extract(
     folder = OutputFolder(output, overwrite=overwrite)
     folder.check()
     with clock.stage("load model"):
-        extractor = config.load_extractor()
+        extractor = config.load_single()
     with folder:
         with clock.stage("measure"):
             rows = bench_extract(extractor, config)

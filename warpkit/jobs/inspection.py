@@ -40,10 +40,12 @@ class InspectConfig(ModelOptions):
     """What is drawn.
 
     Attributes:
+        model: as everywhere, but a single one.
         layers: draw every layer of every image as well.
         height: of the pictures of layers, in pixels.
     """
 
+    model: str = "tiny"
     layers: bool = True
     height: int = 112
 
@@ -78,7 +80,7 @@ def run_inspect(
     folder = OutputFolder(output, overwrite=overwrite, inputs=paths)
     folder.check()
     with clock.stage("load model"):
-        extractor = config.load_extractor()
+        extractor = config.load_single()
     facts: dict[str, Any] = {
         "inputs": [str(path) for path in paths],
         "layers": [_layer_facts(layer) for layer in extractor.backbone.spec.layers],

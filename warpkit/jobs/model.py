@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,10 @@ class Model:
         labels: npt.NDArray[np.uint8] | None = None,
         edit: EditLayer | None = None,
         points: npt.ArrayLike | None = None,
+        annotations: Mapping[int, npt.NDArray[np.uint8]] | None = None,
         config: PropagateConfig | None = None,
     ) -> Iterator[FrameResult]:
-        """Carry labels, an edit and points of the first frame through a clip.
+        """Carry labels, an edit and points of the first frame, and labels of further ones.
 
         See `warpkit.jobs.propagation.propagate`.
         """
@@ -105,6 +106,7 @@ class Model:
             labels=labels,
             edit=edit,
             points=points,
+            annotations=annotations,
             config=config,
             matcher=self.matcher,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.extractor import Extractor, load_extractor
@@ -88,6 +88,15 @@ class ModelOptions:
             cache=cache,
             **asked,
         )
+
+    def load_single(self) -> Extractor:
+        """The model, for jobs that look into it.
+
+        Raises:
+            InputError: it combines several.
+        """
+        resolve_model(self.model).single()
+        return cast(Extractor, self.load_extractor())
 
     def load_matcher(self) -> Matcher | None:
         """The engine asked for; None leaves the choice to the matching functions."""

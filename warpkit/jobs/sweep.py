@@ -60,6 +60,7 @@ class SweepConfig(ModelOptions):
     """What is swept.
 
     Attributes:
+        model: as everywhere, but a single one.
         models: aliases, folders or model files to compare; empty takes `model`.
         modes: how diffusion models read images.
         steps: departing steps of 50, clean to noisy; the paper's eleven.
@@ -69,6 +70,7 @@ class SweepConfig(ModelOptions):
         data: which part of the data set.
     """
 
+    model: str = "tiny"
     models: tuple[str, ...] = ()
     modes: tuple[SweepMode, ...] = ("inversion", "noised")
     steps: tuple[int, ...] = recorded_steps(_WHOLE_RUN)
@@ -152,7 +154,7 @@ def run_sweep(
     for model in config.models or (config.model,):
         with clock.stage(f"load {model}"):
             options = dataclasses.replace(config, model=model, fit="squash")
-            extractor = options.load_extractor()
+            extractor = options.load_single()
         with clock.stage(f"sweep {model}"):
             rows += sweep_pairs(
                 extractor,

@@ -1,58 +1,69 @@
 """Propagate through a video file or frame folder and write the results into a folder.
 
-In: a video, a mask and/or an edit and/or points of its first frame. Out: `masks/`, `overlay.mp4`,
-`frames/`, `edited.mp4`, `points.json`, `frames.jsonl`, `run.json`. A killed run goes on where it
-was and ends with the same masks.
+In: a video, masks of any of its frames and/or an edit and/or points of its first. Out: `masks/`,
+`overlay.mp4`, `frames/`, `edited.mp4`, `points.json`, `frames.jsonl`, `run.json`. A killed run goes
+on where it was and ends with the same masks.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import logging
-import os
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from warpkit.checks import InputError, OutputError, check_same_size, require
 from warpkit.io.config import to_dict
 from warpkit.io.frames import Frame, Frames, open_frames
-from warpkit.io.images import IMAGE_SUFFIXES, read_image, read_rgba, write_image
-from warpkit.io.masks import read_labels, write_labels
+from warpkit.io.images import IMAGE_SUFFIXES, read_image, read_rgba
+from warpkit.io.masks import read_labels
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.io.video import VideoWriter
-from warpkit.jobs.propagation import FrameResult, PropagateConfig, Propagation
+from warpkit.jobs.carrier import Propagation
+from warpkit.jobs.carrying import ROWS, Finished, Reader, carry_all
+from warpkit.jobs.propagation_config import PropagateConfig
 from warpkit.jobs.timing import Stopwatch
 from warpkit.propagate import EditLayer, colormap_layer
 from warpkit.version import __version__
 from warpkit.viz import overlay_labels
 
-__all__ = ["run_propagate"]
+__all__ = ["parse_masks", "run_propagate"]
 
 _log = logging.getLogger("warpkit")
-_STATE = "state.safetensors"
-_ROWS = "frames.jsonl"
 _TASK = "task.json"
 _TICK = Fraction(1, 1000)
-# A safetensors file needs a tensor; a run without label propagation has no state of its own.
-_EMPTY = "nothing"
+
+
+def parse_masks(texts: Sequence[str], *, start: int = 0) -> dict[int, Path]:
+    """Mask files by frame from `FILE` (of frame `start`) and `FRAME=FILE`.
+
+    Raises:
+        InputError: two masks of one frame.
+    """
+    masks: dict[int, Path] = {}
+    for text in texts:
+        numbered = re.fullmatch(r"(\d+)=(.+)", text)
+        index = int(numbered[1]) if numbered else start
+        require(
+            index not in masks, f"frame {index} has two masks: write --mask FRAME=PNG for others"
+        )
+        masks[index] = Path(numbered[2] if numbered else text)
+    return masks
 
 
 def run_propagate(
     video: Path | str,
     output: Path | str,
     *,
-    mask: Path | str | None = None,
+    mask: Path | str | Mapping[int, Path | str] | None = None,
     edit: Path | str | None = None,
     colormap: bool = False,
     points: npt.NDArray[np.float32] | None = None,
@@ -61,19 +72,23 @@ def run_propagate(
     stride: int = 1,
     config: PropagateConfig | None = None,
     overwrite: bool = False,
+    update: bool = False,
 ) -> Path:
-    """Carry a mask, an edit and points from a clip's first frame to all later ones.
+    """Carry masks, an edit and points through a clip.
 
     Args:
         video: video file or folder of frames.
         output: folder to fill. If an earlier run with the same inputs and configuration was
             interrupted, it is continued.
-        mask: object ids of the first frame (any kind of mask file).
+        mask: object ids of the first frame (any kind of mask file), or files by the number of the
+            frame that they belong to.
         edit: the first frame edited (the difference is carried), or a picture with transparency
             of the frame's size (carried as a layer).
         colormap: carry a position-coded colour map over the mask instead of an edit.
         points: (N, 2), pixels of the first frame.
         start: first frame, end: frame to stop before, stride: take every so many frames.
+        update: the output folder holds a finished run of the same task with other masks: carry
+            again only the frames that the change concerns, and replace its results.
 
     Returns:
         The output folder.
@@ -84,8 +99,11 @@ def run_propagate(
     config = config or PropagateConfig()
     clock = Stopwatch()
     frames = open_frames(video, start=start, end=end, stride=stride)
+    reader = Reader(frames, start, stride)
     first = frames.read(start)
-    labels = None if mask is None else _read_labels(mask, first)
+    masks = {start: mask} if isinstance(mask, Path | str) else dict(mask or {})
+    annotations = _read_annotations(masks, reader, first)
+    labels = annotations.pop(0, None)
     require(not (colormap and edit is not None), "give --edit or --colormap, not both")
     require(not colormap or labels is not None, "--colormap needs --mask: what it should cover")
     layer = None if edit is None else _read_edit(edit, first)
@@ -94,13 +112,15 @@ def run_propagate(
         layer = colormap_layer(labels > 0)
     inputs: dict[str, Any] = {
         "video": _identity(video),
-        "mask": None if mask is None else _identity(mask),
+        "mask": {str(index): _identity(path) for index, path in sorted(masks.items())} or None,
         "edit": None if edit is None else _identity(edit),
         "colormap": colormap,
         "points": None if points is None else points.tolist(),
         "start": start,
         "end": end,
         "stride": stride,
+        # An interrupted update is continued by an update alone: it copies part of its frames.
+        "update": update,
     }
     with clock.stage("load model"):
         describer = config.load_extractor()
@@ -111,6 +131,7 @@ def run_propagate(
         labels=labels,
         edit=layer,
         points=points,
+        annotations=annotations,
         config=config,
         matcher=config.load_matcher(),
     )
@@ -122,12 +143,15 @@ def run_propagate(
         "model": _identity(config.model) if Path(config.model).is_file() else None,
         "version": __version__,
     }
-    read = [*_files(video), mask, edit]
-    with OutputFolder(output, overwrite=overwrite, resume=True, inputs=read) as folder:
-        _accept_unfinished(folder, task, drop_others=overwrite)
+    read = [*_files(video), *masks.values(), edit]
+    plan = _plan(run)
+    finished = _finished(Path(output), task, run, plan) if update else None
+    replace = overwrite or update
+    with OutputFolder(output, overwrite=replace, resume=True, inputs=read) as folder:
+        _accept_unfinished(folder, task, drop_others=replace)
         try:
             with clock.stage("propagate"):
-                rows = _carry_all(folder, frames, first, run, config)
+                rows = carry_all(folder, reader, run, finished)
         except OutputError:
             raise  # a full disk can be mended: the work done so far is kept
         except InputError:
@@ -135,123 +159,21 @@ def run_propagate(
             folder.abandon()
             raise
         with clock.stage("write videos"):
-            wanted = {"overlay": labels is not None, "edited": layer is not None}
+            wanted = {"overlay": bool(masks), "edited": layer is not None}
             names = [name for name, wish in wanted.items() if wish]
             _write_videos(folder, frames, rows, names, frame_rate=frames.frame_rate / stride)
         if points is not None:
             write_json(folder.file("points.json"), _tracks(rows))
-        record = run_record(
-            "propagate", config, clock.seconds, {"inputs": inputs, "frames": len(rows)}
-        )
+        extra = {
+            "inputs": inputs,
+            "frames": len(rows),
+            "aggregator": aggregator,
+            "stretches": plan,
+            "absent": _absences(rows),
+        }
+        record = run_record("propagate", config, clock.seconds, extra)
         write_json(folder.file("run.json"), record)
     return Path(output)
-
-
-def _carry_all(
-    folder: OutputFolder,
-    frames: Frames,
-    first: Frame,
-    run: Propagation,
-    config: PropagateConfig,
-) -> list[dict[str, Any]]:
-    """Carry to every frame, writing as it goes; returns one row per frame."""
-    rows, done = _resume(folder, frames, run, config)
-    if not rows:
-        result = run.first_result()
-        _write_result(folder, first, result)
-        rows = [_row(first, result)]
-        _save_state(folder, run, rows, done)
-    following = _from(frames, 1 + done)
-    total = None if frames.count is None else frames.count - 1
-    with tqdm(total=total, initial=done, desc="propagate", unit="frame", disable=None) as bar:
-        while chunk := list(itertools.islice(following, config.chunk)):
-            fresh = []
-            for frame, result in zip(chunk, run.advance([f.image for f in chunk]), strict=True):
-                _write_result(folder, frame, result)
-                fresh.append(_row(frame, result))
-                bar.update()
-            done += len(chunk)
-            rows += fresh
-            _save_state(folder, run, fresh, done)
-    return rows
-
-
-def _from(frames: Frames, position: int) -> Iterator[Frame]:
-    """The frames from a position on; skipped ones are decoded, not described."""
-    return itertools.islice(iter(frames), position, None)
-
-
-def _resume(
-    folder: OutputFolder,
-    frames: Frames,
-    run: Propagation,
-    config: PropagateConfig,
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows and number of frames of an interrupted run, with `run` brought to that point."""
-    path, table = folder.file(_STATE, private=True), folder.file(_ROWS)
-    if not path.is_file():
-        table.unlink(missing_ok=True)
-        return [], 0
-    with safe_open(str(path), framework="pt") as file:
-        done = int((file.metadata() or {})["done"])
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    # Rows beyond the state belong to frames that are carried again.
-    lines = table.read_text(encoding="utf-8").splitlines()[: done + 1]
-    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    _replace(table, "".join(line + "\n" for line in lines).encode())
-    _log.info("going on after frame %d of an interrupted run", rows[-1]["frame"])
-    # The context is described in the chunks of the first run, so that it comes out the same.
-    needed = min(done, run.context_length)
-    begin = (done - needed) // config.chunk * config.chunk
-    again = itertools.islice(_from(frames, 1 + begin), done - begin)
-    context = []
-    while chunk := list(itertools.islice(again, config.chunk)):
-        context.extend(run.describe([frame.image for frame in chunk]))
-    state.pop(_EMPTY, None)
-    run.restore(state, context[len(context) - needed :], done)
-    return rows, done
-
-
-def _save_state(
-    folder: OutputFolder, run: Propagation, fresh: list[dict[str, Any]], done: int
-) -> None:
-    """New rows first, then the state that counts them: a kill in between only repeats work."""
-    with folder.file(_ROWS).open("a", encoding="utf-8") as table:
-        table.writelines(json.dumps(row) + "\n" for row in fresh)
-    path = folder.file(_STATE, private=True)
-    temporary = path.with_name(f".{path.name}")
-    tensors = {k: v.cpu().contiguous() for k, v in run.state().items()}
-    save_file(tensors or {_EMPTY: torch.zeros(1)}, temporary, {"done": str(done)})
-    os.replace(temporary, path)  # noqa: PTH105 - atomic on every system
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)  # noqa: PTH105 - atomic on every system
-
-
-def _write_result(folder: OutputFolder, frame: Frame, result: FrameResult) -> None:
-    if result.labels is not None:
-        write_labels(folder.file(f"masks/{frame.index:05d}.png"), result.labels)
-    if result.edited is not None:
-        write_image(folder.file(f"frames/{frame.index:05d}.png"), result.edited)
-
-
-def _row(frame: Frame, result: FrameResult) -> dict[str, Any]:
-    """One line of `frames.jsonl`: areas and mean confidence per object, points."""
-    row: dict[str, Any] = {"frame": frame.index, "name": frame.name, "time": str(frame.time)}
-    if result.labels is not None and result.confidence is not None:
-        ids = [int(i) for i in np.unique(result.labels) if i > 0]
-        inside = {i: result.labels == i for i in ids}
-        row["area"] = {str(i): int(inside[i].sum()) for i in ids}
-        row["confidence"] = {
-            str(i): round(float(result.confidence[inside[i]].mean()), 4) for i in ids
-        }
-    if result.points is not None:
-        row["points"] = result.points.xy.round(3).tolist()
-        row["visible"] = result.points.visible.tolist()
-    return row
 
 
 def _tracks(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -352,11 +274,97 @@ def _identity(path: Path | str) -> dict[str, Any]:
     return {"path": str(path), "files": digest.hexdigest()}
 
 
-def _read_labels(path: Path | str, first: Frame) -> npt.NDArray[np.uint8]:
-    labels = read_labels(path)
-    check_same_size(labels, first.image, f"the mask {path}", "the first frame")
-    require(bool((labels > 0).any()), f"the mask {path} is empty (no pixel is set)")
-    return labels
+def _read_annotations(
+    masks: Mapping[int, Path | str], reader: Reader, first: Frame
+) -> dict[int, npt.NDArray[np.uint8]]:
+    """Masks by the position of their frame among those selected."""
+    found = {}
+    for index, path in sorted(masks.items()):
+        labels = read_labels(path)
+        check_same_size(labels, first.image, f"the mask {path}", "the first frame")
+        position, rest = divmod(index - reader.start, reader.stride)
+        count = reader.frames.count
+        require(
+            rest == 0 and position >= 0 and (count is None or position < count),
+            f"the mask {path} is of frame {index}, which is not among the frames taken"
+            f" (start {reader.start}, stride {reader.stride}, {count or 'unknown'} frames)",
+        )
+        found[position] = labels
+    require(
+        not found or any(bool(labels.any()) for labels in found.values()),
+        f"the mask {' and '.join(map(str, masks.values()))} is empty (no pixel is set)",
+    )
+    return found
+
+
+def _plan(run: Propagation) -> list[dict[str, Any]]:
+    """The stretches of a run with a digest of every annotation that they depend on."""
+
+    def digest(position: int) -> str:
+        return hashlib.sha256(run.annotations[position].tobytes()).hexdigest()[:24]
+
+    return [
+        {
+            "first": stretch.first,
+            "stop": stretch.stop,
+            "known": {str(p): digest(p) for p in stretch.known},
+        }
+        for stretch in run.stretches()
+    ]
+
+
+def _finished(
+    output: Path, task: dict[str, Any], run: Propagation, plan: list[dict[str, Any]]
+) -> Finished:
+    """What a finished run of the same task in the output folder has to give.
+
+    Raises:
+        InputError: there is none, or it is of another task than its masks.
+    """
+    record, table = output / "run.json", output / ROWS
+    require(
+        record.is_file() and table.is_file(),
+        f"--update changes the masks of a finished run, but {output} holds none: leave --update"
+        " out",
+    )
+    known = json.loads(record.read_text(encoding="utf-8"))
+    other_masks = {"mask": None, "update": None}
+    then = {
+        "inputs": known.get("inputs", {}) | other_masks,
+        "config": known.get("config", {}),
+        "aggregator": known.get("aggregator"),
+        "version": known.get("versions", {}).get("warpkit"),
+    }
+    now = json.loads(json.dumps(task | {"inputs": task["inputs"] | other_masks}, default=str))
+    different = _differences(then, now)
+    require(
+        not different,
+        f"--update changes masks alone, but the run in {output} was with other"
+        f" {', '.join(different)}: use --overwrite to make everything anew",
+    )
+    rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+    ids = {i for row in rows for i in map(int, row.get("area", {}))}
+    pairs = zip(run.stretches(), plan, strict=True)
+    kept = frozenset(stretch for stretch, entry in pairs if entry in known.get("stretches", []))
+    reused = sum(len(rows[s.first : s.stop]) for s in kept) if ids <= set(run.object_ids) else 0
+    _log.info("%d of %d frames are kept from the finished run", reused, len(rows))
+    return Finished(output, rows, kept if ids <= set(run.object_ids) else frozenset())
+
+
+def _absences(rows: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
+    """Frames from which to which every object is absent, and a line in the log for each."""
+    spans: dict[str, list[list[int]]] = {}
+    for before, row in zip([None, *rows], rows, strict=False):
+        for i in row.get("absent", []):
+            found = spans.setdefault(str(i), [])
+            if before is not None and i in before["absent"]:
+                found[-1][1] = row["frame"]
+            else:
+                found.append([row["frame"], row["frame"]])
+    for i, found in spans.items():
+        places = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in found)
+        _log.info("object %s is absent from frames %s", i, places)
+    return spans
 
 
 def _read_edit(path: Path | str, first: Frame) -> EditLayer:

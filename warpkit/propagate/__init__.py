@@ -2,10 +2,11 @@
 
 from warpkit.propagate.edits import EditLayer, carry_edit, colormap_layer, composite
 from warpkit.propagate.fields import CarryMode, carry_labels, carry_labels_many
-from warpkit.propagate.labels import LabelConfig, LabelFrame, LabelPropagator
+from warpkit.propagate.labels import Annotation, LabelConfig, LabelFrame, LabelPropagator
 from warpkit.propagate.points import TrackedPoints, carry_points
 
 __all__ = [
+    "Annotation",
     "CarryMode",
     "EditLayer",
     "LabelConfig",

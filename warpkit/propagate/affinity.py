@@ -1,7 +1,8 @@
 """Which cells of the context frames a cell of the current frame resembles most.
 
-In: unit descriptors (h, w, C) of the current frame (queries) and of the context frames (keys).
-Out: for every query its k best keys over all context frames jointly, inside a window if asked.
+In: descriptors (h, w, C) of the current frame (queries) and of the context frames (keys), whose
+products are similarities. Out: for every query its k best keys over all context frames jointly,
+inside a window if asked.
 Two ways that agree: `reference_cells` (all pairs, masked, one top-k) and `nearest_cells` (only the
 pairs inside reach; never a dense affinity between two whole frames).
 
@@ -18,7 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CellMatches", "Window", "blend_cells", "nearest_cells", "reference_cells"]
+__all__ = [
+    "CellMatches",
+    "Window",
+    "blend_cells",
+    "nearest_cells",
+    "reference_cells",
+    "with_colour",
+]
 
 Window = tuple[int, int] | None
 
@@ -47,6 +55,28 @@ class CellMatches:
         return CellMatches(similarity, self.index.gather(1, order))
 
 
+def with_colour(unit: Tensor, colours: Tensor, *, weight: float) -> tuple[Tensor, Tensor]:
+    """Queries and keys whose products are `cosine - weight * |colour distance|^2`.
+
+    The part `-weight * |colour of the query|^2`, equal for all keys of a query, is left out: it
+    changes neither the order of the keys nor their renormalised weights.
+
+    Args:
+        unit: (h, w, C), unit descriptors of one frame.
+        colours: (h, w, 3), mean colour of every cell.
+
+    Returns:
+        `(queries, keys)`, both (h, w, C + 4), for the same frame in either part; what is added to
+        the last channel of a key is added to its similarity.
+    """
+    # |a - b|^2 = |a|^2 - 2 a.b + |b|^2: the middle part is a product, the last one a channel of
+    # the keys that meets a 1 of the queries.
+    scaled = (2 * weight) ** 0.5 * colours
+    norm = -weight * colours.square().sum(dim=-1, keepdim=True)
+    queries = torch.cat([unit, scaled, torch.ones_like(norm)], dim=-1)
+    return queries, torch.cat([unit, scaled, norm], dim=-1)
+
+
 def reference_cells(
     query: Tensor, keys: Sequence[Tensor], windows: Sequence[Window], *, k: int
 ) -> CellMatches:
@@ -55,7 +85,7 @@ def reference_cells(
     Equal similarities go to the earlier context frame, then to the lower cell.
 
     Args:
-        query: (h, w, C), unit descriptors.
+        query: (h, w, C), products with keys are similarities.
         keys: one (h, w, C) per context frame.
         windows: one window per context frame.
     """

@@ -1,4 +1,4 @@
-"""Labels between image pixels and the grid cells of a descriptor map.
+"""Labels and colours between image pixels and the grid cells of a descriptor map.
 
 Convention: cell `(u, v)` covers the image area `[u * cell_width, (u + 1) * cell_width)` times the
 same in y, measured from the image's top left corner; its centre is where `DescriptorMap` puts it.
@@ -8,17 +8,27 @@ Cells may reach over the image's border or stop short of it: only the part on th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.checks import require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.types import DescriptorMap
 
-__all__ = ["cell_coverage", "check_labels", "check_object_ids", "one_hot", "soft_at_pixels"]
+__all__ = [
+    "cell_colours",
+    "cell_coverage",
+    "check_labels",
+    "check_object_ids",
+    "finer_grid",
+    "one_hot",
+    "soft_at_pixels",
+]
 
 
 def check_object_ids(object_ids: Sequence[int]) -> tuple[int, ...]:
@@ -78,6 +88,40 @@ def cell_coverage(planes: Tensor, descriptors: DescriptorMap) -> Tensor:
     down = _overlap(rows, descriptors.cell_height, descriptors.height).to(planes)
     across = _overlap(columns, descriptors.cell_width, descriptors.width).to(planes)
     return down @ planes @ across.T
+
+
+def cell_colours(image: npt.NDArray[np.uint8], descriptors: DescriptorMap) -> Tensor:
+    """Mean colour of every cell: float32 (h, w, 3), CIELAB with lightness 100 scaled to 1.
+
+    Args:
+        image: uint8 RGB (H, W, 3), the image of `descriptors`.
+    """
+    import cv2
+
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 100
+    planes = torch.from_numpy(lab).to(descriptors.data.device).permute(2, 0, 1)
+    return cell_coverage(planes, descriptors).permute(1, 2, 0).contiguous()
+
+
+def finer_grid(descriptors: DescriptorMap, factor: int) -> DescriptorMap:
+    """The map read at `factor` x `factor` places in every cell, by its own bilinear rule.
+
+    Returns:
+        A map (C, factor * h, factor * w) over the same area; the map itself for a factor of 1.
+    """
+    if factor == 1:
+        return descriptors
+    return replace(
+        descriptors,
+        data=F.interpolate(
+            descriptors.data[None].float(),
+            scale_factor=factor,
+            mode="bilinear",
+            align_corners=False,
+        )[0],
+        cell_height=descriptors.cell_height / factor,
+        cell_width=descriptors.cell_width / factor,
+    )
 
 
 def soft_at_pixels(soft: Tensor, descriptors: DescriptorMap) -> Tensor:

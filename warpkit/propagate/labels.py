@@ -1,17 +1,19 @@
 """Label propagation: object masks carried through a video without training.
 
 In: the descriptor map and the labels of one or more annotated frames, then the descriptor map of
-every following frame, one at a time. Out: the labels of that frame at the original size.
-Every cell takes the soft labels of the context cells it resembles most; the context is the
-annotated frames, which are never forgotten, and the last few predictions. Memory does not grow
-with the length of the clip.
+every following frame, one at a time, each with its image. Out: the labels of that frame at the
+original size.
+Every cell takes the soft labels of the context cells it resembles most, in descriptor and colour;
+the context is the annotated frames, which are never forgotten, and the last few predictions. The
+borders of the decided masks follow the edges of the image. Memory does not grow with the length of
+the clip.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,32 +21,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.checks import require
-from warpkit.propagate.affinity import Window, blend_cells, nearest_cells
+from warpkit.checks import check_image, check_same_size, require
+from warpkit.propagate.affinity import Window, blend_cells, nearest_cells, with_colour
 from warpkit.propagate.coverage import (
+    cell_colours,
     cell_coverage,
     check_labels,
     check_object_ids,
+    finer_grid,
     one_hot,
     soft_at_pixels,
 )
+from warpkit.propagate.sharpen import sharpen_soft
 from warpkit.types import DescriptorMap
 
-__all__ = ["LabelConfig", "LabelFrame", "LabelPropagator"]
+__all__ = ["Annotation", "LabelConfig", "LabelFrame", "LabelPropagator", "decide_labels"]
+
+Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """How labels are propagated; the defaults are those published for DINO.
+    """How labels are propagated. docs/video.md says how the defaults were chosen.
 
     Attributes:
         context: how many of the last frames' predictions are context, beside the annotated ones.
         top_k: how many context cells a cell takes its labels from, over all frames jointly.
-        temperature: affinity is `exp(cosine / temperature)`.
+        temperature: affinity is `exp(similarity / temperature)`.
         radius: half side of the square window around a cell, as a part of the image's short side,
             so that it means the same on every grid (12 of 60 cells is 0.2); rounded to whole
             cells, at least one.
         window_annotated: whether the window holds for annotated frames too.
+        annotated_bias: added to the similarity of cells of annotated frames, so that they win over
+            predictions that are about as similar: labels drift less, and an object that comes out
+            from behind another takes its own label rather than the one beside it.
+        colour: weight of colour beside the descriptor: the similarity of two cells is the cosine
+            of their descriptors less `colour` times the squared distance of their mean colours
+            (CIELAB, lightness 100 = 1). 0 compares descriptors alone.
+        refine: cells of labels per cell of the descriptors, along each side, read bilinearly. For
+            backbones with a coarse grid; time grows with its fourth power.
+        sharpen: half side, as a part of the image's short side, of the window of the guided filter
+            that pulls the borders of masks to the edges of the image; 0 leaves them as they are.
+        sharpen_smoothing: colour variance below which a window of that filter counts as flat.
         min_evidence: an object is absent from a frame if its largest soft label there is below
             this part of its largest soft label in the annotated frames.
         rescale: whether a present object's soft labels are divided by their largest value before
@@ -53,10 +71,15 @@ class LabelConfig:
     """
 
     context: int = 7
-    top_k: int = 5
+    top_k: int = 15
     temperature: float = 0.1
     radius: float = 0.2
     window_annotated: bool = False
+    annotated_bias: float = 0.1
+    colour: float = 2.0
+    refine: int = 1
+    sharpen: float = 0.025
+    sharpen_smoothing: float = 1e-4
     min_evidence: float = 0.2
     rescale: bool = False
     harden: bool = False
@@ -69,10 +92,42 @@ class LabelConfig:
             0 < self.radius < float("inf"),
             f"radius must be positive and finite, got {self.radius}",
         )
+        require(1 <= self.refine <= 16, f"refine must be a number from 1 to 16, got {self.refine}")
+        bias = self.annotated_bias
+        require(0 <= bias < float("inf"), f"annotated_bias must be 0 or more, got {bias}")
+        require(0 <= self.colour < float("inf"), f"colour must be 0 or more, got {self.colour}")
+        require(
+            0 <= self.sharpen <= 0.5,
+            f"sharpen must lie between 0 and 0.5 of the short side, got {self.sharpen}",
+        )
+        require(
+            0 < self.sharpen_smoothing < float("inf"),
+            f"sharpen_smoothing must be positive, got {self.sharpen_smoothing}",
+        )
         require(
             0 <= self.min_evidence <= 1,
             f"min_evidence must lie between 0 and 1, got {self.min_evidence}",
         )
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether frames must come with their images."""
+        return self.colour > 0 or self.sharpen > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """A frame whose labels are known.
+
+    Attributes:
+        descriptors: of the frame.
+        labels: uint8 (H, W), object ids, 0 = background.
+        image: uint8 RGB (H, W, 3), the frame itself; None where the settings need none.
+    """
+
+    descriptors: DescriptorMap
+    labels: npt.NDArray[np.uint8]
+    image: Image | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +148,7 @@ class LabelFrame:
 
 @dataclass(frozen=True, eq=False)
 class _ContextFrame:
-    unit: Tensor  # (h, w, C), unit descriptors
+    keys: Tensor  # (h, w, C), what queries are multiplied with
     soft: Tensor  # (K, h, w)
 
 
@@ -107,9 +162,10 @@ class LabelPropagator:
         >>> first = DescriptorMap.covering(torch.eye(4).reshape(4, 2, 2), height=4, width=4)
         >>> labels = np.zeros((4, 4), np.uint8)
         >>> labels[:2, :2] = 3
+        >>> image = np.zeros((4, 4, 3), np.uint8)
         >>> propagator = LabelPropagator(LabelConfig(top_k=1), object_ids=[3])
-        >>> propagator.annotate(first, labels)
-        >>> propagator.step(first).labels[0, 0].item()
+        >>> propagator.annotate(first, labels, image)
+        >>> propagator.step(first, image).labels[0, 0].item()
         3
     """
 
@@ -120,46 +176,63 @@ class LabelPropagator:
         self._recent: deque[_ContextFrame] = deque(maxlen=config.context)
         self._layout: tuple[int, int, int, int, int, float, float] | None = None
 
-    def annotate(self, descriptors: DescriptorMap, labels: npt.NDArray[np.uint8]) -> None:
+    def annotate(
+        self,
+        descriptors: DescriptorMap,
+        labels: npt.NDArray[np.uint8],
+        image: Image | None = None,
+    ) -> None:
         """Add a frame whose labels are known: it stays context for the rest of the clip.
 
         Args:
             labels: uint8 (H, W), object ids, 0 = background.
+            image: uint8 RGB (H, W, 3), the frame; needed unless `colour` and `sharpen` are 0.
 
         Raises:
-            InputError: for labels of another size or with unknown ids, or another grid.
+            InputError: for labels or an image of another size, unknown ids, or another grid.
         """
-        self._check_layout(descriptors)
+        self._check(descriptors, image)
+        descriptors = finer_grid(descriptors, self.config.refine)
         check_labels(labels, self.object_ids, height=descriptors.height, width=descriptors.width)
         planes = one_hot(labels, self.object_ids, descriptors.data.device)
-        self._annotated.append(
-            _ContextFrame(_unit(descriptors), cell_coverage(planes, descriptors))
-        )
+        _, keys = self._rows(descriptors, image)
+        keys[..., -1] += self.config.annotated_bias
+        self._annotated.append(_ContextFrame(keys, cell_coverage(planes, descriptors)))
 
-    def step(self, descriptors: DescriptorMap) -> LabelFrame:
+    def step(self, descriptors: DescriptorMap, image: Image | None = None) -> LabelFrame:
         """The labels of the next frame, which then becomes context.
 
+        Args:
+            image: uint8 RGB (H, W, 3), the frame; needed unless `colour` and `sharpen` are 0.
+
         Raises:
-            InputError: if no frame is annotated yet, or the grid is another one.
+            InputError: if no frame is annotated yet, or the grid or the image's size is another.
         """
+        soft = self.carry(descriptors, image)
+        return decide_labels(soft, descriptors, image, self.object_ids, self.config)
+
+    def carry(self, descriptors: DescriptorMap, image: Image | None = None) -> Tensor:
+        """As `step`, but the soft labels (K, h, w) alone, before pixels are decided."""
         require(bool(self._annotated), "no frame is annotated: call annotate before step")
-        self._check_layout(descriptors)
-        unit = _unit(descriptors)
+        self._check(descriptors, image)
+        coarse, descriptors = descriptors, finer_grid(descriptors, self.config.refine)
+        queries, keys = self._rows(descriptors, image)
         frames = [*self._annotated, *self._recent]
         window = self._window(descriptors)
         first = window if self.config.window_annotated else None
         windows = [first] * len(self._annotated) + [window] * len(self._recent)
-        matches = nearest_cells(unit, [f.unit for f in frames], windows, k=self.config.top_k)
+        matches = nearest_cells(queries, [f.keys for f in frames], windows, k=self.config.top_k)
         values = torch.cat([frame.soft.flatten(1).T for frame in frames])
         blended = blend_cells(matches, values, temperature=self.config.temperature)
         soft = blended.T.reshape(-1, *descriptors.grid_size).contiguous()
         soft = self._without_absent(soft)
-        labels, confidence = self._decide(soft, descriptors)
         kept = soft
         if self.config.harden:
-            kept = cell_coverage(one_hot(labels, self.object_ids, soft.device), descriptors)
-        self._recent.append(_ContextFrame(unit, kept))
-        return LabelFrame(labels, confidence, soft)
+            decided = decide_labels(soft, coarse, image, self.object_ids, self.config)
+            planes = one_hot(decided.labels, self.object_ids, soft.device)
+            kept = cell_coverage(planes, descriptors)
+        self._recent.append(_ContextFrame(keys, kept))
+        return soft
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` needs beside the frames themselves.
@@ -177,14 +250,17 @@ class LabelPropagator:
         self,
         state: dict[str, Tensor],
         context: Sequence[DescriptorMap],
-        annotations: Sequence[tuple[DescriptorMap, npt.NDArray[np.uint8]]],
+        annotations: Sequence[Annotation],
+        images: Sequence[Image | None] | None = None,
     ) -> None:
         """Go back to a kept state; what follows is bit for bit what it would have been.
 
         Args:
             state: what `state` returned, from a propagator of the same configuration and objects.
             context: descriptor maps of the frames of `state["soft"]`, oldest first.
-            annotations: descriptor map and labels of every annotated frame, in the order added.
+            annotations: every annotated frame, in the order added.
+            images: uint8 RGB (H, W, 3), the images of `context`; needed unless `colour` and
+                `sharpen` are 0.
 
         Raises:
             InputError: if state, frames and objects do not belong together.
@@ -200,13 +276,19 @@ class LabelPropagator:
             f"the kept state holds {len(soft)} frames, {len(context)} were given and the"
             f" configuration keeps {self.config.context}: give the frames that the state holds",
         )
+        images = [None] * len(context) if images is None else images
+        require(
+            len(images) == len(context),
+            f"{len(context)} context frames were given, but {len(images)} images of them",
+        )
         self._annotated.clear()
         self._recent.clear()
         self._layout = None
-        for descriptors, labels in annotations:
-            self.annotate(descriptors, labels)
-        for descriptors, kept in zip(context, soft, strict=True):
-            self._check_layout(descriptors)
+        for known in annotations:
+            self.annotate(known.descriptors, known.labels, known.image)
+        for descriptors, image, kept in zip(context, images, soft, strict=True):
+            self._check(descriptors, image)
+            descriptors = finer_grid(descriptors, self.config.refine)
             require(
                 tuple(kept.shape) == (len(self.object_ids), *descriptors.grid_size),
                 f"the kept state is on a grid of {tuple(kept.shape[1:])} cells, the frames on"
@@ -215,9 +297,9 @@ class LabelPropagator:
             # A copy of its own: the caller's tensor may change, and rounding in matrix products
             # may depend on where in memory a tensor starts.
             kept = kept.to(descriptors.data.device, copy=True)
-            self._recent.append(_ContextFrame(_unit(descriptors), kept))
+            self._recent.append(_ContextFrame(self._rows(descriptors, image)[1], kept))
 
-    def _check_layout(self, descriptors: DescriptorMap) -> None:
+    def _check(self, descriptors: DescriptorMap, image: Image | None) -> None:
         layout = (
             descriptors.channels,
             *descriptors.grid_size,
@@ -232,6 +314,31 @@ class LabelPropagator:
             "all frames of a clip must agree in channels, grid, image size and cell size: expected"
             f" {self._layout}, got {layout}",
         )
+        require(
+            image is not None or not self.config.needs_images,
+            "label propagation compares colours and follows image edges: give every frame's image,"
+            " or set colour and sharpen to 0",
+        )
+        if image is not None:
+            check_image(image, "a frame")
+            check_same_size(
+                image,
+                np.empty((descriptors.height, descriptors.width)),
+                "a frame's image",
+                "what its descriptors describe",
+            )
+
+    def _rows(self, descriptors: DescriptorMap, image: Image | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys (h, w, C) whose products order the keys of a query by similarity.
+
+        The last channel of keys is added to their similarity.
+        """
+        unit = _unit(descriptors)
+        if self.config.colour == 0:
+            one = torch.ones_like(unit[..., :1])
+            return torch.cat([unit, one], dim=-1), torch.cat([unit, 0 * one], dim=-1)
+        assert image is not None
+        return with_colour(unit, cell_colours(image, descriptors), weight=self.config.colour)
 
     def _window(self, descriptors: DescriptorMap) -> Window:
         reach = self.config.radius * min(descriptors.height, descriptors.width)
@@ -246,21 +353,44 @@ class LabelPropagator:
         present = (evidence > 0) & (evidence >= self.config.min_evidence * known.amax(dim=0))
         return soft * present[:, None, None]
 
-    def _decide(
-        self, soft: Tensor, descriptors: DescriptorMap
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-        """Labels and confidence at the original size: the largest of the objects and the rest."""
-        if self.config.rescale:
-            soft = soft / soft.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
-        objects = soft_at_pixels(soft, descriptors)
-        background = (1 - objects.sum(dim=0, keepdim=True)).clamp(min=0)
-        classes = torch.cat([background, objects])
-        best, winner = classes.max(dim=0)
-        second = classes.scatter_(0, winner[None], -1.0).amax(dim=0)
-        total = objects.sum(dim=0) + background[0]
-        ids = torch.tensor([0, *self.object_ids], dtype=torch.uint8, device=soft.device)
-        confidence = ((best - second) / total).float()
-        return ids[winner].cpu().numpy(), confidence.cpu().numpy()
+
+def decide_labels(
+    soft: Tensor,
+    descriptors: DescriptorMap,
+    image: Image | None,
+    object_ids: Sequence[int],
+    config: LabelConfig,
+) -> LabelFrame:
+    """Labels and confidence at the original size: the largest of the objects and the rest.
+
+    Args:
+        soft: float (K, h, w), one plane per object on the grid of `descriptors`, made finer by
+            `config.refine`.
+        image: uint8 RGB (H, W, 3), the frame; used where `config.sharpen` asks for it.
+        object_ids: id of every plane.
+    """
+    pixels = soft
+    if config.rescale:
+        pixels = pixels / pixels.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
+    cells = replace(
+        descriptors,
+        cell_height=descriptors.cell_height / config.refine,
+        cell_width=descriptors.cell_width / config.refine,
+    )
+    objects = soft_at_pixels(pixels, cells)
+    if config.sharpen > 0:
+        assert image is not None
+        objects = sharpen_soft(
+            objects, image, radius=config.sharpen, smoothing=config.sharpen_smoothing
+        )
+    background = (1 - objects.sum(dim=0, keepdim=True)).clamp(min=0)
+    classes = torch.cat([background, objects])
+    best, winner = classes.max(dim=0)
+    second = classes.scatter_(0, winner[None], -1.0).amax(dim=0)
+    total = objects.sum(dim=0) + background[0]
+    ids = torch.tensor([0, *object_ids], dtype=torch.uint8, device=soft.device)
+    confidence = ((best - second) / total).float()
+    return LabelFrame(ids[winner].cpu().numpy(), confidence.cpu().numpy(), soft)
 
 
 def _unit(descriptors: DescriptorMap) -> Tensor:

@@ -1,0 +1,152 @@
+"""What each setting of label propagation does to J and F on annotated clips: a Markdown table.
+
+    python examples/ablate_propagation.py DAVIS --model tiny -o table.md
+
+Every row changes one setting of the defaults (`LabelConfig`), so rows compare with the first. Every
+frame is described once per model and size; a row that is in the output's `.jsonl` already is not
+run again, so a stopped run goes on. `--steps N` adds a row with N calls of a diffusion model.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from warpkit.aggregate.extractor import Extractor, load_extractor
+from warpkit.evaluate.jaccard import SequenceScore, score_sequence
+from warpkit.io.davis import DavisSequence, read_davis, read_davis_labels
+from warpkit.io.images import read_image
+from warpkit.io.output import write_text
+from warpkit.propagate import LabelConfig, LabelPropagator
+from warpkit.types import DescriptorMap
+
+DEFAULTS = LabelConfig()
+ROWS: list[tuple[str, LabelConfig]] = [("defaults", DEFAULTS)]
+ROWS += [(f"context {n}", replace(DEFAULTS, context=n)) for n in (0, 2, 4, 14)]
+ROWS += [(f"top-k {k}", replace(DEFAULTS, top_k=k)) for k in (5, 10, 30)]
+ROWS += [(f"temperature {t}", replace(DEFAULTS, temperature=t)) for t in (0.05, 0.2)]
+ROWS += [(f"window {r}", replace(DEFAULTS, radius=r)) for r in (0.1, 0.15, 0.3)]
+ROWS += [("annotated frame windowed", replace(DEFAULTS, window_annotated=True))]
+ROWS += [
+    (f"annotated bias {b:g}", replace(DEFAULTS, annotated_bias=b)) for b in (0, 0.05, 0.2, 0.4)
+]
+ROWS += [(f"colour {c:g}", replace(DEFAULTS, colour=c)) for c in (0, 0.5, 1, 4)]
+ROWS += [(f"sharpening {s:g}", replace(DEFAULTS, sharpen=s)) for s in (0, 0.0125, 0.05)]
+ROWS += [("neither colour nor sharpening", replace(DEFAULTS, colour=0, sharpen=0))]
+ROWS += [("context of decided labels", replace(DEFAULTS, harden=True))]
+ROWS += [("rescaled", replace(DEFAULTS, rescale=True))]
+FINER = ("grid x 2 in each direction", replace(DEFAULTS, refine=2))
+
+
+def score(
+    sequence: DavisSequence, maps: list[DescriptorMap], config: LabelConfig
+) -> tuple[SequenceScore, float]:
+    """The score of one sequence and the seconds a frame, descriptors excluded."""
+    year = sequence.known_year()
+    first = read_davis_labels(sequence.mask_paths[0], year=year)
+    propagator = LabelPropagator(config, [int(i) for i in np.unique(first) if i > 0])
+    images = [read_image(path) for path in sequence.frame_paths]
+    started = time.perf_counter()
+    propagator.annotate(maps[0], first, images[0])
+    steps = zip(maps[1:], images[1:], strict=True)
+    labels = [first, *(propagator.step(found, image).labels for found, image in steps)]
+    seconds = (time.perf_counter() - started) / len(labels)
+    return score_sequence(labels, sequence.labels()), seconds
+
+
+def described(extractor: Extractor, sequence: DavisSequence) -> list[DescriptorMap]:
+    """Descriptors of every frame."""
+    maps: list[DescriptorMap] = []
+    for start in range(0, len(sequence.frame_paths), 4):
+        images = [read_image(path) for path in sequence.frame_paths[start : start + 4]]
+        maps += extractor.describe(images)
+    return maps
+
+
+def main() -> None:
+    """Score every row and print the table."""
+    parser = argparse.ArgumentParser(description="Ablation of label propagation.")
+    parser.add_argument("root", type=Path, help="folder with JPEGImages and Annotations")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.md")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--aggregator", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--sizes", type=int, nargs="+", help="canvas sizes; the first is default")
+    parser.add_argument("--steps", type=int, help="also so many calls of a diffusion model")
+    parser.add_argument("--finer", action="store_true", help="also a grid twice as fine (slow)")
+    parser.add_argument("--sequences", nargs="+")
+    parser.add_argument("--rows", nargs="+", help="names of rows, such as 'top-k 5'")
+    args = parser.parse_args()
+    rows = [*ROWS, *([FINER] if args.finer else [])]
+    if args.rows:
+        rows = [row for row in rows if row[0] in args.rows]
+    sequences, problems = read_davis(args.root, sequences=args.sequences, year=None)
+    for problem in problems:
+        print(f"left out: {problem}")
+
+    runs: list[tuple[str, dict[str, object], list[tuple[str, LabelConfig]]]] = []
+    sizes = args.sizes or [None]
+    runs.append(("", {"size": sizes[0]}, rows))
+    runs += [(f"input {size}", {"size": size}, [(f"input {size}", DEFAULTS)]) for size in sizes[1:]]
+    if args.steps:
+        name = f"{args.steps} inversion steps"
+        taken = {"size": sizes[0], "steps": tuple(range(args.steps)), "num_steps": 50}
+        runs.append((name, taken, [(name, DEFAULTS)]))
+
+    log = args.output.with_suffix(".jsonl")
+    known = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    results = {(r["model"], r["row"], r["sequence"]): r for r in map(json.loads, known)}
+    names = []
+    for _, options, chosen in runs:
+        extractor = None
+        for sequence in sequences:
+            todo = [row for row in chosen if (args.model, row[0], sequence.name) not in results]
+            if not todo:
+                continue
+            extractor = extractor or load_extractor(
+                args.model, device=args.device, aggregator=args.aggregator, **options
+            )
+            maps = described(extractor, sequence)
+            for name, config in todo:
+                found, seconds = score(sequence, maps, config)
+                result = {
+                    "model": args.model,
+                    "row": name,
+                    "sequence": sequence.name,
+                    "J": found.per_object[:, 0].tolist(),
+                    "F": found.per_object[:, 1].tolist(),
+                    "seconds": seconds,
+                    "config": asdict(config),
+                }
+                results[args.model, name, sequence.name] = result
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(result) + "\n")
+                print(f"{name}, {sequence.name}: J {found.J:.3f} F {found.F:.3f}", flush=True)
+        names += [name for name, _ in chosen]
+    write_text(args.output, table(args.model, names, [s.name for s in sequences], results))
+    print(args.output.read_text(encoding="utf-8"))
+
+
+def table(model: str, names: list[str], sequences: list[str], results: dict) -> str:
+    """Means over objects, and J&F of every sequence."""
+    lines = [
+        f"| {model} | J | F | J&F | seconds a frame | {' | '.join(sequences)} |",
+        "|" + "---|" * (5 + len(sequences)),
+    ]
+    for name in names:
+        rows = [results[model, name, sequence] for sequence in sequences]
+        region = [value for row in rows for value in row["J"]]
+        border = [value for row in rows for value in row["F"]]
+        each = [f"{(np.mean(row['J']) + np.mean(row['F'])) / 2:.3f}" for row in rows]
+        cells = [f"{np.mean(region):.3f}", f"{np.mean(border):.3f}"]
+        cells += [f"{(np.mean(region) + np.mean(border)) / 2:.3f}"]
+        cells += [f"{np.mean([row['seconds'] for row in rows]):.2f}", *each]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
