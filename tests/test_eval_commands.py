@@ -31,7 +31,7 @@ from warpkit.jobs.evaluation.table import run_eval_table
 from warpkit.render import CLIPS, render_frame
 
 Cli = Callable[..., Any]
-SMALL = ("--device", "cpu", "--size", "32", "--no-cache")
+SMALL = ("--device", "cpu", "--model", "tiny", "--size", "32", "--no-cache")
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def evaluate(cli: Cli, *arguments: object) -> Any:
-    return cli("eval", *arguments, *SMALL, small=False)
+    kind, *rest = arguments
+    return cli("eval", kind, *SMALL, *rest, small=False)
 
 
 def test_pck_of_the_model_and_baselines(cli: Cli, pairs: Path, tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_a_drawn_subset_does_not_depend_on_broken_items(pairs: Path) -> None:
 
 def test_a_changed_configuration_is_predicted_again(pairs: Path, tmp_path: Path) -> None:
     def run(**options: Any) -> dict[str, Any]:
-        config = EvalPckConfig(device="cpu", **options)
+        config = EvalPckConfig(device="cpu", model="tiny", **options)
         return run_eval_pck("dhf-json", pairs, cache=tmp_path / "cache", config=config)
 
     def stored() -> int:
@@ -212,7 +213,7 @@ def test_a_changed_configuration_is_predicted_again(pairs: Path, tmp_path: Path)
 def test_a_second_run_predicts_nothing(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = EvalPckConfig(device="cpu", size=32)
+    config = EvalPckConfig(device="cpu", model="tiny", size=32)
     first = run_eval_pck("dhf-json", pairs, cache=tmp_path, config=config)
 
     def refuse(*_: Any, **__: Any) -> Any:
@@ -373,8 +374,9 @@ def test_masks_are_kept_between_runs_until_something_changes(
 ) -> None:
     root = tmp_path / "davis"
     shutil.copytree(davis, root)
-    arguments = ("eval", "davis", "--root", root, "--workers", "1", "--device", "cpu", "--size",
-                 "32", "--cache", tmp_path / "cache", "--sequences", "fish")  # fmt: skip
+    arguments = ("eval", "davis", "--root", root, "--workers", "1", "--device", "cpu",
+                 "--model", "tiny", "--size", "32", "--cache", tmp_path / "cache",
+                 "--sequences", "fish")  # fmt: skip
 
     def folders() -> int:
         return len([p for p in (tmp_path / "cache/masks").glob("*/*") if p.is_dir()])
@@ -420,9 +422,9 @@ def test_predictions_of_a_part_are_refused_and_rows_share_their_sequences(
 
 
 def test_damaged_masks_in_the_cache_are_made_again(cli: Cli, davis: Path, tmp_path: Path) -> None:
-    arguments = ("eval", "davis", "--root", davis, "--workers", "1", "--device", "cpu", "--size",
-                 "32", "--cache", tmp_path / "cache", "--sequences", "fish", "--overwrite",
-                 "--json", tmp_path / "r.json")  # fmt: skip
+    arguments = ("eval", "davis", "--root", davis, "--workers", "1", "--device", "cpu",
+                 "--model", "tiny", "--size", "32", "--cache", tmp_path / "cache",
+                 "--sequences", "fish", "--overwrite", "--json", tmp_path / "r.json")  # fmt: skip
     assert cli(*arguments, small=False).code == 0
     first = json.loads((tmp_path / "r.json").read_text())["sequences"]
     (kept,) = (p for p in (tmp_path / "cache/masks").glob("*/*") if p.is_dir())
@@ -468,7 +470,18 @@ def test_warp_scores_known_warps_of_any_images(cli: Cli, pairs: Path, tmp_path: 
 
 
 def evaluate_warp(cli: Cli, *arguments: object) -> Any:
-    return cli("eval", "warp", *arguments, "--device", "cpu", "--size", "32", small=False)
+    return cli(
+        "eval",
+        "warp",
+        *arguments,
+        "--device",
+        "cpu",
+        "--model",
+        "tiny",
+        "--size",
+        "32",
+        small=False,
+    )
 
 
 def test_warp_refuses_what_does_not_fit(cli: Cli, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_bad_last_image_leaves_nothing(cli: Cli, files: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-CONFIG = ExtractConfig(device="cpu", size=32, batch_size=4)
+CONFIG = ExtractConfig(device="cpu", model="tiny", size=32, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(
         "    write(*given)\n"
         "    import time; time.sleep(0.2)\n"
         "job._Run._write = slow\n"
-        "config = job.ExtractConfig(device='cpu', size=32, batch_size=4)\n"
+        "config = job.ExtractConfig(device='cpu', model='tiny', size=32, batch_size=4)\n"
         "job.run_extract(sys.argv[2:], sys.argv[1], config=config)\n"
     )
     out = tmp_path / "out"
@@ -215,7 +215,7 @@ def test_what_was_finished_otherwise_is_described_again(
     assert described == [2]
     stopped(CONFIG)
     assert described == []
-    stopped(ExtractConfig(device="cpu", size=32, batch_size=4, half=True))
+    stopped(ExtractConfig(device="cpu", model="tiny", size=32, batch_size=4, half=True))
     assert described == [2]
     stopped(CONFIG)
     assert described == [2]

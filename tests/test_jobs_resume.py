@@ -114,7 +114,7 @@ class Inputs:
         flags = [part for key, name in given for part in (f"--{key}", str(self.folder / name))]
         return [
             *("propagate", str(self.folder / "frames"), *flags),
-            *("--device", "cpu", "--size", "16"),
+            *("--device", "cpu", "--model", "tiny", "--size", "16"),
         ]
 
 
@@ -199,7 +199,7 @@ def whole(
     with warpkit.VideoWriter(video, height=32, width=48, frame_rate=12) as writer:
         for frame in warpkit.open_frames(inputs.folder / "frames", end=16):
             writer.write(frame.image)
-    small = ("--device", "cpu", "--size", "16")
+    small = ("--device", "cpu", "--model", "tiny", "--size", "16")
     points = ("propagate", video, "--points", "20,15", *small)
     several = ("propagate", video, *small, "--points", "20,15", "--set", "label.context=3")
     for index in (5, 14):
@@ -353,7 +353,7 @@ def test_a_changed_task_drops_unfinished_work_only_when_told_to(
         warpkit.write_image(frames / f"{t:03d}.png", image)
     labels = warpkit.read_labels(inputs.folder / "mask.png")
     warpkit.write_labels(mask, labels)
-    common = ["--mask", str(mask), "--device", "cpu", "--size", "16"]
+    common = ["--mask", str(mask), "--device", "cpu", "--model", "tiny", "--size", "16"]
     model = tmp_path / "model.yaml"
     model.write_text("backbone: tiny\naggregator: tiny\n")
     if change == "model":
@@ -402,7 +402,18 @@ def test_unchanged_task_in_the_folder_of_frames_goes_on(
         warpkit.write_image(frames / f"{t:03d}.png", image)
     mask = str(inputs.folder / "mask.png")
     command = [
-        *("propagate", str(frames), "--mask", mask, "--device", "cpu", "--size", "16"),
+        *(
+            "propagate",
+            str(frames),
+            "--mask",
+            mask,
+            "--device",
+            "cpu",
+            "--model",
+            "tiny",
+            "--size",
+            "16",
+        ),
         *("-o", str(frames / "out")),
     ]
     stop_in_process(cli, monkeypatch, command)
@@ -447,7 +458,7 @@ def test_an_input_that_breaks_later_leaves_nothing(
     (frames / "015.jpg").write_bytes(content[: int(0.8 * len(content))])
     out = tmp_path / "out"
     mask = str(inputs.folder / "mask.png")
-    common = ["--mask", mask, "--device", "cpu", "--size", "16", "-o", str(out)]
+    common = ["--mask", mask, "--device", "cpu", "--model", "tiny", "--size", "16", "-o", str(out)]
     command = ["propagate", str(frames), *common]
     stop_in_process(cli, monkeypatch, command)
     ran = cli(*command, small=False)
