@@ -81,6 +81,26 @@ for k in (1, 3, 20):
     assert run("-c", code, folder=tmp_path) == ["(15, 1) 14", "(15, 3) 42", "(15, 20) 154"]
 
 
+def test_an_ablation_is_a_table_and_goes_on(clips, tmp_path):
+    for folder in ("JPEGImages", "Annotations"):
+        (tmp_path / folder / "480p" / "jellyfish").mkdir(parents=True)
+    frames = open_frames(clips / "jellyfish.mp4")
+    for t in range(3):
+        name = f"480p/jellyfish/{t:05d}"
+        write_image(tmp_path / f"JPEGImages/{name}.jpg", frames.read(t).image)
+        shutil.copy(clips / f"jellyfish/masks/{t:05d}.png", tmp_path / f"Annotations/{name}.png")
+    script = str(EXAMPLES / "ablate_propagation.py")
+    common = (script, ".", "-o", "table.md", "--sizes", "32", "--device", "cpu", "--rows")
+    lines = run(*common, "defaults", folder=tmp_path)
+    row = next(line for line in lines if line.startswith("| defaults |"))
+    assert lines[0].startswith("defaults, jellyfish: J 0.")
+    again = run(*common, "defaults", "top-k 5", folder=tmp_path)
+    # The first row is not run a second time, and is the same.
+    assert [line.split(",")[0] for line in again if ": J " in line] == ["top-k 5"]
+    assert row in again
+    assert (tmp_path / "table.md").read_text(encoding="utf-8").count("\n") == 4
+
+
 def test_every_example_is_run_here():
     named = re.findall(r'EXAMPLES / "(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(named)

@@ -24,7 +24,9 @@ from warpkit.viz import plot_timings
 
 @pytest.fixture(scope="module")
 def rows(request: pytest.FixtureRequest):
-    config = BenchConfig(sizes=("24", "36x20"), engines=("grid", "reference"), repeats=1)
+    config = BenchConfig(
+        model="tiny", sizes=("24", "36x20"), engines=("grid", "reference"), repeats=1
+    )
     source, target = (frame.image for frame in render_pair(name="fish"))
     return bench_match(source, target, extractor=config.load_extractor(), config=config)
 
