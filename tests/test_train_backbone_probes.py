@@ -22,7 +22,7 @@ from warpkit.checks import InputError
 from warpkit.evaluate import predict_pairs, score_pairs
 from warpkit.features import create_backbone
 from warpkit.features.codecs import UnshuffleCodec
-from warpkit.features.tiny import UnetConfig, build_unet, load_unet
+from warpkit.features.tiny import UnetConfig, build_unet, load_unet, unet_backbone
 from warpkit.io.images import read_image
 from warpkit.io.pairs import read_synth
 from warpkit.train import backbone as module
@@ -388,8 +388,25 @@ def test_the_shape_of_the_embedded_model_is_the_default(folder):
     config = plain(folder, initial=Path("tiny"), sizes=(), **shape)
     _, found, _ = starting_unet(config, ("dog",))
     _, usual, _ = starting_unet(dataclasses.replace(config, initial=None), ("dog",))
-    assert found == usual
+    assert dataclasses.replace(found, beta_end=usual.beta_end) == usual
     assert config.canvases == (128,)
+
+
+def test_the_noise_schedule_is_trained_and_kept(folder, whole, tmp_path):
+    usual, noisier = plain(folder), plain(folder, beta_end=0.03)
+    finished = train_backbone(noisier, tmp_path / "run")
+    unet, config = load_unet(finished)
+    assert config.beta_end == 0.03
+    assert config.schedule(10).alpha_bar(900) < 0.01 * UnetConfig().schedule(10).alpha_bar(900)
+    assert unet_backbone(unet, config).schedule == config.schedule()
+    # Other noise, other weights; what goes on from them keeps the schedule.
+    plainly = load_file(train_backbone(usual, tmp_path / "usual"))
+    assert any(not torch.equal(plainly[name], value) for name, value in load_file(finished).items())
+    shape = {"channels": None, "blocks": None, "attention_levels": None, "groups": None}
+    later = plain(folder, initial=finished, **shape)
+    assert starting_unet(later, config.classes)[1].beta_end == 0.03
+    with pytest.raises(InputError, match=r"beta_end lies between 0.00085, .* and 0.5, got 0.7"):
+        plain(folder, beta_end=0.7)
 
 
 def test_averages_are_shared_and_no_random_number_is_drawn():

@@ -49,6 +49,8 @@ class UnetConfig:
         groups: groups of every GroupNorm.
         head: channels per attention head.
         classes: class names; one null class is added after them.
+        beta_start, beta_end: of the `scaled_linear` noise schedule it was trained with; Stable
+            Diffusion's are the defaults.
     """
 
     channels: tuple[int, ...] = (64, 96, 128, 192)
@@ -58,6 +60,12 @@ class UnetConfig:
     groups: int = 16
     head: int = 32
     classes: tuple[str, ...] = field(default=("object",))
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+
+    def schedule(self, num_steps: int = 50) -> DdimSchedule:
+        """Its noise schedule, cut into `num_steps` DDIM steps."""
+        return DdimSchedule(num_steps, beta_start=self.beta_start, beta_end=self.beta_end)
 
 
 def unet_config(raw: Mapping[str, Any]) -> UnetConfig:
@@ -184,7 +192,7 @@ def unet_backbone(
         unet=unet,
         codec=codec,
         conditioner=ClassConditioner(config.classes, device),
-        schedule=DdimSchedule(num_steps=num_steps),
+        schedule=config.schedule(num_steps),
         settings=settings or DiffusionSettings(steps=(0,)),
         size=size,
         output_stride=codec.factor,

@@ -21,7 +21,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from warpkit.features.codecs import UnshuffleCodec
-from warpkit.features.ddim import DdimSchedule
 from warpkit.features.registry import resolve_device
 from warpkit.features.tiny import save_unet
 from warpkit.io.output import run_record, write_json
@@ -190,7 +189,7 @@ class _Learner:
             # Shapes that only differ in the side of the crops are compiled one by one.
             self.forward = torch.compile(student, dynamic=False)
             self.look = torch.compile(self.teacher, dynamic=False)
-        self.schedule = DdimSchedule()
+        self.schedule = self.unet_config.schedule()
         self.alphas = self.schedule.alphas_cumprod.to(device)
         self.codec = UnshuffleCodec(self.unet_config.factor)
 

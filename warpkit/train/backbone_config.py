@@ -100,6 +100,9 @@ class BackboneTrainConfig:
             descriptors are read.
         channels, blocks, attention_levels, groups: shape of the UNet; None takes that of `initial`,
             or else (64, 96, 128, 192), 2, (2, 3), 16.
+        beta_end: last beta of the noise schedule; None takes that of `initial`, or else Stable
+            Diffusion's 0.012, which leaves an image's layout visible at the last timestep: with
+            pixels instead of latents, samples from pure noise need a larger one.
         held_out: so many images, spread evenly over the data, are not trained on; their diffusion
             loss is a probe.
         probe_every: steps between two probes of the averaged weights, the last step included; 0 is
@@ -131,6 +134,7 @@ class BackboneTrainConfig:
     clean_share: float = 0.25
     clean_below: int = 120
     min_snr: float = 5.0
+    beta_end: float | None = None
     channels: tuple[int, ...] | None = None
     blocks: int | None = None
     attention_levels: tuple[int, ...] | None = None
@@ -168,6 +172,10 @@ class BackboneTrainConfig:
         require(
             1 <= self.clean_below <= 1000,
             f"clean_below is a timestep from 1 to 1000, got {self.clean_below}",
+        )
+        require(
+            self.beta_end is None or 0.00085 < self.beta_end < 0.5,
+            f"beta_end lies between 0.00085, the first beta, and 0.5, got {self.beta_end}",
         )
         require(0 <= self.ema < 1, f"ema must be at least 0 and below 1, got {self.ema}")
         require(self.held_out >= 0, f"held_out is a number of images, got {self.held_out}")

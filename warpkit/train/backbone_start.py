@@ -51,6 +51,8 @@ def starting_unet(
                 f" configuration says {value}; leave {name} out to take that of the start",
             )
         found = dataclasses.replace(given, classes=classes)
+    if config.beta_end is not None:
+        found = dataclasses.replace(found, beta_end=config.beta_end)
     multiple = found.factor * 2 ** (len(found.channels) - 1)
     for size in config.canvases:
         require(

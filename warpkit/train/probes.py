@@ -19,7 +19,6 @@ from warpkit.aggregate.hypercolumns import Hypercolumns
 from warpkit.checks import OutputError, one_of, require
 from warpkit.evaluate.generation import sample_grid, spread
 from warpkit.features.codecs import UnshuffleCodec
-from warpkit.features.ddim import DdimSchedule
 from warpkit.features.tiny import UnetConfig, unet_backbone
 from warpkit.io.images import write_image
 from warpkit.train.backbone_config import BackboneTrainConfig
@@ -154,7 +153,7 @@ def held_out_loss(
     """
     device = images.pixels.device
     codec = UnshuffleCodec(config.factor)
-    alphas = DdimSchedule().alphas_cumprod
+    alphas = config.schedule().alphas_cumprod
     losses = dict.fromkeys(LEVELS, 0.0)
     for start in range(0, len(images), _BATCH):
         index = torch.arange(start, min(start + _BATCH, len(images)), device=device)
