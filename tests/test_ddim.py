@@ -53,7 +53,7 @@ class SpyUnet(nn.Module):
 
 
 class PlainCodec:
-    factor, channels = 1, 2
+    factor, channels, bound = 1, 2, None
 
     def encode(self, images: Tensor) -> Tensor:
         return images[:, :2]
@@ -232,8 +232,9 @@ def test_hand_computed_step():
     torch.testing.assert_close(back, latent)
 
 
+@pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_generation_steps_are_the_scheduler_s(prediction):
+def test_generation_steps_are_the_scheduler_s(prediction, clip):
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler(
@@ -242,7 +243,8 @@ def test_generation_steps_are_the_scheduler_s(prediction):
         beta_schedule="scaled_linear",
         steps_offset=0,
         set_alpha_to_one=True,
-        clip_sample=False,
+        clip_sample=clip,
+        clip_sample_range=0.5,
         prediction_type=prediction,
     )
     scheduler.set_timesteps(50)
@@ -251,8 +253,10 @@ def test_generation_steps_are_the_scheduler_s(prediction):
     for transition in schedule.generation():
         latent = torch.randn(1, 4, 3, 3, generator=generator)
         output = torch.randn(1, 4, 3, 3, generator=generator)
-        expected = scheduler.step(output, transition.timestep, latent, eta=0.0).prev_sample
-        ours = ddim_step(schedule, latent, output, transition)
+        expected = scheduler.step(
+            output, transition.timestep, latent, eta=0.0, use_clipped_model_output=clip
+        ).prev_sample
+        ours = ddim_step(schedule, latent, output, transition, bound=0.5 if clip else None)
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -282,7 +282,7 @@ def test_held_out_loss_is_the_error_of_the_noise(folder, monkeypatch):
         seen.append((int(t[0]), int(class_labels.unique())))
         index = torch.arange(start, start + len(noisy))
         latent = UnshuffleCodec(2).encode(centre_views(store, index, size=16))
-        alpha = float(probes_module.DdimSchedule().alphas_cumprod[t[0]])
+        alpha = float(UnetConfig().schedule().alphas_cumprod[t[0]])
         return ((noisy - alpha**0.5 * latent) / (1 - alpha) ** 0.5 + 0.25,)
 
     monkeypatch.setattr(probes_module, "_BATCH", 4)

@@ -88,5 +88,5 @@ def round_trip(backbone: DiffusionBackbone, images: Tensor) -> tuple[Tensor, Ten
     images = images.to(backbone.device)
     noise = backbone.invert_to_noise(backbone.codec.encode(images).float())
     prompts = [backbone.settings.prompt] * len(images)
-    back = backbone.generate(prompts, noise, guidance_scale=1)
+    back = backbone.generate(prompts, noise, guidance_scale=1, clip=False)
     return back, -10 * torch.log10((back - images).square().mean((1, 2, 3)))

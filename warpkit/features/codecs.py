@@ -19,7 +19,12 @@ class UnshuffleCodec:
 
     RGB in [-1, 1], every `factor` x `factor` block becomes one latent pixel of
     3 * factor^2 channels.
+
+    Attributes:
+        bound: latents of images lie within -bound..bound; None where there is no such number.
     """
+
+    bound: float | None = 1.0
 
     def __init__(self, factor: int = 2) -> None:
         self.factor = factor
@@ -45,6 +50,8 @@ def _at_once(images: Tensor) -> int:
 
 class VaeCodec:
     """A variational autoencoder read by the mode of its posterior, so that it is deterministic."""
+
+    bound: float | None = None
 
     def __init__(self, vae: nn.Module) -> None:
         self.vae = vae

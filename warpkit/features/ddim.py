@@ -85,13 +85,21 @@ class DdimSchedule:
 
 
 def ddim_step(
-    schedule: DdimSchedule, latent: Tensor, output: Tensor, transition: Transition
+    schedule: DdimSchedule,
+    latent: Tensor,
+    output: Tensor,
+    transition: Transition,
+    *,
+    bound: float | None = None,
 ) -> Tensor:
     """Move a latent along one deterministic DDIM step, towards noise or towards the image.
 
     Args:
         latent: x_t (B, C, h, w).
         output: the network's output at x_t, epsilon or v by `schedule.prediction`.
+        bound: the image that is predicted, x_0, is kept within -bound..bound, and the noise follows
+            from it. Pixels have such a range; where little of the image is left, a small error of
+            epsilon is a large one of x_0. Not for inversion. Source: `clip_sample` of diffusers.
 
     Returns:
         x_to, same shape.
@@ -104,4 +112,7 @@ def ddim_step(
     else:
         x0 = a_t**0.5 * latent - (1 - a_t) ** 0.5 * output
         epsilon = a_t**0.5 * output + (1 - a_t) ** 0.5 * latent
+    if bound is not None:
+        x0 = x0.clamp(-bound, bound)
+        epsilon = (latent - a_t**0.5 * x0) / (1 - a_t) ** 0.5
     return a_to**0.5 * x0 + (1 - a_to) ** 0.5 * epsilon

@@ -47,6 +47,9 @@ class Codec(Protocol):
     channels: int
     """Channels of the latent."""
 
+    bound: float | None
+    """Latents of images lie within -bound..bound; None where there is no such number."""
+
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to latents (B, channels, H / factor, W / factor)."""
         ...
@@ -347,6 +350,7 @@ class DiffusionBackbone(Backbone):
         *,
         guidance_scale: float = 7.5,
         negative_prompt: str = "",
+        clip: bool = True,
         on_features: Callable[[StepFeatures], None] | None = None,
     ) -> Tensor:
         """Generate images, and hand out the features of the very same run.
@@ -358,6 +362,8 @@ class DiffusionBackbone(Backbone):
             prompts: B prompts.
             latent: starting noise (B, C, h, w), e.g. from `noise`.
             guidance_scale: 1 runs the conditional pass alone.
+            clip: keep predicted images in their range, where the codec's latents have one. False is
+                the exact opposite of inversion.
             on_features: called once per recorded step.
 
         Returns:
@@ -370,6 +376,7 @@ class DiffusionBackbone(Backbone):
         conditional = self._conditioning(prompts)
         unconditional = self._conditioning([negative_prompt] * len(prompts))
         num_steps = self.schedule.num_steps
+        bound = self.codec.bound if clip else None
         for transition in self.schedule.generation():
             departing = num_steps - 1 - transition.step
             if on_features is not None and departing in self.spec.steps:
@@ -384,7 +391,7 @@ class DiffusionBackbone(Backbone):
             if guidance_scale != 1:
                 base = self._call(latent, transition.timestep, unconditional)
                 output = base + guidance_scale * (output - base)
-            latent = ddim_step(self.schedule, latent, output, transition)
+            latent = ddim_step(self.schedule, latent, output, transition, bound=bound)
         return self.codec.decode(latent)
 
 
