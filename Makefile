@@ -11,13 +11,15 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt --config-sett
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test lint format clean
+DOCS_STAMP := $(VENV)/.installed-docs
+
+.PHONY: demo test lint format docs gallery clean
 
 demo: $(RUN_STAMP)
 	$(BIN)/warpkit demo -o warpkit-demo --overwrite
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
@@ -28,9 +30,17 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documentation as pages, in site/; a broken link or docstring fails.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# docs/gallery.md and its pictures, made anew by the embedded model.
+gallery: $(RUN_STAMP)
+	$(BIN)/python examples/make_gallery.py -o docs
+
 # Leaves .venv: remove it by hand to install from nothing.
 clean:
-	rm -rf build dist *.egg-info warpkit-demo warpkit-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site build dist *.egg-info warpkit-demo warpkit-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find warpkit tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pyvenv.cfg stands for the environment; a failed creation must not leave it behind.
@@ -42,6 +52,10 @@ $(RUN_STAMP): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(INSTALL) -e '.[cpu]'
 	@touch $@
 
+$(DOCS_STAMP): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(INSTALL) -e '.[cpu,docs]'
+	@touch $@
+
 $(DEV_STAMP): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(INSTALL) -e '.[cpu,dev,train]'
+	$(INSTALL) -e '.[app,cpu,dev,train]'
 	@touch $@

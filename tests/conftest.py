@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from app_server import Page, served
 
 import warpkit
 from warpkit.cli.main import main
@@ -104,6 +105,15 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: list[RenderedFrame]) -
     y, x = np.argwhere(inside)[[0, -1]].T
     (folder / "points.json").write_text(str([[int(x[0]), int(y[0])], [int(x[1]), int(y[1])]]))
     return folder
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page, served on this machine by its own command for all tests that talk to it."""
+    with served(tmp_path_factory.mktemp("page") / "work") as found:
+        yield found
+    # Nothing is left when the server has ended.
+    assert not found.folder.exists()
 
 
 @pytest.fixture

@@ -5,21 +5,27 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from warpkit.cli.main import _parser
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "videos/README.md"),
     *(
+        "docs/app.md",
         "docs/embedded-model.md",
         "docs/evaluation.md",
         "docs/extraction.md",
+        "docs/gallery.md",
         "docs/matching.md",
         "docs/models.md",
+        "docs/synthesize.md",
         "docs/video.md",
     ),
 ]
@@ -68,6 +74,34 @@ def test_the_python_blocks_of_a_document_run(name: str, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def command_lines(text: str) -> list[str]:
+    """Commands of warpkit in code blocks, continued lines joined; those that show a grammar not."""
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    joined = "\n".join(blocks).replace("\\\n", " ")
+    lines = [line.split("  #")[0].strip() for line in joined.splitlines()]
+    lines = [line.removeprefix(".venv/bin/") for line in lines]
+    return [
+        line
+        for line in lines
+        if line.startswith("warpkit ") and not re.search(r"\.\.\.|[\[|]|--help", line)
+    ]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_commands_of_a_document_are_understood(name: str) -> None:
+    for line in command_lines((ROOT / name).read_text(encoding="utf-8")):
+        try:
+            _parser().parse_args(shlex.split(line)[1:])
+        except SystemExit:
+            pytest.fail(f"{name}: {line}")
+
+
+def test_commands_are_found_in_documents() -> None:
+    text = "```\nwarpkit warp A B \\\n    -o out  # comment\nwarpkit eval a | b\nls\n```\nwarpkit x"
+    assert command_lines(text) == ["warpkit warp A B      -o out"]
+    assert sum(len(command_lines((ROOT / n).read_text(encoding="utf-8"))) for n in DOCUMENTS) > 20
 
 
 def test_links_are_told_from_addresses_and_code() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -158,6 +161,36 @@ def test_scores_of_propagation_count_every_object_once(clips, tmp_path):
         assert mean.endswith("(3 objects)")
 
 
+def test_scores_of_edits_stand_beside_those_of_flow(tmp_path):
+    small = ("--frames", "3", "--height", "48", "--size", "32", "--pictures", "pictures")
+    script = str(EXAMPLES / "score_edits.py")
+    title, line = run(script, "--clips", "fish", "--models", "tiny", *small, folder=tmp_path)
+    assert title.startswith("clip        kind   model")
+    numbers = [float(n) for n in re.findall(r"[\d.]+", line.split("(")[0])]
+    error, flow, ratio, *flickers, region = numbers
+    assert line.startswith("fish        smooth tiny")
+    assert ratio == pytest.approx(error / flow, abs=0.02)
+    assert 0 < error < 20
+    assert len(flickers) == 3
+    assert 0.3 < region <= 1
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == ["fish-001.png", "fish-002.png"]
+    # Input, edit, truth and flow, side by side.
+    assert read_image(tmp_path / "pictures" / "fish-002.png").shape == (48, 4 * 80, 3)
+
+
+def test_scores_of_masks_tell_what_is_shown_in_vain(tmp_path):
+    small = ("--frames", "2", "--height", "48", "--like", "32", "--models", "tiny")
+    more = ("--set", "label.min_evidence=0.1")
+    script = str(EXAMPLES / "score_masks.py")
+    _, line = run(script, "--clips", "balloons", *small, *more, folder=tmp_path)
+    found = re.fullmatch(
+        r"balloons    yes    tiny      \| (0\.\d+) +0 +0   -   J at height 32: (0\.\d+)", line
+    )
+    assert found
+    assert all(float(number) > 0.5 for number in found.groups())
+
+
 def test_rendered_pairs_are_read_back_with_exact_points(tmp_path):
     lines = run(
         str(EXAMPLES / "render_pairs.py"), "pairs", "--count", "3", "--points", "5", folder=tmp_path
@@ -196,6 +229,29 @@ def test_the_pictures_of_the_readme_come_from_a_demo(tmp_path):
     assert imageio.imread(path).shape[0] == 5
     facts = imageio.immeta(path)
     assert (facts["duration"], facts["loop"]) == (40, 0)
+
+
+def test_the_gallery_is_made_by_a_model(tmp_path, monkeypatch):
+    for name in ("fish", "turtle"):
+        small = replace(CLIPS[name], height=48, width=80, supersampling=1)
+        monkeypatch.setitem(CLIPS, name, small)
+    command = ["make_gallery.py", "--model", "tiny", "--size", "32", "--frames", "3"]
+    monkeypatch.setattr(sys, "argv", [*command, "-o", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "make_gallery.py"), run_name="__main__")
+    page = (tmp_path / "gallery.md").read_text()
+    assert "with the model `tiny`" in page
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", page)
+    assert len(shown) == page.count("\n## ") == 9
+    for name in shown:
+        assert (tmp_path / name).stat().st_size > 500
+    assert {Path(name).name for name in shown} == {
+        path.name for path in (tmp_path / "images/gallery").iterdir()
+    }
+    assert re.search(r"Mean distance to the true source pixel \d+\.\d pixels, of 80", page)
+    # The page that is shown has the same sections, made by the default model.
+    published = (EXAMPLES.parent / "docs/gallery.md").read_text()
+    assert "with the model `embedded`" in published
+    assert re.findall(r"^## .*", published, re.M) == re.findall(r"^## .*", page, re.M)
 
 
 def test_few_cells_survive_their_bounds(tmp_path):
@@ -252,3 +308,14 @@ def test_steps_are_compared_on_the_same_pairs(tmp_path):
     lines = run(script, *common, "--aggregators", aggregator, aggregator, folder=tmp_path)
     assert lines[0].startswith(f"{aggregator}, steps [0]: PCK@0.05 ")
     assert lines[2] == "difference at 0.1: +0.0 [+0.0, +0.0]"
+
+
+def test_timing_a_synthesis(tmp_path):
+    """Times of a chunk after the first, on a Stable Diffusion of a few thousand weights."""
+    options = "--small --size 64 --steps 2 --pairs 4 --batch 2 --threads 1 --device cpu"
+    run(str(EXAMPLES / "time_synthesis.py"), "-o", "out", *options.split(), folder=tmp_path)
+    report = json.loads((tmp_path / "out" / "time.json").read_text(encoding="utf-8"))["sd15"]
+    assert (report["pairs"], report["kept"]) == (2, 2)
+    assert set(report["share"]) == {"unet", "aggregator", "vae", "matching", "writing", "rest"}
+    assert sum(report["share"].values()) == pytest.approx(1)
+    assert report["million_pairs"]["terabytes"] > 0

@@ -349,6 +349,11 @@ def test_a_pair_is_what_separate_searches_find(loops, masked):
     truth = search_pair(create_matcher("reference"), query, key, queries, keys, **options)
     assert (found.forward.index < 0).any()
     assert_same_pair(found, truth)
+    # One query needs other products for the way back.
+    queries = Sites(torch.tensor([[7.3, 5.0]]))
+    found = search_pair(create_matcher("grid"), query, key, queries, keys, **options)
+    truth = search_pair(create_matcher("reference"), query, key, queries, keys, **options)
+    assert_same_pair(found, truth)
 
 
 @pytest.mark.parametrize("k", [1, 3])

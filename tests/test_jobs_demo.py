@@ -40,6 +40,8 @@ def test_demo(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             *(f"clip/propagated/{kind}/{name}" for kind in ("masks", "frames") for name in frames),
             *(f"clip/propagated/{name}.mp4" for name in ("overlay", "edited")),
             *("clip/propagated/frames.jsonl", "clip/propagated/run.json"),
+            *(f"clip/propagated/report.{kind}" for kind in ("html", "json")),
+            *(f"clip/propagated/{name}" for name in ("confidence.svg", "contact_sheet.png")),
         ]
     )
     page = (out / "index.html").read_text()

@@ -109,5 +109,5 @@ def test_an_input_is_never_replaced(cli: Cli, files: Path, tmp_path: Path) -> No
         assert ran.code == 2
         assert "is an input or no ordinary file" in ran.messages[0]
     same = ("-o", tmp_path / "x.png", "--picture", tmp_path / "x.png")
-    assert "cannot both be" in cli(*command, *same).messages[0]
+    assert "cannot share a file" in cli(*command, *same).messages[0]
     assert source.read_bytes() == before

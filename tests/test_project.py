@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "warpkit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-HEAVY = ["av", "cv2", "diffusers", "faiss", "gradio", "kornia", "scipy", "transformers"]
+HEAVY = ["av", "cv2", "diffusers", "faiss", "kornia", "scipy", "transformers"]
 # Imported by modules that are themselves imported only when they are used.
-LATE = ["matplotlib", "numba", "triton"]
+LATE = ["fastapi", "gradio", "matplotlib", "numba", "triton", "uvicorn"]
 DRAWERS = {"util", "utils", "helper", "helpers", "misc", "common"}
 WEIGHTS_LIMIT = 25e6  # bytes
 
@@ -146,6 +146,7 @@ def test_every_direct_dependency_is_pinned() -> None:
     table = project()["project"]
     extras = table["optional-dependencies"]
     wanted = [*table["dependencies"], *extras["cpu"], *extras["train"], *extras["dev"]]
+    wanted += [*extras["app"], *extras["docs"]]
     assert {distribution(line) for line in wanted} - pins().keys() == set()
     for line in pins().values():
         assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", line), line
@@ -162,9 +163,11 @@ def test_continuous_integration_runs_what_a_developer_runs() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     commands = script.read_text(encoding="utf-8").splitlines()
-    assert [line for line in commands if line.startswith("make")] == ["make lint", "make test"]
+    assert [line for line in commands if line.startswith("make")] == [
+        *("make lint", "make test", "make docs")
+    ]
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert targets == ["demo", "test", "lint", "format", "clean"]
+    assert targets == ["demo", "test", "lint", "format", "docs", "gallery", "clean"]
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
     steps = workflow["jobs"]["check"]["steps"]
     assert [step["run"] for step in steps if "run" in step] == [".ci/run"]

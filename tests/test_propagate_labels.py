@@ -18,6 +18,7 @@ from warpkit.propagate.affinity import (
     reference_cells,
     with_colour,
 )
+from warpkit.propagate.carry_values import carry_values, may_take_values
 from warpkit.propagate.coverage import (
     cell_colours,
     cell_coverage,
@@ -25,7 +26,8 @@ from warpkit.propagate.coverage import (
     one_hot,
     soft_at_pixels,
 )
-from warpkit.propagate.labels import Annotation, LabelConfig, LabelPropagator
+from warpkit.propagate.label_config import LabelConfig
+from warpkit.propagate.labels import Annotation, LabelPropagator
 from warpkit.types import DescriptorMap
 
 
@@ -85,6 +87,38 @@ def test_fast_affinity_with_fewer_keys_than_k():
     torch.testing.assert_close(
         blend_cells(fast, values, temperature=0.1), blend_cells(slow, values, temperature=0.1)
     )
+
+
+@pytest.mark.parametrize("windows", [[None, (3, 4), (3, 4)], [(3, 4)] * 3, [None, None, (1, 1)]])
+def test_values_are_carried_as_by_the_reference(windows):
+    """Cells that are not searched for take nothing by the definition either."""
+    h, w, k, temperature = 19, 29, 5, 0.1
+    # Neighbours are alike; the right half looks like the object here and there.
+    v, u = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    waves = [torch.sin(v / 5 + n) + torch.cos(u / (4 + n) - n) for n in range(6)]
+    base = F.normalize(torch.stack(waves, dim=-1).double(), dim=2)
+    query, *keys = (F.normalize(base + 0.05 * unit_cells(n, h, w), dim=2) for n in range(4))
+    values = [torch.zeros(h * w, 2, dtype=torch.float64) for _ in keys]
+    for n, part in enumerate(values):
+        planes = part.view(h, w, 2)
+        planes[4:9, 3 + n : 9 + n, 0] = 0.7
+        planes[12:15, 20:24, 1] = 1e-9  # however little
+    found = carry_values(query, keys, windows, values, k=k, temperature=temperature)
+    matches = reference_cells(query, keys, windows, k=k)
+    true = blend_cells(matches, torch.cat(values), temperature=temperature)
+    torch.testing.assert_close(found, true, rtol=0, atol=1e-12)
+    asked = may_take_values(query, keys, windows, values, k=k).flatten()
+    taken = (torch.cat(values)[matches.index] > 0).flatten(1).any(dim=1)
+    assert not (taken & ~asked).any()
+    assert taken.sum() <= asked.sum() < 0.6 * h * w
+
+
+def test_everything_is_searched_for_where_too_few_keys_are_near():
+    query, key = unit_cells(0, 9, 11), unit_cells(1, 9, 11)
+    values = torch.zeros(99, 1, dtype=torch.float64)
+    values[40] = 1
+    assert may_take_values(query, [key], [None], [values], k=26).all()
+    assert may_take_values(query, [key], [None], [values.new_ones(99, 1)], k=3).all()
 
 
 def test_colour_is_a_distance_beside_the_cosine():

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from warpkit.checks import InputError
-from warpkit.render import CLIPS, ClipSpec, Layer, Light, render_clip, render_frame, render_pair
+from warpkit.render import (
+    CLIPS,
+    HARD_CLIPS,
+    ClipSpec,
+    Layer,
+    Light,
+    render_clip,
+    render_frame,
+    render_pair,
+    true_motion,
+)
 from warpkit.render.drawing import Style
 from warpkit.render.frames import _at, _front
 from warpkit.render.motion import Array, Camera, Curve, Flap, Pose, Squeeze, Step, Wave
@@ -273,7 +283,8 @@ def test_forward_and_backward_fields_are_inverse(name: str) -> None:
     start, seen = _grid(spec.height, spec.width), frame.target_visible
     # Pixels of frame 0 followed to frame t; what is seen there, followed back.
     x, y = frame.target_xy.reshape(-1, 2).T.astype(np.float64)
-    back, _ = _at(spec, _front(spec, x, y, t / spec.frame_rate), 0.0)
+    flat, _ = _at(spec, _front(spec, x, y, t / spec.frame_rate), 0.0)
+    back = flat.reshape(start.shape)
     error = np.linalg.norm(back - start, axis=-1)
     assert seen[first.labels > 0].sum() > 300
     assert error[seen].max() < 1e-3
@@ -418,3 +429,37 @@ def test_bad_input_says_what_is_wrong() -> None:
         replace(spec, seed=-1)
     with pytest.raises(InputError, match="unknown clip 'cat'"):
         render_pair(name="cat")
+
+
+# Clips that are hard to follow.
+
+
+@pytest.mark.parametrize("name", ["dart", "shake", "zigzag"])
+def test_fast_clips_move_more_than_40_pixels_a_frame(name: str) -> None:
+    spec = HARD_CLIPS[name]
+    small = replace(spec, height=48, width=80, supersampling=1)
+    steps = []
+    for t in range(1, 12):
+        on = render_frame(small, t).labels > 0
+        assert on.sum() > 40  # it stays in sight
+        xy, _ = true_motion(small, t, t - 1)
+        steps.append(np.linalg.norm(xy[on] - _grid(48, 80)[on], axis=1).mean())
+    assert max(steps) * spec.height / 48 > 40
+
+
+def test_the_thicket_hides_the_fish() -> None:
+    spec = replace(HARD_CLIPS["thicket"], height=48, width=80, supersampling=1)
+    object_pixels = render_frame(spec, 0).labels > 0
+    hidden = [1 - render_frame(spec, t).target_visible[object_pixels].mean() for t in (8, 24, 30)]
+    assert max(hidden) > 0.1
+
+
+def test_the_fish_of_return_leaves_and_comes_back() -> None:
+    spec = replace(HARD_CLIPS["return"], height=48, width=80, supersampling=1)
+    areas = [int((render_frame(spec, t).labels > 0).sum()) for t in (0, 17, 23, 40)]
+    assert areas[1] == areas[2] == 0 < min(areas[0], areas[3])
+
+
+def test_hard_clips_have_names_of_their_own() -> None:
+    assert not set(HARD_CLIPS) & set(CLIPS)
+    assert all(name == spec.name for name, spec in HARD_CLIPS.items())

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from warpkit.checks import InputError
 from warpkit.features.taps import decoder_taps
-from warpkit.features.unet_calls import TappedUnet, UnetCalls, compile_call, resolve_acceleration
+from warpkit.features.unet_calls import (
+    TappedUnet,
+    UnetCalls,
+    _Program,
+    compile_call,
+    resolve_acceleration,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,26 @@ def test_calls_without_recording_hand_out_no_taps(unet: nn.Module) -> None:
         assert output is not None
         assert output.shape == (2, 4, 8, 8)
         assert taps == {}
+
+
+def test_an_output_outlives_the_next_call(unet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guidance takes the difference of two calls; a graph writes both into one tensor."""
+    run, kept = _Program.__call__, {}
+
+    def replayed(self: Any, *arguments: Any) -> dict[str, Tensor]:
+        for name, value in run(self, *arguments).items():
+            kept.setdefault(name, torch.empty_like(value)).copy_(value)
+        return kept
+
+    monkeypatch.setattr(_Program, "__call__", replayed)
+    calls = UnetCalls(unet, decoder_taps(unet), "graphs")
+    first, _ = calls(inputs(2)[0], 5, inputs(2)[1])
+    assert first is not None
+    before = first.clone()
+    second, _ = calls(inputs(2)[0], 5, inputs(2, seed=1)[1])
+    assert torch.equal(first, before)
+    assert second is not None
+    assert not torch.equal(first, second)
 
 
 def programs(calls: UnetCalls) -> list[tuple[int, bool, int]]:

@@ -203,9 +203,10 @@ def lattice_sites(
         InputError: if the mask is empty.
     """
     rows, columns = rows or height, columns or width
+    there = "cpu" if torch.device(device).type == "mps" else device  # which has no float64
     v, u = torch.meshgrid(
-        torch.arange(rows, dtype=torch.float64),
-        torch.arange(columns, dtype=torch.float64),
+        torch.arange(rows, dtype=torch.float64, device=there),
+        torch.arange(columns, dtype=torch.float64, device=there),
         indexing="ij",
     )
     xy = (
@@ -213,10 +214,10 @@ def lattice_sites(
         .reshape(-1, 2)
         .float()
     )
-    index = torch.arange(rows * columns)
+    index = torch.arange(rows * columns, device=there)
     if mask is not None:
         require(bool(mask.any()), "the mask is empty: no candidate is left")
-        keep = sample_nearest(mask.cpu(), xy)
+        keep = sample_nearest(mask.to(there), xy)
         if not bool(keep.any()):
             return lattice_sites(height=height, width=width, mask=mask, device=device)
         xy, index = xy[keep], index[keep]

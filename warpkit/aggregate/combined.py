@@ -103,9 +103,10 @@ class CombinedExtractor:
             InputError: something that is no image.
         """
         described = [part.describe(images) for part in self.parts]
-        return [self._stack(maps) for maps in zip(*described, strict=True)]
+        return [self.stack(maps) for maps in zip(*described, strict=True)]
 
-    def _stack(self, maps: Sequence[DescriptorMap]) -> DescriptorMap:
+    def stack(self, maps: Sequence[DescriptorMap]) -> DescriptorMap:
+        """One map from the parts' maps of one image, in the order of the parts."""
         first = maps[0]
         rows = [
             math.sqrt(share) * _unit_cells(each, first)

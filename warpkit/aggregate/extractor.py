@@ -235,13 +235,24 @@ class Extractor:
         stride = self.backbone.spec.output_stride
         grid = (canvas.shape[-2] // stride, canvas.shape[-1] // stride)
         steps = self.backbone.features(canvas)
+        streaming = self.streaming(grid)
+        if streaming is None:
+            return cast(Tensor, self.network(steps, grid))
+        return streaming.run(steps)
+
+    def streaming(self, grid: tuple[int, int]) -> StreamingAggregator | None:
+        """The aggregation of one run, step by step, to maps of `grid` = (h, w) cells.
+
+        Returns:
+            None for an aggregator of its own kind, which is called with all steps.
+        """
         network = self.network
         own = type(network).forward is not AggregationNetwork.forward
-        if own or not isinstance(network, AggregationNetwork):  # an aggregator of its own kind
-            return cast(Tensor, network(steps, grid))
+        if own or not isinstance(network, AggregationNetwork):
+            return None
         # CPUs convolve half precision slowly, and Apple GPUs were not measured.
-        dtype = self.backbone.dtype if canvas.is_cuda else torch.float32
-        return StreamingAggregator(network, grid, dtype=dtype).run(steps)
+        dtype = self.backbone.dtype if self.device.type == "cuda" else torch.float32
+        return StreamingAggregator(network, grid, dtype=dtype)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""`warpkit eval`: pck, davis, warp, table."""
+"""`warpkit eval`: pck, davis, warp, tapvid, table."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def add_eval(commands: Any) -> None:
     _add_scoring(
         warp, "identity, dis-flow, hog, rgb-patches, random-weights, efficientnet-lite0-raw, all"
     )
+
+    tapvid = kinds.add_parser("tapvid", help="point tracks on the rendered clips")
+    tapvid.add_argument("--clips", type=comma_list, metavar="A,B", help="some of the clips")
+    tapvid.add_argument("--query-mode", choices=("first", "strided"))
+    tapvid.add_argument("--seed", type=int)
+    tapvid.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
+    tapvid.add_argument("-o", "--output", type=Path, metavar="DIR", help="result.json")
+    add_common(tapvid, output=False)
 
     table = kinds.add_parser("table", help="many results in one table, with pictures")
     table.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="files or folders")
@@ -176,6 +184,25 @@ def _warp(args: argparse.Namespace) -> None:
     _show(result, None)
 
 
+def _tapvid(args: argparse.Namespace) -> None:
+    from warpkit.jobs.evaluation.tapvid import EvalTapvidConfig, run_eval_tapvid
+
+    flags = (*MODEL_FLAGS, "clips", "query_mode", "seed")
+    result = run_eval_tapvid(
+        output=args.output,
+        json_file=args.json,
+        config=configuration(EvalTapvidConfig, args, flags),
+        overwrite=args.overwrite,
+    )
+    print("| method | clip | average Jaccard | < delta avg | occlusion accuracy |")
+    print("|---|---|---|---|---|")
+    for row in [result, *result["baselines"]]:
+        for clip, scores in [("mean", row), *row["clips"].items()]:
+            numbers = (scores[key] for key in ("average_jaccard", "position", "occlusion"))
+            cells = " | ".join(f"{100 * value:.1f}" for value in numbers)
+            print(f"| {row['method']} | {clip} | {cells} |")
+
+
 def _table(args: argparse.Namespace) -> None:
     from warpkit.jobs.evaluation.table import run_eval_table
 
@@ -191,7 +218,7 @@ def _table(args: argparse.Namespace) -> None:
     print(f"open {args.output / 'table.html'}")
 
 
-_KINDS = {"pck": _pck, "davis": _davis, "warp": _warp, "table": _table}
+_KINDS = {"pck": _pck, "davis": _davis, "warp": _warp, "tapvid": _tapvid, "table": _table}
 
 
 def evaluate(args: argparse.Namespace) -> None:

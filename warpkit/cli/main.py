@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from warpkit.cli.app import add_app, add_mask, app, mask
 from warpkit.cli.evaluate import add_eval, evaluate
 from warpkit.cli.inspect import add_inspect, inspect
 from warpkit.cli.models import add_models, models
 from warpkit.cli.options import MODEL_FLAGS, add_common, add_config, comma_list, configuration
+from warpkit.cli.synthesize import add_synthesize, synthesize
 from warpkit.version import __version__
 
 __all__ = ["main"]
@@ -53,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
     match.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     match.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the matches")
+    match.add_argument(
+        "--similarity", type=Path, metavar="FILE.png", help="draw the first point's similarity map"
+    )
     add_common(match, output=False)
 
     propagate = commands.add_parser("propagate", help="carry a mask, edit or points through a clip")
@@ -70,18 +75,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     propagate.add_argument("--edit", type=Path, help="edited first frame, or RGBA layer over it")
     propagate.add_argument("--colormap", action="store_true", help="carry a colour map of the mask")
-    propagate.add_argument("--points", help='FILE.json or "x,y;x,y" in the first frame')
+    propagate.add_argument(
+        "--points",
+        help='FILE.csv, .json or .npz, or "x,y;x,y" in the first frame, "frame:x,y" in others',
+    )
     propagate.add_argument(
         "--mode",
         choices=("label", "gather", "splat"),
         help="how masks are carried (default label: with context frames)",
     )
     propagate.add_argument(
-        "--edit-mode", choices=("gather", "splat"), help="how an edit is carried (default gather)"
+        "--edit-mode",
+        choices=("track", "gather", "splat"),
+        help="how an edit is carried (default track)",
     )
     propagate.add_argument("--start", type=int, default=0, help="first frame (default 0)")
     propagate.add_argument("--end", type=int, help="frame to stop before")
     propagate.add_argument("--stride", type=int, default=1, help="take every N-th frame")
+    propagate.add_argument(
+        "--cuts",
+        choices=("reanchor", "stop", "ignore"),
+        help="where a new scene begins: go on from the annotated frames alone (default), stop, or"
+        " take no notice",
+    )
+    propagate.add_argument(
+        "--export",
+        type=comma_list,
+        default=[],
+        metavar="A,B",
+        help="more results: png, prores, ffv1 (objects and edits with opacity), coco (masks)",
+    )
     add_common(propagate)
 
     extract = commands.add_parser("extract", help="write the descriptors of images")
@@ -90,18 +113,33 @@ def _parser() -> argparse.ArgumentParser:
     add_common(extract)
 
     bench = commands.add_parser("bench", help="measure speed and memory side by side")
-    bench.add_argument("what", choices=("match", "extract"), help="matching engines, or extraction")
-    bench.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
+    bench.add_argument(
+        "what",
+        choices=("match", "extract", "propagate"),
+        help="matching engines, extraction, or propagation, by stage",
+    )
+    bench.add_argument(
+        "images",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="match: your own pair of images; propagate: a video and the mask of its first frame",
+    )
+    bench.add_argument("--frames", type=int, help="propagate: of the clip (default 16)")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
-    bench.add_argument("--sizes", help='match: comma-separated, such as "512,1920x1080"')
+    bench.add_argument("--sizes", help='match, propagate: comma-separated, such as "512,1920x1080"')
     bench.add_argument("--steps", help="extract: UNet calls an image (1,5,10,50)")
     bench.add_argument("--batches", help="extract: images at once (1,2,8,32)")
     add_common(bench, output="warpkit-bench")
 
+    add_mask(commands)
     add_eval(commands)
     add_inspect(commands)
 
     add_models(commands)
+
+    add_synthesize(commands)
+    add_app(commands)
 
     train = commands.add_parser("train", help="train an aggregator or a small backbone")
     kinds = train.add_subparsers(dest="kind", required=True, metavar="KIND")
@@ -160,14 +198,15 @@ def _match(args: argparse.Namespace) -> None:
         parse_points(args.points),
         output=args.output,
         picture=args.picture,
+        similarity=args.similarity,
         source_mask=args.source_mask,
         target_mask=args.target_mask,
         config=config,
         overwrite=args.overwrite,
     )
-    if args.picture is not None:
+    for path in filter(None, (args.picture, args.similarity)):
         # Without -o the standard output is JSON and nothing else.
-        print(f"open {args.picture}", file=sys.stderr if args.output is None else sys.stdout)
+        print(f"open {path}", file=sys.stderr if args.output is None else sys.stdout)
     if args.output is None:
         print(json.dumps(result))
     else:
@@ -175,27 +214,29 @@ def _match(args: argparse.Namespace) -> None:
 
 
 def _propagate(args: argparse.Namespace) -> None:
-    from warpkit.jobs.matching import parse_points
+    from warpkit.io.points import read_queries
     from warpkit.jobs.propagation import PropagateConfig
     from warpkit.jobs.video import parse_masks, run_propagate
 
-    config = configuration(PropagateConfig, args, (*MODEL_FLAGS, "mode", "edit_mode"))
+    config = configuration(PropagateConfig, args, (*MODEL_FLAGS, "mode", "edit_mode", "cuts"))
     output = run_propagate(
         args.video,
         args.output,
         mask=parse_masks(args.mask or [], start=args.start),
         edit=args.edit,
         colormap=args.colormap,
-        points=None if args.points is None else parse_points(args.points),
+        points=None if args.points is None else read_queries(args.points, start=args.start),
         start=args.start,
         end=args.end,
         stride=args.stride,
+        export=args.export,
         config=config,
         overwrite=args.overwrite,
         update=args.update,
     )
     shown = [name for name in ("edited.mp4", "overlay.mp4") if (output / name).is_file()]
     print(f"open {output / shown[0]}" if shown else f"results in {output}")
+    print(f"how sure it is: {output / 'report.html'}")
 
 
 def _extract(args: argparse.Namespace) -> None:
@@ -219,6 +260,9 @@ def _bench(args: argparse.Namespace) -> None:
             setattr(args, name, comma_list(text))
     if args.what == "extract":
         table = _bench_extract(args)
+    elif args.what == "propagate":
+        print(f"{_bench_propagate(args)}\n\nresults in {args.output}")
+        return
     else:
         from warpkit.jobs.benchmark import BenchConfig, run_bench_match
 
@@ -230,6 +274,18 @@ def _bench(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     print(f"{table}\n\nopen {args.output / 'bench.png'}")
+
+
+def _bench_propagate(args: argparse.Namespace) -> str:
+    from warpkit.jobs.benchmark_propagate import BenchPropagateConfig, run_bench_propagate
+
+    return run_bench_propagate(
+        args.output,
+        clip=args.images,
+        json_file=args.json,
+        config=configuration(BenchPropagateConfig, args, (*MODEL_FLAGS, "sizes", "frames")),
+        overwrite=args.overwrite,
+    )
 
 
 def _bench_extract(args: argparse.Namespace) -> str:
@@ -283,8 +339,11 @@ _COMMANDS: dict[str, Any] = {
     "extract": _extract,
     "bench": _bench,
     "eval": evaluate,
+    "app": app,
     "inspect": inspect,
+    "mask": mask,
     "models": models,
+    "synthesize": synthesize,
     "train": _train,
 }
 
@@ -313,7 +372,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on from here"
-        hint = again if args.command in ("propagate", "train", "eval", "extract") else ""
+        resumed = ("propagate", "train", "eval", "extract", "synthesize")
+        hint = again if args.command in resumed else ""
         print(f"warpkit {args.command}: interrupted{hint}", file=sys.stderr)
         return 130
     return 0

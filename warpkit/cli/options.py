@@ -22,6 +22,7 @@ SPELLED = {
     "category": "data.category",
     "species": "data.species",
     "pairing": "data.pairing",
+    "prompts": "generation.prompts",
 }
 
 

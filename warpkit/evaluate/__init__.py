@@ -15,11 +15,13 @@ if TYPE_CHECKING:
         copy_first_labels,
         flow_field,
         flow_labels,
+        flow_places,
         identity_points,
         predict_identity,
     )
     from warpkit.evaluate.bootstrap import bootstrap_mean
     from warpkit.evaluate.davis import score_davis
+    from warpkit.evaluate.edits import edit_error, flicker, flow_edits
     from warpkit.evaluate.fields import (
         FieldError,
         FieldReport,
@@ -65,10 +67,14 @@ _HOMES = {
     "copy_first_labels": "baselines",
     "correct_points": "keypoints",
     "disk_dilation": "jaccard",
+    "edit_error": "edits",
     "field_error": "fields",
     "fingerprint": "methods",
+    "flicker": "edits",
+    "flow_edits": "edits",
     "flow_field": "baselines",
     "flow_labels": "baselines",
+    "flow_places": "baselines",
     "frame_statistics": "jaccard",
     "identity_points": "baselines",
     "mask_boundary": "jaccard",
@@ -103,10 +109,14 @@ __all__ = [
     "copy_first_labels",
     "correct_points",
     "disk_dilation",
+    "edit_error",
     "field_error",
     "fingerprint",
+    "flicker",
+    "flow_edits",
     "flow_field",
     "flow_labels",
+    "flow_places",
     "frame_statistics",
     "identity_points",
     "mask_boundary",

@@ -30,6 +30,7 @@ __all__ = [
     "copy_first_labels",
     "flow_field",
     "flow_labels",
+    "flow_places",
     "identity_points",
     "predict_identity",
 ]
@@ -63,15 +64,32 @@ def flow_labels(
     Yields:
         Object ids (H, W) of every frame, the first included.
     """
+    labels = torch.tensor(first)
+    height, width = first.shape
+    for _, first_xy in flow_places(images, height=height, width=width):
+        nearest = sample_nearest(labels, torch.from_numpy(first_xy).reshape(-1, 2))
+        yield nearest.reshape(height, width).numpy()
+
+
+def flow_places(
+    images: Iterable[npt.NDArray[np.uint8]], *, height: int, width: int
+) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+    """Every frame with the places of its pixels in the first one, by chained optical flow.
+
+    Args:
+        images: uint8 RGB frames (H, W, 3), read one at a time.
+        height, width: size that the frames must have.
+
+    Yields:
+        `(frame, float32 (H, W, 2))`, the first frame included.
+    """
     import cv2
 
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    labels = torch.tensor(first)
-    height, width = first.shape
     here = pixel_grid(height=height, width=width).numpy()
     first_xy, before = here, None
     for image in images:
-        check_same_size(check_image(image), first, "a frame", "the first labels")
+        check_same_size(check_image(image), here[..., 0], "a frame", "the first frame")
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         if before is not None:
             displacement: Any = flow.calc(grey, before, None)  # type: ignore[call-overload]
@@ -84,8 +102,7 @@ def flow_labels(
                 borderMode=cv2.BORDER_REPLICATE,
             )
         before = grey
-        nearest = sample_nearest(labels, torch.from_numpy(first_xy).reshape(-1, 2))
-        yield nearest.reshape(height, width).numpy()
+        yield image, first_xy
 
 
 def flow_field(

@@ -44,8 +44,9 @@ class UnshuffleCodec:
 _VAE_PIXELS = 8 * 512 * 512
 
 
-def _at_once(images: Tensor) -> int:
-    return max(1, _VAE_PIXELS // (images.shape[-2] * images.shape[-1]))
+def _at_once(images: Tensor, factor: int = 1) -> int:
+    """Rows of images, or of latents whose pixels have `factor` image pixels a side."""
+    return max(1, _VAE_PIXELS // (images.shape[-2] * images.shape[-1] * factor**2))
 
 
 class VaeCodec:
@@ -72,6 +73,10 @@ class VaeCodec:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to images in [0, 1]."""
+        rows = _at_once(latents, self.factor)
+        return torch.cat([self._decode(part) for part in latents.split(rows)])
+
+    def _decode(self, latents: Tensor) -> Tensor:
         vae: Any = self.vae
         images: Tensor = vae.decode((latents / self.scaling).to(vae.dtype)).sample
         return ((images.float() + 1) / 2).clamp(0, 1)

@@ -319,10 +319,7 @@ class DiffusionBackbone(Backbone):
             timestep = self.schedule.timesteps[step] if noised else CLEAN
             if self.settings.timestep is not None:
                 timestep = self.settings.timestep
-            seen = latent
-            if noise is not None:  # q(x_t | x_0)
-                a_t = self.schedule.alpha_bar(timestep)
-                seen = a_t**0.5 * latent + (1 - a_t) ** 0.5 * noise
+            seen = latent if noise is None else self.noised(latent, noise, timestep)
             _, taps = self._record(seen, timestep, conditioning, final=True)
             yield StepFeatures(entry, step, timestep, taps)
             del taps
@@ -342,6 +339,11 @@ class DiffusionBackbone(Backbone):
         draws = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.stack(draws).to(self.device)
 
+    def noised(self, latent: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """Clean latents (B, C, h, w) with noise of that shape as of a timestep: q(x_t | x_0)."""
+        a_t = self.schedule.alpha_bar(timestep)
+        return a_t**0.5 * latent + (1 - a_t) ** 0.5 * noise
+
     @torch.no_grad()
     def generate(
         self,
@@ -351,6 +353,7 @@ class DiffusionBackbone(Backbone):
         guidance_scale: float = 7.5,
         negative_prompt: str = "",
         clip: bool = True,
+        skip: int = 0,
         on_features: Callable[[StepFeatures], None] | None = None,
     ) -> Tensor:
         """Generate images, and hand out the features of the very same run.
@@ -364,6 +367,8 @@ class DiffusionBackbone(Backbone):
             guidance_scale: 1 runs the conditional pass alone.
             clip: keep predicted images in their range, where the codec's latents have one. False is
                 the exact opposite of inversion.
+            skip: noisiest steps to leave out; `latent` is then as noisy as the first one taken
+                (`noised`): image-to-image.
             on_features: called once per recorded step.
 
         Returns:
@@ -377,7 +382,8 @@ class DiffusionBackbone(Backbone):
         unconditional = self._conditioning([negative_prompt] * len(prompts))
         num_steps = self.schedule.num_steps
         bound = self.codec.bound if clip else None
-        for transition in self.schedule.generation():
+        require(0 <= skip < num_steps, f"skip must lie in 0..{num_steps - 1} steps, got {skip}")
+        for transition in self.schedule.generation()[skip:]:
             departing = num_steps - 1 - transition.step
             if on_features is not None and departing in self.spec.steps:
                 recorded, taps = self._record(latent, transition.timestep, conditional, final=False)

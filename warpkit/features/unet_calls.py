@@ -72,8 +72,8 @@ _OUTPUT = "output"  # no module path: a UNet has no child of this name
 class UnetCalls:
     """Calls one UNet and hands out its taps.
 
-    Replayed calls write into the same tensors every time: what a call returns is good until the
-    next one.
+    Replayed calls write into the same tensors every time: taps are good until the next call. The
+    output is a copy, since guidance combines those of two calls.
 
     Args:
         unet: called as `unet(sample, timestep, return_dict=False, **conditioning)`.
@@ -112,7 +112,7 @@ class UnetCalls:
         program, rows = self._program(sample, conditioning, final), len(sample)
         found = program(sample, timestep, conditioning)
         taps = {name: found[name][:rows] for name in self.names} if record or final else {}
-        return (None if final else found[_OUTPUT][:rows]), taps
+        return (None if final else found[_OUTPUT][:rows].clone()), taps
 
     def _plain(
         self,

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, one_of, require, suggest
+from warpkit.io.frames import natural_key
 from warpkit.io.images import open_image
 from warpkit.io.masks import read_labels
 
@@ -159,7 +160,7 @@ def _read_sequence(name: str, frames: Path, masks: Path, year: str | None) -> Da
             f"sequence '{name}' lacks the {what} of {len(missing)} of its {len(have)}"
             f" items ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}) in {where}",
         )
-    stems = sorted(frame_by_stem)
+    stems = sorted(frame_by_stem, key=natural_key)
     return DavisSequence(
         name, tuple(frame_by_stem[s] for s in stems), tuple(mask_by_stem[s] for s in stems), year
     )

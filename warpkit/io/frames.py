@@ -11,32 +11,19 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, check_image, require
-from warpkit.io.file_end import reaches_end
+from warpkit.checks import require
 from warpkit.io.images import IMAGE_SUFFIXES, image_size, read_image
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
-
-__all__ = ["FolderFrames", "Frame", "Frames", "VideoFrames", "open_frames"]
+__all__ = ["FolderFrames", "Frame", "Frames", "Selection", "natural_key", "open_frames"]
 
 Image = npt.NDArray[np.uint8]
-
-# libswscale's SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND. Its default path is faster but
-# darkens every channel by about one level.
-_ACCURATE = 0x2 | 0x2000 | 0x40000
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +44,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class _Selection:
+class Selection:
     """Frames `start`, `start + stride`, ... before `end` (None = to the last one)."""
 
     start: int
@@ -82,6 +69,10 @@ class _Selection:
     def indices(self, total: int, path: Path) -> range:
         """The selected indices among `total` frames."""
         require(self.start < total, f"{path}: start={self.start}, but it has {total} frames only")
+        return self.up_to(total)
+
+    def up_to(self, total: int) -> range:
+        """As `indices`, empty where the frames end before `start`."""
         return range(self.start, total if self.end is None else min(self.end, total), self.stride)
 
 
@@ -93,6 +84,8 @@ class Frames(ABC):
         height: height of every frame in pixels, upright.
         width: width of every frame in pixels, upright.
         count: number of selected frames; None if only decoding the whole video would tell.
+        about: number of selected frames, guessed from the duration where `count` is None; None if
+            nothing tells.
         frame_rate: frames per second of the original, before `stride`.
         names: names of the selected frames (folders), or None (videos).
     """
@@ -101,6 +94,7 @@ class Frames(ABC):
     height: int
     width: int
     count: int | None
+    about: int | None
     frame_rate: Fraction
     names: list[str] | None
 
@@ -121,7 +115,7 @@ class Frames(ABC):
         """
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def natural_key(name: str) -> tuple[list[str | int], str]:
     """Sort key under which `frame2` comes before `frame10`."""
     parts = re.split(r"(\d+)", name.lower())
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
@@ -130,7 +124,7 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 class FolderFrames(Frames):
     """The images of a folder in natural order; other files and hidden files are ignored."""
 
-    def __init__(self, path: Path, selection: _Selection, frame_rate: Fraction) -> None:
+    def __init__(self, path: Path, selection: Selection, frame_rate: Fraction) -> None:
         files = sorted(
             (
                 file
@@ -139,7 +133,7 @@ class FolderFrames(Frames):
                 and not file.name.startswith(".")
                 and file.is_file()
             ),
-            key=lambda file: _natural(file.name),
+            key=lambda file: natural_key(file.name),
         )
         require(
             len(files) > 0,
@@ -164,7 +158,7 @@ class FolderFrames(Frames):
         self.height, self.width = first
         self._files = files
         self._indices = selection.indices(len(files), path)
-        self.count = len(self._indices)
+        self.count = self.about = len(self._indices)
         self.names = [files[index].stem for index in self._indices]
 
     def __iter__(self) -> Iterator[Frame]:
@@ -181,189 +175,6 @@ class FolderFrames(Frames):
             f" {image.shape[0]} x {image.shape[1]}: the file changed meanwhile",
         )
         return Frame(index, image, index / self.frame_rate, file.stem)
-
-
-class VideoFrames(Frames):
-    """The frames of a video file or an animated GIF, decoded by PyAV.
-
-    Turned upright by the container's display matrix. Pixels that the file declares non-square
-    stay as stored. Videos without a colour tag are taken as BT.601, as FFmpeg does.
-    """
-
-    def __init__(self, path: Path, selection: _Selection) -> None:
-        self.path, self._selection, self.names = path, selection, None
-        with self._open() as (container, stream):
-            self._format = container.format.name
-            self._total = self._announced(stream)
-            rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-            first = next(self._decode(container, stream), None)
-        if first is None:
-            raise InputError(f"{path}: not one frame of the video can be decoded")
-        # Some containers state the resolution of their clock instead.
-        usable = [Fraction(rate) for rate in rates if rate and rate <= 1000]
-        require(len(usable) > 0, f"{path}: the video states no frame rate: convert it to .mp4")
-        self.frame_rate = usable[0]
-        self._matrix = self._orientation(first)
-        self._first_pts, self._stored_size = first.pts, (first.height, first.width)
-        self.height, self.width = check_image(self._image(first), str(path)).shape[:2]
-        total = self._total
-        self.count = None if total is None else len(selection.indices(total, path))
-
-    def __iter__(self) -> Iterator[Frame]:
-        index = 0
-        with self._open() as (container, stream):
-            for decoded in self._decode(container, stream):
-                if index in self._selection:
-                    yield self._frame(index, decoded)
-                index += 1
-                if index == self._selection.end:
-                    return
-        missing = self._total is not None and index < self._total
-        announced = f"announces {self._total} frames" if missing else "is longer by its header"
-        require(
-            not missing and reaches_end(self.path, self._format),
-            f"{self.path}: the video {announced}, but only {index} could be decoded: the file is"
-            f" damaged or cut short (end={index} uses what is there)",
-        )
-        # Where the container states no count, only now is it known whether `start` exists.
-        self._selection.indices(index, self.path)
-
-    def read(self, index: int) -> Frame:
-        require(index in self._selection, f"{self.path}: frame {index} is not among those selected")
-        if self._timeline is not None and index < len(self._timeline):
-            decoded = self._seek(self._timeline[index])
-            if decoded is not None:
-                return self._frame(index, decoded)
-        count = 0
-        with self._open() as (container, stream):
-            for count, decoded in enumerate(self._decode(container, stream), start=1):
-                if count > index:
-                    return self._frame(index, decoded)
-        raise InputError(f"{self.path}: there is no frame {index}: the video has {count} frames")
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        import av
-        from av.stream import Disposition
-
-        try:
-            # An absolute path is never taken for a protocol such as "concat:".
-            container = av.open(str(self.path.absolute()))
-        except (av.error.FFmpegError, OSError) as error:
-            raise InputError(
-                f"{self.path}: not a readable video ({error.strerror}): the file is damaged, cut"
-                " short or of another kind"
-            ) from error
-        with container:
-            name = container.format.name
-            # FFmpeg also reads single images, and text files as films of a terminal.
-            require(
-                name not in ("tty", "image2") and not name.endswith("_pipe"),
-                f"{self.path}: expected a video or a folder of images, this is a"
-                f" {'text file' if name == 'tty' else 'single image'}",
-            )
-            # The cover picture of a music file counts as a video stream of one frame.
-            cover = Disposition.attached_pic
-            stream = next((s for s in container.streams.video if not s.disposition & cover), None)
-            if stream is None:
-                raise InputError(f"{self.path}: the file holds no video stream")
-            yield container, stream
-
-    def _announced(self, stream: VideoStream) -> int | None:
-        """Number of frames the container promises to show."""
-        if "mp4" in self._format and stream.frames:
-            # An edit list may hide frames that the plain count includes.
-            shown = sum(not entry.is_discard for entry in stream.index_entries)
-            return shown or stream.frames
-        return stream.frames or None
-
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-        import av
-
-        count = 0
-        try:
-            for packet in container.demux(stream):
-                for frame in packet.decode():
-                    yield frame
-                    count += 1
-        except av.error.FFmpegError as error:
-            total = "" if self._total is None else f" of {self._total}"
-            hint = f" (end={count} uses what is there)" if count else ""
-            raise InputError(
-                f"{self.path}: only {count}{total} frames could be decoded ({error.strerror}): the"
-                f" file is damaged or cut short{hint}"
-            ) from error
-
-    def _orientation(self, frame: VideoFrame) -> tuple[int, int, int, int]:
-        """Display matrix `(a, b, c, d)` of -1, 0, 1: x' = a x + c y, y' = b x + d y."""
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
-        if data is None:
-            return (1, 0, 0, 1)
-        values = np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]] / 65536
-        a, b, c, d = (round(float(value)) for value in values)
-        require(
-            np.allclose(values, (a, b, c, d), atol=0.01)
-            and (abs(a), abs(b), abs(c), abs(d)) in ((1, 0, 0, 1), (0, 1, 1, 0)),
-            f"{self.path}: the video is to be shown turned by an angle that is not a multiple of"
-            " 90 degrees: re-encode it upright",
-        )
-        return a, b, c, d
-
-    def _image(self, frame: VideoFrame) -> Image:
-        """Upright RGB pixels of a decoded frame."""
-        image = frame.to_ndarray(format="rgb24", interpolation=_ACCURATE)
-        a, b, c, d = self._matrix
-        if a == 0:
-            image, a, d = image.transpose(1, 0, 2), c, b
-        return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-    def _frame(self, index: int, decoded: VideoFrame) -> Frame:
-        hint = f" (end={index} uses the frames before it)" if index else ""
-        require(not decoded.is_corrupt, f"{self.path}: frame {index} is damaged{hint}")
-        require(
-            (decoded.height, decoded.width) == self._stored_size,
-            f"{self.path}: the size changes at frame {index} to {decoded.height} x"
-            f" {decoded.width} (height x width){hint}",
-        )
-        time = index / self.frame_rate
-        if decoded.pts is not None and self._first_pts is not None and decoded.time_base:
-            time = (decoded.pts - self._first_pts) * Fraction(decoded.time_base)
-        return Frame(index, self._image(decoded), time, f"{index:05d}")
-
-    @cached_property
-    def _timeline(self) -> list[int] | None:
-        """Presentation time of every frame from the packets alone; None where they do not tell."""
-        import av
-
-        try:
-            with self._open() as (container, stream):
-                packets = container.demux(stream)
-                stamps = [p.pts for p in packets if p.size and not p.is_discard]
-        except av.error.FFmpegError:
-            return None
-        known = [stamp for stamp in stamps if stamp is not None]
-        if self._first_pts is None or len(set(known)) < len(stamps):
-            return None
-        # Decoders drop what comes before the first frame they can show.
-        shown = sorted(stamp for stamp in known if stamp >= self._first_pts)
-        return shown if self._total in (None, len(shown)) else None
-
-    def _seek(self, pts: int) -> VideoFrame | None:
-        """The frame shown at `pts`, from the key frame before it; None if that went astray."""
-        import av
-
-        with self._open() as (container, stream):
-            try:
-                container.seek(pts, stream=stream)
-                for number, frame in enumerate(self._decode(container, stream)):
-                    astray = frame.pts is None or frame.pts > pts or frame.is_corrupt
-                    if astray or (number == 0 and not frame.key_frame):
-                        return None
-                    if frame.pts == pts:
-                        return frame
-            except (av.error.FFmpegError, InputError):
-                return None
-        return None
 
 
 def open_frames(
@@ -387,13 +198,15 @@ def open_frames(
             with images of several sizes, or the selection is empty.
     """
     path = Path(path)
-    selection = _Selection(start, end, stride)
+    selection = Selection(start, end, stride)
     require(path.exists(), f"{path}: no such file or folder")
     if not path.is_dir():
         require(
             frame_rate is None,
             f"{path}: a frame rate is given for a folder of images only; a video states its own",
         )
+        from warpkit.io.video_frames import VideoFrames
+
         return VideoFrames(path, selection)
     rate = Fraction(24 if frame_rate is None else frame_rate).limit_denominator(100_000)
     require(rate > 0, f"frame_rate must be positive, got {frame_rate}")

@@ -7,6 +7,7 @@ Embedded colour profiles are not applied.
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import struct
@@ -24,6 +25,7 @@ from warpkit.checks import InputError, OutputError, check_image, require
 __all__ = [
     "IMAGE_SUFFIXES",
     "check_target",
+    "encode_image",
     "image_size",
     "open_image",
     "partial_path",
@@ -208,6 +210,18 @@ def save_whole(image: Image.Image, path: Path, **options: Any) -> None:
         raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def encode_image(array: npt.NDArray[np.uint8], suffix: str) -> bytes:
+    """The bytes that `write_image` would write.
+
+    Args:
+        array: uint8 (H, W) or (H, W, 3).
+        suffix: `.png`, `.jpg` or `.webp`.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, **_SAVE_OPTIONS[suffix])
+    return buffer.getvalue()
 
 
 def write_image(path: str | Path, array: npt.NDArray[np.uint8]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, OutputError, check_image, one_of, require
+from warpkit.io.audio import SoundTrack
 from warpkit.io.images import check_target, partial_path
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["VideoWriter"]
 _CONTAINERS = {
     "h264": {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"},
     "ffv1": {".mkv": "matroska"},
+    "prores": {".mov": "mov"},
 }
 # Divides the frame times of all usual rates (24, 25, 30, 50, 60, 24000/1001, ...) and
 # milliseconds, so that frames at times of their own keep them exactly.
@@ -37,7 +39,9 @@ class VideoWriter:
 
     `h264` (.mp4, .mov, .mkv) is compressed, tagged BT.709, with chroma at half resolution for
     even sizes and full resolution for odd ones, so that no size is ever changed. `ffv1` (.mkv)
-    keeps every bit. Frames come at `frame_rate`, or all of them at times of their own.
+    keeps every bit. `prores` (.mov) is ProRes 4444, for editors. The latter two also hold opacity
+    (`alpha`), straight: colours are not multiplied by it. Frames come at `frame_rate`, or all of
+    them at times of their own. The sound of another file can go along.
 
     The file appears under its name only when the block ends without an exception; otherwise
     nothing is left, and an older file stays as it was.
@@ -56,6 +60,8 @@ class VideoWriter:
         frame_rate: Fraction | float,
         codec: str = "h264",
         crf: int = 18,
+        alpha: bool = False,
+        sound: SoundTrack | None = None,
         overwrite: bool = False,
     ) -> None:
         """Check everything; nothing is written yet.
@@ -64,8 +70,10 @@ class VideoWriter:
             height: height of every frame in pixels, at least 2.
             width: width of every frame in pixels, at least 2.
             frame_rate: frames per second.
-            codec: `h264`, or `ffv1` for a lossless file.
+            codec: `h264`, `ffv1` for a lossless file, `prores` for editors.
             crf: quality of `h264`, 0 (best) to 51.
+            alpha: whether frames come with opacity; not for `h264`.
+            sound: what to bring along, to the end of the last frame.
             overwrite: replace an existing file.
 
         Raises:
@@ -87,6 +95,10 @@ class VideoWriter:
         )
         require(0 < frame_rate <= 1000, f"frame_rate must lie in 0..1000, got {frame_rate}")
         require(0 <= crf <= 51, f"crf must lie in 0..51, got {crf}")
+        require(
+            not (alpha and codec == "h264"),
+            f"{path}: h264 video holds no opacity: use ffv1 or prores",
+        )
         check_target(self.path)
         require(
             overwrite or not self.path.exists(),
@@ -95,6 +107,7 @@ class VideoWriter:
         self.frame_rate = Fraction(frame_rate).limit_denominator(100_000)
         self._format = suffixes[suffix]
         self._crf = crf
+        self._alpha, self._sound = alpha, sound
         self._partial = partial_path(self.path)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
@@ -121,7 +134,7 @@ class VideoWriter:
         """Append one frame.
 
         Args:
-            image: uint8 (height, width, 3), RGB.
+            image: uint8 (height, width, 3), RGB; (height, width, 4) with opacity for `alpha`.
             time: seconds since the start, for frames at times of their own: given for every
                 frame or for none, increasing. Kept to 1/360000 s (.mkv: to 1 ms).
 
@@ -134,7 +147,12 @@ class VideoWriter:
         container = self._container
         if container is None:
             raise InputError("VideoWriter.write is for use inside a `with` block")
-        check_image(image, "frame")
+        check_image(image[..., :3] if self._alpha and image.ndim == 3 else image, "frame")
+        require(
+            image.shape[2] == 3 + self._alpha,
+            f"{self.path}: frames with opacity are (height, width, 4), frame {self._count} is"
+            f" {image.shape}",
+        )
         require(
             image.shape[:2] == (self.height, self.width),
             f"{self.path}: frames are {self.height} x {self.width} (height x width), frame"
@@ -153,8 +171,9 @@ class VideoWriter:
         )
         try:
             stream = self._stream or self._start(container)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            if self.codec == "h264":
+            layout = "rgba" if self._alpha else "rgb24"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=layout)
+            if self.codec != "ffv1":
                 frame = frame.reformat(
                     format=stream.pix_fmt,
                     dst_colorspace="ITU709",
@@ -165,6 +184,8 @@ class VideoWriter:
                 frame = frame.reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = pts, self._time_base
             container.mux(stream.encode(frame))
+            if self._sound is not None:
+                self._sound.mux_until(container, (pts + 1) * self._time_base)
         except (av.error.FFmpegError, OSError) as error:
             raise self._failure(error) from error
         self._pts = pts
@@ -185,6 +206,9 @@ class VideoWriter:
             with container:
                 if kind is None and stream is not None:
                     container.mux(stream.encode(None))
+                    if self._sound is not None:
+                        end = self._pts * self._time_base + 1 / self.frame_rate
+                        self._sound.finish(container, end)
             if kind is None:
                 require(stream is not None, f"{self.path}: no frame was written: nothing is saved")
                 os.replace(self._partial, self.path)  # noqa: PTH105 - the name says it is atomic
@@ -193,6 +217,8 @@ class VideoWriter:
             if kind is None:
                 raise self._failure(failure) from failure
         finally:
+            if self._sound is not None:
+                self._sound.close()
             self._partial.unlink(missing_ok=True)
 
     def _failure(self, error: Exception) -> OutputError:
@@ -205,16 +231,9 @@ class VideoWriter:
 
     def _start(self, container: OutputContainer) -> VideoStream:
         """Add the stream; only the first frame tells whether frames have times of their own."""
-        from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-
         # Without a `Literal` name PyAV's types do not tell that this is a video stream.
         if self.codec == "h264":
             stream = container.add_stream("libx264", rate=self.frame_rate)
-        else:
-            stream = container.add_stream("ffv1", rate=self.frame_rate)
-        stream.width, stream.height = self.width, self.height
-        stream.codec_context.time_base = self._time_base
-        if self.codec == "h264":
             even = self.height % 2 == 0 and self.width % 2 == 0
             stream.pix_fmt = "yuv420p" if even else "yuv444p"
             # With its macroblock tree x264 gives varying files for equal tiny frames.
@@ -222,11 +241,28 @@ class VideoWriter:
             if self._timed:
                 # Reordered frames at times of their own leave the file too short by its header.
                 stream.codec_context.options |= {"bf": "0"}
-            stream.codec_context.colorspace = Colorspace.ITU709
-            stream.codec_context.color_range = ColorRange.MPEG
-            stream.codec_context.color_primaries = ColorPrimaries.BT709
-            stream.codec_context.color_trc = ColorTrc.BT709
+        elif self.codec == "prores":
+            stream = container.add_stream("prores_ks", rate=self.frame_rate)
+            stream.pix_fmt = "yuva444p10le" if self._alpha else "yuv444p10le"
+            # Editors look for the vendor of the original encoder.
+            stream.codec_context.options = {"profile": "4444", "vendor": "apl0"}
         else:
-            stream.pix_fmt = "bgr0"
+            stream = container.add_stream("ffv1", rate=self.frame_rate)
+            stream.pix_fmt = "bgra" if self._alpha else "bgr0"
+        stream.width, stream.height = self.width, self.height
+        stream.codec_context.time_base = self._time_base
+        if self.codec != "ffv1":
+            _tag_bt709(stream)
+        if self._sound is not None:
+            self._sound.open(container, self._format)
         self._stream = stream
         return stream
+
+
+def _tag_bt709(stream: VideoStream) -> None:
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+    stream.codec_context.colorspace = Colorspace.ITU709
+    stream.codec_context.color_range = ColorRange.MPEG
+    stream.codec_context.color_primaries = ColorPrimaries.BT709
+    stream.codec_context.color_trc = ColorTrc.BT709

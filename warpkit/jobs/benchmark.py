@@ -43,7 +43,13 @@ from warpkit.render import render_pair
 from warpkit.types import DescriptorMap, Sites
 from warpkit.viz.timings import plot_timings
 
-__all__ = ["BenchConfig", "BenchRow", "bench_match", "run_bench_match"]
+__all__ = [
+    "BenchConfig",
+    "BenchRow",
+    "bench_match",
+    "parse_size",
+    "run_bench_match",
+]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -85,7 +91,7 @@ class BenchConfig(ModelOptions):
         for name in self.engines:
             one_of(name, [*matcher_names(), _HALF], "engine")
         for size in self.sizes:
-            _parse_size(size)
+            parse_size(size)
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ def bench_match(
     rows = []
     with tqdm(total=len(problems) * len(config.engines), unit="run", desc="bench") as progress:
         for kind, size, masked in problems:
-            height, width = _parse_size(size)
+            height, width = parse_size(size)
             maps = [
                 DescriptorMap.covering(data, height=height, width=width) for data in pairs[kind]
             ]
@@ -368,7 +374,7 @@ def _middle(height: int, width: int) -> Tensor:
     return mask
 
 
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """(height, width) of `512` or `1920x1080` (width x height)."""
     parts = str(text).lower().split("x")
     good = len(parts) in (1, 2) and all(part.isdigit() and 2 <= int(part) <= 8192 for part in parts)

@@ -7,33 +7,31 @@ in files.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.checks import check_image, check_points, check_same_size, require
+from warpkit.checks import check_same_size, require
+from warpkit.jobs.edit_carrier import EditCarrier
+from warpkit.jobs.given import Given
 from warpkit.jobs.propagation_config import FrameResult, PropagateConfig
+from warpkit.jobs.timing import Stopwatch
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import (
     Annotation,
     EditLayer,
     LabelFrame,
     LabelPropagator,
-    carry_edit,
     carry_labels_many,
-    composite,
 )
 from warpkit.propagate.labels import decide_labels
 from warpkit.propagate.passes import Stretch, merge_soft, plan_stretches
-from warpkit.propagate.points import TrackedPoints, carry_points
+from warpkit.propagate.points import PointTracker
 from warpkit.types import Describer, DescriptorMap
 
 __all__ = ["Propagation"]
-
-_log = logging.getLogger("warpkit")
 
 Image = npt.NDArray[np.uint8]
 
@@ -57,6 +55,10 @@ class Propagation:
         config: how to carry; the model options of it are not used here.
         matcher: matching engine of the dense fields; None picks one.
 
+    Attributes:
+        clock: seconds by stage so far: `describe`, `labels`, `edit`, `points`.
+        chunk: frames that are described together.
+
     Raises:
         InputError: nothing to carry, or inputs that do not fit the frame.
     """
@@ -74,55 +76,38 @@ class Propagation:
         matcher: Matcher | None = None,
     ) -> None:
         self.config = config or PropagateConfig()
-        check_image(first, "the first frame")
-        height, width = first.shape[:2]
-        given = dict(annotations or {})
-        if labels is not None:
-            require(0 not in given, "give the first frame's labels once, not in annotations too")
-            given[0] = labels
-        require(
-            bool(given) or edit is not None or points is not None,
-            "nothing to propagate: give a mask, an edit or points of the first frame",
+        given = Given.checked(
+            first,
+            labels=labels,
+            annotations=annotations,
+            edit=edit,
+            points=points,
+            mode=self.config.mode,
         )
-        for position, mask in given.items():
-            _check_annotation(position, mask, first)
-        require(
-            not given or any(bool(mask.any()) for mask in given.values()),
-            "the mask is empty (no pixel is set)",
-        )
-        require(
-            set(given) <= {0} or self.config.mode == "label",
-            f"mode {self.config.mode} carries masks from the first frame alone: use mode label for"
-            " annotations of other frames",
-        )
-        if edit is not None:
-            require(
-                (edit.height, edit.width) == (height, width),
-                f"the edit is {edit.height} x {edit.width} (height x width) but the first frame is"
-                f" {height} x {width}: they must agree",
-            )
-            require(
-                0 in given or not given,
-                "an edit belongs to the first frame: give the first frame's mask too, or no mask",
-            )
-            if given:
-                edit = _inside(edit, given[0] > 0)
-            require(
-                bool((edit.alpha > 0).any()),
-                "the edit changes nothing in the first frame"
-                + (" inside the mask" if given else ""),
-            )
         self._describer, self._matcher = describer, matcher
-        self._edit = edit
-        self._points = None if points is None else check_points(points, height=height, width=width)
-        self._masked = bool(given)
-        if not given and edit is not None:
-            solid = edit.alpha > 0.5
-            given[0] = (solid if solid.any() else edit.alpha > 0).astype(np.uint8)
-        self.annotations = {position: given[position] for position in sorted(given)}
-        self.object_ids = sorted({int(i) for mask in given.values() for i in np.unique(mask)} - {0})
+        self._points = given.points
+        self.annotations = given.annotations
+        masks = given.annotations.values()
+        self.object_ids = sorted({int(i) for mask in masks for i in np.unique(mask)} - {0})
         self._first_image = first
-        self._first = describer.describe([first])[0]
+        self.clock = Stopwatch()
+        self._first = self.describe([first])[0]
+        self.chunk = self.config.chunk or (16 if self._first.data.is_cuda else 4)
+        self._edit: EditCarrier | None = None
+        if given.edit is not None:
+            self._edit = EditCarrier(
+                given.edit,
+                first,
+                self.annotations[0],
+                self._first,
+                outlined=given.outlined,
+                config=self.config,
+                matcher=matcher,
+            )
+        self._tracker: PointTracker | None = None
+        if self._points is not None:
+            self._tracker = PointTracker(self.config.point, len(self._points), matcher)
+            self._tracker.join(np.arange(len(self._points)), self._points, self._first, first)
         self._position = 0
         self._stretch: Stretch | None = None
         self._labels: LabelPropagator | None = None
@@ -152,15 +137,13 @@ class Propagation:
             needed = self._edit is not None or self._points is not None
             found = self.describe([image])[0] if needed else None
             frame = LabelFrame(labels, confidence, torch.zeros(0))
+            if self._edit is not None:
+                self._edit.begin(at_first=False)
             return self._carry(position, image, found, frame, given=True)
-        edited = None if self._edit is None else composite(self._first_image, self._edit)
-        points = None
-        if self._points is not None:
-            count = len(self._points)
-            points = TrackedPoints(
-                self._points, np.ones(count, np.bool_), np.ones(count, np.float32)
-            )
-        return FrameResult(0, labels, confidence, edited, points, given=labels is not None)
+        edited = None if self._edit is None else self._edit.first()
+        layer = None if self._edit is None else self._edit.layer
+        points = None if self._tracker is None else self._tracker.now
+        return FrameResult(0, labels, confidence, edited, points, layer, labels is not None)
 
     def begin(
         self, stretch: Stretch, images: Mapping[int, Image], *, backward: bool = False
@@ -178,6 +161,16 @@ class Propagation:
             self._labels = LabelPropagator(self.config.label, self.object_ids)
             for known in self._annotated(images):
                 self._labels.annotate(known.descriptors, known.labels, known.image)
+        if self._edit is not None and not backward:
+            self._begin_edit(self._edit, stretch, images)
+
+    def _begin_edit(self, edit: EditCarrier, stretch: Stretch, images: Mapping[int, Image]) -> None:
+        """Each stretch begins at its annotated frame, so that it depends on no earlier one."""
+        before = stretch.before or 0
+        edit.begin(at_first=before == 0)
+        if before > 0:
+            image = images[before]
+            edit.step(image, self.annotations[before], self.describe([image])[0])
 
     def _annotated(self, images: Mapping[int, Image]) -> list[Annotation]:
         assert self._stretch is not None
@@ -188,31 +181,41 @@ class Propagation:
             known.append(Annotation(found, self.annotations[position], image))
         return known
 
-    def carry_back(self, images: Sequence[Image]) -> torch.Tensor:
+    def carry_back(
+        self, images: Sequence[Image], cuts: Sequence[bool] | None = None
+    ) -> torch.Tensor:
         """Soft labels of the frames before those carried back last.
 
         Args:
             images: in the order of the clip; they are carried from the last to the first.
+            cuts: for each, whether a new scene begins with the frame after it.
 
         Returns:
             float (n, K, h, w), in the order of the clip.
         """
         assert self._labels is not None, "begin the stretch backward first"
         found = self.describe(images)
-        soft = [
-            self._labels.carry(frame, image)
-            for frame, image in zip(reversed(found), reversed(images), strict=True)
-        ]
+        soft = []
+        with self.clock.stage("labels"):
+            for n in reversed(range(len(images))):
+                if cuts is not None and cuts[n]:
+                    self._labels.forget()
+                soft.append(self._labels.carry(found[n], images[n]))
         return torch.stack(soft[::-1])
 
     def advance(
-        self, images: Sequence[Image], backward: torch.Tensor | None = None
+        self,
+        images: Sequence[Image],
+        backward: torch.Tensor | None = None,
+        cuts: Sequence[bool] | None = None,
     ) -> list[FrameResult]:
         """Carry everything to the next frames of the stretch.
 
         Args:
             backward: float (n, K, h, w), what `carry_back` gave for these frames; needed if an
                 annotated frame follows.
+            cuts: for each frame, whether a new scene begins with it: there only the annotated
+                frames remain as context.
 
         Raises:
             InputError: a frame of another size than the first.
@@ -224,9 +227,11 @@ class Propagation:
             self.describe(images) if needed else [None] * len(images)
         )
         results = []
-        labelled = self._label(images, found, backward)
-        for image, frame, labels in zip(images, found, labelled, strict=True):
-            results.append(self._carry(self._position, image, frame, labels))
+        cuts = [False] * len(images) if cuts is None else cuts
+        with self.clock.stage("labels"):
+            labelled = self._label(images, found, backward, cuts)
+        for image, frame, labels, cut in zip(images, found, labelled, cuts, strict=True):
+            results.append(self._carry(self._position, image, frame, labels, cut=cut))
             self._position += 1
         return results
 
@@ -240,6 +245,7 @@ class Propagation:
         images: Sequence[Image],
         frames: Sequence[DescriptorMap | None],
         backward: torch.Tensor | None,
+        cuts: Sequence[bool],
     ) -> Sequence[LabelFrame | None]:
         """The labels of the next frames, None if there are none to carry."""
         if not self.annotations:
@@ -264,6 +270,8 @@ class Propagation:
             soft = None if backward is None else backward[n].to(self._first.data.device)
             if self._labels is not None:
                 assert frame is not None
+                if cuts[n]:
+                    self._labels.forget()
                 ahead = self._labels.carry(frame, image)
                 share = self._stretch.share(self._position + n)
                 soft = ahead if soft is None else merge_soft(ahead, soft, share=share)
@@ -282,57 +290,43 @@ class Propagation:
         labelled: LabelFrame | None,
         *,
         given: bool = False,
+        cut: bool = False,
     ) -> FrameResult:
-        config = self.config
-        edited = None
+        layer = edited = points = None
         if self._edit is not None:
             assert labelled is not None
             assert found is not None
-            layer = carry_edit(
-                self._edit,
-                self._first,
-                found,
-                mode=config.edit_mode,
-                # Without a mask every pixel of the first frame competes for the edit's region.
-                first_mask=self.annotations[0] > 0 if self._masked else None,
-                frame_mask=labelled.labels > 0,
-                matcher=self._matcher,
-                max_pairs=config.max_pairs,
-                min_similarity=config.min_similarity,
-            )
-            edited = composite(image, layer)
-        points = None
-        if self._points is not None:
+            with self.clock.stage("edit"):
+                if cut:
+                    self._edit.begin(at_first=False)
+                layer, edited = self._edit.step(image, labelled.labels, found)
+        if self._tracker is not None:
             assert found is not None
-            points = carry_points(
-                self._points,
-                self._first,
-                found,
-                cycle_distance=config.point_cycle,
-                min_similarity=config.point_similarity,
-                matcher=self._matcher,
-            )
+            with self.clock.stage("points"):
+                points = self._tracker.step(found, image, cut=cut)
         return FrameResult(
             position,
             None if labelled is None else labelled.labels,
             None if labelled is None else labelled.confidence,
             edited,
             points,
-            given,
+            layer,
+            given=given,
+            cut=cut,
         )
 
     def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:
         """Descriptors of frames as `advance` uses them."""
-        return self._describer.describe(images)
-
-    @property
-    def context_length(self) -> int:
-        """How many of the last frames a resumed propagation needs again."""
-        return 0 if self._labels is None else self.config.label.context
+        with self.clock.stage("describe"):
+            found = self._describer.describe(images)
+            if found and found[0].data.is_cuda:
+                torch.cuda.synchronize(found[0].data.device)  # or its time counts as another's
+        return found
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a later process needs to go on exactly, beside the last frames' images."""
-        return {} if self._labels is None else self._labels.state()
+        labels = {} if self._labels is None else self._labels.state()
+        return labels | ({} if self._edit is None else self._edit.state())
 
     def restore(
         self,
@@ -356,24 +350,16 @@ class Propagation:
             state = {"object_ids": torch.tensor(self.object_ids), "soft": soft}
             self._labels.restore(state, context, self._annotated(known), images)
 
+    @property
+    def needs_last_frame(self) -> bool:
+        """Whether `restore_edit` must follow `restore`."""
+        return self._edit is not None
 
-def _check_annotation(position: int, labels: npt.NDArray[np.uint8], first: Image) -> None:
-    name = "the mask" if position == 0 else f"the mask of frame {position}"
-    require(
-        isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.dtype == np.uint8,
-        ("labels" if position == 0 else name)
-        + " must be a uint8 array (height, width) of object ids",
-    )
-    check_same_size(labels, first, name, "the first frame")
+    def restore_edit(self, state: dict[str, torch.Tensor], image: Image) -> None:
+        """Let the edit go on from what `state` gave.
 
-
-def _inside(edit: EditLayer, mask: npt.NDArray[np.bool_]) -> EditLayer:
-    """The part of an edit inside the mask: later frames can show no other."""
-    outside = float(edit.alpha[~mask].sum() / max(float(edit.alpha.sum()), 1e-6))
-    if outside > 0.05:
-        _log.warning(
-            "%.0f %% of the edit lies outside the mask and is left out; without a mask all of it"
-            " is carried",
-            100 * outside,
-        )
-    return EditLayer(edit.premultiplied * mask[..., None].astype(np.float32))
+        Args:
+            image: uint8 RGB (H, W, 3), the frame carried last.
+        """
+        if self._edit is not None:
+            self._edit.restore(state, image)

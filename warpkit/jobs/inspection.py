@@ -25,6 +25,7 @@ from warpkit.io.images import read_image, write_image
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
+from warpkit.jobs.watch import Watch, no_watch
 from warpkit.types import DescriptorMap
 from warpkit.viz.fields import pca_colors, pca_shares
 from warpkit.viz.panel import panel
@@ -59,11 +60,15 @@ def run_inspect(
     *,
     config: InspectConfig | None = None,
     overwrite: bool = False,
+    extractor: Extractor | None = None,
+    watch: Watch = no_watch,
 ) -> list[Path]:
     """Draw mixing weights, descriptors and layers.
 
     Args:
         images: image files; none draws the mixing weights alone.
+        extractor: the model that `config` names, where it is loaded already.
+        watch: hears of the steps.
 
     Returns:
         The pictures, in order.
@@ -80,7 +85,7 @@ def run_inspect(
     folder = OutputFolder(output, overwrite=overwrite, inputs=paths)
     folder.check()
     with clock.stage("load model"):
-        extractor = config.load_single()
+        extractor = extractor or config.load_single()
     facts: dict[str, Any] = {
         "inputs": [str(path) for path in paths],
         "layers": [_layer_facts(layer) for layer in extractor.backbone.spec.layers],
@@ -93,6 +98,7 @@ def run_inspect(
             written.append("mixing.png")
             write_image(folder.file("mixing.png"), _mixing_picture(extractor, facts["mixing"]))
         if pixels:
+            watch("describing", 0, 1 + len(paths))
             with clock.stage("describe"):
                 maps = extractor.describe(pixels)
             written.append("pca.png")
@@ -104,12 +110,11 @@ def run_inspect(
         if pixels and config.layers:
             facts["maps"] = {}
             with clock.stage("layers"):
-                for path, name, image in zip(
-                    tqdm(paths, desc="layers", unit="image", disable=None),
-                    names,
-                    pixels,
-                    strict=True,
+                shown = tqdm(paths, desc="layers", unit="image", disable=None)
+                for done, (path, name, image) in enumerate(
+                    zip(shown, names, pixels, strict=True), start=1
                 ):
+                    watch("drawing layers", done, 1 + len(paths))
                     picture, found = _layers_picture(extractor, image, config.height)
                     write_image(folder.file(name), picture)
                     written.append(name)

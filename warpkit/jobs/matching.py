@@ -22,10 +22,11 @@ from warpkit.io.output import write_json
 from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.match.matcher import Matcher
 from warpkit.match.points import match_points
-from warpkit.types import Describer, Matches
-from warpkit.viz import draw_matches
+from warpkit.match.similarity import similarity_map
+from warpkit.types import Describer, DescriptorMap, Matches
+from warpkit.viz import draw_matches, draw_similarity
 
-__all__ = ["MatchConfig", "match", "parse_points", "run_match"]
+__all__ = ["MatchConfig", "PointLook", "look_at", "match", "parse_points", "run_match"]
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -49,6 +50,19 @@ class MatchConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
+
+
+class Described:
+    """A pair that was described already, for functions that take a describer."""
+
+    name = "described"
+
+    def __init__(self, describer: Describer, source: Image, target: Image) -> None:
+        self.source, self.target = describer.describe([source, target])
+
+    def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:
+        """The two maps, whatever is asked for."""
+        return [self.source, self.target]
 
 
 def match(
@@ -103,6 +117,66 @@ def match(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class PointLook:
+    """One point of the source, seen from the target.
+
+    Attributes:
+        source_xy: float32 (2,), the point.
+        target_xy: float32 (2,), its match.
+        similarity: cosine of the two.
+        map: float32 (H, W), cosine of every pixel of the target.
+    """
+
+    source_xy: npt.NDArray[np.float32]
+    target_xy: npt.NDArray[np.float32]
+    similarity: float
+    map: npt.NDArray[np.float32]
+
+
+def look_at(
+    source: Image,
+    target: Image,
+    point: Sequence[float],
+    *,
+    describer: Describer,
+    target_mask: Mask | None = None,
+    config: MatchConfig | None = None,
+    matcher: Matcher | None = None,
+) -> PointLook:
+    """The match of one point, and how alike every pixel of the target is to it.
+
+    Args:
+        source: uint8 RGB (Hs, Ws, 3).
+        target: uint8 RGB (H, W, 3).
+        point: `(x, y)` in pixels of the source.
+        describer: what describes images.
+        target_mask: bool (H, W), the only pixels that the match may be; the map is of all.
+        config: as for `match`.
+        matcher: matching engine; None picks one.
+
+    Raises:
+        InputError: as `match`.
+    """
+    pair = Described(describer, source, target)
+    found = match(
+        source,
+        target,
+        [point],
+        describer=pair,
+        target_mask=target_mask,
+        config=config,
+        matcher=matcher,
+    )
+    seen = similarity_map(pair.source, pair.target, point)
+    return PointLook(
+        found.source_xy[0].cpu().numpy(),
+        found.target_xy[0, 0].cpu().numpy(),
+        float(found.similarity[0, 0]),
+        seen.cpu().numpy(),
+    )
+
+
 def parse_points(text: str) -> npt.NDArray[np.float32]:
     """Points from `"x,y;x,y"` or from a JSON file: a list of pairs, or `source_points` in it.
 
@@ -140,16 +214,21 @@ def run_match(
     *,
     output: Path | str | None = None,
     picture: Path | str | None = None,
+    similarity: Path | str | None = None,
     source_mask: Path | str | None = None,
     target_mask: Path | str | None = None,
     config: MatchConfig | None = None,
     overwrite: bool = False,
+    describer: Describer | None = None,
 ) -> dict[str, Any]:
     """Match points between two image files.
 
     Args:
         output: JSON file to write.
         picture: image file to write, with the matches drawn in.
+        similarity: image file to write, with the similarity of the first point to every pixel of
+            the target.
+        describer: the model that `config` names, where it is loaded already.
 
     Returns:
         `source_points`, `target_points`, `similarity`, `valid`: one entry per point.
@@ -158,12 +237,13 @@ def run_match(
         InputError: an input that cannot be used, or an output file that exists.
     """
     config = config or MatchConfig()
+    written = [Path(name) for name in (output, picture, similarity) if name is not None]
     require(
-        output is None or picture is None or Path(output).resolve() != Path(picture).resolve(),
-        f"the JSON and the picture cannot both be {output}",
+        len({path.resolve() for path in written}) == len(written),
+        f"the results cannot share a file, got {', '.join(map(str, written))}",
     )
     read = {Path(path).resolve() for path in (source, target, source_mask, target_mask) if path}
-    for path in (Path(name) for name in (output, picture) if name is not None):
+    for path in written:
         require(
             overwrite or not path.exists(),
             f"{path} exists: choose another name or add --overwrite",
@@ -174,10 +254,11 @@ def run_match(
             f"{path} is an input or no ordinary file and is not replaced: choose another name",
         )
     images = read_image(source), read_image(target)
+    described = Described(describer or config.load_extractor(), *images)
     found = match(
         *images,
         points,
-        describer=config.load_extractor(),
+        describer=described,
         source_mask=None if source_mask is None else read_mask(source_mask),
         target_mask=None if target_mask is None else read_mask(target_mask),
         config=config,
@@ -198,6 +279,12 @@ def run_match(
             found.valid[:, 0].cpu().numpy(),
         )
         write_image(picture, drawn)
+    if similarity is not None:
+        seen = similarity_map(described.source, described.target, found.source_xy[0])
+        drawn = draw_similarity(
+            *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
+        )
+        write_image(similarity, drawn)
     if output is not None:
         write_json(output, result)
     return result

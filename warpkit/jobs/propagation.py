@@ -17,6 +17,7 @@ from warpkit.jobs.carrier import Propagation
 from warpkit.jobs.propagation_config import FrameResult, PropagateConfig
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import EditLayer
+from warpkit.propagate.cuts import CutFinder
 from warpkit.propagate.passes import Stretch
 from warpkit.types import Describer
 
@@ -28,10 +29,14 @@ Image = npt.NDArray[np.uint8]
 class _Clip:
     """Frames of an iterator by position: read when asked for, dropped when done with."""
 
-    def __init__(self, images: Iterable[Image]) -> None:
+    def __init__(self, images: Iterable[Image], config: PropagateConfig) -> None:
         self._images = iter(images)
         self._held: dict[int, Image] = {}
         self._count = 0
+        self._finder: CutFinder | None = None
+        if config.cuts != "ignore":
+            self._finder = CutFinder(threshold=config.cut_threshold)
+        self._cuts: set[int] = set()
 
     def has(self, position: int) -> bool:
         """Whether the clip is so long."""
@@ -40,6 +45,8 @@ class _Clip:
             if image is None:
                 return False
             self._held[self._count] = image
+            if self._finder is not None and self._finder.next(image):
+                self._cuts.add(self._count)
             self._count += 1
         return True
 
@@ -50,8 +57,12 @@ class _Clip:
         )
         return self._held[position]
 
-    def chunk(self, first: int, stop: int) -> list[Image]:
+    def between(self, first: int, stop: int) -> list[Image]:
         return [self._held[p] for p in range(first, stop) if self.has(p)]
+
+    def cuts(self, first: int, count: int) -> list[bool]:
+        """Whether a new scene begins with each of the frames from a position on."""
+        return [p in self._cuts for p in range(first, first + count)]
 
     def drop(self, before: int, keep: Iterable[int]) -> None:
         for position in [p for p in self._held if p < before and p not in keep]:
@@ -83,12 +94,14 @@ def propagate(
         matcher: matching engine of the dense fields; None picks one.
 
     Yields:
-        One `FrameResult` per frame in order, annotated ones included.
+        One `FrameResult` per frame in order, annotated ones included; with `config.cuts` "stop"
+        none from the first frame of a new scene on.
 
     Raises:
         InputError: no frames, nothing to carry, or inputs that do not fit the frames.
     """
-    clip = _Clip(images)
+    config = config or PropagateConfig()
+    clip = _Clip(images, config)
     require(clip.has(0), "the clip has no frames")
     run = Propagation(
         clip.image(0),
@@ -109,12 +122,20 @@ def propagate(
         run.begin(stretch, known)
         position = stretch.first
         while stretch.stop is None or position < stretch.stop:
-            end = position + run.config.chunk
+            end = position + run.chunk
             end = end if stretch.stop is None else min(end, stretch.stop)
-            chunk = clip.chunk(position, end)
+            chunk = clip.between(position, end)
             if not chunk:
                 break
-            yield from run.advance(chunk, back.pop(position, None))
+            cuts = clip.cuts(position, len(chunk))
+            if run.config.cuts == "stop" and any(cuts):
+                count = cuts.index(True)
+                if count:
+                    soft = back.pop(position, None)
+                    soft = None if soft is None else soft[:count]
+                    yield from run.advance(chunk[:count], soft)
+                return
+            yield from run.advance(chunk, back.pop(position, None), cuts)
             position += len(chunk)
             clip.drop(position, run.annotations)
 
@@ -126,8 +147,8 @@ def _carried_back(
     if stretch.stop is None:
         return {}
     run.begin(stretch, known, backward=True)
-    starts = range(stretch.first, stretch.stop, run.config.chunk)
-    return {
-        start: run.carry_back(clip.chunk(start, min(start + run.config.chunk, stretch.stop)))
-        for start in reversed(starts)
-    }
+    found = {}
+    for start in reversed(range(stretch.first, stretch.stop, run.chunk)):
+        images = clip.between(start, min(start + run.chunk, stretch.stop))
+        found[start] = run.carry_back(images, clip.cuts(start + 1, len(images)))
+    return found

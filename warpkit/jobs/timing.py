@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ __all__ = ["Stopwatch"]
 
 
 class Stopwatch:
-    """Sums the seconds of named stages.
+    """Sums the seconds of named stages, of several threads too.
 
     Attributes:
         seconds: stage name to seconds so far.
@@ -18,6 +19,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -27,4 +29,5 @@ class Stopwatch:
             yield
         finally:
             spent = time.perf_counter() - started
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent

@@ -21,6 +21,7 @@ from warpkit.io.masks import read_labels
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.jobs.timing import Stopwatch
+from warpkit.jobs.watch import Watch, no_watch
 from warpkit.match.matcher import Matcher
 from warpkit.types import Describer, Warp
 from warpkit.viz import add_scale, field_colors, heat, overlay_labels, panel, source_colors
@@ -91,6 +92,7 @@ def warp(
     target_mask: Mask | None = None,
     config: WarpConfig | None = None,
     matcher: Matcher | None = None,
+    watch: Watch = no_watch,
 ) -> WarpResult:
     """Carry the source's appearance to the target, pixel by pixel.
 
@@ -105,6 +107,7 @@ def warp(
         target_mask: bool (H, W), the target object; None warps every pixel.
         config: how to warp; the model options of it are not used here.
         matcher: matching engine; None picks one.
+        watch: hears of the three steps.
 
     Raises:
         InputError: images or masks of the wrong kind, size, or empty masks.
@@ -127,7 +130,9 @@ def warp(
             " masks or a larger max_pairs make it finer, the engine grid needs no limit",
             *(pairs, config.max_pairs, matcher.name),
         )
+    watch("describing both images", 0, 3)
     source_map, target_map = describer.describe([source, target])
+    watch("matching pixels", 1, 3)
     field = dense_warp(
         source_map,
         target_map,
@@ -147,6 +152,7 @@ def warp(
         field.source_height,
         field.source_width,
     )
+    watch("warping colours", 2, 3)
     colours = backward_warp(
         torch.from_numpy(source).permute(2, 0, 1).float(),
         field,
@@ -169,11 +175,17 @@ def run_warp(
     target_mask: Path | str | None = None,
     config: WarpConfig | None = None,
     overwrite: bool = False,
+    describer: Describer | None = None,
+    watch: Watch = no_watch,
 ) -> WarpResult:
     """Warp two image files and write the results into a folder.
 
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
     (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`.
+
+    Args:
+        describer: the model that `config` names, where it is loaded already.
+        watch: hears of the steps.
 
     Raises:
         InputError: an input that cannot be used, or an output folder that holds something.
@@ -193,7 +205,7 @@ def run_warp(
     read = (source, target, source_mask, target_mask)
     with OutputFolder(output, overwrite=overwrite, inputs=read) as folder:
         with clock.stage("load model"):
-            describer = config.load_extractor()
+            describer = describer or config.load_extractor()
         with clock.stage("warp"):
             result = warp(
                 images["source"],
@@ -203,6 +215,7 @@ def run_warp(
                 target_mask=masks["target"],
                 config=config,
                 matcher=config.load_matcher(),
+                watch=watch,
             )
         with clock.stage("write"):
             write_image(folder.file("warped.png"), result.warped)

@@ -2,8 +2,11 @@
 
 from warpkit.match.filters import (
     above_similarity,
+    affine_residual,
     chosen_keys,
+    competing_similarity,
     cycle_distance,
+    distance_ratio,
     inside_mask,
     mutual_neighbours,
     ratio_test,
@@ -27,6 +30,7 @@ from warpkit.match.pair import (
     search_pair,
 )
 from warpkit.match.points import candidate_sites, default_matcher, match_points
+from warpkit.match.spread import farthest_points
 
 __all__ = [
     "Matcher",
@@ -36,12 +40,16 @@ __all__ = [
     "Refined",
     "Window",
     "above_similarity",
+    "affine_residual",
     "candidate_sites",
     "check_search",
     "chosen_keys",
+    "competing_similarity",
     "create_matcher",
     "cycle_distance",
     "default_matcher",
+    "distance_ratio",
+    "farthest_points",
     "inside_mask",
     "match_points",
     "matcher_names",

@@ -17,8 +17,11 @@ from warpkit.types import DescriptorMap, Matches, Sites
 
 __all__ = [
     "above_similarity",
+    "affine_residual",
     "chosen_keys",
+    "competing_similarity",
     "cycle_distance",
+    "distance_ratio",
     "inside_mask",
     "mutual_neighbours",
     "ratio_test",
@@ -27,6 +30,8 @@ __all__ = [
 ]
 
 _WINDOW_FLOATS = 2**24  # descriptors of one block of refinement windows: 64 MB
+_SCORE_FLOATS = 2**24  # similarities of one block of queries: 64 MB
+_REWEIGHTINGS = 4  # of the robust affine fit
 
 
 def chosen_keys(forward: Neighbours, keys: Sites) -> tuple[Neighbours, Sites]:
@@ -122,6 +127,94 @@ def ratio_test(matches: Matches, *, ratio: float, exclusion_radius: float) -> Ma
     second = distance.masked_fill(~(apart & matches.valid), torch.inf).min(dim=1).values
     passed = distance[:, 0] <= ratio * second
     return replace(matches, valid=matches.valid & passed[:, None])
+
+
+def distance_ratio(best: Tensor, second: Tensor) -> Tensor:
+    """d_best / d_second of similarities (N,), with d = 1 - cosine as in `ratio_test`.
+
+    Where there is no second (minus infinity) the ratio is 0; two perfect matches give 1.
+    """
+    first, other = (1 - best).clamp(min=0), (1 - second).clamp(min=0)
+    return torch.where(other > 0, first / other, torch.ones_like(first))
+
+
+def competing_similarity(
+    query: DescriptorMap,
+    key: DescriptorMap,
+    query_xy: Tensor,
+    key_xy: Tensor,
+    keys: Sites,
+    *,
+    exclusion_radius: float,
+) -> Tensor:
+    """The similarity of every query's best competitor: the best key far from its match.
+
+    Args:
+        query: map in which `query_xy` are read.
+        key: map in which `keys` are read.
+        query_xy: (N, 2), pixels of the query image.
+        key_xy: (N, 2), the match of every query in pixels of the key image.
+        keys: candidates; a lattice of one site a cell is fine enough.
+        exclusion_radius: pixels of the key image around a match that are no competition.
+
+    Returns:
+        float32 (N,); minus infinity where no candidate is far enough.
+    """
+    rows = sample_descriptors(key, keys.xy)  # (M, C)
+    block = max(1, _SCORE_FLOATS // len(keys))
+    parts = []
+    for start in range(0, len(query_xy), block):
+        end = start + block
+        score = sample_descriptors(query, query_xy[start:end]) @ rows.T
+        near = torch.cdist(key_xy[start:end], keys.xy) <= exclusion_radius
+        parts.append(score.masked_fill(near, -torch.inf).max(dim=1).values)
+    return torch.cat(parts)
+
+
+def affine_residual(source_xy: Tensor, target_xy: Tensor, *, neighbours: int = 12) -> Tensor:
+    """How far every match lies from where its neighbours' own motion would carry it.
+
+    An affine map is fitted to the nearest other matches (in the source) by least absolute
+    deviations, and applied to the match's source point.
+
+    Args:
+        source_xy: (N, 2), pixels of the source image.
+        target_xy: (N, 2), pixels of the target image.
+        neighbours: how many other matches are asked; at least 4.
+
+    Returns:
+        float32 (N,), pixels of the target image; infinite where there are under four others, which
+        say nothing.
+
+    Raises:
+        InputError: fewer than 4 neighbours asked for.
+
+    Source: local consistency of matches, e.g. Ma et al., Locality Preserving Matching, IJCV 2019;
+    least absolute deviations by iteratively reweighted least squares.
+    """
+    require(neighbours >= 4, f"an affine fit needs 4 neighbours or more, got {neighbours}")
+    count = len(source_xy)
+    if count < 5:
+        return torch.full((count,), torch.inf, device=source_xy.device)
+    source, target = source_xy.double(), target_xy.double()
+    distance = torch.cdist(source, source)
+    distance.fill_diagonal_(torch.inf)
+    near = distance.topk(min(neighbours, count - 1), largest=False).indices  # (N, k)
+    offset = source[near] - source[:, None]
+    scale = offset.norm(dim=-1).mean(dim=1).clamp(min=1e-6)[:, None, None]
+    design = torch.cat([offset / scale, torch.ones_like(offset[..., :1])], dim=-1)  # (N, k, 3)
+    moved = target[near] - target[:, None]  # the match itself is at 0 on both sides
+    weight = torch.ones_like(moved[..., :1])
+    # Neighbours on one line leave a direction free: it is then taken as it is least.
+    ridge = 1e-6 * torch.eye(3, dtype=torch.float64, device=source.device)
+    fitted = moved.new_zeros(count, 3, 2)
+    for _ in range(_REWEIGHTINGS):
+        normal = design.transpose(1, 2) @ (weight * design) + ridge
+        fitted = torch.linalg.solve(normal, design.transpose(1, 2) @ (weight * moved))
+        error = (design @ fitted - moved).norm(dim=-1, keepdim=True)
+        typical = error.median(dim=1, keepdim=True).values.clamp(min=1e-3)
+        weight = 1 / (error / typical).clamp(min=1e-2)
+    return fitted[:, 2].norm(dim=-1).float()
 
 
 def refine_subpixel(

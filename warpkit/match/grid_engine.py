@@ -38,6 +38,7 @@ _LOGGER = logging.getLogger("warpkit")
 _TOLERANCE = 4e-7
 _BAND_FLOATS = 2**25  # products and bounds alive together: 128 MB
 _KEPT_FLOATS = 2**27  # products kept for the way back: 512 MB
+_FEW = 16  # nodes per query from which on products of their own are cheaper than all
 
 
 @register_matcher("grid")
@@ -88,16 +89,21 @@ class GridMatcher(PairMatcher):
         home_plan = None
         if homes is not None:
             home_plan = plan_sites(query_nodes, [query], [homes], [loops.KEYS])
-        rows = UsedNodes.by(query_nodes, query_plan, home_plan)
+        # For few queries the way back has other products than the way there.
+        few = home_plan is not None and _FEW * len(queries) < len(query_nodes.unit)
+        rows = UsedNodes.by(query_nodes, query_plan, None if few else home_plan)
         # A place between pixels can lie among nodes that no candidate does.
         columns = UsedNodes.by(key_nodes, key_plan, every=window is not None)
-        products = _Products(rows.unit, columns.unit, keep=homes is not None)
+        products = _Products(rows.unit, columns.unit, keep=homes is not None and not few)
         forward, refined = _search(
             loops, products.rows, rows.of(query_plan), columns.of(key_plan), len(queries), k,
             None if window is None else Refinement(window, key, key_nodes, keys, columns),
         )  # fmt: skip
         returned = None
         if home_plan is not None:
+            if few:
+                rows = UsedNodes.by(query_nodes, home_plan)
+                products = _Products(rows.unit, columns.unit, keep=False)
             chosen, chosen_sites = filters.chosen_keys(forward, keys)
             chosen_plan = plan_sites(key_nodes, [key], [chosen_sites], [loops.QUERIES])
             backward, _ = _search(

@@ -21,6 +21,8 @@ from warpkit.types import DescriptorMap, Sites
 
 __all__ = ["Refinement", "refine_band"]
 
+_PRODUCTS = 2**24  # of nodes that are read together: 64 MB
+
 
 class Refinement:
     """The window soft-argmax of matches among the pixels of an image, on the products of nodes.
@@ -87,12 +89,9 @@ class Refinement:
         weight, _ = self.nodes.coefficients(around, bilinear_weights(fraction))
         columns = self.columns.number(around).long().view(*xy.shape[:2], 4)
         weight = weight.view(*xy.shape[:2], 4)
-        total = xy.new_zeros(xy.shape[:2])
-        for i in range(4):
-            for j in range(4):
-                product = products[rows[:, i, None], columns[..., j]]
-                total += plan.coefficient[first:last, i, None] * weight[..., j] * product
-        return total.clamp(-1.0, 1.0)
+        product = products[rows[:, None, :, None], columns[:, :, None, :]]  # (n, k, 4, 4)
+        half = (plan.coefficient[first:last, None, :, None] * product).sum(dim=2)
+        return (half * weight).sum(dim=-1).clamp(-1.0, 1.0)
 
 
 def refine_band(
@@ -110,8 +109,8 @@ def refine_band(
 ) -> None:
     """The mean place of the window around every match, in torch, on any device.
 
-    The readable form of the loop of `grid_cpu`, and the one that runs on a GPU: one place of the
-    window after another, for all queries of some blocks.
+    The readable form of the loop of `grid_cpu`, and the one that runs on a GPU: all places of the
+    windows of many queries at once, because a GPU dislikes small work.
 
     Args:
         products: float32 (rows, keys' nodes); the first row belongs to query node `first_row`.
@@ -131,31 +130,45 @@ def refine_band(
     weights, sites = query.coefficient[first:last], query.site[first:last]
     steps = torch.arange(-radius, radius + 1, device=products.device)
     offsets = torch.cartesian_prod(steps, steps).flip(-1)  # (window, 2), row-major, (x, y)
+    together = max(1, _PRODUCTS // (16 * len(offsets)))
     for rank in range(index.shape[1]):
         match = index[sites, rank]
         pixel = key_pixel[match.clamp(min=0)]
         home = torch.stack([pixel % table.width, pixel // table.width], dim=1)
-        scores = torch.stack(
-            [_scores(products, rows, weights, home + offset, table, height) for offset in offsets],
-            dim=1,
+        scores = torch.cat(
+            [
+                _scores(products, *part, offsets, table, height)
+                for part in zip(
+                    rows.split(together),
+                    weights.split(together),
+                    home.split(together),
+                    strict=True,
+                )
+            ]
         )
         # Without a candidate in its window (no match) a query gets NaN, and is left out.
         share = (scores / temperature).softmax(dim=1)
-        mean = home + share @ offsets.float()
+        mean = home + (share[..., None] * offsets).sum(dim=1)
         found = match >= 0
         refined[sites[found], rank] = mean[found]
 
 
 def _scores(
-    products: Tensor, rows: Tensor, weights: Tensor, xy: Tensor, table: PixelTable, height: int
+    products: Tensor,
+    rows: Tensor,
+    weights: Tensor,
+    home: Tensor,
+    offsets: Tensor,
+    table: PixelTable,
+    height: int,
 ) -> Tensor:
-    """Cosines of queries with pixels (N, 2), minus infinity where one is no candidate."""
-    u, v = xy.unbind(1)
+    """Cosines (N, window) of queries with the pixels around theirs, minus infinity where one is no
+    candidate.
+    """
+    u, v = (home[:, None] + offsets).unbind(-1)
     there = (u >= 0) & (u < table.width) & (v >= 0) & (v < height)
     pixel = torch.where(there, v * table.width + u, 0)
-    coefficient, columns = table.coefficient[pixel], table.nodes[pixel].long()
-    score = torch.zeros_like(weights[:, 0])
-    for i in range(4):
-        for j in range(4):
-            score += weights[:, i] * coefficient[:, j] * products[rows[:, i], columns[:, j]]
-    return score.masked_fill(~there | (coefficient.sum(1) <= 0), -torch.inf)
+    coefficient, columns = table.coefficient[pixel], table.nodes[pixel].long()  # (N, window, 4)
+    product = products[rows[:, None, :, None], columns[:, :, None, :]]  # (N, window, 4, 4)
+    score = ((weights[:, None, :, None] * product).sum(dim=2) * coefficient).sum(dim=-1)
+    return score.masked_fill(~there | (coefficient.sum(-1) <= 0), -torch.inf)

@@ -1,22 +1,27 @@
 """Masks, edits and points carried through a video: label propagation, dense carriers, layers."""
 
+from warpkit.propagate.edit_tracking import EditConfig, EditTracker
 from warpkit.propagate.edits import EditLayer, carry_edit, colormap_layer, composite
 from warpkit.propagate.fields import CarryMode, carry_labels, carry_labels_many
-from warpkit.propagate.labels import Annotation, LabelConfig, LabelFrame, LabelPropagator
-from warpkit.propagate.points import TrackedPoints, carry_points
+from warpkit.propagate.label_config import LabelConfig
+from warpkit.propagate.labels import Annotation, LabelFrame, LabelPropagator
+from warpkit.propagate.points import PointConfig, PointTracker, TrackedPoints
 
 __all__ = [
     "Annotation",
     "CarryMode",
+    "EditConfig",
     "EditLayer",
+    "EditTracker",
     "LabelConfig",
     "LabelFrame",
     "LabelPropagator",
+    "PointConfig",
+    "PointTracker",
     "TrackedPoints",
     "carry_edit",
     "carry_labels",
     "carry_labels_many",
-    "carry_points",
     "colormap_layer",
     "composite",
 ]

@@ -13,7 +13,7 @@ None allows every key of that frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +21,12 @@ from torch import Tensor
 
 __all__ = [
     "CellMatches",
+    "Tile",
     "Window",
     "blend_cells",
     "nearest_cells",
     "reference_cells",
+    "tiles",
     "with_colour",
 ]
 
@@ -106,14 +108,24 @@ def reference_cells(
 
 
 def nearest_cells(
-    query: Tensor, keys: Sequence[Tensor], windows: Sequence[Window], *, k: int
+    query: Tensor,
+    keys: Sequence[Tensor],
+    windows: Sequence[Window],
+    *,
+    k: int,
+    asked: Tensor | None = None,
 ) -> CellMatches:
     """The k best keys of every query, equal to `reference_cells` up to ties and rounding.
 
     Frames without a window are searched one after the other with a running top-k; frames with a
     window together, tile by tile of the queries, against the keys within reach of the tile.
+
+    Args:
+        asked: bool (h, w), the queries that are answered, in the order of cells; None is all.
     """
     cells = query.shape[0] * query.shape[1]
+    if asked is None:
+        asked = torch.ones(query.shape[:2], dtype=torch.bool, device=query.device)
     # A window that reaches every cell from every cell is no window.
     windows = [
         None if window is not None and _covers(query, window) else window for window in windows
@@ -121,11 +133,11 @@ def nearest_cells(
     best: CellMatches | None = None
     for frame, (key, window) in enumerate(zip(keys, windows, strict=True)):
         if window is None:
-            found = _search_whole(query, key, k)
+            found = _search_whole(query[asked], key, k)
             best = _merge(best, CellMatches(found.similarity, found.index + frame * cells), k)
     for window in dict.fromkeys(window for window in windows if window is not None):
         frames = [f for f, other in enumerate(windows) if other == window]
-        found = _search_windows(query, [keys[f] for f in frames], window, k)
+        found = _search_windows(query, [keys[f] for f in frames], window, k, asked)
         start = torch.tensor(frames, device=query.device) * cells
         index = start[found.index // cells] + found.index % cells
         best = _merge(best, CellMatches(found.similarity, index), k)
@@ -177,13 +189,12 @@ def _best_of_groups(scores: Tensor, k: int, allowed: Tensor | None = None) -> Ce
     return CellMatches(entry.flatten(1), index.flatten(1)).best(k)
 
 
-def _search_whole(query: Tensor, key: Tensor, k: int) -> CellMatches:
-    """Every query against every cell of one frame, a block of queries at a time."""
+def _search_whole(rows: Tensor, key: Tensor, k: int) -> CellMatches:
+    """Queries (N, C) against every cell of one frame, a block of queries at a time."""
     h, w, _ = key.shape
-    rows = key.flatten(0, 1).T
+    columns = key.flatten(0, 1).T
     found = [
-        _best_of_groups((block @ rows).view(len(block), h, w), k)
-        for block in query.flatten(0, 1).split(_ROWS)
+        _best_of_groups((block @ columns).view(len(block), h, w), k) for block in rows.split(_ROWS)
     ]
     return CellMatches(
         torch.cat([part.similarity for part in found]), torch.cat([part.index for part in found])
@@ -191,31 +202,64 @@ def _search_whole(query: Tensor, key: Tensor, k: int) -> CellMatches:
 
 
 def _search_windows(
-    query: Tensor, keys: Sequence[Tensor], window: tuple[int, int], k: int
+    query: Tensor, keys: Sequence[Tensor], window: tuple[int, int], k: int, asked: Tensor
 ) -> CellMatches:
-    """Every query against the cells within `window` of it in several frames of one grid."""
-    h, w, channels = query.shape
+    """The queries asked for against the cells within `window` of them in several frames."""
+    h, w, _ = query.shape
     width = min(k, len(keys) * h * w)
     similarity = query.new_full((h, w, width), -torch.inf)
     index = torch.zeros((h, w, width), dtype=torch.int64, device=query.device)
+    for tile in tiles(asked, window):
+        block = torch.stack([key[tile.reach] for key in keys])
+        _, bv, bu, channels = block.shape
+        scores = query[tile.v, tile.u] @ block.view(-1, channels).T
+        near_v = (tile.block_v[None] - tile.v[:, None]).abs() <= window[0]
+        near_u = (tile.block_u[None] - tile.u[:, None]).abs() <= window[1]
+        allowed = near_v[:, :, None] & near_u[:, None, :]
+        found = _best_of_groups(scores.view(len(scores), len(keys), -1), k, allowed.flatten(1))
+        frame, place = found.index // (bv * bu), found.index % (bv * bu)
+        cell = tile.block_v[place // bu] * w + tile.block_u[place % bu]
+        similarity[tile.v, tile.u, : cell.shape[1]] = found.similarity
+        index[tile.v, tile.u, : cell.shape[1]] = frame * (h * w) + cell
+    return CellMatches(similarity[asked], index[asked])
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Queries that are close together, and the cells that their windows reach.
+
+    Attributes:
+        v, u: int64 (n,), rows and columns of the queries.
+        block_v, block_u: int64, rows and columns of the rectangle that their windows cover.
+    """
+
+    v: Tensor
+    u: Tensor
+    block_v: Tensor
+    block_u: Tensor
+
+    @property
+    def reach(self) -> tuple[slice, slice]:
+        """Where a frame (h, w, ...) is within reach."""
+        return (
+            slice(int(self.block_v[0]), int(self.block_v[-1]) + 1),
+            slice(int(self.block_u[0]), int(self.block_u[-1]) + 1),
+        )
+
+
+def tiles(asked: Tensor, window: tuple[int, int]) -> Iterator[Tile]:
+    """The tiles that hold any of the queries asked for, bool (h, w)."""
+    h, w = asked.shape
+    row, column = (torch.arange(size, device=asked.device) for size in (h, w))
     for top in range(0, h, _TILE):
         for left in range(0, w, _TILE):
-            tile = query[top : top + _TILE, left : left + _TILE]
-            th, tw = tile.shape[:2]
-            v0, v1 = max(0, top - window[0]), min(h, top + th + window[0])
-            u0, u1 = max(0, left - window[1]), min(w, left + tw + window[1])
-            block = torch.stack([key[v0:v1, u0:u1] for key in keys])
-            scores = tile.reshape(-1, channels) @ block.view(-1, channels).T
-            v, u = (torch.arange(*ends, device=query.device) for ends in ((v0, v1), (u0, u1)))
-            near_v = (v[None] - v.new_tensor(range(top, top + th))[:, None]).abs() <= window[0]
-            near_u = (u[None] - u.new_tensor(range(left, left + tw))[:, None]).abs() <= window[1]
-            allowed = near_v[:, None, :, None] & near_u[None, :, None, :]
-            found = _best_of_groups(
-                scores.view(th * tw, len(keys), -1), k, allowed.reshape(th * tw, -1)
-            )
-            frame, place = found.index // (len(v) * len(u)), found.index % (len(v) * len(u))
-            cell = (v0 + place // len(u)) * w + u0 + place % len(u)
-            area = (slice(top, top + th), slice(left, left + tw))
-            similarity[area][..., : cell.shape[1]] = found.similarity.view(th, tw, -1)
-            index[area][..., : cell.shape[1]] = (frame * (h * w) + cell).view(th, tw, -1)
-    return CellMatches(similarity.flatten(0, 1), index.flatten(0, 1))
+            v, u = asked[top : top + _TILE, left : left + _TILE].nonzero(as_tuple=True)
+            if len(v):
+                v, u = v + top, u + left
+                ends = int(v[0]), int(v[-1]), int(u.min()), int(u.max())
+                yield Tile(
+                    v,
+                    u,
+                    row[max(0, ends[0] - window[0]) : ends[1] + window[0] + 1],
+                    column[max(0, ends[2] - window[1]) : ends[3] + window[1] + 1],
+                )

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import require
+from warpkit.checks import check_points, require
 from warpkit.render.motion import Array
 from warpkit.render.scene import ClipSpec
 from warpkit.render.scenery import SCENERIES
 from warpkit.render.textures import grain
 
-__all__ = ["RenderedFrame", "render_clip", "render_frame"]
+__all__ = [
+    "RenderedFrame",
+    "render_clip",
+    "render_frame",
+    "render_image",
+    "render_tracks",
+    "true_motion",
+]
 
 _SHADOW_OFFSET = (0.022, 0.035)  # world units
 _SHADOW_BLUR = 0.05  # drawing units
@@ -85,7 +92,7 @@ def _front(spec: ClipSpec, x: Array, y: Array, seconds: float) -> _Points:
 def _at(
     spec: ClipSpec, points: _Points, seconds: float
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Where material points are at a time, frame coordinates (H, W, 2), and whether seen (H, W)."""
+    """Where n material points are at a time, frame coordinates (n, 2), and whether seen (n,)."""
     u, v = points.x.copy(), points.y.copy()
     for number, layer in enumerate(spec.objects, start=1):
         on = points.layer == number
@@ -97,8 +104,7 @@ def _at(
     # A point is hidden by a layer in front of its own; its own layer covers it by construction,
     # so comparing layers (and not asking its own again) is safe from rounding at the outline.
     seen = inside & (_front(spec, x, y, seconds).layer <= points.layer)
-    size = (spec.height, spec.width)
-    return np.stack([x, y], axis=-1).astype(np.float32).reshape(*size, 2), seen.reshape(size)
+    return np.stack([x, y], axis=-1).astype(np.float32), seen
 
 
 def _shadow(spec: ClipSpec, x: Array, y: Array, front: _Points, seconds: float) -> Array:
@@ -157,27 +163,84 @@ def render_frame(spec: ClipSpec, t: int, *, edited: bool = False) -> RenderedFra
     Raises:
         InputError: if the clip has no such frame.
     """
-    require(
-        0 <= t < spec.frames,
-        f"clip '{spec.name}' has frames 0 to {spec.frames - 1}, got {t}",
-    )
+    _check_frame(spec, t)
     seconds = t / spec.frame_rate
     x, y = _pixels(spec, 1)
     here, first = _front(spec, x, y, seconds), _front(spec, x, y, 0.0)
     source_xy, visible = _at(spec, here, 0.0)
     target_xy, target_visible = _at(spec, first, seconds)
+    size = (spec.height, spec.width)
     label_of = np.array([0, *(layer.label for layer in spec.objects)], dtype=np.uint8)
     return RenderedFrame(
         image=_image(spec, seconds, edited=edited),
-        labels=label_of[here.layer].reshape(spec.height, spec.width),
-        source_xy=source_xy,
-        visible=visible,
-        target_xy=target_xy,
-        target_visible=target_visible,
+        labels=label_of[here.layer].reshape(size),
+        source_xy=source_xy.reshape(*size, 2),
+        visible=visible.reshape(size),
+        target_xy=target_xy.reshape(*size, 2),
+        target_visible=target_visible.reshape(size),
     )
+
+
+def render_image(spec: ClipSpec, t: int, *, edited: bool = False) -> npt.NDArray[np.uint8]:
+    """The picture of `render_frame` alone, uint8 (H, W, 3), which is quicker."""
+    _check_frame(spec, t)
+    return _image(spec, t / spec.frame_rate, edited=edited)
+
+
+def _check_frame(spec: ClipSpec, t: int) -> None:
+    require(
+        0 <= t < spec.frames,
+        f"clip '{spec.name}' has frames 0 to {spec.frames - 1}, got {t}",
+    )
+
+
+def true_motion(
+    spec: ClipSpec, t: int, other: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Where the points seen in one frame of a clip are in another one.
+
+    Args:
+        t: frame number of the frame whose pixels are asked for.
+        other: frame number in which they are looked for.
+
+    Returns:
+        `(x, y)` pixels float32 (H, W, 2), and bool (H, W) where that point is seen there.
+
+    Raises:
+        InputError: if the clip has no such frame.
+    """
+    _check_frame(spec, t)
+    _check_frame(spec, other)
+    x, y = _pixels(spec, 1)
+    there, seen = _at(spec, _front(spec, x, y, t / spec.frame_rate), other / spec.frame_rate)
+    return there.reshape(spec.height, spec.width, 2), seen.reshape(spec.height, spec.width)
 
 
 def render_clip(spec: ClipSpec, *, edited: bool = False) -> Iterator[RenderedFrame]:
     """All frames of a clip in order, each rendered when it is asked for."""
     for t in range(spec.frames):
         yield render_frame(spec, t, edited=edited)
+
+
+def render_tracks(
+    spec: ClipSpec, points: npt.ArrayLike, *, frame: int = 0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Where the points seen in one frame are in every frame of a clip, and whether seen there.
+
+    Args:
+        spec: the clip.
+        points: (N, 2), `(x, y)` pixels of that frame.
+        frame: its number.
+
+    Returns:
+        float32 (N, T, 2), exact to rounding and also given where not seen, perhaps outside the
+        frame; bool (N, T).
+
+    Raises:
+        InputError: no such frame, or points outside it.
+    """
+    _check_frame(spec, frame)
+    xy = check_points(points, height=spec.height, width=spec.width).astype(np.float64)
+    front = _front(spec, xy[:, 0], xy[:, 1], frame / spec.frame_rate)
+    found = [_at(spec, front, t / spec.frame_rate) for t in range(spec.frames)]
+    return np.stack([at for at, _ in found], axis=1), np.stack([seen for _, seen in found], axis=1)

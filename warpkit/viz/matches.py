@@ -23,7 +23,7 @@ OVERSAMPLE = 2
 # Beyond this many points numbers would hide the images.
 MOST_NUMBERS = 60
 DARK, LIGHT = (0, 0, 0), (255, 255, 255)
-RIGHT, WRONG = (60, 180, 75), (230, 50, 50)
+RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # told apart by colour-blind people
 
 
 def draw_matches(
@@ -48,7 +48,7 @@ def draw_matches(
         target_xy: (N, 2); the rows that are not valid are not read.
         valid: bool (N,); a rejected match is an empty ring in the source alone. None: all valid.
         true_xy: (N, 2), where the points really are in the target: crosses, tied to the matches.
-        correct: bool (N,), draws right matches green and wrong ones red; None: a colour a point.
+        correct: bool (N,), right matches are blue and wrong ones vermilion; None: a colour a point.
         height: height of the drawing in pixels; both images are resized to it.
 
     Returns:

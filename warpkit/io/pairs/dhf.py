@@ -23,7 +23,7 @@ from warpkit.io.pairs.fields import (
 )
 from warpkit.io.pairs.pair import AnnotatedPair, found_pairs
 
-__all__ = ["read_dhf_json", "write_dhf_json"]
+__all__ = ["read_dhf_item", "read_dhf_json", "write_dhf_json"]
 
 
 def read_dhf_json(
@@ -47,7 +47,7 @@ def read_dhf_json(
     problems: list[str] = []
     for position, item in enumerate(items):
         try:
-            pairs.append(_read_item(item, image_folder))
+            pairs.append(read_dhf_item(item, image_folder))
         except InputError as error:
             problems.append(f"{json_path} item {position}: {error}")
     return found_pairs(pairs, problems, json_path)
@@ -88,7 +88,12 @@ def write_dhf_json(
     )
 
 
-def _read_item(item: Any, image_folder: Path) -> AnnotatedPair:
+def read_dhf_item(item: Any, image_folder: Path) -> AnnotatedPair:
+    """One object of such a list.
+
+    Raises:
+        InputError: a field is missing or broken, or an image is not there.
+    """
     return AnnotatedPair(
         source_path=image_file(image_folder, text_field(item, "source_path")),
         target_path=image_file(image_folder, text_field(item, "target_path")),

@@ -1,0 +1,246 @@
+"""A person's way through the page, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import warpkit
+
+pytest.importorskip("gradio", reason="the page needs Gradio: pip install gradio")
+pytest.importorskip("playwright", reason="needs Playwright: pip install playwright")
+
+from app_server import Page
+from playwright.sync_api import expect, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page as Tab
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+SLOW = 60_000  # ms until something counts as not coming
+DESKTOP = {"width": 1280, "height": 1000}
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def tab(page: Page, browser: Browser) -> Iterator[Tab]:
+    """The page in a window; whatever it asks elsewhere, and every error of a script, fails."""
+    context = browser.new_context(viewport=DESKTOP)
+    context.set_default_timeout(SLOW)
+    found = context.new_page()
+    asked: list[str] = []
+    errors: list[str] = []
+    found.on("request", lambda request: asked.append(request.url))
+    found.on("pageerror", lambda error: errors.append(str(error)))
+    found.goto(page.url)
+    found.wait_for_selector("#warp-source canvas", state="attached")
+    yield found
+    context.close()
+    own = (page.url, "data:", f"blob:{page.url}")
+    assert [url for url in asked if not url.startswith(own)] == []
+    assert errors == []
+
+
+def open_tab(tab: Tab, name: str) -> None:
+    tab.get_by_role("tab", name=name, exact=True).click()
+
+
+def choose(tab: Tab, canvas: str, path: Path) -> None:
+    """Choose a file for a canvas and wait until it is shown."""
+    tab.set_input_files(f"#{canvas} .wp-file", path)
+    expect(tab.locator(f"#{canvas} .wp-message")).to_contain_text(path.name, timeout=SLOW)
+    expect(tab.locator(f"#{canvas} .wp-stage")).to_have_class(re.compile("wp-full"))
+
+
+def drag(tab: Tab, canvas: str, tool: str, *places: tuple[float, float]) -> None:
+    """Drag the mouse over a canvas with a tool, by shares of its width and height."""
+    tab.click(f"#{canvas} [data-tool={tool}]")
+    shown = tab.locator(f"#{canvas} canvas")
+    shown.scroll_into_view_if_needed()
+    area = shown.bounding_box()
+    assert area
+    at = [(area["x"] + x * area["width"], area["y"] + y * area["height"]) for x, y in places]
+    tab.mouse.move(*at[0])
+    tab.mouse.down()
+    for place in at[1:]:
+        tab.mouse.move(*place, steps=4)
+    tab.mouse.up()
+
+
+def sentence(tab: Tab, name: str, text: str) -> str:
+    """Wait until a status line has a text; the line."""
+    line = tab.locator(f"#{name}-status")
+    expect(line).to_contain_text(re.compile(text), timeout=SLOW)
+    return line.inner_text()
+
+
+def test_warp(tab: Tab, files: Path, tmp_path: Path) -> None:
+    choose(tab, "warp-source", files / "frames/000.png")
+    choose(tab, "warp-target", files / "frames/006.png")
+    for canvas in ("warp-source", "warp-target"):
+        drag(tab, canvas, "paint", (0.3, 0.4), (0.6, 0.6))
+    tab.click("#warp-run")
+    painted = sentence(tab, "warp", r"\d+ pixels warped")
+    count = int(re.findall(r"(\d+) pixels", painted)[0])
+    assert 20 < count < 48 * 80  # what the mouse painted, not the whole picture
+    tab.wait_for_selector("#warp-overview img")
+    with tab.expect_download() as download:
+        tab.click("#warp-download")
+    download.value.save_as(tmp_path / "results.zip")
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        archive.extract("warped.png", tmp_path)
+        assert {"composite.png", "overview.png", "warp.npz"} <= set(archive.namelist())
+    alpha = warpkit.read_rgba(tmp_path / "warped.png")[..., 3]
+    assert int((alpha > 0).sum()) == count
+    rows, columns = np.nonzero(alpha)
+    # The stroke went from (24, 19) to (48, 29) pixels.
+    assert columns.min() < 26 < 46 < columns.max()
+    assert 12 < rows.mean() < 36
+
+    drag(tab, "warp-source", "look", (0.5, 0.5))
+    sentence(tab, "warp", r"is at \(.*similarity")
+    tab.wait_for_selector("#warp-look img")
+
+    # Erasing everything again lets every pixel take part.
+    for canvas in ("warp-source", "warp-target"):
+        tab.click(f"#{canvas} .wp-clear")
+    tab.click("#warp-run")
+    sentence(tab, "warp", f"{48 * 80} pixels warped")
+
+
+def test_a_box_finds_the_object(tab: Tab, tmp_path: Path) -> None:
+    image = np.full((60, 90, 3), 40, np.uint8)
+    image[20:40, 30:60] = (250, 200, 30)
+    warpkit.write_image(tmp_path / "square.png", image)
+    choose(tab, "warp-source", tmp_path / "square.png")
+    choose(tab, "warp-target", tmp_path / "square.png")
+    for canvas in ("warp-source", "warp-target"):
+        drag(tab, canvas, "box", (0.2, 0.2), (0.8, 0.8))
+        expect(tab.locator(f"#{canvas} .wp-message")).to_contain_text("outlined", timeout=SLOW)
+    tab.click("#warp-run")
+    sentence(tab, "warp", "600 pixels warped")
+
+
+def test_rubbish_gets_a_message(tab: Tab, files: Path) -> None:
+    tab.set_input_files("#warp-source .wp-file", files / "text.png")
+    line = tab.locator("#warp-source .wp-message")
+    expect(line).to_contain_text("text.png: not an image that can be read", timeout=SLOW)
+    expect(line).to_have_class(re.compile("wp-wrong"))
+    tab.click("#warp-run")
+    sentence(tab, "warp", "choose it again")
+
+
+def test_points(tab: Tab, files: Path, tmp_path: Path) -> None:
+    open_tab(tab, "Points")
+    choose(tab, "points-source", files / "frames/000.png")
+    choose(tab, "points-target", files / "frames/002.png")
+    for number, place in enumerate(((0.4, 0.4), (0.55, 0.5)), start=1):
+        drag(tab, "points-source", "point", place)
+        sentence(tab, "points", f"{number} points matched")
+    tab.wait_for_selector("#points-picture img")
+    with tab.expect_download() as download:
+        tab.click("#points-download")
+    found = json.loads(Path(download.value.path()).read_text())
+    assert found["source_points"][0] == pytest.approx([0.4 * 80 - 0.5, 0.4 * 48 - 0.5], abs=0.6)
+    assert len(found["target_points"]) == 2
+
+
+def test_video(tab: Tab, files: Path, tmp_path: Path) -> None:
+    open_tab(tab, "Video")
+    choose(tab, "video-first", files / "clip.mp4")
+    drag(tab, "video-first", "paint", (0.35, 0.45), (0.6, 0.55))
+    tab.click("#video-run")
+    sentence(tab, "video", "7 frames, 1 of them annotated")
+    tab.wait_for_selector("#video-movie video", state="attached")
+    before = tab.get_attribute("#video-still img", "src")
+    slider = tab.locator("#video-scrub input[type=number]")
+    slider.fill("4")
+    slider.press("Enter")
+    expect(tab.locator("#video-still img")).not_to_have_attribute("src", before or "", timeout=SLOW)
+    tab.get_by_role("button", name="Correct a frame").click()
+    tab.click("#video-take")
+    expect(tab.locator("#video-fix .wp-message")).to_contain_text("frame 4", timeout=SLOW)
+    drag(tab, "video-fix", "paint", (0.2, 0.2), (0.3, 0.2))
+    tab.click("#video-again")
+    sentence(tab, "video", "7 frames, 2 of them annotated")
+    with tab.expect_download() as download:
+        tab.click("#video-download")
+    download.value.save_as(tmp_path / "results.zip")
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        names = set(archive.namelist())
+        archive.extract("run.json", tmp_path)
+    assert {"masks/00006.png", "overlay.mp4", "frames.jsonl"} <= names
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert sorted(run["inputs"]["mask"]) == ["0", "4"]
+
+
+def test_a_job_is_cancelled(tab: Tab, clip: list, tmp_path: Path) -> None:
+    with warpkit.VideoWriter(tmp_path / "long.mp4", height=48, width=80, frame_rate=24) as writer:
+        for i in range(400):
+            writer.write(clip[i % 7].image)
+    open_tab(tab, "Video")
+    choose(tab, "video-first", tmp_path / "long.mp4")
+    drag(tab, "video-first", "paint", (0.35, 0.45), (0.6, 0.55))
+    tab.click("#video-run")
+    sentence(tab, "video", r"propagating \(\d+ of 400\)")
+    tab.click("#video-cancel")
+    sentence(tab, "video", "cancelled")
+    expect(tab.locator("#video-download")).to_be_disabled()
+
+
+def test_inspect(tab: Tab, files: Path) -> None:
+    open_tab(tab, "Inspect")
+    choose(tab, "inspect-picture", files / "frames/000.png")
+    tab.click("#inspect-run")
+    sentence(tab, "inspect", "2 pictures")
+    tab.wait_for_selector("#inspect-gallery img")
+
+
+def test_a_data_set_is_browsed(tab: Tab) -> None:
+    open_tab(tab, "Data set")
+    tab.click("#set-open")
+    sentence(tab, "set", r"\d pairs, page 1 of 2")
+    tab.wait_for_selector("#set-sheet img")
+    tab.click("#set-after")
+    sentence(tab, "set", "page 2 of 2")
+    tab.click("#set-show")
+    tab.wait_for_selector("#set-pair img")
+    expect(tab.locator("#set-facts")).to_contain_text("pairs.json", timeout=SLOW)
+
+
+def test_a_telephone_shows_everything_within_its_width(page: Page, browser: Browser) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    context.set_default_timeout(SLOW)
+    tab = context.new_page()
+    tab.goto(page.url)
+    tab.wait_for_selector("#warp-source canvas", state="attached")
+    for name in ("Warp", "Points", "Video", "Inspect", "Data set"):
+        if not tab.get_by_role("tab", name=name, exact=True).is_visible():
+            tab.locator(".overflow-menu button").first.click()
+            tab.locator(".overflow-dropdown button", has_text=name).click()
+        else:
+            open_tab(tab, name)
+        wide = tab.evaluate("document.documentElement.scrollWidth")
+        assert wide <= PHONE["width"] + 1, name
+    context.close()

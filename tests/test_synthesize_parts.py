@@ -1,0 +1,447 @@
+"""Plans, masks, filters and labels, records: each on small material made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from warpkit.checks import InputError
+from warpkit.coords import lattice_sites
+from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
+from warpkit.synthesize.bend import bend
+from warpkit.synthesize.config import (
+    FilterConfig,
+    GenerationConfig,
+    LabelConfig,
+    SlotConfig,
+    SplitConfig,
+    SynthesisSettings,
+)
+from warpkit.synthesize.labels import (
+    Candidates,
+    choose_labels,
+    exact_candidates,
+    filter_candidates,
+    find_candidates,
+    mask_box,
+    object_side,
+)
+from warpkit.synthesize.masks import cluster_cells, find_mask, foreground_cells, refine_mask
+from warpkit.synthesize.plan import GeneratedPlans, PhotoPlans, list_photos, slug, split_of
+from warpkit.synthesize.quality import (
+    Measured,
+    image_hash,
+    image_problem,
+    measure_image,
+    pair_problem,
+    precision_rows,
+    precision_table,
+)
+from warpkit.synthesize.records import Record, decode_records, encode_records
+from warpkit.synthesize.summary import summarise, without_duplicates
+from warpkit.synthesize.writers.coco import run_lengths
+from warpkit.types import DescriptorMap
+from warpkit.warp.known import KnownWarpConfig
+
+NONE = SplitConfig(val=0, test=0)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """An image with something in every place."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (height // 4, width // 4, 3), np.uint8)
+    return np.ascontiguousarray(coarse.repeat(4, axis=0).repeat(4, axis=1))
+
+
+def places(height: int, width: int, shift: tuple[float, float] = (0.0, 0.0)) -> DescriptorMap:
+    """A map (one cell a pixel) whose descriptor says where a place is, moved by a shift."""
+    y, x = torch.meshgrid(torch.arange(height) * 1.0, torch.arange(width) * 1.0, indexing="ij")
+    bumps = [
+        torch.exp(-(((x - shift[0] - cx) ** 2 + (y - shift[1] - cy) ** 2) / 18))
+        for cy in range(0, height, 3)
+        for cx in range(0, width, 3)
+    ]
+    return DescriptorMap.covering(torch.stack(bumps), height=height, width=width)
+
+
+# plans
+
+
+def test_a_pair_follows_from_its_number_alone():
+    config = GenerationConfig(classes=("dog", "cat"))
+    few, many = GeneratedPlans(config, SplitConfig(), 3), GeneratedPlans(config, SplitConfig(), 50)
+    assert [few.pair(n) for n in range(3)] == [many.pair(n) for n in range(3)]
+    assert [many.pair(n).category for n in range(4)] == ["dog", "cat", "dog", "cat"]
+    seeds = {end.seed for n in range(50) for end in (many.pair(n).source, many.pair(n).target)}
+    assert len(seeds) == 100
+
+
+def test_the_template_is_filled_with_different_values_in_a_pair():
+    config = GenerationConfig(
+        classes=("dog",),
+        template="a {colour} {class} {place}",
+        slots=(
+            SlotConfig(name="colour", values=("red", "blue")),
+            SlotConfig(name="place", values=("here", "there")),
+        ),
+        variant="prompt",
+    )
+    plans = GeneratedPlans(config, NONE, 40)
+    prompts = set()
+    for number in range(40):
+        pair = plans.pair(number)
+        assert pair.source.prompt != pair.target.prompt
+        assert pair.source.seed == pair.target.seed
+        prompts |= {pair.source.prompt, pair.target.prompt}
+    assert prompts == {
+        f"a {colour} dog {place}" for colour in ("red", "blue") for place in ("here", "there")
+    }
+    with pytest.raises(InputError, match=r"slot \{size\} has no values"):
+        GeneratedPlans(GenerationConfig(template="{class} {size}"), NONE, 1)
+    with pytest.raises(InputError, match="needs two different prompts a category, 'dog' has"):
+        GeneratedPlans(GenerationConfig(classes=("dog",), variant="prompt"), NONE, 1)
+
+
+def test_a_prompts_file_groups_by_category(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("bird\ta robin\n\nbird\ta wren\na red car\n", encoding="utf-8")
+    plans = GeneratedPlans(GenerationConfig(prompts=path), NONE, 8)
+    found = {(plans.pair(n).category, plans.pair(n).source.prompt) for n in range(8)}
+    assert {category for category, _ in found} == {"bird", "a-red-car"}
+    assert {prompt for category, prompt in found if category == "bird"} <= {"a robin", "a wren"}
+    path.write_text("\n")
+    with pytest.raises(InputError, match="holds no prompt"):
+        GeneratedPlans(GenerationConfig(prompts=path), NONE, 8)
+
+
+def test_photographs_are_paired_once_and_stay_in_one_split(tmp_path):
+    for name in ("a/1.jpg", "a/2.png", "a/3.jpg", "b/1.jpg", "b/2.jpg", "top.jpg", "a/x.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    photos = list_photos(tmp_path)
+    assert photos == {
+        "a": ["a/1.jpg", "a/2.png", "a/3.jpg"],
+        "b": ["b/1.jpg", "b/2.jpg"],
+        tmp_path.name: ["top.jpg"],
+    }
+    plans = PhotoPlans(photos, NONE, 10, seed=0)
+    pairs = [plans.pair(n) for n in range(len(plans))]
+    assert sorted(sorted((p.source.path, p.target.path)) for p in pairs) == [
+        ["a/1.jpg", "a/2.png"],
+        ["a/1.jpg", "a/3.jpg"],
+        ["a/2.png", "a/3.jpg"],
+        ["b/1.jpg", "b/2.jpg"],
+    ]
+    many = {"c": [f"{n}.jpg" for n in range(60)]}
+    plans = PhotoPlans(many, SplitConfig(val=0.3, test=0.3), 40, seed=1)
+    where: dict[str, set[str]] = {}
+    for number in range(40):
+        pair = plans.pair(number)
+        for end in (pair.source, pair.target):
+            where.setdefault(end.path, set()).add(pair.split)
+    assert all(len(splits) == 1 for splits in where.values())
+    assert set().union(*where.values()) == {"train", "val", "test"}
+    with pytest.raises(InputError, match="no two photographs of one category and split"):
+        PhotoPlans({"a": ["1.jpg"]}, NONE, 3, seed=0)
+
+
+def test_names_and_splits():
+    assert slug("car_side") == "car-side"
+    assert slug("..") == "object"
+    shares = [split_of(str(n), SplitConfig(val=0.2, test=0.1)) for n in range(2000)]
+    assert abs(shares.count("val") - 400) < 80
+    assert abs(shares.count("test") - 200) < 60
+
+
+# filters
+
+
+def test_affine_residual_finds_the_one_that_moved():
+    y, x = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")
+    source = torch.stack([x, y], dim=-1).reshape(-1, 2) * 10
+    matrix = torch.tensor([[0.8, -0.3], [0.4, 1.1]])
+    target = source @ matrix.T + torch.tensor([5.0, -7.0])
+    assert affine_residual(source, target).max() < 1e-3
+    target[13] += torch.tensor([6.0, 8.0])
+    residual = affine_residual(source, target)
+    assert residual[13] == pytest.approx(10, abs=0.1)
+    assert torch.cat([residual[:13], residual[14:]]).max() < 0.5
+    assert affine_residual(source[:4], target[:4]).isinf().all()
+    with pytest.raises(InputError, match="4 neighbours or more"):
+        affine_residual(source, target, neighbours=3)
+
+
+def test_affine_residual_of_points_on_a_line_is_finite():
+    source = torch.stack([torch.arange(8.0), torch.zeros(8)], dim=1)
+    assert affine_residual(source, source * 2).max() < 1e-2
+
+
+def test_competing_similarity_leaves_out_what_is_near():
+    data = torch.tensor([[[1.0, 0.9, 0.0, 0.8]], [[0.0, 0.1, 1.0, 0.6]]])
+    at = DescriptorMap.covering(data, height=1, width=4)
+    keys = lattice_sites(height=1, width=4)
+    query_xy, key_xy = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    cosine = [1.0, 0.9 / 0.82**0.5, 0.0, 0.8]
+    for radius, expected in ((0.5, cosine[1]), (1.5, cosine[3])):
+        found = competing_similarity(at, at, query_xy, key_xy, keys, exclusion_radius=radius)
+        assert found.tolist() == pytest.approx([expected], abs=1e-6)
+    none = competing_similarity(at, at, query_xy, key_xy, keys, exclusion_radius=9)
+    assert none.tolist() == [-torch.inf]
+    best = torch.tensor([0.9, 0.9, 1.0, 0.8])
+    second = torch.tensor([0.8, -torch.inf, 1.0, 0.9])
+    assert distance_ratio(best, second).tolist() == pytest.approx([0.5, 0, 1, 2], abs=1e-5)
+
+
+def test_farthest_points():
+    xy = torch.tensor([[0.0, 0], [5, 0], [10, 0], [6, 0], [10, 1]])
+    # The mean is (6.2, 0.2): first (6, 0), then the farthest from it, and so on.
+    assert farthest_points(xy, 3).tolist() == [3, 0, 4]
+    assert farthest_points(xy, 2).tolist() == [3, 0]
+    assert sorted(farthest_points(xy, 9).tolist()) == [0, 1, 2, 3, 4]
+
+
+def candidates(**columns) -> Candidates:
+    count = len(next(iter(columns.values())))
+    grid = torch.stack([torch.arange(count) * 2.0, (torch.arange(count) % 3) * 2.0], dim=1)
+    values = {
+        "source_xy": grid,
+        "target_xy": grid,
+        "similarity": torch.ones(count),
+        "mutual": torch.ones(count, dtype=torch.bool),
+        "cycle": torch.zeros(count),
+        "ratio": torch.zeros(count),
+        "flip": torch.zeros(count),
+    }
+    return Candidates(**{**values, **columns}, target_side=100.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "column", "expected"),
+    [
+        ("similarity", 0.8, [0.9, 0.8, 0.7], [True, True, False]),
+        ("mutual", True, [True, False, True], [True, False, True]),
+        ("cycle", 0.1, [0.05, 0.1, 0.2], [True, True, False]),
+        ("ratio", 0.5, [0.4, 0.5, 0.6], [True, True, False]),
+        ("flip", 0.1, [0.0, 0.1, 0.11], [True, True, False]),
+    ],
+)
+def test_each_filter_alone(name, limit, column, expected):
+    off = {"similarity": None, "mutual": False, "cycle": None, "ratio": None, "flip": None}
+    config = FilterConfig(**{**off, "affine": None, name: limit})
+    kept, left = filter_candidates(candidates(**{name: torch.tensor(column)}), config)
+    assert kept.tolist() == expected
+    assert left == {"candidates": 3, name: sum(expected)}
+
+
+def test_filters_run_in_order_and_are_counted():
+    found = candidates(
+        mutual=torch.tensor([True, True, True, False, True, True, True]),
+        ratio=torch.tensor([0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1]),
+    )
+    config = FilterConfig(mutual=True, cycle=None, ratio=0.5, flip=None, affine=0.01)
+    kept, left = filter_candidates(found, config)
+    assert list(left.items()) == [("candidates", 7), ("mutual", 6), ("ratio", 5), ("affine", 5)]
+    labels = choose_labels(found, LabelConfig(points=2, least=1, filters=config))
+    assert len(labels.source_xy) == 2
+    assert kept.sum() == 5
+
+
+def test_dense_matches_of_a_shift_are_found():
+    source, target = places(21, 30), places(21, 30, shift=(4.0, 2.0))
+    source_mask = np.zeros((21, 30), bool)
+    source_mask[5:12, 6:20] = True
+    target_mask = np.zeros((21, 30), bool)
+    target_mask[7:14, 10:24] = True
+    flipped = DescriptorMap.covering(target.data.flip(2), height=21, width=30)
+    found = find_candidates(
+        source, target, source_mask, target_mask, flipped=flipped, stride=2, exclusion=0.3
+    )
+    away = (found.target_xy - found.source_xy - torch.tensor([4.0, 2.0])).norm(dim=1)
+    assert len(found) > 20
+    assert away.max() < 0.3
+    assert found.mutual.all()
+    assert found.flip.max() < 0.02  # a map that is mirrored exactly moves nothing
+    assert found.target_side == object_side(target_mask) == 13
+    assert mask_box(target_mask) == (10, 7, 23, 13)
+    for xy, mask in ((found.source_xy, source_mask), (found.target_xy, target_mask)):
+        x, y = (xy + 0.5).floor().long().T
+        assert mask[y, x].all()
+
+
+# masks
+
+
+def disc(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return (y - height / 2) ** 2 + (x - width * 0.45) ** 2 < (0.28 * height) ** 2
+
+
+def test_the_object_in_the_middle_is_found():
+    truth = disc(48, 64)
+    image = np.where(truth[..., None], [200, 60, 40], [40, 90, 160]).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    image = (image + rng.integers(-8, 8, image.shape)).clip(0, 255).astype(np.uint8)
+    blocks = image.reshape(12, 4, 16, 4, 3).mean((1, 3)) / 255 - 0.5
+    at = DescriptorMap.covering(torch.tensor(blocks).permute(2, 0, 1).float(), height=48, width=64)
+    for iterations, least in ((0, 0.7), (3, 0.97)):
+        mask = find_mask(image, at, clusters=2, iterations=iterations)
+        overlap = (mask & truth).sum() / (mask | truth).sum()
+        assert overlap > least
+    assert np.array_equal(find_mask(image, at, clusters=2), find_mask(image, at, clusters=2))
+
+
+def test_refining_leaves_an_image_without_edges_alone():
+    mask = disc(40, 40)
+    assert refine_mask(np.full((40, 40, 3), 90, np.uint8), mask).any()
+    assert np.array_equal(refine_mask(noise(8, 8), np.ones((8, 8), bool)), np.ones((8, 8), bool))
+
+
+def test_clusters_and_foreground():
+    data = torch.zeros(3, 8, 8)
+    data[0] = 1
+    data[0, 2:6, 2:6], data[1, 2:6, 2:6] = 0, 1
+    labels = cluster_cells(data, 2)
+    assert len(labels.unique()) == 2
+    found = foreground_cells(labels)
+    assert found[2:6, 2:6].all()
+    assert found.sum() == 16
+
+
+# quality
+
+
+def test_images_that_show_nothing():
+    assert image_problem(np.full((16, 16, 3), 7, np.uint8)) == "flat image"
+    one = np.zeros((40, 40, 3), np.uint8)
+    one[:4, :4] = 255
+    assert image_problem(one) == "image of one colour"
+    image = noise(40, 40)
+    assert image_problem(image) is None
+    assert pair_problem(image, image, exact=True) == "the same image twice"
+    near = image.copy()
+    near[0, 0] ^= 1
+    assert pair_problem(image, near, exact=True) is None
+    assert pair_problem(image, near, exact=False) == "the same image twice"
+    assert pair_problem(image, noise(40, 40, seed=1), exact=False) is None
+    ramp = np.tile(np.arange(0, 90, 10, np.uint8)[None, :, None], (8, 1, 3))
+    assert image_hash(ramp) == "ff" * 8
+    assert image_hash(ramp[:, ::-1].copy()) == "00" * 8
+
+
+def test_precision_counts_what_is_near_the_truth():
+    found = candidates(ratio=torch.tensor([0.1, 0.2, 0.6, 0.7]))
+    measured = [Measured(found, torch.tensor([0.01, 0.05, 0.08, 0.4]))]
+    config = FilterConfig(mutual=False, cycle=None, ratio=0.5, flip=None, affine=None)
+    rows = {row.setting: row for row in precision_rows(measured, config, least=2)}
+    assert (rows["no filter"].precision5, rows["no filter"].precision10) == (0.5, 0.75)
+    own = rows["... ratio 0.5"]
+    assert (own.kept, own.precision5, own.images) == (0.5, 1.0, 1.0)
+    assert rows["ratio <= 0.4"].kept == 0.5
+    assert "| ... ratio 0.5 | 50.0% | 100.0% | 100.0% | 100% |" in precision_table(
+        list(rows.values())
+    )
+    nothing = rows["affine <= 0.2"]  # four matches say nothing of each other
+    assert (nothing.kept, nothing.precision5, nothing.images) == (0, None, 0)
+
+
+class Painted:
+    """Descriptors that are the image's colours: exact as long as colours are unique."""
+
+    name = "painted"
+
+    def describe(self, images):
+        return [
+            DescriptorMap.covering(
+                torch.tensor(image / 255 - 0.5).permute(2, 0, 1).float(),
+                height=image.shape[0],
+                width=image.shape[1],
+            )
+            for image in images
+        ]
+
+
+def test_known_warps_are_measured_against_their_field():
+    y, x = np.mgrid[:40, :48]
+    # Directions on a sphere: every place has its own.
+    image = np.stack([x * 5, y * 6, 255 - (x + y) * 2], axis=-1).clip(0, 255).astype(np.uint8)
+    mask = np.zeros((40, 48), bool)
+    mask[6:34, 6:42] = True
+    settings = SynthesisSettings(
+        jitter=0.0,
+        warp=KnownWarpConfig(rotation=10, scale=(1, 1), translation=0.05, perspective=0, bend=0),
+        labels=LabelConfig(stride=3),
+    )
+    measured = measure_image(Painted(), image, mask, settings, seed=3)
+    assert measured is not None
+    assert len(measured.error) > 50
+    assert measured.error.median() < 0.05
+    bent, field, inside = bend(image, settings.warp, seed=3, jitter=0.0)
+    source_xy, target_xy = exact_candidates(field, inside & mask, mask, stride=5)
+    assert len(source_xy) > 10
+    colours = [
+        pixels[tuple((xy + 0.5).floor().long().T.flip(0))].astype(int)
+        for pixels, xy in ((bent, source_xy), (image, target_xy))
+    ]
+    assert np.abs(colours[0] - colours[1]).max() <= 12  # a pixel is 5 or 6 levels
+
+
+# records
+
+
+def record(name: str = "0000001", **changes) -> Record:
+    meta = {
+        "status": "kept",
+        "reason": None,
+        "category": "dog",
+        "split": "train",
+        "source": {"hash": "00", "prompt": "dog"},
+        "target": {"hash": "01"},
+        "filters": {"candidates": 9, "mutual": 4},
+        "source_points": [[1.5, 2.0]],
+    }
+    return Record(name, {**meta, **changes}, {"source.jpg": b"abc", "source_mask.png": b""})
+
+
+def test_records_are_read_back_as_written_and_always_the_same_bytes():
+    data = encode_records([record(), record("0000002", category="ä")])
+    assert data == encode_records([record(), record("0000002", category="ä")])
+    read = decode_records(data, "here")
+    assert [(r.id, r.meta, r.files) for r in read] == [
+        (r.id, r.meta, r.files) for r in (record(), record("0000002", category="ä"))
+    ]
+    with pytest.raises(InputError, match="here is not a whole tar of records"):
+        decode_records(data[:700], "here")
+
+
+def test_later_duplicates_are_dropped_and_counted():
+    records = [record(), record("0000002"), record("0000003", target={"hash": "02"})]
+    summary = summarise(without_duplicates(records))
+    assert summary.kept == ["0000001", "0000003"]
+    assert summary.dropped == {"duplicate of an earlier pair": 1}
+    assert summary.matches == {"candidates": 27, "mutual": 12}
+    assert summary.prompts == {"dog": 2}
+
+
+def test_run_lengths_go_down_the_columns():
+    mask = np.array([[1, 0], [1, 1], [0, 1]], bool)
+    assert run_lengths(mask) == {"size": [3, 2], "counts": [0, 2, 2, 2]}
+    assert run_lengths(~mask)["counts"] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GenerationConfig(guidance=0.5), "guidance is 1"),
+        (lambda: GenerationConfig(strength=1.0), "strength is a share"),
+        (lambda: FilterConfig(ratio=-1), "filters.ratio must be 0 or more"),
+        (lambda: FilterConfig(similarity=2), "filters.similarity is a cosine"),
+        (lambda: LabelConfig(points=3, least=4), r"least must lie in 1\.\.points"),
+        (lambda: SplitConfig(val=0.6, test=0.4), "shares that leave some for training"),
+        (lambda: SynthesisSettings(batch=0), "batch must be at least one"),
+        (lambda: SlotConfig(name="class", values=("a",)), "no slot name"),
+    ],
+)
+def test_settings_that_mean_nothing(make, message):
+    with pytest.raises(InputError, match=message):
+        make()

@@ -1,0 +1,100 @@
+"""The canvas component: a picture that is chosen, painted on, boxed and clicked."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import gradio as gr
+
+from warpkit.app.pictures import MOST_OBJECTS
+
+__all__ = ["BUTTONS", "canvas"]
+
+BUTTONS: list[Any] = ["download", "fullscreen"]
+"""Over pictures; Gradio's third, to share, would send them away."""
+
+_TOOLS = {
+    "paint": ("Paint", "paint the object"),
+    "erase": ("Erase", "erase what was painted"),
+    "box": ("Box", "draw a box around the object: GrabCut finds its outline"),
+    "colour": ("Colour", "paint colours over the picture"),
+    "wipe": ("Wipe", "wipe colours off"),
+    "look": ("Look up", "click a pixel: where is it in the other picture?"),
+    "point": ("Point", "click points"),
+}
+
+# Event names stand in quotes in the script for Gradio: 'upload', 'input', 'select'.
+_SCRIPT = "window.warpkitPainter(element, props, trigger, upload, watch);"
+
+
+def canvas(
+    title: str,
+    name: str,
+    *,
+    tools: tuple[str, ...],
+    objects: int = 1,
+    accept: str = "image/*",
+    upload_mb: int,
+    choose: bool = True,
+) -> gr.HTML:
+    """A canvas.
+
+    Args:
+        title: above it.
+        name: its `id` in the page.
+        tools: of `paint`, `erase`, `box`, `colour`, `wipe`, `look`, `point`; the first is on.
+        objects: how many objects can be told apart.
+        accept: kinds of files for the browser's dialog.
+        upload_mb: largest file, told before it is sent.
+        choose: whether a file can be chosen here.
+
+    Returns:
+        A `gradio.HTML` with the events `upload` (a file was sent), `input` (something was drawn)
+        and `select` (a box or a click to be looked up).
+    """
+    buttons = "".join(
+        f'<button type="button" data-tool="{tool}" title="{html.escape(_TOOLS[tool][1])}">'
+        f"{_TOOLS[tool][0]}</button>"
+        for tool in tools
+    )
+    brushes = bool({"paint", "colour"} & set(tools))
+    if objects > 1:
+        options = "".join(
+            f'<option value="{i}">object {i}</option>'
+            for i in range(1, min(objects, MOST_OBJECTS) + 1)
+        )
+        buttons += f'<select class="wp-object" aria-label="object">{options}</select>'
+    if "colour" in tools:
+        buttons += '<input type="color" class="wp-colour" value="#d55e00" aria-label="colour">'
+    if brushes:
+        buttons += (
+            '<label class="wp-brush">brush <input type="range" class="wp-size" min="2" max="60"'
+            ' value="14" aria-label="brush size"></label>'
+        )
+    if tools and tools != ("look",):
+        buttons += (
+            '<button type="button" class="wp-undo">Undo</button>'
+            '<button type="button" class="wp-clear">Clear</button>'
+        )
+    other = '<button type="button" class="wp-choose">Other file</button>' if choose else ""
+    empty = "Choose or drop a file" if choose else "Nothing here yet"
+    template = f"""
+<div class="wp" data-mb="{upload_mb}">
+  <div class="wp-title"><span>{html.escape(title)}</span>{other}</div>
+  <div class="wp-stage">
+    <canvas class="wp-canvas" width="1" height="1" aria-label="{html.escape(title)}"></canvas>
+    <button type="button" class="wp-empty" {"" if choose else "disabled"}>{empty}</button>
+    <input type="file" class="wp-file" accept="{accept}" hidden></div>
+  <div class="wp-tools">{buttons}</div>
+  <div class="wp-message" role="status"></div>
+</div>"""
+    return gr.HTML(
+        value=None,
+        html_template=template,
+        js_on_load=_SCRIPT,
+        elem_id=name,
+        elem_classes="wp-block",
+        label=title,
+        apply_default_css=False,
+    )

@@ -1,0 +1,373 @@
+"""What the page can do, without the page: uploads in, jobs out, all of it plain Python."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.app.limits import Limits
+from warpkit.app.models import ModelShelf
+from warpkit.app.pictures import decode_labels
+from warpkit.app.queue import Job, JobQueue
+from warpkit.app.workspace import Session, Upload, Workspace
+from warpkit.checks import InputError, one_of, require
+from warpkit.io.images import read_image, write_image
+from warpkit.io.masks import write_labels
+from warpkit.jobs.cutout import cut_out
+from warpkit.jobs.inspection import InspectConfig, run_inspect
+from warpkit.jobs.matching import MatchConfig, look_at, run_match
+from warpkit.jobs.options import ModelOptions
+from warpkit.jobs.warping import WarpConfig, run_warp
+from warpkit.jobs.watch import Watch
+from warpkit.render import CLIPS, render_frame
+from warpkit.viz import draw_similarity
+
+__all__ = ["LookResult", "PointsResult", "Service", "WarpFiles", "safe_title"]
+
+Image = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class WarpFiles:
+    """A finished warp: the files of `warpkit warp`, and a sentence."""
+
+    folder: Path
+    archive: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class LookResult:
+    """One pixel looked at: its picture and its match."""
+
+    picture: Path
+    point: tuple[float, float]
+    match: tuple[float, float]
+    similarity: float
+
+
+@dataclass(frozen=True)
+class PointsResult:
+    """Matched points: a picture, the JSON of `warpkit match`, and its content."""
+
+    picture: Path
+    json: Path
+    found: dict[str, Any]
+
+
+def safe_title(title: Any) -> str:
+    """What a visitor calls a file, as far as it is shown: no folders, no odd characters, short."""
+    name = str(title or "the file").replace("\\", "/").rsplit("/", 1)[-1]
+    kept = "".join(c for c in name if c.isprintable() and c not in "<>&\"'")
+    return kept[-60:] or "the file"
+
+
+class Service:
+    """The page's jobs.
+
+    Args:
+        workspace: where files are.
+        options: model at the start and device.
+        limits: of what is taken.
+    """
+
+    def __init__(
+        self, workspace: Workspace, options: ModelOptions, limits: Limits | None = None
+    ) -> None:
+        self.workspace = workspace
+        self.limits = limits or Limits()
+        self.models = ModelShelf(options)
+        self.queue = JobQueue(waiting=self.limits.waiting, own_waiting=self.limits.own_waiting)
+        self.drawing = threading.Lock()
+        self._examples: dict[str, list[tuple[Image, Labels]]] = {}
+
+    def close(self) -> None:
+        """Stop everything and remove the working folder."""
+        self.queue.close()
+        self.workspace.close()
+
+    def leave(self, visitor: str) -> None:
+        """A visitor has gone: jobs end, files go."""
+        self.queue.cancel_all(visitor)
+        self.workspace.drop(visitor)
+
+    def clean(self) -> None:
+        """Forget visitors that have been idle for long."""
+        for visitor in self.workspace.clean(idle_seconds=3600 * self.limits.idle_hours):
+            self.queue.cancel_all(visitor)
+
+    def submit(self, visitor: str, model: str, tag: str, work: Callable[[Watch], Any]) -> Job:
+        """Put work of a kind into a model's queue."""
+        one_of(model, self.models.names, "model")
+        return self.queue.submit(model, work, owner=visitor, tag=tag)
+
+    # Uploads
+
+    def take_picture(self, visitor: str, path: Any, title: Any) -> Upload:
+        """Take an uploaded image after checking it.
+
+        Args:
+            path: where the upload landed.
+            title: the visitor's name of it.
+
+        Raises:
+            InputError: a path outside the working folder, no image, or too large a one.
+        """
+        landed, name = self.landed(path), safe_title(title)
+        height, width = self.limits.check_image(landed, name)
+        try:
+            image = read_image(landed)
+        except InputError as error:
+            raise InputError(str(error).replace(str(landed), name)) from error
+        session = self.workspace.session(visitor)
+        kept = session.new_file(".png")
+        write_image(kept, image)
+        return session.add(Upload(kept.name, kept, name, height, width))
+
+    def example_pair(
+        self, visitor: str, name: str
+    ) -> tuple[tuple[Upload, Labels], tuple[Upload, Labels]]:
+        """A rendered pair with its exact masks."""
+        one_of(name, CLIPS, "example")
+        session = self.workspace.session(visitor)
+        with self.drawing:
+            if name not in self._examples:
+                # Drawn for two seconds, then kept for the next visitor.
+                spec = replace(CLIPS[name], supersampling=2)
+                frames = (
+                    render_frame(spec, 0, edited=True),
+                    render_frame(spec, 3 * spec.frames // 4),
+                )
+                self._examples[name] = [
+                    (frame.image, (frame.labels > 0).astype(np.uint8)) for frame in frames
+                ]
+        found = []
+        for image, labels in self._examples[name]:
+            kept = session.new_file(".png")
+            write_image(kept, image)
+            upload = Upload(kept.name, kept, f"{name} (rendered)", *labels.shape)
+            found.append((session.add(upload), labels))
+        return found[0], found[1]
+
+    def cut_out(self, visitor: str, picture: str, box: Any, *, label: int = 1) -> Labels:
+        """The object in a box, as object ids of the picture's size."""
+        upload = self.workspace.session(visitor).upload(picture)
+        return self.cut_out_of(read_image(upload.path), box, label=label)
+
+    def cut_out_of(self, image: Image, box: Any, *, label: int) -> Labels:
+        """The object in a box that came from outside."""
+        try:
+            numbers = [float(value) for value in box]
+        except (TypeError, ValueError) as error:
+            raise InputError("draw a box around the whole object") from error
+        return cut_out(image, numbers).astype(np.uint8) * label
+
+    def landed(self, path: Any) -> Path:
+        """Where an upload is; whatever is not an upload is refused."""
+        require(isinstance(path, str) and bool(path), "no file came: choose one")
+        landed = self.workspace.inside(path)
+        # What lies elsewhere in the working folder is another visitor's, or a result.
+        require(
+            landed.is_relative_to(self.workspace.uploads) and landed.is_file(),
+            "that file was not uploaded to this page: refused",
+        )
+        return landed
+
+    # Jobs
+
+    def warp(
+        self,
+        visitor: str,
+        model: str,
+        *,
+        source: str,
+        target: str,
+        source_labels: str = "",
+        target_labels: str = "",
+        blend: str = "feather",
+        interpolation: str = "bilinear",
+    ) -> Job:
+        """Warp one upload's object onto another's.
+
+        Args:
+            source: name of the upload to take the appearance from.
+            target: name of the upload to put it on.
+            source_labels: painted mask as a canvas sends it; empty takes every pixel.
+            target_labels: the same of the target.
+            blend: as in `WarpConfig`.
+            interpolation: as in `WarpConfig`.
+
+        Returns:
+            A job whose result is `WarpFiles`.
+
+        Raises:
+            InputError: unknown uploads or settings, damaged masks, or a full queue.
+        """
+        one_of(blend, ("paste", "feather", "poisson"), "blending")
+        one_of(interpolation, ("bilinear", "nearest"), "interpolation")
+        session = self.workspace.session(visitor)
+        pictures = [session.upload(name) for name in (source, target)]
+        masks = [
+            self._mask(session, upload, text)
+            for upload, text in zip(pictures, (source_labels, target_labels), strict=True)
+        ]
+        config = WarpConfig(
+            **self.models.options(model).model_options(),
+            blend=blend,  # type: ignore[arg-type]
+            interpolation=interpolation,  # type: ignore[arg-type]
+        )
+        folder = session.new_folder() / "results"
+
+        def work(watch: Watch) -> WarpFiles:
+            describer = self._loaded(model, watch)
+            result = run_warp(
+                pictures[0].path,
+                pictures[1].path,
+                folder,
+                source_mask=masks[0],
+                target_mask=masks[1],
+                config=config,
+                describer=describer,
+                watch=watch,
+            )
+            valid = result.warp.valid.numpy()
+            mean = float(result.warp.similarity.numpy()[valid].mean()) if valid.any() else 0.0
+            archive = shutil.make_archive(str(folder), "zip", folder)
+            return WarpFiles(
+                folder,
+                Path(archive),
+                f"{int(valid.sum())} pixels warped, mean similarity {mean:.3f}",
+            )
+
+        return self.submit(visitor, model, "warp", work)
+
+    def look(
+        self,
+        visitor: str,
+        model: str,
+        *,
+        source: str,
+        target: str,
+        point: Any,
+        target_labels: str = "",
+    ) -> Job:
+        """The match of one source pixel and its similarity to all of the target.
+
+        Returns:
+            A job whose result is `LookResult`.
+        """
+        session = self.workspace.session(visitor)
+        pictures = [session.upload(name) for name in (source, target)]
+        (xy,) = self.check_points([point])
+        mask = decode_labels(target_labels, height=pictures[1].height, width=pictures[1].width)
+        config = MatchConfig(**self.models.options(model).model_options())
+        drawing = session.new_file(".png")
+
+        def work(watch: Watch) -> LookResult:
+            describer = self._loaded(model, watch)
+            watch("comparing", 1, 2)
+            first, second = (read_image(upload.path) for upload in pictures)
+            found = look_at(
+                first,
+                second,
+                xy,
+                describer=describer,
+                target_mask=None if mask is None else mask > 0,
+                config=config,
+                matcher=config.load_matcher(),
+            )
+            drawn = draw_similarity(first, second, found.source_xy, found.target_xy, found.map)
+            write_image(drawing, drawn)
+            x, y = found.target_xy.tolist()
+            return LookResult(drawing, (xy[0], xy[1]), (x, y), found.similarity)
+
+        return self.submit(visitor, model, "look", work)
+
+    def points(
+        self, visitor: str, model: str, *, source: str, target: str, points: Any, mutual: bool
+    ) -> Job:
+        """Match clicked points.
+
+        Returns:
+            A job whose result is `PointsResult`.
+        """
+        session = self.workspace.session(visitor)
+        pictures = [session.upload(name) for name in (source, target)]
+        checked = np.array(self.check_points(points), np.float32)
+        config = replace(
+            MatchConfig(**self.models.options(model).model_options()), mutual=bool(mutual)
+        )
+        drawing, table = session.new_file(".png"), session.new_file(".json")
+
+        def work(watch: Watch) -> PointsResult:
+            describer = self._loaded(model, watch)
+            watch("matching", 1, 2)
+            found = run_match(
+                pictures[0].path,
+                pictures[1].path,
+                checked,
+                output=table,
+                picture=drawing,
+                config=config,
+                describer=describer,
+            )
+            return PointsResult(drawing, table, found)
+
+        return self.submit(visitor, model, "points", work)
+
+    def inspect(self, visitor: str, model: str, *, picture: str | None, layers: bool) -> Job:
+        """Mixing weights of a single model, and the directions of a picture's descriptors.
+
+        Returns:
+            A job whose result is the list of pictures that `warpkit inspect` writes.
+        """
+        one_of(model, self.models.single_names(), "single model")
+        session = self.workspace.session(visitor)
+        images = [] if picture is None else [session.upload(picture).path]
+        config = InspectConfig(**self.models.options(model).model_options(), layers=bool(layers))
+        folder = session.new_folder() / "results"
+
+        def work(watch: Watch) -> list[Path]:
+            extractor = self._loaded(model, watch)
+            return run_inspect(images, folder, config=config, extractor=extractor, watch=watch)
+
+        return self.submit(visitor, model, "inspect", work)
+
+    def _loaded(self, model: str, watch: Watch) -> Any:
+        watch("loading the model", 0, None)
+        return self.models.load(model)
+
+    def _mask(self, session: Session, upload: Upload, text: str) -> Path | None:
+        """A painted mask as a file, None where nothing is painted."""
+        labels = decode_labels(text, height=upload.height, width=upload.width)
+        if labels is None:
+            return None
+        path = session.new_file(".png")
+        write_labels(path, labels)
+        return path
+
+    def check_points(self, points: Any) -> list[list[float]]:
+        """Points that came from outside: pairs of finite numbers, not too many."""
+        try:
+            array = np.asarray(points, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError("points are pairs x, y: click into the picture") from error
+        require(
+            array.ndim == 2 and array.shape[1] == 2 and len(array) > 0,
+            "no point was given: click into the first picture",
+        )
+        require(bool(np.isfinite(array).all()), "points are pairs of finite numbers")
+        require(
+            len(array) <= self.limits.points,
+            f"{len(array)} points: this page takes at most {self.limits.points} at a time",
+        )
+        found: list[list[float]] = array.tolist()
+        return found

@@ -1,0 +1,104 @@
+"""The tab Data set: browse a synthesised set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from warpkit.app.canvas import BUTTONS
+from warpkit.app.datasets import EXAMPLE_SET, PAGE, DataSets
+from warpkit.app.handlers import visitor_of
+from warpkit.app.service import Service
+from warpkit.app.status import failed, said
+from warpkit.checks import InputError
+
+__all__ = ["dataset_tab"]
+
+_ALL = "all"
+
+
+def dataset_tab(service: Service, sets: DataSets) -> None:
+    """Build the tab inside the open `gr.Tab`."""
+    gr.Markdown(
+        "Sets below the folder that the page was started with (`--data`), such as those of"
+        " `warpkit synthesize`.",
+        elem_classes="hint",
+    )
+    with gr.Row():
+        name = gr.Dropdown(sets.names(), value=EXAMPLE_SET, label="Set", elem_id="set-name")
+        category = gr.Dropdown([_ALL], value=_ALL, label="Category", elem_id="set-category")
+    with gr.Row():
+        open_ = gr.Button("Open", variant="primary", elem_id="set-open", min_width=100)
+        before = gr.Button("Previous page", elem_id="set-before", min_width=120)
+        after = gr.Button("Next page", elem_id="set-after", min_width=120)
+        again = gr.Button("Look for sets again", elem_id="set-again", min_width=140)
+    line = gr.HTML(elem_id="set-status")
+    page = gr.State(0)
+    sheet = gr.Image(
+        label="Pairs", type="filepath", interactive=False, buttons=BUTTONS, elem_id="set-sheet"
+    )
+    with gr.Row():
+        number = gr.Number(0, label="Pair", precision=0, minimum=0, elem_id="set-number")
+        show = gr.Button("Show this pair", elem_id="set-show", min_width=140)
+    pair = gr.Image(
+        label="Pair", type="filepath", interactive=False, buttons=BUTTONS, elem_id="set-pair"
+    )
+    facts = gr.Code(label="What is known of it", language="json", elem_id="set-facts")
+
+    def turn(name: Any, category: Any, page: int, step: int, visitor: str) -> list[Any]:
+        kind = None if category == _ALL else category
+        found = sets.read(name)
+        count = len(found.of(kind))
+        pages = max(1, -(-count // PAGE))
+        page = min(max(0, page + step), pages - 1)
+        session = service.workspace.session(visitor)
+        drawing = sets.sheet(session, name, category=kind, page=page)
+        words = (
+            f"{count} pairs, page {page + 1} of {pages}; the whole set: {len(found.pairs)} pairs,"
+            f" {found.points} points, {len(found.categories)} categories"
+        )
+        if found.problems:
+            words += f"; {len(found.problems)} items are broken, first: {found.problems[0]}"
+        return [said(words), str(drawing), page]
+
+    def opened(name: Any, request: gr.Request) -> Iterator[list[Any]]:
+        yield [said("reading the set ..."), gr.skip(), 0, gr.skip()]
+        try:
+            found = sets.read(name)
+            choices = [_ALL, *found.categories]
+            turned = turn(name, _ALL, 0, 0, visitor_of(request))
+        except InputError as error:
+            yield [failed(str(error)), gr.skip(), 0, gr.skip()]
+            return
+        yield [*turned, gr.update(choices=choices, value=_ALL)]
+
+    def moved(step: int, restart: bool = False) -> Any:
+        def move(name: Any, category: Any, page: int, request: gr.Request) -> list[Any]:
+            try:
+                return turn(name, category, 0 if restart else page, step, visitor_of(request))
+            except InputError as error:
+                return [failed(str(error)), gr.skip(), page]
+
+        return move
+
+    def one(name: Any, category: Any, number: Any, request: gr.Request) -> list[Any]:
+        kind = None if category == _ALL else category
+        session = service.workspace.session(visitor_of(request))
+        try:
+            drawing, text = sets.pair(session, name, category=kind, number=number)
+        except InputError as error:
+            return [failed(str(error)), gr.skip(), gr.skip()]
+        return [gr.skip(), str(drawing), text]
+
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    open_.click(opened, name, [line, sheet, page, category], api_name="set", **quiet)
+    turned, asked = [line, sheet, page], [name, category, page]
+    before.click(moved(-1), asked, turned, api_visibility="private", **quiet)
+    after.click(moved(1), asked, turned, api_visibility="private", **quiet)
+    category.input(moved(0, restart=True), asked, turned, api_visibility="private", **quiet)
+    show.click(one, [name, category, number], [line, pair, facts], api_name="set_pair", **quiet)
+    again.click(
+        lambda: gr.update(choices=sets.names()), None, name, api_visibility="private", **quiet
+    )

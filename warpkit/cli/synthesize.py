@@ -1,0 +1,74 @@
+"""`warpkit synthesize`: parse, call one job, print."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from warpkit.cli.options import MODEL_FLAGS, add_config, configuration
+
+__all__ = ["add_synthesize", "synthesize"]
+
+_FLAGS = (*MODEL_FLAGS, "images", "pairs", "executor", "workers")
+
+
+def add_synthesize(commands: Any) -> None:
+    """The command `synthesize`; its first word may be `verify`."""
+    parser = commands.add_parser(
+        "synthesize", help="make a data set of pairs with pseudo-labelled points"
+    )
+    parser.add_argument(
+        "action", nargs="*", metavar="verify DIR", help="check a finished set instead"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    parser.add_argument("--pairs", type=int, help="how many to make (default 40)")
+    parser.add_argument("--images", type=str, metavar="DIR", help="pair photographs of a folder")
+    parser.add_argument(
+        "--known-warps", action="store_true", help="bend images by known warps: exact labels"
+    )
+    parser.add_argument("--prompts", metavar="FILE", help="a prompt a line, or category<TAB>prompt")
+    parser.add_argument(
+        "--engine",
+        dest="executor",
+        choices=("local", "ray"),
+        help="where pairs are made (default local)",
+    )
+    parser.add_argument("--workers", type=int, help="of --engine ray")
+    parser.add_argument("--model", help="alias (warpkit models), FILE.yaml, a folder or a hub id")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
+    parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
+    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
+    add_config(parser)
+
+
+def synthesize(args: argparse.Namespace) -> None:
+    """Make a set, or check one."""
+    from warpkit.checks import require
+
+    if args.action:
+        from warpkit.synthesize.verify import verify_set
+
+        require(
+            args.action[0] == "verify" and len(args.action) == 2,
+            f"expected `synthesize -o DIR` or `synthesize verify DIR`, got {' '.join(args.action)}",
+        )
+        print("\n".join(verify_set(args.action[1])))
+        return
+    require(args.output is not None, "say where to write: -o DIR")
+    from warpkit.jobs.synthesize import SynthesizeConfig, run_synthesize
+
+    flags = [*_FLAGS]
+    if args.known_warps:
+        flags.append("known_warps")
+    if args.prompts is not None:
+        flags.append("prompts")
+    config = configuration(SynthesizeConfig, args, flags)
+    facts = run_synthesize(args.output, config=config, overwrite=args.overwrite)
+    dropped = ", ".join(f"{reason} {count}" for reason, count in facts["dropped"].items())
+    print(f"{facts['kept']} of {facts['pairs']} pairs kept, {facts['points']} points")
+    if dropped:
+        print(f"dropped: {dropped}")
+    print(f"open {args.output / 'README.md'} and {args.output / 'sheets'}")

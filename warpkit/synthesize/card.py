@@ -1,0 +1,88 @@
+"""The data card of a set: what it holds, where it comes from, what its labels are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from warpkit.synthesize.quality import PrecisionRow, precision_table
+from warpkit.synthesize.summary import Summary
+
+__all__ = ["data_card"]
+
+_MOST_LISTED = 50
+
+
+def data_card(
+    summary: Summary,
+    *,
+    configuration: str,
+    sources: Mapping[str, str],
+    formats: Sequence[str],
+    rows: Sequence[PrecisionRow],
+    images: int,
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        summary: of the run.
+        configuration: the whole of it as YAML.
+        sources: what the images and labels come from, with its licence.
+        formats: the formats that were written.
+        rows: precision on known warps; empty if it was not measured.
+        images: how many images that was measured on.
+    """
+    left = list(summary.matches.items())
+    filters = [f"| {name} | {count:,} | {count / max(1, left[0][1]):.1%} |" for name, count in left]
+    dropped = [f"| {reason} | {count:,} |" for reason, count in sorted(summary.dropped.items())]
+    parts = [
+        "# A synthesised set of corresponding points",
+        "Made by `warpkit synthesize`. Points are `(x, y)` pixels, pixel centres at integers; row i"
+        " of the source points corresponds to row i of the target points.",
+        f"**{len(summary.kept):,} pairs** of {summary.pairs:,} made, {summary.points:,} labelled"
+        f" points. Splits: {_counts(summary.splits)}.",
+        f"Formats: {', '.join(formats)}. Categories: {_counts(summary.categories)}.",
+        "## Where it comes from",
+        "\n".join(f"- {what}: {text}" for what, text in sources.items()),
+    ]
+    if summary.prompts:
+        listed = summary.prompts.most_common(_MOST_LISTED)
+        more = len(summary.prompts) - len(listed)
+        parts += [
+            "Prompts, and how many images each gave:",
+            "\n".join(f"- `{prompt}`: {count:,}" for prompt, count in listed)
+            + (f"\n- and {more:,} more" if more else ""),
+        ]
+    parts += ["## What was left out"]
+    parts += [_table("pairs left out because of", "pairs", dropped) if dropped else "No pair."]
+    if filters:
+        header = ["| matches left after | matches | share |", "|---|---|---|"]
+        parts += ["\n".join([*header, *filters])]
+    parts += ["## What the labels are worth", _worth(rows, images)]
+    parts += ["## Configuration", f"```yaml\n{configuration.rstrip()}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _worth(rows: Sequence[PrecisionRow], images: int) -> str:
+    if not rows:
+        return (
+            "Not measured. Labels of known warps are exact; others are what the model's descriptors"
+            " and the filters say, not annotations by people."
+        )
+    return (
+        f"{images} images of the set were bent by random known warps and matched with themselves,"
+        " so that every match can be checked: the share of matches that lie within 5 % and 10 % of"
+        " the object's longer side. The last lines are the run's own filters, one after the other."
+        " Two different objects are harder than an object and its warp: take this as an upper"
+        " bound.\n\n" + precision_table(rows)
+    )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{name} {count:,}" for name, count in listed[:_MOST_LISTED])
+    more = len(listed) - _MOST_LISTED
+    return shown + (f" and {more:,} more" if more > 0 else "")
+
+
+def _table(first: str, second: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"| {first} | {second} |", "|---|---|", *lines])

@@ -1,0 +1,254 @@
+"""Pseudo-labels of a pair: dense matches inside masks, filtered, a few well spread ones chosen.
+
+In: two descriptor maps and masks. Out: `Candidates` with what every filter looks at, and `Labels`.
+On known warps the same places have exact labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from warpkit.checks import check_mask
+from warpkit.coords import sample_bilinear
+from warpkit.io.pairs.pair import Box
+from warpkit.match import (
+    Matcher,
+    Window,
+    affine_residual,
+    candidate_sites,
+    competing_similarity,
+    cycle_distance,
+    default_matcher,
+    distance_ratio,
+    farthest_points,
+    inside_mask,
+    search_pair,
+)
+from warpkit.synthesize.config import FilterConfig, LabelConfig
+from warpkit.types import DescriptorMap, Sites
+
+__all__ = [
+    "FILTERS",
+    "Candidates",
+    "Labels",
+    "choose_labels",
+    "exact_candidates",
+    "filter_candidates",
+    "find_candidates",
+    "mask_box",
+    "object_side",
+]
+
+Mask = npt.NDArray[np.bool_]
+
+FILTERS = ("similarity", "mutual", "cycle", "ratio", "flip", "affine")
+"""The filters in the order in which they run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Every match that was considered in a pair, on the CPU.
+
+    Attributes:
+        source_xy: float32 (N, 2), pixels of the source image.
+        target_xy: float32 (N, 2), pixels of the target image.
+        similarity: float32 (N,).
+        mutual: bool (N,), both sites are each other's best.
+        cycle: float32 (N,), distance to which the way back leads, share of the source object.
+        ratio: float32 (N,), see `warpkit.match.distance_ratio`.
+        flip: float32 (N,), distance to the match in the mirrored target, share of the target
+            object; 0 where that was not looked for.
+        target_side: longer side of the target object in pixels.
+    """
+
+    source_xy: Tensor
+    target_xy: Tensor
+    similarity: Tensor
+    mutual: Tensor
+    cycle: Tensor
+    ratio: Tensor
+    flip: Tensor
+    target_side: float
+
+    def __len__(self) -> int:
+        return len(self.source_xy)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Corresponding points of a pair.
+
+    Attributes:
+        source_xy: float32 (K, 2), pixels of the source image.
+        target_xy: float32 (K, 2), pixels of the target image.
+        similarity: float32 (K,); None for exact labels.
+        left: matches left after each step, `candidates` first, then every filter that is on.
+    """
+
+    source_xy: Tensor
+    target_xy: Tensor
+    similarity: Tensor | None
+    left: Mapping[str, int]
+
+
+def mask_box(mask: Mask) -> Box:
+    """The box `(x1, y1, x2, y2)` of the pixel centres of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
+
+
+def object_side(mask: Mask) -> float:
+    """The longer side of a mask's box in pixels, at least 1."""
+    x1, y1, x2, y2 = mask_box(mask)
+    return max(x2 - x1, y2 - y1, 1.0)
+
+
+def find_candidates(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    source_mask: Mask,
+    target_mask: Mask,
+    *,
+    flipped: DescriptorMap | None = None,
+    stride: int | None = None,
+    exclusion: float = 0.15,
+    matcher: Matcher | None = None,
+) -> Candidates:
+    """Match every place of the source object to its most similar target pixel.
+
+    Args:
+        source: map of the source image.
+        target: map of the target image.
+        source_mask: bool, of the source image's size, not empty.
+        target_mask: bool, of the target image's size, not empty.
+        flipped: map of the target image mirrored left-right.
+        stride: distance of the places in pixels; None is the descriptor's cell.
+        exclusion: competitors lie farther than this from a match, as a share of the target object.
+        matcher: engine of the search.
+
+    Returns:
+        The matches that were found.
+    """
+    for mask, at, name in ((source_mask, source, "source"), (target_mask, target, "target")):
+        check_mask(mask, height=at.height, width=at.width, name=f"{name} mask")
+    device = source.data.device
+    stride = stride or max(1, round(min(source.cell_height, source.cell_width)))
+    queries = candidate_sites(source, torch.from_numpy(source_mask), "source mask", factor=stride)
+    keys = candidate_sites(target, torch.from_numpy(target_mask), "target mask")
+    matcher = matcher or default_matcher(source)
+    found = search_pair(matcher, source, target, queries, keys, homes=queries, window=Window())
+    assert found.returned is not None and found.refined is not None
+    own = torch.arange(len(queries), device=device)
+    back = cycle_distance(queries.xy, queries.xy, found.returned)[:, 0]
+    side = object_side(target_mask)
+    target_xy = found.refined.xy[:, 0]
+    cells = candidate_sites(
+        target,
+        torch.from_numpy(target_mask),
+        "target mask",
+        factor=max(1, round(min(target.cell_height, target.cell_width))),
+    )
+    second = competing_similarity(
+        source, target, queries.xy, target_xy, cells, exclusion_radius=exclusion * side
+    )
+    similarity = found.refined.similarity[:, 0]
+    moved = torch.zeros_like(back)
+    if flipped is not None:
+        mirror = _mirrored_match(matcher, source, flipped, queries, target_mask)
+        moved = (mirror - target_xy).norm(dim=1) / side
+    kept = found.forward.found[:, 0]
+    return Candidates(
+        source_xy=queries.xy[kept].cpu(),
+        target_xy=target_xy[kept].cpu(),
+        similarity=similarity[kept].cpu(),
+        mutual=(found.returned[:, 0] == own)[kept].cpu(),
+        cycle=(back / object_side(source_mask))[kept].cpu(),
+        ratio=distance_ratio(similarity, second)[kept].cpu(),
+        flip=moved[kept].cpu(),
+        target_side=side,
+    )
+
+
+def _mirrored_match(
+    matcher: Matcher, source: DescriptorMap, flipped: DescriptorMap, queries: Sites, mask: Mask
+) -> Tensor:
+    """Matches (N, 2) in the mirrored target, mirrored back."""
+    mirrored = torch.from_numpy(np.ascontiguousarray(mask[:, ::-1]))
+    keys = candidate_sites(flipped, mirrored, "target mask")
+    found = search_pair(matcher, source, flipped, queries, keys, window=Window())
+    assert found.refined is not None
+    x, y = found.refined.xy[:, 0].unbind(1)
+    return torch.stack([flipped.width - 1 - x, y], dim=1)
+
+
+def filter_candidates(
+    candidates: Candidates, config: FilterConfig
+) -> tuple[Tensor, dict[str, int]]:
+    """Run the filters that are on, one after the other.
+
+    Returns:
+        bool (N,) of the matches that are kept, and how many were left after each step:
+        `candidates`, then the filters by name.
+    """
+    kept = torch.ones(len(candidates), dtype=torch.bool)
+    left = {"candidates": len(candidates)}
+    for name in FILTERS:
+        limit = getattr(config, name)
+        if limit is None or limit is False:
+            continue
+        kept = kept & _passes(candidates, name, float(limit), kept)
+        left[name] = int(kept.sum())
+    return kept, left
+
+
+def _passes(candidates: Candidates, name: str, limit: float, kept: Tensor) -> Tensor:
+    if name == "mutual":
+        return candidates.mutual
+    if name == "similarity":
+        return candidates.similarity >= limit
+    if name != "affine":
+        value: Tensor = getattr(candidates, name)
+        return value <= limit
+    # Only matches that the other filters trust speak for their neighbours.
+    away = torch.full((len(candidates),), torch.inf)
+    away[kept] = affine_residual(candidates.source_xy[kept], candidates.target_xy[kept])
+    return away / candidates.target_side <= limit
+
+
+def choose_labels(candidates: Candidates, config: LabelConfig) -> Labels:
+    """Filter matches and take at most `config.points` that are spread over the source object."""
+    kept, left = filter_candidates(candidates, config.filters)
+    rows = torch.nonzero(kept)[:, 0]
+    rows = rows[farthest_points(candidates.source_xy[rows], config.points)]
+    return Labels(
+        candidates.source_xy[rows], candidates.target_xy[rows], candidates.similarity[rows], left
+    )
+
+
+def exact_candidates(
+    field: Tensor, source_mask: Mask, target_mask: Mask, *, stride: int
+) -> tuple[Tensor, Tensor]:
+    """Exact labels of a known warp at the places that `find_candidates` would match.
+
+    Args:
+        field: float (H, W, 2), for every pixel of the source (the bent image) the target pixel that
+            it shows.
+        source_mask: bool (H, W).
+        target_mask: bool, of the target image's size.
+        stride: distance of the places in pixels.
+
+    Returns:
+        Source and target points, float32 (N, 2) each, those that lie in both masks.
+    """
+    height, width = source_mask.shape
+    blank = DescriptorMap.covering(torch.zeros(1, 1, 1), height=height, width=width)
+    sites = candidate_sites(blank, torch.from_numpy(source_mask), "source mask", factor=stride)
+    target_xy = sample_bilinear(field.permute(2, 0, 1), sites.xy)
+    inside = inside_mask(torch.from_numpy(target_mask), target_xy)
+    return sites.xy[inside], target_xy[inside]

@@ -1,0 +1,381 @@
+"""Pairs made: from plans to records, a chunk at a time, the same however chunks are spread.
+
+In: `PairPlan`s. Out: `Record`s, one a plan: kept, or dropped with the reason.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Generator as Running
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image as PilImage
+
+from warpkit.aggregate.combined import CombinedExtractor
+from warpkit.aggregate.extractor import Extractor
+from warpkit.checks import InputError, require
+from warpkit.coords import sample_nearest
+from warpkit.io.images import encode_image
+from warpkit.io.masks import read_mask
+from warpkit.match import Matcher, farthest_points
+from warpkit.synthesize.bend import bend
+from warpkit.synthesize.config import SynthesisSettings
+from warpkit.synthesize.ends import Ends, ImageMaker, Stages, with_copy
+from warpkit.synthesize.generation import DescribedImage
+from warpkit.synthesize.labels import (
+    Candidates,
+    Labels,
+    choose_labels,
+    exact_candidates,
+    find_candidates,
+    mask_box,
+)
+from warpkit.synthesize.masks import find_mask
+from warpkit.synthesize.plan import ImagePlan, PairPlan
+from warpkit.synthesize.quality import image_hash, image_problem, pair_problem
+from warpkit.synthesize.records import Record
+from warpkit.types import DescriptorMap
+from warpkit.warp.field import dense_warp
+
+__all__ = ["PairMaker"]
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Dense = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One image of a pair: its pixels, what describes them, its object."""
+
+    image: Image
+    descriptors: DescriptorMap | None
+    mask: Mask | None
+    field: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A pair whose images are there and were looked at.
+
+    Attributes:
+        facts: what its record says so far.
+        sides: source and target; None if it is dropped.
+        reason: why it is dropped.
+    """
+
+    facts: dict[str, Any]
+    sides: tuple[_Side, _Side] | None
+    reason: str | None
+
+    def dropped(self, reason: str | None = None) -> Record:
+        facts = {**self.facts, "status": "dropped", "reason": reason or self.reason}
+        return Record(facts["id"], facts)
+
+
+class PairMaker:
+    """Makes pairs; holds the model and nothing that changes from pair to pair.
+
+    Attributes:
+        seconds: time spent by stage, summed over threads.
+    """
+
+    def __init__(
+        self,
+        settings: SynthesisSettings,
+        extractor: Extractor | CombinedExtractor,
+        matcher: Matcher | None = None,
+    ) -> None:
+        """Check that the model can do what the settings ask for.
+
+        Raises:
+            InputError: it cannot generate.
+        """
+        self.settings, self.extractor, self.matcher = settings, extractor, matcher
+        self._stage = Stages("generate", "describe", "masks", "match", "choose", "encode")
+        self.seconds = self._stage.seconds
+        self._images = ImageMaker(settings, extractor, self._stage)
+
+    def make(self, plans: Sequence[PairPlan]) -> list[Record]:
+        """One record a plan, in order. Plans that are made together form a chunk: float rounding
+        depends on the batch, so the same chunks give the same bytes.
+        """
+        (records,) = self.run([plans], ahead=False)
+        return records
+
+    def run(
+        self, chunks: Iterable[Sequence[PairPlan]], *, ahead: bool | None = None
+    ) -> Running[list[Record]]:
+        """The records of chunk after chunk; threads find masks and encode files.
+
+        Args:
+            ahead: begin the next chunk while threads work on the last, so that a GPU need not wait
+                for them: three chunks are in memory, and lost when this is stopped. None does so
+                where the model runs on a GPU.
+        """
+        ahead = self.extractor.device.type == "cuda" if ahead is None else ahead
+        before, threads = torch.get_num_threads(), self.settings.threads
+        begun: deque[list[Future[_Ready]]] = deque()
+        labelled: deque[list[Future[Record]]] = deque()
+        torch.set_num_threads(threads)
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(threads,))
+        try:
+            for plans in chunks:
+                images = self._images(plans)
+                # Threads rest during a search, which is many small steps of Python's on a GPU.
+                if begun:
+                    labelled.append(self._label(begun.popleft(), pool))
+                begun.append(self._begin(plans, images, pool))
+                if not ahead:
+                    labelled.append(self._label(begun.popleft(), pool))
+                if len(labelled) > ahead:
+                    yield [record.result() for record in labelled.popleft()]
+            labelled.extend(self._label(pairs, pool) for pairs in begun)
+            for records in labelled:
+                yield [record.result() for record in records]
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(before)
+
+    def _begin(
+        self, plans: Sequence[PairPlan], images: Sequence[Ends], pool: Executor
+    ) -> list[Future[_Ready]]:
+        """Let threads look at the images of a chunk."""
+        if self.settings.masks.kind == "found":
+            images = [(with_copy(source), with_copy(target)) for source, target in images]
+        return [
+            pool.submit(self._prepare, plan, *pair)
+            for plan, pair in zip(plans, images, strict=True)
+        ]
+
+    def _label(self, begun: Sequence[Future[_Ready]], pool: Executor) -> list[Future[Record]]:
+        """Labels of a chunk; threads go on to encode what is kept."""
+        pairs = [pair.result() for pair in begun]
+        flips = self._flips(pairs)
+        matched = [self._matched(*both) for both in zip(pairs, flips, strict=True)]
+        return [
+            pool.submit(self._encode, pair, *found)
+            for pair, found in zip(pairs, matched, strict=True)
+        ]
+
+    def _prepare(
+        self,
+        plan: PairPlan,
+        source: DescribedImage | InputError | None,
+        target: DescribedImage | InputError,
+    ) -> _Ready:
+        """Masks and checks of a pair."""
+        facts = self._facts(plan)
+        for end in (source, target):
+            if isinstance(end, InputError):
+                return _Ready(facts, None, "unreadable image")
+        assert isinstance(target, DescribedImage) and not isinstance(source, InputError)
+        sides = self._sides(plan, source, target)
+        for role, side in zip(("source", "target"), sides, strict=True):
+            facts[role] |= {
+                "height": side.image.shape[0],
+                "width": side.image.shape[1],
+                "hash": image_hash(side.image),
+            }
+        reason = self._problem(plan, *sides)
+        return _Ready(facts, sides if reason is None else None, reason)
+
+    def _flips(self, pairs: Sequence[_Ready]) -> list[DescriptorMap | None]:
+        """The maps of mirrored targets, described together, where the filter needs them."""
+        if self.settings.labels.filters.flip is None:
+            return [None] * len(pairs)
+        wanted = {
+            number: np.ascontiguousarray(pair.sides[1].image[:, ::-1])
+            for number, pair in enumerate(pairs)
+            if pair.sides is not None and pair.sides[0].field is None
+        }
+        with self._stage("describe"):
+            maps = self.extractor.describe(list(wanted.values()))
+        found = dict(zip(wanted, maps, strict=True))
+        return [found.get(number) for number in range(len(pairs))]
+
+    def _matched(
+        self, pair: _Ready, flipped: DescriptorMap | None
+    ) -> tuple[Candidates | None, Dense | None]:
+        """Matches of a pair whose labels are not known, and the dense field if it is stored."""
+        if pair.sides is None or pair.sides[0].field is not None:
+            return None, None
+        config, (source, target) = self.settings.labels, pair.sides
+        assert source.descriptors is not None and source.mask is not None
+        assert target.descriptors is not None and target.mask is not None
+        with self._stage("match"):
+            candidates = find_candidates(
+                source.descriptors,
+                target.descriptors,
+                source.mask,
+                target.mask,
+                flipped=flipped,
+                stride=config.stride,
+                exclusion=config.filters.exclusion,
+                matcher=self.matcher,
+            )
+            if not config.dense:
+                return candidates, None
+            cycle = config.filters.cycle
+            field = dense_warp(
+                source.descriptors,
+                target.descriptors,
+                source_mask=torch.from_numpy(source.mask),
+                target_mask=torch.from_numpy(target.mask),
+                matcher=self.matcher,
+                cycle_distance=None if cycle is None else cycle * candidates.target_side,
+            )
+            return candidates, {"source_xy": field.source_xy.cpu(), "valid": field.valid.cpu()}
+
+    def _encode(self, pair: _Ready, candidates: Candidates | None, dense: Dense | None) -> Record:
+        """The record of a pair, with its files."""
+        if pair.sides is None:
+            return pair.dropped()
+        with self._stage("choose"):
+            if candidates is None:
+                labels, dense = self._exact_labels(*pair.sides)
+            else:
+                labels = choose_labels(candidates, self.settings.labels)
+        facts = pair.facts
+        facts["filters"] = dict(labels.left)
+        if len(labels.source_xy) < self.settings.labels.least:
+            return pair.dropped("too few matches")
+        for role, side in zip(("source", "target"), pair.sides, strict=True):
+            assert side.mask is not None
+            facts[role]["box"] = list(mask_box(side.mask))
+        facts["source_points"] = _rounded(labels.source_xy, 3)
+        facts["target_points"] = _rounded(labels.target_xy, 3)
+        scores = labels.similarity
+        facts["similarity"] = None if scores is None else _rounded(scores, 4)
+        with self._stage("encode"):
+            files = self._files(*pair.sides, dense)
+        return Record(facts["id"], {**facts, "status": "kept", "reason": None}, files)
+
+    def _facts(self, plan: PairPlan) -> dict[str, Any]:
+        settings = self.settings
+        facts: dict[str, Any] = {
+            "id": plan.id,
+            "category": plan.category,
+            "split": plan.split,
+            "kind": "photographs" if settings.images is not None else "generated",
+            "labels": "exact" if settings.known_warps else "matched",
+            "model": self.extractor.name,
+        }
+        if settings.images is None:
+            generation = settings.generation
+            facts |= {
+                name: getattr(generation, name)
+                for name in ("variant", "negative_prompt", "guidance", "features")
+            }
+            assert self._images.generator is not None
+            facts["steps"] = self._images.generator.steps
+        for role, image in (("source", plan.source), ("target", plan.target)):
+            facts[role] = {k: v for k, v in asdict(image).items() if v is not None}
+        return facts
+
+    def _sides(
+        self, plan: PairPlan, source: DescribedImage | None, target: DescribedImage
+    ) -> tuple[_Side, _Side]:
+        """Both images with their masks; a source to be bent is bent here."""
+        there = _Side(target.image, target.descriptors, self._mask(plan.target, target))
+        if source is not None:
+            return _Side(source.image, source.descriptors, self._mask(plan.source, source)), there
+        seed = plan.source.warp_seed
+        assert seed is not None
+        image, field, inside = bend(
+            target.image, self.settings.warp, seed=seed, jitter=self.settings.jitter
+        )
+        mask = None
+        if there.mask is not None:
+            carried = sample_nearest(torch.from_numpy(there.mask), field.reshape(-1, 2))
+            mask = carried.reshape(inside.shape).numpy() & inside
+        return _Side(image, None, mask, field), there
+
+    def _mask(self, plan: ImagePlan, image: DescribedImage) -> Mask | None:
+        """The object; None where there is none of a usable size."""
+        config = self.settings.masks
+        height, width = image.image.shape[:2]
+        with self._stage("masks"):
+            if config.kind == "whole":
+                return np.ones((height, width), bool)
+            if config.kind == "given":
+                mask = self._given_mask(plan, height=height, width=width)
+                largest = 1.0
+            else:
+                mask = find_mask(
+                    image.image,
+                    image.descriptors if image.copy is None else image.copy,
+                    clusters=config.clusters,
+                    iterations=config.iterations,
+                )
+                largest = config.largest
+        return mask if config.smallest <= mask.mean() <= largest and mask.any() else None
+
+    def _given_mask(self, plan: ImagePlan, *, height: int, width: int) -> Mask:
+        folder = self.settings.masks.folder
+        assert folder is not None and plan.path is not None
+        path = (folder / plan.path).with_suffix(".png")
+        require(
+            path.is_file(), f"no mask at {path}: every photograph needs one, or masks.kind=found"
+        )
+        mask = read_mask(path)
+        if mask.shape == (height, width):
+            return mask
+        resized = PilImage.fromarray(mask.astype(np.uint8)).resize(
+            (width, height), PilImage.Resampling.NEAREST
+        )
+        return np.asarray(resized) > 0
+
+    def _problem(self, plan: PairPlan, source: _Side, target: _Side) -> str | None:
+        """Why a pair cannot be used, if so."""
+        for side in (target, source):
+            problem = image_problem(side.image)
+            if problem is not None:
+                return problem
+        if not self.settings.known_warps:
+            similar = plan.target.strength is not None
+            problem = pair_problem(source.image, target.image, exact=similar)
+            if problem is not None:
+                return problem
+        for side in (source, target):
+            if side.mask is None or side.mask.mean() < self.settings.masks.smallest:
+                return "no object found"
+        return None
+
+    def _exact_labels(self, source: _Side, target: _Side) -> tuple[Labels, Dense | None]:
+        config = self.settings.labels
+        assert source.field is not None and source.mask is not None and target.mask is not None
+        stride = config.stride or 2
+        found = exact_candidates(source.field, source.mask, target.mask, stride=stride)
+        rows = farthest_points(found[0], config.points) if len(found[0]) else slice(0)
+        labels = Labels(found[0][rows], found[1][rows], None, {"candidates": len(found[0])})
+        if not config.dense:
+            return labels, None
+        # The known field leads from the bent image to the other; it is stored as it is.
+        return labels, {"target_xy": source.field, "valid": torch.from_numpy(source.mask)}
+
+    def _files(self, source: _Side, target: _Side, dense: Dense | None) -> dict[str, bytes]:
+        suffix = self.settings.suffix
+        files: dict[str, bytes] = {}
+        for role, side in (("source", source), ("target", target)):
+            assert side.mask is not None
+            files[f"{role}.{suffix}"] = encode_image(side.image, f".{suffix}")
+            files[f"{role}_mask.png"] = encode_image(side.mask.astype(np.uint8) * 255, ".png")
+        if dense is not None:
+            buffer = io.BytesIO()
+            arrays: dict[str, Any] = {name: value.numpy() for name, value in dense.items()}
+            np.savez_compressed(buffer, **arrays)
+            files["field.npz"] = buffer.getvalue()
+        return files
+
+
+def _rounded(values: torch.Tensor, digits: int) -> list[Any]:
+    rounded: list[Any] = np.round(values.double().numpy(), digits).tolist()
+    return rounded

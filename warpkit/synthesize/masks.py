@@ -1,0 +1,165 @@
+"""Object masks found without a segmentation model: clusters of descriptors, refined by GrabCut.
+
+In: an image and its descriptors. Out: bool (H, W).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
+from warpkit.types import DescriptorMap
+
+__all__ = ["cluster_cells", "find_mask", "foreground_cells", "largest_piece", "refine_mask"]
+
+Mask = npt.NDArray[np.bool_]
+Image = npt.NDArray[np.uint8]
+
+_ROUNDS = 20  # of k-means
+_SURE = 0.06  # share of the image's side by which sure regions stay away from the outline
+
+
+def find_mask(
+    image: Image, descriptors: DescriptorMap, *, clusters: int = 6, iterations: int = 4
+) -> Mask:
+    """The object in the middle of an image, as far as descriptors tell it from what is around.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        descriptors: of that image.
+        clusters: groups of descriptors.
+        iterations: of GrabCut; 0 leaves the clusters' own outline.
+
+    Returns:
+        bool (H, W), the largest connected piece with holes filled; empty where there is none.
+    """
+    labels = cluster_cells(descriptors.data, clusters)
+    cells = foreground_cells(labels)
+    x, y = pixel_grid(height=descriptors.height, width=descriptors.width).reshape(-1, 2).unbind(1)
+    at = [pixel_to_grid(x, descriptors.cell_width), pixel_to_grid(y, descriptors.cell_height)]
+    soft = sample_bilinear(cells[None].float(), torch.stack(at, dim=1))
+    coarse = (soft[:, 0] > 0.5).reshape(descriptors.height, descriptors.width).numpy()
+    coarse = largest_piece(coarse)
+    if iterations == 0 or not coarse.any() or coarse.all():
+        return coarse
+    return refine_mask(image, coarse, iterations=iterations)
+
+
+def cluster_cells(data: Tensor, clusters: int) -> Tensor:
+    """Spherical k-means of a map's descriptors.
+
+    The first centre is the cell most like the mean, each further one the cell least like all
+    centres so far; nothing is random.
+
+    Args:
+        data: float (C, h, w).
+
+    Returns:
+        int64 (h, w) on the CPU.
+
+    Source: Dhillon, Modha, Concept decompositions, Machine Learning 2001.
+    """
+    _, h, w = data.shape
+    rows = F.normalize(data.detach().float().cpu().flatten(1).T, dim=1, eps=1e-12)
+    start = int((rows @ rows.mean(dim=0)).argmax())
+    centres = rows[start : start + 1]
+    while len(centres) < min(clusters, len(rows)):
+        likeness = (rows @ centres.T).max(dim=1).values
+        least = int(likeness.argmin())
+        centres = torch.cat([centres, rows[least : least + 1]])
+    labels = torch.zeros(len(rows), dtype=torch.long)
+    for _ in range(_ROUNDS):
+        new = (rows @ centres.T).argmax(dim=1)
+        if torch.equal(new, labels):
+            break
+        labels = new
+        sums = torch.zeros_like(centres).index_add_(0, labels, rows)
+        empty = ~sums.any(dim=1, keepdim=True)
+        centres = torch.where(empty, centres, F.normalize(sums, dim=1, eps=1e-12))
+    return labels.reshape(h, w)
+
+
+def foreground_cells(labels: Tensor) -> Tensor:
+    """Which cells belong to clusters of the middle rather than of the border.
+
+    A cluster is foreground if it fills more of the central half of the image than of the frame that
+    is a tenth of the image wide.
+
+    Args:
+        labels: int64 (h, w).
+
+    Returns:
+        bool (h, w).
+    """
+    h, w = labels.shape
+    y = (torch.arange(h) + 0.5) / h
+    x = (torch.arange(w) + 0.5) / w
+    edge_y, edge_x = torch.minimum(y, 1 - y)[:, None], torch.minimum(x, 1 - x)[None]
+    edge = torch.minimum(edge_y, edge_x)
+    frame, middle = edge < 0.1, (edge_y > 0.25) & (edge_x > 0.25)
+    frame = frame if bool(frame.any()) else edge <= edge.min()
+    middle = middle if bool(middle.any()) else edge >= edge.max()
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for label in labels.unique().tolist():
+        cluster = labels == label
+        inside, outside = cluster[middle].float().mean(), cluster[frame].float().mean()
+        if inside > outside:
+            found |= cluster
+    return found
+
+
+def refine_mask(image: Image, mask: Mask, *, iterations: int = 4) -> Mask:
+    """Move a rough outline to the edges of the image, by GrabCut.
+
+    Deep inside the mask is sure to be object, far outside sure to be background; the band between
+    is decided by colour.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        mask: bool (H, W), neither empty nor full.
+
+    Returns:
+        bool (H, W); `mask` itself where GrabCut leaves nothing.
+
+    Source: Rother, Kolmogorov, Blake, GrabCut, SIGGRAPH 2004.
+    """
+    import cv2
+
+    band = max(2, round(_SURE * min(mask.shape)))
+    square = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))
+    bits = mask.astype(np.uint8)
+    sure = cv2.erode(bits, square, borderType=cv2.BORDER_REPLICATE)
+    possible = cv2.dilate(bits, square)
+    state = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    state[possible > 0] = cv2.GC_PR_BGD
+    state[bits > 0] = cv2.GC_PR_FGD
+    state[sure > 0] = cv2.GC_FGD
+    if not (state == cv2.GC_BGD).any():
+        return mask
+    # Its colour models start from OpenCV's random numbers.
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    no_box = (0, 0, 0, 0)  # the mask says it all
+    cv2.grabCut(bgr, state, no_box, *models, iterations, cv2.GC_INIT_WITH_MASK)
+    refined = largest_piece((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD))
+    return refined if refined.any() else mask
+
+
+def largest_piece(mask: Mask) -> Mask:
+    """The largest connected piece of a mask, with its holes filled."""
+    import cv2
+
+    if not mask.any():
+        return mask
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    piece = (pieces == largest).astype(np.uint8)
+    outlines, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros_like(piece)
+    cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
+    return filled.astype(bool)

@@ -1,0 +1,88 @@
+"""What a run came to: pairs kept and dropped, matches by filter, and which pairs are looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from warpkit.synthesize.records import Record
+
+__all__ = ["Summary", "summarise", "without_duplicates"]
+
+_DUPLICATE = "duplicate of an earlier pair"
+
+
+def without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
+    """The records in their order; a kept pair whose two images both look like those of an earlier
+    one is dropped (see `warpkit.synthesize.quality.image_hash`).
+    """
+    seen: set[tuple[str, str]] = set()
+    for record in records:
+        if not record.kept:
+            yield record
+            continue
+        key = (record.meta["source"]["hash"], record.meta["target"]["hash"])
+        yield record.dropped(_DUPLICATE) if key in seen else record
+        seen.add(key)
+
+
+@dataclass
+class Summary:
+    """Counts of a run.
+
+    Attributes:
+        pairs: how many were made.
+        kept: ids of those that are in the set.
+        points: labelled points of these.
+        dropped: pairs by the reason why they are not.
+        splits: kept pairs by split.
+        categories: kept pairs by category.
+        matches: matches left after each filter, summed over all pairs that came so far.
+        prompts: how often each prompt was used by a kept pair.
+    """
+
+    pairs: int = 0
+    kept: list[str] = field(default_factory=list)
+    points: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    categories: Counter[str] = field(default_factory=Counter)
+    matches: Counter[str] = field(default_factory=Counter)
+    prompts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: Record) -> None:
+        """Count one record."""
+        meta = record.meta
+        self.pairs += 1
+        self.matches.update(meta.get("filters", {}))
+        if not record.kept:
+            self.dropped[meta["reason"]] += 1
+            return
+        self.kept.append(record.id)
+        self.points += len(meta["source_points"])
+        self.splits[meta["split"]] += 1
+        self.categories[meta["category"]] += 1
+        ends = (meta["source"], meta["target"])
+        self.prompts.update(end["prompt"] for end in ends if "prompt" in end)
+
+    def facts(self) -> dict[str, Any]:
+        """The counts for `run.json`."""
+        return {
+            "pairs": self.pairs,
+            "kept": len(self.kept),
+            "points": self.points,
+            "dropped": dict(sorted(self.dropped.items())),
+            "splits": dict(sorted(self.splits.items())),
+            "categories": dict(sorted(self.categories.items())),
+            "matches": dict(self.matches),
+        }
+
+
+def summarise(records: Iterable[Record]) -> Summary:
+    """Count records."""
+    summary = Summary()
+    for record in records:
+        summary.add(record)
+    return summary
