@@ -268,11 +268,14 @@ def _build(
     config: AggregationConfig, state: Mapping[str, Tensor], path: Path
 ) -> AggregationNetwork:
     try:
-        network = AggregationNetwork(config)
+        # Without memory of its own: a configuration that asks for far too much meets the file first.
+        with torch.device("meta"):
+            network = AggregationNetwork(config)
     except ValueError as error:  # a width that the groups do not divide
         raise InputError(f"{path} holds an impossible configuration: {error}") from error
     try:
-        network.load_state_dict({k: v.float() for k, v in state.items()}, strict=True)
+        weights = {k: v.float() for k, v in state.items()}
+        network.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise InputError(f"{path} does not match its own configuration: {detail}") from error
