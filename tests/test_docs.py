@@ -7,10 +7,11 @@ import importlib
 import re
 import shlex
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fresh_python import FreshPython, fresh_python
 
 from warpkit.cli.main import _parser
 
@@ -52,6 +53,12 @@ def relative_targets(text: str) -> list[str]:
     return [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
 
 
+@pytest.fixture(scope="module")
+def python() -> Iterator[FreshPython]:
+    with fresh_python() as found:
+        yield found
+
+
 def test_doctests_are_found() -> None:
     assert {"warpkit.aggregate.extractor", "warpkit.jobs.model"} <= set(WITH_DOCTESTS)
 
@@ -66,12 +73,12 @@ def test_the_examples_of_docstrings_hold(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [n for n in DOCUMENTS if python_blocks((ROOT / n).read_text(encoding="utf-8"))]
 )
-def test_the_python_blocks_of_a_document_run(name: str, tmp_path: Path) -> None:
+def test_the_python_blocks_of_a_document_run(
+    python: FreshPython, name: str, tmp_path: Path
+) -> None:
     # In a process of its own, since some enter names in a registry, and in an empty folder.
     for block in python_blocks((ROOT / name).read_text(encoding="utf-8")):
-        done = subprocess.run(
-            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = python("-c", block, folder=tmp_path)
         assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
 

@@ -6,14 +6,15 @@ import json
 import re
 import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from fresh_python import fresh_python
 from test_train_pair_lists import SIZES, write_ramps
 
 from warpkit.evaluate import score_sequence
@@ -28,17 +29,24 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 AGGREGATOR = Path(__file__).parents[1] / "warpkit" / "weights" / "tiny-aggregator.safetensors"
 
 
-def run(*arguments: str, folder: Path) -> list[str]:
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
     """Lines that a fresh Python prints; registries of this process stay as they are."""
-    result = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout.splitlines()
+    with fresh_python() as python:
+
+        def lines(*arguments: str, folder: Path) -> list[str]:
+            result = python(*arguments, folder=folder)
+            assert result.returncode == 0, result.stderr
+            assert result.stderr == ""
+            return result.stdout.splitlines()
+
+        yield lines
 
 
-def test_adding_a_backbone(tmp_path):
+def test_adding_a_backbone(run, tmp_path):
     lines = run(str(EXAMPLES / "add_backbone.py"), folder=tmp_path)
     assert len(lines) == 5
     assert lines[0] == "(36, 46) -> (100, 74), 0.0 px off"
@@ -48,7 +56,7 @@ def test_adding_a_backbone(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_adding_a_matcher(tmp_path):
+def test_adding_a_matcher(run, tmp_path):
     lines = run(str(EXAMPLES / "add_matcher.py"), folder=tmp_path)
     assert lines == [
         "(10, 12) -> (48, 25)",
@@ -58,7 +66,7 @@ def test_adding_a_matcher(tmp_path):
     ]
 
 
-def test_the_added_matcher_agrees_with_the_reference(tmp_path):
+def test_the_added_matcher_agrees_with_the_reference(run, tmp_path):
     code = f"""
 import sys
 sys.path.insert(0, {str(EXAMPLES)!r})
@@ -84,7 +92,7 @@ for k in (1, 3, 20):
     assert run("-c", code, folder=tmp_path) == ["(15, 1) 14", "(15, 3) 42", "(15, 20) 154"]
 
 
-def test_an_ablation_is_a_table_and_goes_on(clips, tmp_path):
+def test_an_ablation_is_a_table_and_goes_on(run, clips, tmp_path):
     for folder in ("JPEGImages", "Annotations"):
         (tmp_path / folder / "480p" / "jellyfish").mkdir(parents=True)
     frames = open_frames(clips / "jellyfish.mp4")
@@ -110,7 +118,7 @@ def test_every_example_is_run_here():
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the example renders: three frames each of a clip with one object and one with two."""
     folder = tmp_path_factory.mktemp("clips")
     script, options = str(EXAMPLES / "render_videos.py"), ("-o", "videos", "--frames", "3")
@@ -137,7 +145,7 @@ def test_rendered_clips_have_exact_masks_and_an_edit(clips):
     assert np.array_equal(edited[~painted], frames.read(0).image[~painted])
 
 
-def test_scores_of_propagation_count_every_object_once(clips, tmp_path):
+def test_scores_of_propagation_count_every_object_once(run, clips, tmp_path):
     folder = tmp_path / "videos"
     shutil.copytree(clips, folder)
     truth = [read_labels(path) for path in sorted((folder / "jellyfish" / "masks").iterdir())]
@@ -161,7 +169,7 @@ def test_scores_of_propagation_count_every_object_once(clips, tmp_path):
         assert mean.endswith("(3 objects)")
 
 
-def test_scores_of_edits_stand_beside_those_of_flow(tmp_path):
+def test_scores_of_edits_stand_beside_those_of_flow(run, tmp_path):
     small = ("--frames", "3", "--height", "48", "--size", "32", "--pictures", "pictures")
     script = str(EXAMPLES / "score_edits.py")
     title, line = run(script, "--clips", "fish", "--models", "tiny", *small, folder=tmp_path)
@@ -179,7 +187,7 @@ def test_scores_of_edits_stand_beside_those_of_flow(tmp_path):
     assert read_image(tmp_path / "pictures" / "fish-002.png").shape == (48, 4 * 80, 3)
 
 
-def test_scores_of_masks_tell_what_is_shown_in_vain(tmp_path):
+def test_scores_of_masks_tell_what_is_shown_in_vain(run, tmp_path):
     small = ("--frames", "2", "--height", "48", "--like", "32", "--models", "tiny")
     more = ("--set", "label.min_evidence=0.1")
     script = str(EXAMPLES / "score_masks.py")
@@ -191,7 +199,7 @@ def test_scores_of_masks_tell_what_is_shown_in_vain(tmp_path):
     assert all(float(number) > 0.5 for number in found.groups())
 
 
-def test_rendered_pairs_are_read_back_with_exact_points(tmp_path):
+def test_rendered_pairs_are_read_back_with_exact_points(run, tmp_path):
     lines = run(
         str(EXAMPLES / "render_pairs.py"), "pairs", "--count", "3", "--points", "5", folder=tmp_path
     )
@@ -206,7 +214,7 @@ def test_rendered_pairs_are_read_back_with_exact_points(tmp_path):
         assert (read_image(pair.target_path) == later.image).all()
 
 
-def test_the_pictures_of_the_readme_come_from_a_demo(tmp_path):
+def test_the_pictures_of_the_readme_come_from_a_demo(run, tmp_path):
     clip = tmp_path / "demo" / "clip"
     for folder in ("frames", "masks"):
         (clip / "propagated" / folder).mkdir(parents=True)
@@ -254,7 +262,7 @@ def test_the_gallery_is_made_by_a_model(tmp_path, monkeypatch):
     assert re.findall(r"^## .*", published, re.M) == re.findall(r"^## .*", page, re.M)
 
 
-def test_few_cells_survive_their_bounds(tmp_path):
+def test_few_cells_survive_their_bounds(run, tmp_path):
     script = str(EXAMPLES / "draw_surviving_cells.py")
     lines = run(script, "--at", "160,90", "-o", "out/cells.png", folder=tmp_path)
     (line,) = lines
@@ -265,7 +273,7 @@ def test_few_cells_survive_their_bounds(tmp_path):
     assert picture.shape[1] > 2 * 300  # two tiles
 
 
-def test_the_embedded_model_generates_and_inverts(tmp_path):
+def test_the_embedded_model_generates_and_inverts(run, tmp_path):
     script, options = str(EXAMPLES / "generate.py"), ("--count", "1", "--steps", "2")
     (line,) = run(script, "-o", "out", "--classes", "dog", *options, folder=tmp_path)
     assert re.fullmatch(r"inverted in 2 steps and generated again: PSNR -?[\d.]+ dB", line)
@@ -274,7 +282,7 @@ def test_the_embedded_model_generates_and_inverts(tmp_path):
     assert read_image(tmp_path / "out" / "round_trip.png").shape[1] == 2 * 256 + 3 * 8
 
 
-def test_pictures_of_a_folder_are_inverted(tmp_path):
+def test_pictures_of_a_folder_are_inverted(run, tmp_path):
     (tmp_path / "pictures").mkdir()
     for i in range(5):
         image = np.full((20 + i, 30, 3), 40 * i, np.uint8)
@@ -293,7 +301,7 @@ def test_pictures_of_a_folder_are_inverted(tmp_path):
     assert read_image(tmp_path / "out" / "samples.png").shape[1] == 2 * 32 + 3 * 6
 
 
-def test_steps_are_compared_on_the_same_pairs(tmp_path):
+def test_steps_are_compared_on_the_same_pairs(run, tmp_path):
     write_ramps(tmp_path / "mine", SIZES)
     script, aggregator = str(EXAMPLES / "compare_steps.py"), str(AGGREGATOR)
     common = ("synth", "--root", "mine", "--device", "cpu", "--size", "32")
@@ -310,7 +318,7 @@ def test_steps_are_compared_on_the_same_pairs(tmp_path):
     assert lines[2] == "difference at 0.1: +0.0 [+0.0, +0.0]"
 
 
-def test_timing_a_synthesis(tmp_path):
+def test_timing_a_synthesis(run, tmp_path):
     """Times of a chunk after the first, on a Stable Diffusion of a few thousand weights."""
     options = "--small --size 64 --steps 2 --pairs 4 --batch 2 --threads 1 --device cpu"
     run(str(EXAMPLES / "time_synthesis.py"), "-o", "out", *options.split(), folder=tmp_path)

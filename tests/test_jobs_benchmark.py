@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 from pathlib import Path
@@ -20,6 +21,15 @@ from warpkit.match import create_matcher
 from warpkit.render import render_pair
 from warpkit.types import DescriptorMap
 from warpkit.viz import plot_timings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap():
+    """Every run is measured after a collection, which here would look at all modules each time."""
+    BenchConfig(model="tiny").load_extractor()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -268,7 +268,7 @@ def _build(
     config: AggregationConfig, state: Mapping[str, Tensor], path: Path
 ) -> AggregationNetwork:
     try:
-        # Without memory of its own: a configuration that asks for far too much meets the file first.
+        # Takes no memory before the shapes of the file are compared with it.
         with torch.device("meta"):
             network = AggregationNetwork(config)
     except ValueError as error:  # a width that the groups do not divide
