@@ -34,6 +34,7 @@ ROWS += [
     (f"annotated bias {b:g}", replace(DEFAULTS, annotated_bias=b)) for b in (0, 0.05, 0.2, 0.4)
 ]
 ROWS += [(f"colour {c:g}", replace(DEFAULTS, colour=c)) for c in (0, 0.5, 1, 4)]
+ROWS += [(f"{c or 'all'} channels", replace(DEFAULTS, channels=c)) for c in (0, 32, 64)]
 ROWS += [(f"sharpening {s:g}", replace(DEFAULTS, sharpen=s)) for s in (0, 0.0125, 0.05)]
 ROWS += [("neither colour nor sharpening", replace(DEFAULTS, colour=0, sharpen=0))]
 ROWS += [("context of decided labels", replace(DEFAULTS, harden=True))]

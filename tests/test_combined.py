@@ -111,16 +111,22 @@ def test_the_embedded_model_is_its_two_parts():
     image = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = load_extractor("embedded", device="cpu", size=64)
     assert isinstance(whole, CombinedExtractor)
-    # Canvases keep their proportion: 256 and 128 pixels by default, here 64 and 32.
-    assert [part.size for part in whole.parts] == [64, 32]
-    found = whole.describe([image])[0].data
-    first = load_extractor("efficientnet-lite0", device="cpu", size=64).describe([image])[0].data
-    second = load_extractor("tiny", device="cpu", size=32).describe([image])[0].data
-    assert found.shape == (256, *first.shape[1:])
-    expected = torch.cat(
-        [0.85**0.5 * F.normalize(first, dim=0), 0.15**0.5 * F.normalize(second, dim=0)]
+    # Canvases keep their proportion: 256 and 80 pixels by default, here 64 and 20.
+    assert [part.size for part in load_extractor("embedded", device="cpu").parts] == [256, 80]
+    assert [part.size for part in whole.parts] == [64, 20]
+    found = whole.describe([image])[0]
+    (first,) = load_extractor("efficientnet-lite0", device="cpu", size=64).describe([image])
+    (second,) = load_extractor("tiny", device="cpu", size=20).describe([image])
+    assert found.data.shape == (256, *first.data.shape[1:])
+    torch.testing.assert_close(found.data[:128], 0.85**0.5 * F.normalize(first.data, dim=0))
+    centre = torch.tensor([[31.5, 31.5], [10.0, 50.0]])
+    torch.testing.assert_close(
+        F.normalize(sample_descriptors(found, centre)[:, 128:], dim=1),
+        F.normalize(sample_descriptors(second, centre), dim=1),
+        atol=0.2,
+        rtol=0,
     )
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found.data, whole.stack([first, second]).data)
 
 
 def test_a_combined_model_has_no_options_of_its_own():

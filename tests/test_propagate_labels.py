@@ -15,6 +15,7 @@ from warpkit.propagate.affinity import (
     CellMatches,
     blend_cells,
     nearest_cells,
+    principal_directions,
     reference_cells,
     with_colour,
 )
@@ -518,3 +519,44 @@ def test_other_bad_input_is_an_error():
 def test_impossible_settings_are_an_error(field, value):
     with pytest.raises(InputError, match=field):
         plain(**{field: value})
+
+
+def test_principal_directions_keep_products_best() -> None:
+    """A descriptor that lives in few directions is compared exactly by as many of them."""
+    generator = torch.Generator().manual_seed(3)
+    few = torch.linalg.qr(torch.randn(20, 4, generator=generator)).Q  # (20, 4)
+    cells = F.normalize(torch.randn(6, 7, 4, generator=generator), dim=2) @ few.T
+    directions = principal_directions(cells, 4)
+    assert directions.shape == (20, 4)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(4))
+    rows = cells.flatten(0, 1)
+    torch.testing.assert_close(rows @ directions @ (rows @ directions).T, rows @ rows.T)
+
+
+def test_fewer_channels_propagate_alike_and_are_used() -> None:
+    """24 random channels: all of them, as many directions, and too few to tell cells apart."""
+    cells = texture(9, 11)
+    labels = np.zeros((18, 22), np.uint8)
+    labels[4:10, 6:14] = 1
+    results = []
+    for channels in (0, 24, 23, 1):
+        propagator = LabelPropagator(plain(channels=channels, top_k=1), [1])
+        propagator.annotate(at(cells), labels)
+        results.append(propagator.step(moved(cells, 1)).labels)
+    assert (results[0] == results[1]).all()
+    assert (results[0] == results[2]).mean() > 0.9
+    assert (results[0] == results[3]).mean() < 0.95
+
+
+def test_a_kept_state_goes_on_with_the_same_directions() -> None:
+    cells = texture(9, 11)
+    labels = np.zeros((18, 22), np.uint8)
+    labels[4:10, 6:14] = 1
+    frames = [moved(cells, t) for t in range(4)]
+    whole = LabelPropagator(plain(channels=6), [1])
+    whole.annotate(frames[0], labels)
+    whole.step(frames[1])
+    whole.step(frames[2])
+    resumed = LabelPropagator(plain(channels=6), [1])
+    resumed.restore(whole.state(), frames[1:3], [Annotation(frames[0], labels)])
+    assert torch.equal(whole.step(frames[3]).soft, resumed.step(frames[3]).soft)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from warpkit.aggregate import load_extractor
 from warpkit.checks import InputError
 from warpkit.coords import lattice_sites
 from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
@@ -18,6 +19,7 @@ from warpkit.synthesize.config import (
     SplitConfig,
     SynthesisSettings,
 )
+from warpkit.synthesize.generation import Generator
 from warpkit.synthesize.labels import (
     Candidates,
     choose_labels,
@@ -28,7 +30,14 @@ from warpkit.synthesize.labels import (
     object_side,
 )
 from warpkit.synthesize.masks import cluster_cells, find_mask, foreground_cells, refine_mask
-from warpkit.synthesize.plan import GeneratedPlans, PhotoPlans, list_photos, slug, split_of
+from warpkit.synthesize.plan import (
+    GeneratedPlans,
+    ImagePlan,
+    PhotoPlans,
+    list_photos,
+    slug,
+    split_of,
+)
 from warpkit.synthesize.quality import (
     Measured,
     image_hash,
@@ -445,3 +454,11 @@ def test_run_lengths_go_down_the_columns():
 def test_settings_that_mean_nothing(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_part_generates_on_its_own_canvas_and_describes_on_another() -> None:
+    """The UNet of `embedded` reads at 80 pixels and was trained at 128: here 20 and 32."""
+    extractor = load_extractor("embedded", device="cpu", size=64)
+    (found,) = Generator(extractor, GenerationConfig(steps=2)).generate([ImagePlan(prompt="dog", seed=0)])
+    assert found.image.shape == (32, 32, 3)
+    assert found.descriptors.data.shape == (256, 16, 16)

@@ -368,7 +368,14 @@ def _load_combined(
 ) -> CombinedExtractor:
     parts: list[Extractor] = []
     for name, _ in preset.parts:
-        part = load_extractor(name, device=device, fit=fit, batch_size=batch_size, cache=cache)
+        part = load_extractor(
+            name,
+            device=device,
+            size=preset.part_sizes.get(name),
+            fit=fit,
+            batch_size=batch_size,
+            cache=cache,
+        )
         parts.append(cast(Extractor, part))
     if size is not None:
         usual = parts[0].size

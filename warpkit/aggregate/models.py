@@ -38,6 +38,7 @@ class ModelPreset:
         trained_on: what the aggregator was trained on, as error messages should say it.
         parts: models that it combines and their shares of the similarity; empty for a single one,
             and then `backbone` and what follows it are unused.
+        part_sizes: canvas sides in pixels of those parts that take another than their own.
         config: what a model file says beyond that; None for an alias that has only an aggregator.
         summary, licence, size: for `warpkit models`.
     """
@@ -48,6 +49,7 @@ class ModelPreset:
     aggregator: Path | str | None = None
     trained_on: str = ""
     parts: tuple[tuple[str, float], ...] = ()
+    part_sizes: Mapping[str, int] = field(default_factory=dict)
     config: ModelConfig | None = None
     summary: str = ""
     licence: str = ""
@@ -136,6 +138,7 @@ MODELS: dict[str, ModelPreset] = {
             backbone="",
             # Chosen on birds of species that the aggregators had not seen: docs/embedded-model.md.
             parts=(("efficientnet-lite0", 0.85), ("tiny", 0.15)),
+            part_sizes={"tiny": 80},
             summary="the default: the two models below together, runs on a laptop CPU",
             licence="CC BY-NC 4.0 (weights)",
             size="in the package",

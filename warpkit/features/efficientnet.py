@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from warpkit.checks import InputError, require
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
@@ -41,6 +42,19 @@ def load_efficientnet() -> Any:
     return net.eval().requires_grad_(False)
 
 
+def _without_norms(net: Any) -> Any:
+    """The same network with every batch norm folded into the convolution before it."""
+    pairs = [(net, "_conv_stem", "_bn0")]
+    for block in net._blocks:
+        names = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+        pairs += [(block, *both) for both in names if hasattr(block, both[0])]
+    for module, convolution, norm in pairs:
+        fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+        setattr(module, convolution, fused.requires_grad_(False))
+        setattr(module, norm, nn.Identity())
+    return net
+
+
 class EfficientNetBackbone(Backbone):
     """Outputs of the chosen blocks, in the order of their depth.
 
@@ -57,7 +71,8 @@ class EfficientNetBackbone(Backbone):
             len(blocks) > 0 and list(blocks) == sorted(set(blocks)) and set(blocks) <= set(STAGES),
             f"blocks must be some of {known} in rising order, got {list(blocks)}",
         )
-        self.net = load_efficientnet().to(device)
+        self.net = _without_norms(load_efficientnet()).to(device)
+        self.net.to(memory_format=torch.channels_last)
         self.blocks = tuple(blocks)
         layers = tuple(Layer(f"blocks.{i}", *STAGES[i]) for i in self.blocks)
         self.spec = BackboneSpec(

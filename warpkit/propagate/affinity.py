@@ -19,12 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from warpkit.propagate.spread_work import spread
+
 __all__ = [
     "CellMatches",
     "Tile",
     "Window",
     "blend_cells",
     "nearest_cells",
+    "principal_directions",
     "reference_cells",
     "tiles",
     "with_colour",
@@ -55,6 +58,22 @@ class CellMatches:
         """The k best of every row, sorted."""
         similarity, order = self.similarity.topk(min(k, self.similarity.shape[1]), dim=1)
         return CellMatches(similarity, self.index.gather(1, order))
+
+
+def principal_directions(unit: Tensor, count: int) -> Tensor:
+    """Orthonormal directions that hold most of the products of descriptors with each other.
+
+    Args:
+        unit: (h, w, C), unit descriptors of one frame.
+        count: how many, at most C.
+
+    Returns:
+        (C, count): the eigenvectors with the largest eigenvalues of the second moment, which is not
+        centred, since products are not.
+    """
+    rows = unit.flatten(0, 1).double()
+    _, vectors = torch.linalg.eigh(rows.T @ rows)
+    return vectors[:, -count:].to(unit.dtype).contiguous()
 
 
 def with_colour(unit: Tensor, colours: Tensor, *, weight: float) -> tuple[Tensor, Tensor]:
@@ -193,9 +212,11 @@ def _search_whole(rows: Tensor, key: Tensor, k: int) -> CellMatches:
     """Queries (N, C) against every cell of one frame, a block of queries at a time."""
     h, w, _ = key.shape
     columns = key.flatten(0, 1).T
-    found = [
-        _best_of_groups((block @ columns).view(len(block), h, w), k) for block in rows.split(_ROWS)
-    ]
+
+    def search(block: Tensor) -> CellMatches:
+        return _best_of_groups((block @ columns).view(len(block), h, w), k)
+
+    found = spread(search, rows.split(_ROWS), rows.device)
     return CellMatches(
         torch.cat([part.similarity for part in found]), torch.cat([part.index for part in found])
     )
@@ -209,7 +230,8 @@ def _search_windows(
     width = min(k, len(keys) * h * w)
     similarity = query.new_full((h, w, width), -torch.inf)
     index = torch.zeros((h, w, width), dtype=torch.int64, device=query.device)
-    for tile in tiles(asked, window):
+
+    def search(tile: Tile) -> None:
         block = torch.stack([key[tile.reach] for key in keys])
         _, bv, bu, channels = block.shape
         scores = query[tile.v, tile.u] @ block.view(-1, channels).T
@@ -221,6 +243,8 @@ def _search_windows(
         cell = tile.block_v[place // bu] * w + tile.block_u[place % bu]
         similarity[tile.v, tile.u, : cell.shape[1]] = found.similarity
         index[tile.v, tile.u, : cell.shape[1]] = frame * (h * w) + cell
+
+    spread(search, tiles(asked, window), query.device)
     return CellMatches(similarity[asked], index[asked])
 
 

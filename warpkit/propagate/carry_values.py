@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.propagate.affinity import Window, blend_cells, nearest_cells, tiles
+from warpkit.propagate.affinity import Tile, Window, blend_cells, nearest_cells, tiles
+from warpkit.propagate.spread_work import spread
 
 __all__ = ["carry_values", "may_take_values"]
 
@@ -104,12 +105,13 @@ def _ask_near(
     asked: Tensor,
 ) -> None:
     """Set `asked` where one of the keys (M, C) at places (M, 2) within reach is similar enough."""
-    for tile in tiles(~asked, window):
+
+    def ask(tile: Tile) -> None:
         v, u = places.T
         reach = (v >= tile.block_v[0]) & (v <= tile.block_v[-1])
         reach &= (u >= tile.block_u[0]) & (u <= tile.block_u[-1])
         if not reach.any():
-            continue
+            return
         score = query[tile.v, tile.u] @ rows[reach].T
         v, u = v[reach], u[reach]
         near = ((v[None] - tile.v[:, None]).abs() <= window[0]) & (
@@ -117,6 +119,8 @@ def _ask_near(
         )
         best = score.masked_fill_(~near, -torch.inf).amax(dim=1)
         asked[tile.v, tile.u] = best >= enough[tile.v, tile.u]
+
+    spread(ask, tiles(~asked, window), query.device)
 
 
 def _similarity_of_near(

@@ -27,6 +27,9 @@ class LabelConfig:
         colour: weight of colour beside the descriptor: the similarity of two cells is the cosine
             of their descriptors less `colour` times the squared distance of their mean colours
             (CIELAB, lightness 100 = 1). 0 compares descriptors alone.
+        channels: descriptors are compared by their parts along so many principal directions of the
+            first annotated frame's descriptors, which costs less and hardly changes what is
+            similar; 0 compares whole ones.
         refine: cells of labels per cell of the descriptors, along each side, read bilinearly. For
             backbones with a coarse grid; time grows with its fourth power.
         sharpen: half side, as a part of the image's short side, of the window of the guided filter
@@ -46,6 +49,7 @@ class LabelConfig:
     window_annotated: bool = False
     annotated_bias: float = 0.1
     colour: float = 2.0
+    channels: int = 128
     refine: int = 1
     sharpen: float = 0.025
     sharpen_smoothing: float = 1e-4
@@ -65,6 +69,7 @@ class LabelConfig:
         bias = self.annotated_bias
         require(0 <= bias < float("inf"), f"annotated_bias must be 0 or more, got {bias}")
         require(0 <= self.colour < float("inf"), f"colour must be 0 or more, got {self.colour}")
+        require(self.channels >= 0, f"channels must be 0 or more, got {self.channels}")
         require(
             0 <= self.sharpen <= 0.5,
             f"sharpen must lie between 0 and 0.5 of the short side, got {self.sharpen}",

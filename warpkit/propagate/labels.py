@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.checks import check_image, check_same_size, require
-from warpkit.propagate.affinity import Window, with_colour
+from warpkit.propagate.affinity import Window, principal_directions, with_colour
 from warpkit.propagate.carry_values import carry_values
 from warpkit.propagate.coverage import (
     cell_colours,
@@ -102,6 +102,7 @@ class LabelPropagator:
         self._annotated: list[_ContextFrame] = []
         self._recent: deque[_ContextFrame] = deque(maxlen=config.context)
         self._layout: tuple[int, int, int, int, int, float, float] | None = None
+        self._directions: Tensor | None = None  # (C, channels), of the first annotated frame
 
     def annotate(
         self,
@@ -122,6 +123,8 @@ class LabelPropagator:
         descriptors = finer_grid(descriptors, self.config.refine)
         check_labels(labels, self.object_ids, height=descriptors.height, width=descriptors.width)
         planes = one_hot(labels, self.object_ids, descriptors.data.device)
+        if self._directions is None and 0 < self.config.channels < descriptors.channels:
+            self._directions = principal_directions(_unit(descriptors), self.config.channels)
         _, keys = self._rows(descriptors, image)
         keys[..., -1] += self.config.annotated_bias
         self._annotated.append(_ContextFrame(keys, cell_coverage(planes, descriptors)))
@@ -219,7 +222,7 @@ class LabelPropagator:
         )
         self._annotated.clear()
         self._recent.clear()
-        self._layout = None
+        self._layout = self._directions = None
         for known in annotations:
             self.annotate(known.descriptors, known.labels, known.image)
         for descriptors, image, kept in zip(context, images, soft, strict=True):
@@ -270,6 +273,8 @@ class LabelPropagator:
         The last channel of keys is added to their similarity.
         """
         unit = _unit(descriptors)
+        if self._directions is not None:
+            unit = unit @ self._directions
         if self.config.colour == 0:
             one = torch.ones_like(unit[..., :1])
             return torch.cat([unit, one], dim=-1), torch.cat([unit, 0 * one], dim=-1)

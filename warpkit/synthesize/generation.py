@@ -70,7 +70,9 @@ class Generator:
         self._parts, self._part = parts, able[0]
         assert isinstance(self._part.backbone, DiffusionBackbone)
         self._backbone = _generating(self._part.backbone, config.steps)
-        self._side = self._part.size
+        # Where it describes on a smaller canvas than its own, it does not generate on that one.
+        usual, first = self._part.backbone.spec.size, parts[0]
+        self._side = round(usual * first.size / first.backbone.spec.size)
         multiple = self._backbone.spec.multiple
         require(
             self._side % multiple == 0,
