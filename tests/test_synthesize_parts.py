@@ -459,6 +459,8 @@ def test_settings_that_mean_nothing(make, message):
 def test_a_part_generates_on_its_own_canvas_and_describes_on_another() -> None:
     """The UNet of `embedded` reads at 80 pixels and was trained at 128: here 20 and 32."""
     extractor = load_extractor("embedded", device="cpu", size=64)
-    (found,) = Generator(extractor, GenerationConfig(steps=2)).generate([ImagePlan(prompt="dog", seed=0)])
+    (found,) = Generator(extractor, GenerationConfig(steps=2)).generate(
+        [ImagePlan(prompt="dog", seed=0)]
+    )
     assert found.image.shape == (32, 32, 3)
     assert found.descriptors.data.shape == (256, 16, 16)
