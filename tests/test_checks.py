@@ -132,5 +132,5 @@ def test_sizes_must_agree():
     with pytest.raises(InputError) as caught:
         check_same_size(np.zeros((2, 3, 3)), np.zeros((3, 2)), "image", "mask")
     assert str(caught.value) == (
-        "image is 2 x 3 (height x width) but mask is 3 x 2: they must agree"
+        "image is 2 x 3 (height x width) but mask is 3 x 2: they must agree, give both at one size"
     )

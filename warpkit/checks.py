@@ -165,5 +165,5 @@ def check_same_size(
     require(
         first.shape[:2] == second.shape[:2],
         f"{first_name} is {first.shape[0]} x {first.shape[1]} (height x width) but {second_name}"
-        f" is {second.shape[0]} x {second.shape[1]}: they must agree",
+        f" is {second.shape[0]} x {second.shape[1]}: they must agree, give both at one size",
     )

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from warpkit.cli.app import add_app, add_mask, app, mask
 from warpkit.cli.evaluate import add_eval, evaluate
@@ -22,8 +22,15 @@ from warpkit.version import __version__
 __all__ = ["main"]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, as every command does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows all options)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="warpkit",
         description="Dense warping and video propagation with Diffusion Hyperfeatures.",
     )
