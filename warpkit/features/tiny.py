@@ -160,7 +160,8 @@ def tiny_backbone(
 ) -> DiffusionBackbone:
     """The embedded model. By default one call at the clean input (departing step 0)."""
     unet, config = load_unet(Path(weights), device)
-    unet.to(memory_format=torch.channels_last)  # convolutions are faster, on a CPU too
+    # Convolutions are faster so, on a CPU too.
+    unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = DiffusionSettings(
         steps=steps, prompt=prompt, layers=layers, mode=mode, timestep=timestep, seed=seed
     )
