@@ -8,12 +8,12 @@ from typing import Any
 from warpkit.io.whole import written_whole
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.writers.layout import ROLES
-from warpkit.synthesize.writers.target import Place
+from warpkit.synthesize.writers.numbered import NumberedFiles
 
 __all__ = ["ParquetWriter"]
 
 
-class ParquetWriter:
+class ParquetWriter(NumberedFiles):
     """Writes `parquet/<split>-00000.parquet` files of up to `size` rows.
 
     Columns: `id`, `category`, `split`; `source` and `target` (and `source_mask`, `target_mask`) as
@@ -21,29 +21,10 @@ class ParquetWriter:
     `source_box`, `target_box`; `similarity` (null for exact labels); `meta`, all known as JSON.
     """
 
-    def __init__(self, place: Place, *, size: int) -> None:
-        self._place, self._size = place, size
-        self._waiting: dict[str, list[dict[str, Any]]] = {}
-        self._written: dict[str, int] = {}
-
-    def add(self, record: Record) -> None:
-        split = record.meta["split"]
-        waiting = self._waiting.setdefault(split, [])
-        waiting.append(_row(record))
-        if len(waiting) == self._size:
-            self._flush(split)
-
-    def close(self) -> None:
-        for split in list(self._waiting):
-            self._flush(split)
-
-    def _flush(self, split: str) -> None:
+    def write(self, split: str, number: int, records: list[Record]) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
-        rows = self._waiting.pop(split)
-        number = self._written.get(split, 0)
-        self._written[split] = number + 1
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         points = pa.list_(pa.list_(pa.float32(), 2))
         fields = [("id", pa.string()), ("category", pa.string()), ("split", pa.string())]
@@ -55,8 +36,8 @@ class ParquetWriter:
                 (f"{role}_box", pa.list_(pa.float32(), 4)),
             ]
         fields += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
-        table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
-        with written_whole(self._place(f"parquet/{split}-{number:05d}.parquet")) as partial:
+        table = pa.Table.from_pylist([_row(record) for record in records], schema=pa.schema(fields))
+        with written_whole(self.place(f"parquet/{split}-{number:05d}.parquet")) as partial:
             parquet.write_table(table, partial)
 
 
