@@ -232,9 +232,10 @@ def test_hand_computed_step():
     torch.testing.assert_close(back, latent)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_generation_steps_are_the_scheduler_s(prediction, clip):
+def test_generation_steps_are_the_scheduler_s(prediction, clip, eta):
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler(
@@ -253,10 +254,17 @@ def test_generation_steps_are_the_scheduler_s(prediction, clip):
     for transition in schedule.generation():
         latent = torch.randn(1, 4, 3, 3, generator=generator)
         output = torch.randn(1, 4, 3, 3, generator=generator)
+        noise = torch.randn(1, 4, 3, 3, generator=generator)
         expected = scheduler.step(
-            output, transition.timestep, latent, eta=0.0, use_clipped_model_output=clip
+            output,
+            transition.timestep,
+            latent,
+            eta=eta,
+            use_clipped_model_output=clip,
+            variance_noise=noise if eta else None,
         ).prev_sample
-        ours = ddim_step(schedule, latent, output, transition, bound=0.5 if clip else None)
+        bound = 0.5 if clip else None
+        ours = ddim_step(schedule, latent, output, transition, bound=bound, eta=eta, noise=noise)
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -295,6 +303,26 @@ def test_bad_inputs_are_refused():
         next(model.features(torch.rand(3, 4, 4)))
     with pytest.raises(InputError, match="one prompt per latent: got 1 prompts for 2 latents"):
         model.generate([""], torch.zeros(2, 2, 4, 4))
+    with pytest.raises(InputError, match="eta 1 draws noise in every step: give one seed per lat"):
+        model.generate(["", ""], torch.zeros(2, 2, 4, 4), eta=1)
+    with pytest.raises(InputError, match=r"eta lies between 0 \(DDIM\) and 1 \(ancestral\), got 2"):
+        model.generate([""], torch.zeros(1, 2, 4, 4), eta=2, seeds=[0])
+    schedule = DdimSchedule()
+    with pytest.raises(InputError, match="fresh noise is for steps towards the image"):
+        ddim_step(schedule, *torch.rand(2, 4), Transition(1, 0, 20), eta=1, noise=torch.rand(4))
+
+
+def test_fresh_noise_is_each_image_s_own():
+    """An image depends on its seed, not on those beside it; another seed is another image."""
+    model = backbone()
+    start = model.noise([3, 4], height=16, width=16)
+    both = model.generate(["2", "2"], start, eta=1, seeds=[3, 4])
+    (alone,) = model.generate(["2"], start[1:], eta=1, seeds=[4])
+    torch.testing.assert_close(alone, both[1], rtol=1e-4, atol=1e-5)
+    (other,) = model.generate(["2"], start[1:], eta=1, seeds=[5])
+    assert (other - alone).abs().max() > 1e-3
+    (still,) = model.generate(["2"], start[1:], eta=0, seeds=[4])
+    assert (still - alone).abs().max() > 1e-3
 
 
 def test_one_step_s_maps_are_alive_at_a_time():

@@ -43,7 +43,11 @@ def test_a_grid_shows_every_class_and_seed(backbone, monkeypatch):
     assert grid.shape == (2 * (19 + 16 + 6) + 6, 4 * 16 + 5 * 6, 3)
     for prompt, seed, row, column in (("ant", 4, 0, 0), ("bee", 9, 0, 3), ("cow", 9, 1, 1)):
         (alone,) = backbone.generate(
-            [prompt], backbone.noise([seed], height=16, width=16), guidance_scale=2.0
+            [prompt],
+            backbone.noise([seed], height=16, width=16),
+            guidance_scale=2.0,
+            eta=1,
+            seeds=[seed],
         )
         top, left = 6 + row * 41 + 19, 6 + column * 22
         shown = grid[top : top + 16, left : left + 16].astype(float)

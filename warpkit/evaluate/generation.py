@@ -38,6 +38,7 @@ def sample_grid(
     seeds: Sequence[int] = (0, 1),
     size: int = 128,
     guidance: float = 4.0,
+    eta: float = 1.0,
     columns: int = 8,
     height: int | None = None,
 ) -> npt.NDArray[np.uint8]:
@@ -52,6 +53,7 @@ def sample_grid(
         seeds: images a prompt, side by side.
         size: side of the generated images in pixels.
         guidance: scale of classifier-free guidance; 1 runs without.
+        eta: share of the noise that every step draws anew, see `DiffusionBackbone.generate`.
         columns: at most so many images a row; a row never ends within a prompt.
         height: of an image in the grid; None is `size`.
 
@@ -63,10 +65,13 @@ def sample_grid(
     tiles: list[tuple[str, npt.NDArray[np.uint8]]] = []
     for start in range(0, len(jobs), _BATCH):
         batch = jobs[start : start + _BATCH]
+        drawn = [seed for _, seed in batch]
         images = backbone.generate(
             [prompt for prompt, _ in batch],
-            backbone.noise([seed for _, seed in batch], height=size, width=size),
+            backbone.noise(drawn, height=size, width=size),
             guidance_scale=guidance,
+            eta=eta,
+            seeds=drawn,
         )
         arrays = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         tiles += [(f"{p}, {s}", image) for (p, s), image in zip(batch, arrays, strict=True)]

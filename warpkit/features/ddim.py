@@ -1,7 +1,8 @@
-"""DDIM noise schedule and the deterministic steps of inversion and generation.
+"""DDIM noise schedule and the steps of inversion and generation.
 
-Source: DDIM (Song et al., 2021) eq. 12 with eta = 0; time steps and the departing noise level as in
-Diffusion Hyperfeatures (Luo et al., 2023), whose published aggregators were trained on them.
+Source: DDIM (Song et al., 2021) eq. 12, with eta = 0 unless told; time steps and the departing
+noise level as in Diffusion Hyperfeatures (Luo et al., 2023), whose published aggregators were
+trained on them.
 """
 
 from __future__ import annotations
@@ -91,8 +92,10 @@ def ddim_step(
     transition: Transition,
     *,
     bound: float | None = None,
+    eta: float = 0.0,
+    noise: Tensor | None = None,
 ) -> Tensor:
-    """Move a latent along one deterministic DDIM step, towards noise or towards the image.
+    """Move a latent along one DDIM step, towards noise or towards the image.
 
     Args:
         latent: x_t (B, C, h, w).
@@ -100,6 +103,9 @@ def ddim_step(
         bound: the image that is predicted, x_0, is kept within -bound..bound, and the noise follows
             from it. Pixels have such a range; where little of the image is left, a small error of
             epsilon is a large one of x_0. Not for inversion. Source: `clip_sample` of diffusers.
+        eta: 0 is deterministic; above 0, up to 1 (ancestral sampling), so much of the noise is
+            drawn anew. Towards the image only. Source: DDIM eq. 16.
+        noise: standard normal, of the shape of `latent`; needed with `eta`.
 
     Returns:
         x_to, same shape.
@@ -115,4 +121,9 @@ def ddim_step(
     if bound is not None:
         x0 = x0.clamp(-bound, bound)
         epsilon = (latent - a_t**0.5 * x0) / (1 - a_t) ** 0.5
-    return a_to**0.5 * x0 + (1 - a_to) ** 0.5 * epsilon
+    if eta == 0 or transition.to == CLEAN:
+        return a_to**0.5 * x0 + (1 - a_to) ** 0.5 * epsilon
+    require(noise is not None and a_to > a_t, "fresh noise is for steps towards the image: give it")
+    assert noise is not None
+    fresh = eta * ((1 - a_to) / (1 - a_t) * (1 - a_t / a_to)) ** 0.5
+    return a_to**0.5 * x0 + max(0.0, 1 - a_to - fresh**2) ** 0.5 * epsilon + fresh * noise

@@ -354,6 +354,8 @@ class DiffusionBackbone(Backbone):
         negative_prompt: str = "",
         clip: bool = True,
         skip: int = 0,
+        eta: float = 0.0,
+        seeds: Sequence[int] | None = None,
         on_features: Callable[[StepFeatures], None] | None = None,
     ) -> Tensor:
         """Generate images, and hand out the features of the very same run.
@@ -369,6 +371,10 @@ class DiffusionBackbone(Backbone):
                 the exact opposite of inversion.
             skip: noisiest steps to leave out; `latent` is then as noisy as the first one taken
                 (`noised`): image-to-image.
+            eta: share of the noise that every step draws anew, 0 (DDIM) to 1 (ancestral sampling).
+                Fresh noise corrects errors of the noisiest steps, which DDIM carries to the end.
+            seeds: B seeds of that noise, which goes on where `noise` of the same seed ends; needed
+                with `eta`.
             on_features: called once per recorded step.
 
         Returns:
@@ -383,6 +389,15 @@ class DiffusionBackbone(Backbone):
         num_steps = self.schedule.num_steps
         bound = self.codec.bound if clip else None
         require(0 <= skip < num_steps, f"skip must lie in 0..{num_steps - 1} steps, got {skip}")
+        require(0 <= eta <= 1, f"eta lies between 0 (DDIM) and 1 (ancestral), got {eta:g}")
+        draws = None
+        if eta > 0:
+            require(
+                seeds is not None and len(seeds) == len(latent),
+                f"eta {eta:g} draws noise in every step: give one seed per latent",
+            )
+            assert seeds is not None
+            draws = _NoiseDraws(seeds, latent)
         for transition in self.schedule.generation()[skip:]:
             departing = num_steps - 1 - transition.step
             if on_features is not None and departing in self.spec.steps:
@@ -397,8 +412,26 @@ class DiffusionBackbone(Backbone):
             if guidance_scale != 1:
                 base = self._call(latent, transition.timestep, unconditional)
                 output = base + guidance_scale * (output - base)
-            latent = ddim_step(self.schedule, latent, output, transition, bound=bound)
+            fresh = None if draws is None else draws.next()
+            latent = ddim_step(
+                self.schedule, latent, output, transition, bound=bound, eta=eta, noise=fresh
+            )
         return self.codec.decode(latent)
+
+
+class _NoiseDraws:
+    """Noise of a batch, draw after draw, each image from its own seed whatever the batch."""
+
+    def __init__(self, seeds: Sequence[int], like: Tensor) -> None:
+        self._like = like
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.next()  # the start of the seeds' noise, which `DiffusionBackbone.noise` gives
+
+    def next(self) -> Tensor:
+        """Standard normal, of the latents' shape, on their device."""
+        shape = self._like.shape[1:]
+        drawn = [torch.randn(shape, generator=generator) for generator in self._generators]
+        return torch.stack(drawn).to(self._like)
 
 
 def _chosen(known: tuple[str, ...], wanted: tuple[str, ...] | None, model: str) -> tuple[str, ...]:

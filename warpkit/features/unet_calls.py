@@ -212,7 +212,9 @@ class _Program:
         self._calls += 1
         if self._graph is None and self._calls > _CALLS_BEFORE_CAPTURE and sample.is_cuda:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=self._pool):
+            # Other threads may use the GPU meanwhile, on streams of their own.
+            mode = "thread_local"
+            with torch.cuda.graph(self._graph, pool=self._pool, capture_error_mode=mode):
                 self._outputs = self._run(self._sample, self._timestep, self._conditioning)
         if self._graph is None:
             return self._run(self._sample, self._timestep, self._conditioning)

@@ -58,6 +58,8 @@ class GenerationConfig:
         guidance: scale of classifier-free guidance; 1 runs without it, twice as fast.
         steps: DDIM steps of a generation; None takes the model's. Another number than the model's
             works where its aggregator reads the last step alone.
+        eta: share of the noise that every step draws anew: 0 is DDIM, 1 ancestral sampling, which
+            small pixel models need for natural colours.
         seed: all seeds follow from it and the pair's id.
         variant: how the two images differ. `seeds`: two seeds. `prompt`: one seed, and another
             filling of the slots or another prompt of the category. `image`: the second image starts
@@ -74,6 +76,7 @@ class GenerationConfig:
     negative_prompt: str = ""
     guidance: float = 4.0
     steps: int | None = None
+    eta: float = 0.0
     seed: int = 0
     variant: Literal["seeds", "prompt", "image"] = "seeds"
     strength: float = 0.5
@@ -81,6 +84,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         require(self.guidance >= 1, f"guidance is 1 (none) or more, got {self.guidance:g}")
+        require(0 <= self.eta <= 1, f"eta lies between 0 and 1, got {self.eta:g}")
         require(self.steps is None or self.steps >= 1, f"steps must be positive, got {self.steps}")
         require(
             0 < self.strength < 1,

@@ -100,7 +100,7 @@ class Generator:
 
     def _generate(self, plans: Sequence[ImagePlan]) -> list[DescribedImage]:
         noise = self._noise(plans)
-        return self._run([plan.prompt or "" for plan in plans], noise, skip=0)
+        return self._run(plans, noise, skip=0)
 
     def _parts_of(self, items: Sequence[_Item]) -> list[Sequence[_Item]]:
         size = self.extractor.batch_size
@@ -121,14 +121,15 @@ class Generator:
             latent = backbone.codec.encode(pixels).float()
         first = backbone.schedule.generation()[self.skip]
         noisy = backbone.noised(latent, self._noise(plans), first.timestep)
-        return self._run([plan.prompt or "" for plan in plans], noisy, skip=self.skip)
+        return self._run(plans, noisy, skip=self.skip)
 
     def _noise(self, plans: Sequence[ImagePlan]) -> Tensor:
-        seeds = [plan.seed or 0 for plan in plans]
-        return self._backbone.noise(seeds, height=self._side, width=self._side)
+        return self._backbone.noise(_seeds(plans), height=self._side, width=self._side)
 
     @torch.no_grad()
-    def _run(self, prompts: Sequence[str], latent: Tensor, *, skip: int) -> list[DescribedImage]:
+    def _run(
+        self, plans: Sequence[ImagePlan], latent: Tensor, *, skip: int
+    ) -> list[DescribedImage]:
         network = self._part.network
         cells = self._side // self._backbone.spec.output_stride
         recorded: list[StepFeatures] = []
@@ -141,11 +142,13 @@ class Generator:
         else:
             listen = recorded.append
         images = self._backbone.generate(
-            prompts,
+            [plan.prompt or "" for plan in plans],
             latent,
             guidance_scale=self.config.guidance,
             negative_prompt=self.config.negative_prompt,
             skip=skip,
+            eta=self.config.eta,
+            seeds=_seeds(plans),
             on_features=listen,
         )
         require(
@@ -172,6 +175,10 @@ class Generator:
             return own
         parts = [own if part is self._part else part.describe(arrays) for part in self._parts]
         return [self.extractor.stack(each) for each in zip(*parts, strict=True)]
+
+
+def _seeds(plans: Sequence[ImagePlan]) -> list[int]:
+    return [plan.seed or 0 for plan in plans]
 
 
 def _generating(backbone: DiffusionBackbone, steps: int | None) -> DiffusionBackbone:

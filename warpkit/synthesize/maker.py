@@ -37,6 +37,7 @@ from warpkit.synthesize.labels import (
     find_candidates,
     mask_box,
 )
+from warpkit.synthesize.lanes import NoLane, SideLane
 from warpkit.synthesize.masks import find_mask
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.synthesize.quality import image_hash, image_problem, pair_problem
@@ -117,30 +118,32 @@ class PairMaker:
 
         Args:
             ahead: begin the next chunk while threads work on the last, so that a GPU need not wait
-                for them: three chunks are in memory, and lost when this is stopped. None does so
-                where the model runs on a GPU.
+                for them, and search a chunk in a thread (and CUDA stream) of its own beside the
+                model's work on others: up to four chunks are in memory, and lost when this is
+                stopped. None does so where the model runs on a GPU.
         """
         ahead = self.extractor.device.type == "cuda" if ahead is None else ahead
         before, threads = torch.get_num_threads(), self.settings.threads
         begun: deque[list[Future[_Ready]]] = deque()
-        labelled: deque[list[Future[Record]]] = deque()
+        labelled: deque[Future[list[Future[Record]]]] = deque()
         torch.set_num_threads(threads)
         pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(threads,))
+        search = SideLane(self.extractor.device) if ahead else NoLane()
         try:
             for plans in chunks:
                 images = self._images(plans)
-                # Threads rest during a search, which is many small steps of Python's on a GPU.
                 if begun:
-                    labelled.append(self._label(begun.popleft(), pool))
+                    labelled.append(self._label(begun.popleft(), pool, search))
                 begun.append(self._begin(plans, images, pool))
                 if not ahead:
-                    labelled.append(self._label(begun.popleft(), pool))
+                    labelled.append(self._label(begun.popleft(), pool, search))
                 if len(labelled) > ahead:
-                    yield [record.result() for record in labelled.popleft()]
-            labelled.extend(self._label(pairs, pool) for pairs in begun)
+                    yield [record.result() for record in labelled.popleft().result()]
+            labelled.extend(self._label(pairs, pool, search) for pairs in begun)
             for records in labelled:
-                yield [record.result() for record in records]
+                yield [record.result() for record in records.result()]
         finally:
+            search.shutdown(cancel_futures=True)
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(before)
 
@@ -155,15 +158,19 @@ class PairMaker:
             for plan, pair in zip(plans, images, strict=True)
         ]
 
-    def _label(self, begun: Sequence[Future[_Ready]], pool: Executor) -> list[Future[Record]]:
-        """Labels of a chunk; threads go on to encode what is kept."""
+    def _label(
+        self, begun: Sequence[Future[_Ready]], pool: Executor, search: Executor
+    ) -> Future[list[Future[Record]]]:
+        """Let a chunk be searched; threads go on to encode what is kept."""
         pairs = [pair.result() for pair in begun]
         flips = self._flips(pairs)
-        matched = [self._matched(*both) for both in zip(pairs, flips, strict=True)]
-        return [
-            pool.submit(self._encode, pair, *found)
-            for pair, found in zip(pairs, matched, strict=True)
-        ]
+
+        def matched() -> list[Future[Record]]:
+            found = [self._matched(*both) for both in zip(pairs, flips, strict=True)]
+            both = zip(pairs, found, strict=True)
+            return [pool.submit(self._encode, pair, *matches) for pair, matches in both]
+
+        return search.submit(matched)
 
     def _prepare(
         self,
@@ -272,7 +279,7 @@ class PairMaker:
             generation = settings.generation
             facts |= {
                 name: getattr(generation, name)
-                for name in ("variant", "negative_prompt", "guidance", "features")
+                for name in ("variant", "negative_prompt", "guidance", "eta", "features")
             }
             assert self._images.generator is not None
             facts["steps"] = self._images.generator.steps
