@@ -23,9 +23,7 @@ _FIRST = -1  # priority: small kernels do not queue up behind the blocks of larg
 class NoLane(Executor):
     """Runs a call when it is submitted."""
 
-    def submit(  # type: ignore[override]
-        self, call: Callable[P, T], /, *given: P.args, **named: P.kwargs
-    ) -> Future[T]:
+    def submit(self, call: Callable[P, T], /, *given: P.args, **named: P.kwargs) -> Future[T]:
         """The call's result; what it raises is raised here."""
         done: Future[T] = Future()
         done.set_result(call(*given, **named))
@@ -45,9 +43,7 @@ class SideLane(ThreadPoolExecutor):
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device, priority=_FIRST)
 
-    def submit(  # type: ignore[override]
-        self, call: Callable[P, T], /, *given: P.args, **named: P.kwargs
-    ) -> Future[T]:
+    def submit(self, call: Callable[P, T], /, *given: P.args, **named: P.kwargs) -> Future[T]:
         """See the class."""
         stream = self._stream
         if stream is None:
