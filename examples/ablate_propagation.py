@@ -4,7 +4,8 @@
 
 Every row changes one setting of the defaults (`LabelConfig`), so rows compare with the first. Every
 frame is described once per model and size; a row that is in the output's `.jsonl` already is not
-run again, so a stopped run goes on. `--steps N` adds a row with N calls of a diffusion model.
+run again, so a stopped run goes on. `--steps N` adds a row with N calls of a diffusion model, mixed
+by an aggregator that was trained on them (`warpkit train aggregator --set layer_steps=[0,1,2]`).
 """
 
 import argparse
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sizes", type=int, nargs="+", help="canvas sizes; the first is default")
     parser.add_argument("--steps", type=int, help="also so many calls of a diffusion model")
+    parser.add_argument("--steps-aggregator", type=Path, help="that reads these steps")
     parser.add_argument("--finer", action="store_true", help="also a grid twice as fine (slow)")
     parser.add_argument("--sequences", nargs="+")
     parser.add_argument("--rows", nargs="+", help="names of rows, such as 'top-k 5'")
@@ -90,11 +92,16 @@ def main() -> None:
 
     runs: list[tuple[str, dict[str, object], list[tuple[str, LabelConfig]]]] = []
     sizes = args.sizes or [None]
-    runs.append(("", {"size": sizes[0]}, rows))
-    runs += [(f"input {size}", {"size": size}, [(f"input {size}", DEFAULTS)]) for size in sizes[1:]]
+    runs.append(("", {"size": sizes[0], "aggregator": args.aggregator}, rows))
+    for size in sizes[1:]:
+        given = {"size": size, "aggregator": args.aggregator}
+        runs.append((f"input {size}", given, [(f"input {size}", DEFAULTS)]))
     if args.steps:
         name = f"{args.steps} inversion steps"
+        if args.steps_aggregator is None:
+            parser.error("--steps needs --steps-aggregator, one that was trained on them")
         taken = {"size": sizes[0], "steps": tuple(range(args.steps)), "num_steps": 50}
+        taken["aggregator"] = args.steps_aggregator
         runs.append((name, taken, [(name, DEFAULTS)]))
 
     log = args.output.with_suffix(".jsonl")
@@ -107,9 +114,7 @@ def main() -> None:
             todo = [row for row in chosen if (args.model, row[0], sequence.name) not in results]
             if not todo:
                 continue
-            extractor = extractor or load_extractor(
-                args.model, device=args.device, aggregator=args.aggregator, **options
-            )
+            extractor = extractor or load_extractor(args.model, device=args.device, **options)
             maps = described(extractor, sequence)
             for name, config in todo:
                 found, seconds = score(sequence, maps, config)

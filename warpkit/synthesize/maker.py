@@ -161,14 +161,13 @@ class PairMaker:
     def _label(
         self, begun: Sequence[Future[_Ready]], pool: Executor, search: Executor
     ) -> Future[list[Future[Record]]]:
-        """Let a chunk be searched; threads go on to encode what is kept."""
+        """Let a chunk be searched; threads go on with each pair as soon as it is."""
         pairs = [pair.result() for pair in begun]
         flips = self._flips(pairs)
 
         def matched() -> list[Future[Record]]:
-            found = [self._matched(*both) for both in zip(pairs, flips, strict=True)]
-            both = zip(pairs, found, strict=True)
-            return [pool.submit(self._encode, pair, *matches) for pair, matches in both]
+            both = zip(pairs, flips, strict=True)
+            return [pool.submit(self._encode, pair, *self._matched(pair, f)) for pair, f in both]
 
         return search.submit(matched)
 
