@@ -23,7 +23,8 @@ from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.features.architecture import decoder_layers
 from warpkit.features.codecs import VaeCodec
-from warpkit.features.diffusion import DiffusionBackbone, recorded_steps
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.features.single_file import unet_config
 from warpkit.features.unet_calls import UnetCalls
 from warpkit.io.output import write_json

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from warpkit.checks import InputError
 from warpkit.features.backbone import StepFeatures
 from warpkit.features.ddim import CLEAN, DdimSchedule, Transition, ddim_step
-from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings, recorded_steps
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import DiffusionSettings, recorded_steps
 
 RECORDED = (0, 4, 9, 14, 19, 24, 29, 34, 39, 44, 49)
 

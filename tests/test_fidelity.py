@@ -20,7 +20,8 @@ from warpkit.aggregate import AggregationConfig, AggregationNetwork, Extractor
 from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.features.codecs import VaeCodec
 from warpkit.features.ddim import DdimSchedule
-from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings, recorded_steps
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import DiffusionSettings, recorded_steps
 
 RELATIVE_ERROR = 1e-4
 

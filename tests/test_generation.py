@@ -9,7 +9,8 @@ import torch
 from warpkit.aggregate.hypercolumns import Hypercolumns
 from warpkit.checks import InputError
 from warpkit.evaluate.generation import round_trip, sample_grid, spread
-from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import DiffusionSettings
 from warpkit.features.tiny import UnetConfig, build_unet, unet_backbone
 
 CONFIG = UnetConfig(

@@ -16,7 +16,7 @@ from small_pipeline import save_small_pipeline
 import warpkit.features.model_sources as module
 from warpkit.aggregate import AggregationConfig, AggregationNetwork, load_extractor, save_aggregator
 from warpkit.checks import InputError
-from warpkit.features.diffusion import recorded_steps
+from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.features.model_sources import release_name
 from warpkit.features.registry import backbone_names, create_backbone, register_backbone
 from warpkit.features.registry import resolve_device as resolve

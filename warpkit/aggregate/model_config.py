@@ -11,7 +11,7 @@ from typing import Any, Literal
 from warpkit.checks import require
 from warpkit.coords import FitMode
 from warpkit.features.ddim import Prediction
-from warpkit.features.diffusion import Mode
+from warpkit.features.diffusion_settings import Mode
 
 __all__ = ["ModelConfig"]
 

@@ -7,8 +7,8 @@ The embedded model and Stable Diffusion differ only in their codec and condition
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from warpkit.checks import one_of, require
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
 from warpkit.features.codecs import TextConditioner
 from warpkit.features.ddim import CLEAN, DdimSchedule, ddim_step
+from warpkit.features.diffusion_settings import DiffusionSettings
+from warpkit.features.seeded_noise import NoiseDraws
 from warpkit.features.taps import decoder_taps
 from warpkit.features.unet_calls import UnetCalls, resolve_acceleration
 
@@ -24,12 +26,7 @@ __all__ = [
     "Codec",
     "Conditioner",
     "DiffusionBackbone",
-    "DiffusionSettings",
-    "Mode",
-    "recorded_steps",
 ]
-
-Mode = Literal["inversion", "noised", "clean"]
 
 # Distinct prompts whose embeddings are kept; the least recently used one goes first.
 _KEPT_PROMPTS = 64
@@ -65,51 +62,6 @@ class Conditioner(Protocol):
     def __call__(self, prompts: Sequence[str]) -> Conditioning:
         """Conditioning for a batch; the empty string is the unconditional one."""
         ...
-
-
-def recorded_steps(num_steps: int, every: int = 5) -> tuple[int, ...]:
-    """Departing steps that the paper records, clean to noisy: 0, 4, 9, ..., 44, 49 of 50.
-
-    They are `num_steps - 1 - s` for the published `save_timestep` s = 49, 45, 40, ..., 5, 0.
-    """
-    saved = sorted({num_steps - 1, *range(0, num_steps, every)}, reverse=True)
-    return tuple(num_steps - 1 - s for s in saved)
-
-
-@dataclass(frozen=True)
-class DiffusionSettings:
-    """How a diffusion backbone is run.
-
-    Attributes:
-        steps: recorded departing steps, clean to noisy.
-        prompt: prompt of real images; the empty prompt is the paper's.
-        layers: names of the layers to record, in the decoder's order; None records all.
-        mode: how real images are read. `inversion` follows DDIM inversion (the paper's method).
-            `noised` adds seeded noise once and takes one denoising call at each recorded step:
-            generation features of a real image (the paper's Figures 3 and 9, DIFT). `clean` gives
-            the clean latent with the timestep of your choice, as noise-free UNets (CleanDIFT) want.
-        timestep: where the single calls of `noised` and `clean` are made, 0..train_steps - 1; by
-            default at the timestep generation has at the same entry, and at a clean image's (-1).
-        seed: of the noise of `noised`, which is the same for every image of one size.
-    """
-
-    steps: tuple[int, ...]
-    prompt: str = ""
-    layers: tuple[str, ...] | None = None
-    mode: Mode = "inversion"
-    timestep: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        one_of(self.mode, get_args(Mode), "mode of reading images")
-        require(
-            self.timestep is None or self.mode != "inversion",
-            "a timestep is for the modes noised and clean; inversion has its own",
-        )
-        require(
-            self.timestep is None or len(self.steps) == 1,
-            f"with one timestep there is one recorded step, got steps {self.steps}",
-        )
 
 
 class DiffusionBackbone(Backbone):
@@ -336,8 +288,7 @@ class DiffusionBackbone(Backbone):
     def noise(self, seeds: Sequence[int], *, height: int, width: int) -> Tensor:
         """Starting latents, one CPU generator per seed, so that a seed means the same anywhere."""
         shape = (self.codec.channels, height // self.codec.factor, width // self.codec.factor)
-        draws = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        return torch.stack(draws).to(self.device)
+        return NoiseDraws(seeds, torch.empty(len(seeds), *shape, device=self.device)).next()
 
     def noised(self, latent: Tensor, noise: Tensor, timestep: int) -> Tensor:
         """Clean latents (B, C, h, w) with noise of that shape as of a timestep: q(x_t | x_0)."""
@@ -397,7 +348,8 @@ class DiffusionBackbone(Backbone):
                 f"eta {eta:g} draws noise in every step: give one seed per latent",
             )
             assert seeds is not None
-            draws = _NoiseDraws(seeds, latent)
+            draws = NoiseDraws(seeds, latent)
+            draws.next()  # where `noise` starts
         for transition in self.schedule.generation()[skip:]:
             departing = num_steps - 1 - transition.step
             if on_features is not None and departing in self.spec.steps:
@@ -417,21 +369,6 @@ class DiffusionBackbone(Backbone):
                 self.schedule, latent, output, transition, bound=bound, eta=eta, noise=fresh
             )
         return self.codec.decode(latent)
-
-
-class _NoiseDraws:
-    """Noise of a batch, draw after draw, each image from its own seed whatever the batch."""
-
-    def __init__(self, seeds: Sequence[int], like: Tensor) -> None:
-        self._like = like
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.next()  # the start of the seeds' noise, which `DiffusionBackbone.noise` gives
-
-    def next(self) -> Tensor:
-        """Standard normal, of the latents' shape, on their device."""
-        shape = self._like.shape[1:]
-        drawn = [torch.randn(shape, generator=generator) for generator in self._generators]
-        return torch.stack(drawn).to(self._like)
 
 
 def _chosen(known: tuple[str, ...], wanted: tuple[str, ...] | None, model: str) -> tuple[str, ...]:

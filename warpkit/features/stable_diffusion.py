@@ -13,7 +13,8 @@ import torch
 
 from warpkit.features.codecs import TextConditioner, VaeCodec
 from warpkit.features.ddim import DdimSchedule, Prediction
-from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings, Mode, recorded_steps
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import DiffusionSettings, Mode, recorded_steps
 from warpkit.features.model_sources import find_file, find_source
 from warpkit.features.registry import register_backbone
 from warpkit.features.single_file import is_single_file, load_single_file

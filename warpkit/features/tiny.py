@@ -19,7 +19,8 @@ from torch import nn
 from warpkit.checks import InputError, require
 from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
 from warpkit.features.ddim import DdimSchedule
-from warpkit.features.diffusion import DiffusionBackbone, DiffusionSettings, Mode
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import DiffusionSettings, Mode
 from warpkit.features.registry import register_backbone
 from warpkit.io.whole import written_whole
 

@@ -29,7 +29,8 @@ from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.checks import InputError, one_of, require
 from warpkit.features.backbone import StepFeatures
-from warpkit.features.diffusion import DiffusionBackbone, recorded_steps
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.features.unet_calls import UnetCalls
 from warpkit.io.images import write_image
 from warpkit.io.output import OutputFolder, run_record, write_json, write_text

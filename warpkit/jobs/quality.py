@@ -26,7 +26,8 @@ __all__ = ["Concern", "absences", "concerns", "write_quality"]
 
 Row = dict[str, Any]
 
-_MOST = 12  # frames on the contact sheet
+_MOST = 12  # frames of concern on the contact sheet
+_LEAST = 8  # frames on it, of clips that are as long
 _DIP = 0.1  # of the median confidence
 _GROWTH = math.log(1.6)  # of an object's area from one frame to the next
 _LOST = 0.1  # of all points, in one frame
@@ -154,6 +155,9 @@ def write_quality(
     write_json(folder.file("report.json"), report)
     shown = {rows[0]["frame"]: "start", rows[-1]["frame"]: "end"}
     shown |= {concern.frame: concern.reasons[0] for concern in worst}
+    for step in range(1, _LEAST):
+        if len(shown) < _LEAST:  # a calm clip: frames spread over it
+            shown.setdefault(rows[step * (len(rows) - 1) // _LEAST]["frame"], "")
     tiles = []
     for index in sorted(shown):
         image = frames.read(index).image
@@ -163,7 +167,7 @@ def write_quality(
         if tracks is not None:
             place = int(np.flatnonzero(tracks.frames == index)[0])
             image = draw_points(image, tracks.xy[:, place], tracks.visible[:, place])
-        tiles.append((f"{index}: {shown[index]}", image))
+        tiles.append((f"{index}: {shown[index]}".removesuffix(": "), image))
     write_image(folder.file("contact_sheet.png"), panel(tiles, columns=4, height=180))
     curves = _curves(rows, tracks, worst)
     write_text(folder.file("confidence.svg"), curves + "\n")

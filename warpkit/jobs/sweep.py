@@ -34,7 +34,8 @@ from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.evaluate.keypoints import ALPHAS, correct_points
 from warpkit.evaluate.predict import PairPrediction, Threshold
 from warpkit.features.backbone import Backbone
-from warpkit.features.diffusion import DiffusionBackbone, recorded_steps
+from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.io.images import read_image, write_image
 from warpkit.io.output import OutputFolder, run_record, write_json, write_text
 from warpkit.io.pairs import AnnotatedPair
