@@ -332,7 +332,7 @@ def test_the_report(cli: Cli, files: Path, tmp_path: Path) -> None:
     assert report["frames"] == 7
     assert 0 < report["objects"]["1"]["lowest_confidence"] <= 1
     sheet = warpkit.read_image(out / "contact_sheet.png")
-    assert sheet.shape[0] > 180
+    assert sheet.shape[0] > 2 * 180  # nothing stands out in these seven frames: all are shown
     assert sheet.std() > 10
     page = (out / "report.html").read_text()
     assert "<polyline" in page

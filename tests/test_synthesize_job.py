@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import warpkit
 from warpkit.checks import InputError, OutputError
@@ -303,6 +304,20 @@ def test_work_ahead_of_a_gpu_changes_nothing():
     assert [begun for begun, _ in made] == [3, 3, 3]
     for (_, records), chunk in zip(made, chunks, strict=True):
         assert encode_records(records) == encode_records(maker.make(chunk))
+
+
+def test_a_failing_search_stops_the_run(monkeypatch):
+    def fails(*given, **named):
+        raise RuntimeError("the search broke")
+
+    config = settings(pairs=2)
+    maker = PairMaker(config, config.load_extractor())
+    monkeypatch.setattr("warpkit.synthesize.maker.find_candidates", fails)
+    threads = torch.get_num_threads()
+    for ahead in (False, True):
+        with pytest.raises(RuntimeError, match="the search broke"):
+            list(maker.run([[config.plans().pair(number)] for number in range(2)], ahead=ahead))
+        assert torch.get_num_threads() == threads
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,9 @@ class SideLane(ThreadPoolExecutor):
         def beside(*given: Any, **named: Any) -> T:
             stream.wait_event(before)
             with torch.cuda.stream(stream):
-                result = call(*given, **named)
-            stream.synchronize()
-            return result
+                try:
+                    return call(*given, **named)
+                finally:
+                    stream.synchronize()
 
         return super().submit(beside, *given, **named)
