@@ -9,6 +9,7 @@ by an aggregator that was trained on them (`warpkit train aggregator --set layer
 """
 
 import argparse
+import hashlib
 import json
 import time
 from dataclasses import asdict, replace
@@ -83,6 +84,8 @@ def main() -> None:
     parser.add_argument("--sequences", nargs="+")
     parser.add_argument("--rows", nargs="+", help="names of rows, such as 'top-k 5'")
     args = parser.parse_args()
+    if (args.steps is None) != (args.steps_aggregator is None):
+        parser.error("--steps and --steps-aggregator, one that was trained on them, go together")
     rows = [*ROWS, *([FINER] if args.finer else [])]
     if args.rows:
         rows = [row for row in rows if row[0] in args.rows]
@@ -98,20 +101,22 @@ def main() -> None:
         runs.append((f"input {size}", given, [(f"input {size}", DEFAULTS)]))
     if args.steps:
         name = f"{args.steps} inversion steps"
-        if args.steps_aggregator is None:
-            parser.error("--steps needs --steps-aggregator, one that was trained on them")
         taken = {"size": sizes[0], "steps": tuple(range(args.steps)), "num_steps": 50}
         taken["aggregator"] = args.steps_aggregator
         runs.append((name, taken, [(name, DEFAULTS)]))
 
     log = args.output.with_suffix(".jsonl")
-    known = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    results = {(r["model"], r["row"], r["sequence"]): r for r in map(json.loads, known)}
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    known = [json.loads(line) for line in lines]
+    results = {}
     names = []
     for _, options, chosen in runs:
         extractor = None
+        # Rows count as known if they were made by the same model, aggregator, size and steps.
+        by = ", ".join([args.model, *(f"{key} {named(value)}" for key, value in options.items())])
+        results |= {(r["row"], r["sequence"]): r for r in known if r["by"] == by}
         for sequence in sequences:
-            todo = [row for row in chosen if (args.model, row[0], sequence.name) not in results]
+            todo = [row for row in chosen if (row[0], sequence.name) not in results]
             if not todo:
                 continue
             extractor = extractor or load_extractor(args.model, device=args.device, **options)
@@ -119,7 +124,7 @@ def main() -> None:
             for name, config in todo:
                 found, seconds = score(sequence, maps, config)
                 result = {
-                    "model": args.model,
+                    "by": by,
                     "row": name,
                     "sequence": sequence.name,
                     "J": found.per_object[:, 0].tolist(),
@@ -127,13 +132,20 @@ def main() -> None:
                     "seconds": seconds,
                     "config": asdict(config),
                 }
-                results[args.model, name, sequence.name] = result
+                results[name, sequence.name] = result
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(result) + "\n")
                 print(f"{name}, {sequence.name}: J {found.J:.3f} F {found.F:.3f}", flush=True)
         names += [name for name, _ in chosen]
     write_text(args.output, table(args.model, names, [s.name for s in sequences], results))
     print(args.output.read_text(encoding="utf-8"))
+
+
+def named(value: object) -> str:
+    """An option; a file by its content."""
+    if isinstance(value, Path):
+        return hashlib.sha256(value.read_bytes()).hexdigest()[:12]
+    return str(value)
 
 
 def table(model: str, names: list[str], sequences: list[str], results: dict) -> str:
@@ -143,7 +155,7 @@ def table(model: str, names: list[str], sequences: list[str], results: dict) -> 
         "|" + "---|" * (5 + len(sequences)),
     ]
     for name in names:
-        rows = [results[model, name, sequence] for sequence in sequences]
+        rows = [results[name, sequence] for sequence in sequences]
         region = [value for row in rows for value in row["J"]]
         border = [value for row in rows for value in row["F"]]
         each = [f"{(np.mean(row['J']) + np.mean(row['F'])) / 2:.3f}" for row in rows]

@@ -34,7 +34,7 @@ parser.add_argument("--count", type=int, default=2, help="images a class: seeds 
 parser.add_argument("--size", type=int, default=128)
 parser.add_argument("--steps", type=int, default=50)
 parser.add_argument("--guidance", type=float, default=4.0)
-parser.add_argument("--eta", type=float, default=1.0, help="noise drawn anew: 0 DDIM, 1 ancestral")
+parser.add_argument("--eta", type=float, default=1.0, help="0 DDIM, 1 ancestral sampling")
 inverted = parser.add_mutually_exclusive_group()
 inverted.add_argument("--image", type=Path, help="photograph to invert, at its own size")
 inverted.add_argument("--pictures", type=Path, metavar="DIR", help="invert pictures below DIR")

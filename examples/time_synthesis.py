@@ -4,8 +4,9 @@
 
 The weights are random but of full size (2 GB are written), so times are those of the real model
 and the pictures are noise: filters are computed but drop no pair, and masks are whole images.
-`time.json` holds pairs a second, the share of UNet, aggregator, VAE, matching and writing, and what
-a million pairs would take. The first chunk warms up (and compiles) and is not counted.
+`time.json` holds pairs a second, the share of UNet, aggregator, VAE and writing, and what a million
+pairs would take. The first chunk warms up (and compiles) and is not counted. On a GPU matching runs
+beside the UNet; `steady` leaves out the end of the run, where there is no UNet to run beside.
 """
 
 import argparse
@@ -255,12 +256,17 @@ def measure(name: str, config: SynthesizeConfig) -> dict[str, Any]:
     wait()
     made_in = time.perf_counter() - warm
     parts = shares.seconds()
-    beside = {part: parts.pop(part) for part in shares.BESIDE}
+    beside = {part: parts.pop(part, 0.0) for part in shares.BESIDE}
     kept = [record for record in records if record.kept]
     written = time.perf_counter()
     size = write_all(kept, args.output / name / "set")
     parts["writing"] = time.perf_counter() - written
     whole = made_in + parts["writing"]
+    writing = parts["writing"] / max(1, len(kept))
+    steady = made_in / len(records)
+    if on_gpu and len(chunk_seconds) > 3:
+        # From the first chunk that comes out to the last one whose search ran beside a UNet.
+        steady = (chunk_seconds[-3] - chunk_seconds[0]) / ((len(chunk_seconds) - 3) * config.batch)
     parts["rest"] = whole - sum(parts.values())
     return {
         "pairs": len(records),
@@ -284,9 +290,17 @@ def measure(name: str, config: SynthesizeConfig) -> dict[str, Any]:
             for part, seconds in maker.seconds.items()
         },
         "peak_gigabytes": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
+        "steady": {
+            "seconds_a_pair": steady,
+            "share": {
+                part: seconds / len(records) / (steady + writing)
+                for part, seconds in parts.items()
+                if part not in ("writing", "rest")
+            },
+        },
         "million_pairs": {
-            "device_hours": made_in / len(records) * 1e6 / 3600,
-            "writing_hours": parts["writing"] / max(1, len(kept)) * 1e6 / 3600,
+            "device_hours": steady * 1e6 / 3600,
+            "writing_hours": writing * 1e6 / 3600,
             "terabytes": size / max(1, len(kept)) * 1e6 / 1e12,
         },
     }

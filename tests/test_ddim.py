@@ -309,8 +309,33 @@ def test_bad_inputs_are_refused():
     with pytest.raises(InputError, match=r"eta lies between 0 \(DDIM\) and 1 \(ancestral\), got 2"):
         model.generate([""], torch.zeros(1, 2, 4, 4), eta=2, seeds=[0])
     schedule = DdimSchedule()
-    with pytest.raises(InputError, match="fresh noise is for steps towards the image"):
-        ddim_step(schedule, *torch.rand(2, 4), Transition(1, 0, 20), eta=1, noise=torch.rand(4))
+    latent, output, fresh = torch.rand(3, 4)
+    with pytest.raises(InputError, match=r"fresh noise \(eta\) is for steps towards the image"):
+        ddim_step(schedule, latent, output, Transition(1, 0, 20), eta=1, noise=fresh)
+    with pytest.raises(InputError, match="eta 1 needs noise of the latent's shape"):
+        ddim_step(schedule, latent, output, Transition(1, 40, 20), eta=1)
+    with pytest.raises(InputError, match=r"eta lies between 0 \(DDIM\) and 1 .*, got 1\.5"):
+        ddim_step(schedule, latent, output, Transition(1, 40, 20), eta=1.5, noise=fresh)
+
+
+@pytest.mark.parametrize("skip", [0, 2])
+def test_generation_goes_on_with_the_seed_s_noise(skip):
+    """Step by step: `noise` is the first draw of a seed, every step takes the next one."""
+    model = backbone(num_steps=5, steps=(0,), slope=0.1)
+    generator = torch.Generator().manual_seed(9)
+    latent = torch.randn(1, *model.noise([9], height=8, width=8).shape[1:], generator=generator)
+    assert torch.equal(latent, model.noise([9], height=8, width=8))
+    found = model.generate(["2"], latent, guidance_scale=1, eta=0.7, seeds=[9], skip=skip)
+    for transition in model.schedule.generation()[skip:]:
+        fresh = None
+        if transition.to != CLEAN:
+            fresh = torch.randn(latent.shape, generator=generator)
+        output = model._call(latent, transition.timestep, model._conditioning(["2"]))
+        latent = ddim_step(
+            model.schedule, latent, output, transition, bound=model.codec.bound, eta=0.7,
+            noise=fresh,
+        )  # fmt: skip
+    torch.testing.assert_close(found, model.codec.decode(latent))
 
 
 def test_fresh_noise_is_each_image_s_own():

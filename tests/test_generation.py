@@ -38,7 +38,8 @@ def test_a_grid_shows_every_class_and_seed(backbone, monkeypatch):
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    grid = sample_grid(backbone, CONFIG.classes, seeds=(4, 9), size=16, guidance=2.0, columns=5)
+    options = {"seeds": (4, 9), "size": 16, "guidance": 2.0, "columns": 5}
+    grid = sample_grid(backbone, CONFIG.classes, eta=1, **options)
     assert torch.equal(torch.rand(2), expected)
     # Two classes a row: titles of 19 pixels, images of 16, gaps of 6.
     assert grid.shape == (2 * (19 + 16 + 6) + 6, 4 * 16 + 5 * 6, 3)
@@ -53,6 +54,9 @@ def test_a_grid_shows_every_class_and_seed(backbone, monkeypatch):
         top, left = 6 + row * 41 + 19, 6 + column * 22
         shown = grid[top : top + 16, left : left + 16].astype(float)
         np.testing.assert_allclose(shown, alone.permute(1, 2, 0).numpy() * 255, atol=1)
+    still = sample_grid(backbone, CONFIG.classes, **options)
+    assert (still != grid).any()
+    assert np.array_equal(still, sample_grid(backbone, CONFIG.classes, eta=0, **options))
     with pytest.raises(InputError, match="give at least one prompt and one seed"):
         sample_grid(backbone, (), size=16)
 

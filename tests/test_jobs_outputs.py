@@ -24,7 +24,7 @@ from PIL import Image
 import warpkit
 from warpkit.io.points import read_queries
 from warpkit.io.rle import decode_rle
-from warpkit.jobs.quality import concerns
+from warpkit.jobs.quality import concerns, farthest_frames
 from warpkit.render import RenderedFrame
 
 Cli = Callable[..., Ran]
@@ -323,6 +323,16 @@ def test_frames_to_look_at_first() -> None:
     assert found[3].reasons == ("confidence 0.30 (median 0.80)",)
     assert [c.frame for c in concerns(rows, most=2)] == [66, 36]
     assert concerns([rows[0], *rows[1:5]]) == []
+
+
+def test_a_contact_sheet_is_spread_over_a_calm_clip() -> None:
+    assert farthest_frames(range(97), (0, 96), least=3) == [48]
+    added = farthest_frames(range(97), (0, 96), least=9)
+    assert sorted([0, *added, 96]) == list(range(0, 97, 12))
+    assert farthest_frames(range(0, 200, 2), (0, 150, 160, 198), least=5) == [74]
+    assert farthest_frames(range(5), (0, 4), least=8) == [2, 1, 3]
+    assert farthest_frames(range(50), range(9), least=8) == []
+    assert farthest_frames([7], [7], least=8) == []
 
 
 def test_the_report(cli: Cli, files: Path, tmp_path: Path) -> None:

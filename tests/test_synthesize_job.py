@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -318,6 +319,36 @@ def test_a_failing_search_stops_the_run(monkeypatch):
         with pytest.raises(RuntimeError, match="the search broke"):
             list(maker.run([[config.plans().pair(number)] for number in range(2)], ahead=ahead))
         assert torch.get_num_threads() == threads
+
+
+def test_a_run_that_is_left_early_ends_its_threads(monkeypatch):
+    """The rest of a chunk is not searched then."""
+    config = settings(pairs=8)
+    plans = [config.plans().pair(number) for number in range(8)]
+    maker = PairMaker(config, config.load_extractor())
+    searched, begun, go = [], threading.Event(), threading.Event()
+
+    def search(pair, flipped):
+        searched.append(pair.facts["id"])
+        if len(searched) == 2:  # the first pair of the second chunk
+            begun.set()
+            go.wait(20)
+        return None, None
+
+    def encode(pair, *found):
+        return pair.dropped("not looked at")
+
+    monkeypatch.setattr(maker, "_matched", search)
+    monkeypatch.setattr(maker, "_encode", encode)
+    before, threads = torch.get_num_threads(), threading.active_count()
+    run = maker.run([plans[:1], plans[1:6], plans[6:7], plans[7:]], ahead=True)
+    assert [record.id for record in next(run)] == [plans[0].id]
+    assert begun.wait(20)
+    threading.Timer(0.2, go.set).start()
+    run.close()
+    assert len(searched) == 2
+    assert threading.active_count() <= threads + 1  # the timer may be ending
+    assert torch.get_num_threads() == before
 
 
 @pytest.fixture(scope="module")

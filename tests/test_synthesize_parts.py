@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from warpkit.aggregate import load_extractor
 from warpkit.checks import InputError
 from warpkit.coords import lattice_sites
+from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
 from warpkit.synthesize.bend import bend
 from warpkit.synthesize.config import (
@@ -443,6 +446,7 @@ def test_run_lengths_go_down_the_columns():
     [
         (lambda: GenerationConfig(guidance=0.5), "guidance is 1"),
         (lambda: GenerationConfig(strength=1.0), "strength is a share"),
+        (lambda: GenerationConfig(eta=1.5), "eta lies between 0 and 1, got 1.5"),
         (lambda: FilterConfig(ratio=-1), "filters.ratio must be 0 or more"),
         (lambda: FilterConfig(similarity=2), "filters.similarity is a cosine"),
         (lambda: LabelConfig(points=3, least=4), r"least must lie in 1\.\.points"),
@@ -454,6 +458,23 @@ def test_run_lengths_go_down_the_columns():
 def test_settings_that_mean_nothing(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_fresh_noise_is_asked_for_by_image(monkeypatch) -> None:
+    asked = []
+
+    def generate(self, prompts, latent, **named):
+        asked.append((named["eta"], list(named["seeds"])))
+        return torch.rand(len(latent), 3, 32, 32)
+
+    monkeypatch.setattr(DiffusionBackbone, "generate", generate)
+    extractor = load_extractor("tiny", device="cpu", size=32)
+    config = GenerationConfig(steps=2, eta=0.5, variant="image", features="image")
+    generator = Generator(extractor, config)
+    plans = [ImagePlan(prompt="dog", seed=3), ImagePlan(prompt="car", seed=8)]
+    made = generator.generate(plans)
+    generator.vary([replace(plan, seed=plan.seed + 1, strength=0.5) for plan in plans], made)
+    assert asked == [(0.5, [3, 8]), (0.5, [4, 9])]
 
 
 def test_a_part_generates_on_its_own_canvas_and_describes_on_another() -> None:

@@ -38,7 +38,7 @@ def sample_grid(
     seeds: Sequence[int] = (0, 1),
     size: int = 128,
     guidance: float = 4.0,
-    eta: float = 1.0,
+    eta: float = 0.0,
     columns: int = 8,
     height: int | None = None,
 ) -> npt.NDArray[np.uint8]:
@@ -53,7 +53,7 @@ def sample_grid(
         seeds: images a prompt, side by side.
         size: side of the generated images in pixels.
         guidance: scale of classifier-free guidance; 1 runs without.
-        eta: share of the noise that every step draws anew, see `DiffusionBackbone.generate`.
+        eta: 0 is DDIM, 1 ancestral sampling, see `DiffusionBackbone.generate`.
         columns: at most so many images a row; a row never ends within a prompt.
         height: of an image in the grid; None is `size`.
 

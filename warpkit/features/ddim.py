@@ -103,8 +103,8 @@ def ddim_step(
         bound: the image that is predicted, x_0, is kept within -bound..bound, and the noise follows
             from it. Pixels have such a range; where little of the image is left, a small error of
             epsilon is a large one of x_0. Not for inversion. Source: `clip_sample` of diffusers.
-        eta: 0 is deterministic; above 0, up to 1 (ancestral sampling), so much of the noise is
-            drawn anew. Towards the image only. Source: DDIM eq. 16.
+        eta: 0 is deterministic, 1 has the variance of ancestral sampling (DDPM); towards the image
+            only. Source: DDIM eq. 16.
         noise: standard normal, of the shape of `latent`; needed with `eta`.
 
     Returns:
@@ -123,7 +123,9 @@ def ddim_step(
         epsilon = (latent - a_t**0.5 * x0) / (1 - a_t) ** 0.5
     if eta == 0 or transition.to == CLEAN:
         return a_to**0.5 * x0 + (1 - a_to) ** 0.5 * epsilon
-    require(noise is not None and a_to > a_t, "fresh noise is for steps towards the image: give it")
+    require(0 <= eta <= 1, f"eta lies between 0 (DDIM) and 1 (ancestral sampling), got {eta:g}")
+    require(a_to > a_t, "fresh noise (eta) is for steps towards the image")
+    require(noise is not None, f"eta {eta:g} needs noise of the latent's shape")
     assert noise is not None
     fresh = eta * ((1 - a_to) / (1 - a_t) * (1 - a_t / a_to)) ** 0.5
-    return a_to**0.5 * x0 + max(0.0, 1 - a_to - fresh**2) ** 0.5 * epsilon + fresh * noise
+    return a_to**0.5 * x0 + (1 - a_to - fresh**2) ** 0.5 * epsilon + fresh * noise

@@ -288,7 +288,7 @@ class DiffusionBackbone(Backbone):
     def noise(self, seeds: Sequence[int], *, height: int, width: int) -> Tensor:
         """Starting latents, one CPU generator per seed, so that a seed means the same anywhere."""
         shape = (self.codec.channels, height // self.codec.factor, width // self.codec.factor)
-        return NoiseDraws(seeds, torch.empty(len(seeds), *shape, device=self.device)).next()
+        return NoiseDraws(seeds, shape, self.device).draw()
 
     def noised(self, latent: Tensor, noise: Tensor, timestep: int) -> Tensor:
         """Clean latents (B, C, h, w) with noise of that shape as of a timestep: q(x_t | x_0)."""
@@ -322,8 +322,8 @@ class DiffusionBackbone(Backbone):
                 the exact opposite of inversion.
             skip: noisiest steps to leave out; `latent` is then as noisy as the first one taken
                 (`noised`): image-to-image.
-            eta: share of the noise that every step draws anew, 0 (DDIM) to 1 (ancestral sampling).
-                Fresh noise corrects errors of the noisiest steps, which DDIM carries to the end.
+            eta: that of DDIM eq. 16: 0 is deterministic, 1 draws as much noise anew in every step
+                as ancestral sampling (DDPM), which corrects errors that DDIM carries to the end.
             seeds: B seeds of that noise, which goes on where `noise` of the same seed ends; needed
                 with `eta`.
             on_features: called once per recorded step.
@@ -348,10 +348,11 @@ class DiffusionBackbone(Backbone):
                 f"eta {eta:g} draws noise in every step: give one seed per latent",
             )
             assert seeds is not None
-            draws = NoiseDraws(seeds, latent)
-            draws.next()  # where `noise` starts
+            draws = NoiseDraws(seeds, latent.shape[1:], latent.device)
+            draws.draw()  # that is `noise`
         for transition in self.schedule.generation()[skip:]:
             departing = num_steps - 1 - transition.step
+            fresh = None if draws is None or transition.to == CLEAN else draws.draw()
             if on_features is not None and departing in self.spec.steps:
                 recorded, taps = self._record(latent, transition.timestep, conditional, final=False)
                 assert recorded is not None
@@ -364,7 +365,6 @@ class DiffusionBackbone(Backbone):
             if guidance_scale != 1:
                 base = self._call(latent, transition.timestep, unconditional)
                 output = base + guidance_scale * (output - base)
-            fresh = None if draws is None else draws.next()
             latent = ddim_step(
                 self.schedule, latent, output, transition, bound=bound, eta=eta, noise=fresh
             )

@@ -13,18 +13,23 @@ __all__ = ["NoiseDraws"]
 class NoiseDraws:
     """Noise of a batch, draw after draw, one CPU generator per image."""
 
-    def __init__(self, seeds: Sequence[int], like: Tensor) -> None:
+    def __init__(
+        self, seeds: Sequence[int], shape: Sequence[int], device: torch.device | str
+    ) -> None:
         """Nothing is drawn yet.
 
         Args:
             seeds: B of them.
-            like: (B, ...), the draws' shape, type and device.
+            shape: of one image's noise.
+            device: where draws go.
         """
-        self._like = like
+        self._shape, self._device = tuple(shape), torch.device(device)
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def next(self) -> Tensor:
-        """Standard normal, drawn in float32."""
-        shape = self._like.shape[1:]
-        drawn = [torch.randn(shape, generator=generator) for generator in self._generators]
-        return torch.stack(drawn).to(self._like)
+    def draw(self) -> Tensor:
+        """Standard normal, float32 (B, *shape)."""
+        drawn = [torch.randn(self._shape, generator=generator) for generator in self._generators]
+        noise = torch.stack(drawn)
+        if self._device.type == "cuda":
+            noise = noise.pin_memory()  # or the copy would wait for all that is queued
+        return noise.to(self._device, non_blocking=True)

@@ -211,11 +211,13 @@ class _Program:
         self._fill(sample, timestep, conditioning)
         self._calls += 1
         if self._graph is None and self._calls > _CALLS_BEFORE_CAPTURE and sample.is_cuda:
-            self._graph = torch.cuda.CUDAGraph()
-            # Other threads may use the GPU meanwhile, on streams of their own.
+            graph = torch.cuda.CUDAGraph()
+            # A search in another thread waits for its own stream meanwhile: the usual mode ends a
+            # capture at that.
             mode = "thread_local"
-            with torch.cuda.graph(self._graph, pool=self._pool, capture_error_mode=mode):
-                self._outputs = self._run(self._sample, self._timestep, self._conditioning)
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode=mode):
+                outputs = self._run(self._sample, self._timestep, self._conditioning)
+            self._graph, self._outputs = graph, outputs
         if self._graph is None:
             return self._run(self._sample, self._timestep, self._conditioning)
         self._graph.replay()

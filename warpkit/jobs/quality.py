@@ -1,14 +1,15 @@
 """The quality report of a run: how sure it was when, and which frames to look at first.
 
-In: one row per frame, tracks. Out: `report.json`, `contact_sheet.png` (the frames to look at, with
-the result on them) and `report.html`, which shows both with the confidence over time.
+In: one row per frame, tracks. Out: `report.json`, `contact_sheet.png` (the frames to look at and
+some between, with the result on them) and `report.html`, which shows both with the confidence over
+time.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -27,7 +28,7 @@ __all__ = ["Concern", "absences", "concerns", "write_quality"]
 Row = dict[str, Any]
 
 _MOST = 12  # frames of concern on the contact sheet
-_LEAST = 8  # frames on it, of clips that are as long
+_LEAST = 8  # frames on it where fewer are of concern
 _DIP = 0.1  # of the median confidence
 _GROWTH = math.log(1.6)  # of an object's area from one frame to the next
 _LOST = 0.1  # of all points, in one frame
@@ -126,6 +127,15 @@ def _spread(
     ]
 
 
+def farthest_frames(frames: Sequence[int], shown: Iterable[int], *, least: int) -> list[int]:
+    """Frames to add to those shown until there are `least`: each the farthest from all others."""
+    chosen, added = list(shown), list[int]()
+    while len(chosen) < min(least, len(frames)):
+        added.append(max(frames, key=lambda frame: min(abs(frame - other) for other in chosen)))
+        chosen.append(added[-1])
+    return added
+
+
 def write_quality(
     folder: OutputFolder,
     frames: Frames,
@@ -153,11 +163,11 @@ def write_quality(
             "visible": tracks.visible.mean(axis=0).round(4).tolist(),
         }
     write_json(folder.file("report.json"), report)
-    shown = {rows[0]["frame"]: "start", rows[-1]["frame"]: "end"}
+    frame_numbers = [row["frame"] for row in rows]
+    shown = {frame_numbers[0]: "start", frame_numbers[-1]: "end"}
     shown |= {concern.frame: concern.reasons[0] for concern in worst}
-    for step in range(1, _LEAST):
-        if len(shown) < _LEAST:  # a calm clip: frames spread over it
-            shown.setdefault(rows[step * (len(rows) - 1) // _LEAST]["frame"], "")
+    for number in farthest_frames(frame_numbers, shown, least=_LEAST):
+        shown[number] = ""
     tiles = []
     for index in sorted(shown):
         image = frames.read(index).image
@@ -240,6 +250,6 @@ td, th {{ text-align: left; padding: 0 1rem 0 0 }}
 <p>{escape(", ".join(_series(rows, tracks)))}</p>
 <h2>Frames to look at first</h2>
 {table}
-<img src="contact_sheet.png" alt="the frames listed above, with the result on them">
+<img src="contact_sheet.png" alt="these frames, the first, the last and some between, with results">
 </body></html>
 """

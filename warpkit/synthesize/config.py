@@ -58,8 +58,8 @@ class GenerationConfig:
         guidance: scale of classifier-free guidance; 1 runs without it, twice as fast.
         steps: DDIM steps of a generation; None takes the model's. Another number than the model's
             works where its aggregator reads the last step alone.
-        eta: share of the noise that every step draws anew: 0 is DDIM, 1 ancestral sampling, which
-            small pixel models need for natural colours.
+        eta: 0 is DDIM; 1 draws noise anew in every step (ancestral sampling), which small pixel
+            models need for natural colours.
         seed: all seeds follow from it and the pair's id.
         variant: how the two images differ. `seeds`: two seeds. `prompt`: one seed, and another
             filling of the slots or another prompt of the category. `image`: the second image starts

@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Generator as Running
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -114,13 +116,13 @@ class PairMaker:
     def run(
         self, chunks: Iterable[Sequence[PairPlan]], *, ahead: bool | None = None
     ) -> Running[list[Record]]:
-        """The records of chunk after chunk; threads find masks and encode files.
+        """The records of chunk after chunk; threads find masks, filter matches, encode files.
 
         Args:
             ahead: begin the next chunk while threads work on the last, so that a GPU need not wait
                 for them, and search a chunk in a thread (and CUDA stream) of its own beside the
-                model's work on others: up to four chunks are in memory, and lost when this is
-                stopped. None does so where the model runs on a GPU.
+                model's work on others: three chunks are in memory, and lost when this is stopped.
+                None does so where the model runs on a GPU.
         """
         ahead = self.extractor.device.type == "cuda" if ahead is None else ahead
         before, threads = torch.get_num_threads(), self.settings.threads
@@ -129,23 +131,29 @@ class PairMaker:
         torch.set_num_threads(threads)
         pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(threads,))
         search = SideLane(self.extractor.device) if ahead else NoLane()
-        try:
+        stop = Event()
+
+        def label(pairs: Sequence[Future[_Ready]]) -> None:
+            labelled.append(self._label(pairs, pool, search, stop))
+
+        with ExitStack() as ends:  # they run in the opposite order
+            ends.callback(torch.set_num_threads, before)
+            ends.callback(pool.shutdown, cancel_futures=True)
+            ends.callback(search.shutdown, cancel_futures=True)
+            ends.callback(stop.set)
             for plans in chunks:
                 images = self._images(plans)
                 if begun:
-                    labelled.append(self._label(begun.popleft(), pool, search))
+                    label(begun.popleft())
                 begun.append(self._begin(plans, images, pool))
                 if not ahead:
-                    labelled.append(self._label(begun.popleft(), pool, search))
+                    label(begun.popleft())
                 if len(labelled) > ahead:
                     yield [record.result() for record in labelled.popleft().result()]
-            labelled.extend(self._label(pairs, pool, search) for pairs in begun)
+            for pairs in begun:
+                label(pairs)
             for records in labelled:
                 yield [record.result() for record in records.result()]
-        finally:
-            search.shutdown(cancel_futures=True)
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(before)
 
     def _begin(
         self, plans: Sequence[PairPlan], images: Sequence[Ends], pool: Executor
@@ -159,15 +167,24 @@ class PairMaker:
         ]
 
     def _label(
-        self, begun: Sequence[Future[_Ready]], pool: Executor, search: Executor
+        self, begun: Sequence[Future[_Ready]], pool: Executor, search: Executor, stop: Event
     ) -> Future[list[Future[Record]]]:
-        """Let a chunk be searched; threads go on with each pair as soon as it is."""
+        """Let a chunk be searched; threads go on with each pair as soon as it is.
+
+        Args:
+            stop: set once nobody waits for the rest.
+        """
         pairs = [pair.result() for pair in begun]
         flips = self._flips(pairs)
 
         def matched() -> list[Future[Record]]:
-            both = zip(pairs, flips, strict=True)
-            return [pool.submit(self._encode, pair, *self._matched(pair, f)) for pair, f in both]
+            records = []
+            for pair, flipped in zip(pairs, flips, strict=True):
+                if stop.is_set():
+                    break
+                found = self._matched(pair, flipped)
+                records.append(pool.submit(self._encode, pair, *found))
+            return records
 
         return search.submit(matched)
 

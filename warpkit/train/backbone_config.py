@@ -67,9 +67,10 @@ class SamplesConfig:
     Attributes:
         classes: which; () takes `count` classes, spread evenly over all.
         count: how many classes where none are named.
-        seeds: of the starting noise, one image each for every class.
+        seeds: of the noise, one image each for every class.
         guidance: scale of classifier-free guidance.
-        steps: DDIM steps.
+        steps: of the sampling.
+        eta: 0 is DDIM, 1 ancestral sampling.
     """
 
     classes: tuple[str, ...] = ()
@@ -77,8 +78,10 @@ class SamplesConfig:
     seeds: tuple[int, ...] = (0, 1)
     guidance: float = 4.0
     steps: int = 50
+    eta: float = 1.0
 
     def __post_init__(self) -> None:
+        require(0 <= self.eta <= 1, f"eta lies between 0 and 1, got {self.eta:g}")
         require(self.count > 0, f"count is a positive number of classes, got {self.count}")
         require(len(self.seeds) > 0, "seeds names at least one seed")
         require(1 <= self.steps <= 1000, f"steps must lie in 1..1000, got {self.steps}")

@@ -136,6 +136,7 @@ class Probes:
             seeds=samples.seeds,
             size=self.size,
             guidance=samples.guidance,
+            eta=samples.eta,
         )
 
 
