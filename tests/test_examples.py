@@ -111,7 +111,7 @@ def test_an_ablation_is_a_table_and_goes_on(run, clips, tmp_path):
     assert row in again
     assert (tmp_path / "table.md").read_text(encoding="utf-8").count("\n") == 4
     # Rows of another input size are not taken for these.
-    others = run(*common[:4], "48", *common[5:], "defaults", folder=tmp_path)
+    others = run(*common[:5], "48", *common[6:], "defaults", folder=tmp_path)
     assert [line.split(",")[0] for line in others if ": J " in line] == ["defaults"]
     assert row not in others
 
