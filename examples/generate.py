@@ -34,6 +34,8 @@ parser.add_argument("--count", type=int, default=2, help="images a class: seeds 
 parser.add_argument("--size", type=int, default=128)
 parser.add_argument("--steps", type=int, default=50)
 parser.add_argument("--guidance", type=float, default=4.0)
+parser.add_argument("--pag", type=float, default=3.0, help="scale of perturbed-attention guidance")
+parser.add_argument("--skip", type=int, default=0, help="noisiest steps to leave out")
 parser.add_argument("--eta", type=float, default=1.0, help="0 DDIM, 1 ancestral sampling")
 inverted = parser.add_mutually_exclusive_group()
 inverted.add_argument("--image", type=Path, help="photograph to invert, at its own size")
@@ -76,6 +78,8 @@ grid = sample_grid(
     seeds=range(args.count),
     size=args.size,
     guidance=args.guidance,
+    pag_scale=args.pag,
+    skip=args.skip,
     eta=args.eta,
     height=args.height,
 )

@@ -38,6 +38,8 @@ def sample_grid(
     seeds: Sequence[int] = (0, 1),
     size: int = 128,
     guidance: float = 4.0,
+    pag_scale: float = 0.0,
+    skip: int = 0,
     eta: float = 0.0,
     columns: int = 8,
     height: int | None = None,
@@ -53,6 +55,8 @@ def sample_grid(
         seeds: images a prompt, side by side.
         size: side of the generated images in pixels.
         guidance: scale of classifier-free guidance; 1 runs without.
+        pag_scale: of perturbed-attention guidance; 0 runs without.
+        skip: noisiest steps to leave out.
         eta: 0 is DDIM, 1 ancestral sampling, see `DiffusionBackbone.generate`.
         columns: at most so many images a row; a row never ends within a prompt.
         height: of an image in the grid; None is `size`.
@@ -70,6 +74,8 @@ def sample_grid(
             [prompt for prompt, _ in batch],
             backbone.noise(drawn, height=size, width=size),
             guidance_scale=guidance,
+            pag_scale=pag_scale,
+            skip=skip,
             eta=eta,
             seeds=drawn,
         )

@@ -18,6 +18,7 @@ from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeature
 from warpkit.features.codecs import TextConditioner
 from warpkit.features.ddim import CLEAN, DdimSchedule, ddim_step
 from warpkit.features.diffusion_settings import DiffusionSettings
+from warpkit.features.perturbed_attention import perturbed
 from warpkit.features.seeded_noise import NoiseDraws
 from warpkit.features.taps import decoder_taps
 from warpkit.features.unet_calls import UnetCalls, resolve_acceleration
@@ -121,6 +122,7 @@ class DiffusionBackbone(Backbone):
         if how != "none":
             unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._calls = UnetCalls(unet, names, how)
+        self._perturbed: UnetCalls | None = None
 
     def with_settings(
         self,
@@ -152,6 +154,7 @@ class DiffusionBackbone(Backbone):
         calls = calls or self._calls
         if other._calls.names == calls.names:
             other._calls = calls
+        other._perturbed = self._perturbed
         other._prompt_cache = self._prompt_cache
         return other
 
@@ -200,6 +203,13 @@ class DiffusionBackbone(Backbone):
 
     def _call(self, latent: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
         output, _ = self._calls(latent.to(self.dtype), timestep, conditioning)
+        assert output is not None
+        return output.float()
+
+    def _call_perturbed(self, latent: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
+        if self._perturbed is None:
+            self._perturbed = UnetCalls(perturbed(self.unet), (), self._calls.acceleration)
+        output, _ = self._perturbed(latent.to(self.dtype), timestep, conditioning)
         assert output is not None
         return output.float()
 
@@ -303,6 +313,7 @@ class DiffusionBackbone(Backbone):
         *,
         guidance_scale: float = 7.5,
         negative_prompt: str = "",
+        pag_scale: float = 0.0,
         clip: bool = True,
         skip: int = 0,
         eta: float = 0.0,
@@ -318,10 +329,14 @@ class DiffusionBackbone(Backbone):
             prompts: B prompts.
             latent: starting noise (B, C, h, w), e.g. from `noise`.
             guidance_scale: 1 runs the conditional pass alone.
+            pag_scale: scale of perturbed-attention guidance, which steps away from what the network
+                predicts when its coarsest self-attention attends to nothing; one more call a step.
+                Source: Ahn et al., ECCV 2024.
             clip: keep predicted images in their range, where the codec's latents have one. False is
                 the exact opposite of inversion.
-            skip: noisiest steps to leave out; `latent` is then as noisy as the first one taken
-                (`noised`): image-to-image.
+            skip: noisiest steps to leave out. Image-to-image with a `latent` as noisy as the first
+                one taken (`noised`); with pure noise, a start without the steps in which next to
+                nothing of an image is left.
             eta: that of DDIM eq. 16: 0 is deterministic, 1 draws as much noise anew in every step
                 as ancestral sampling (DDPM), which corrects errors that DDIM carries to the end.
             seeds: B seeds of that noise, which goes on where `noise` of the same seed ends; needed
@@ -341,6 +356,7 @@ class DiffusionBackbone(Backbone):
         bound = self.codec.bound if clip else None
         require(0 <= skip < num_steps, f"skip must lie in 0..{num_steps - 1} steps, got {skip}")
         require(0 <= eta <= 1, f"eta lies between 0 (DDIM) and 1 (ancestral), got {eta:g}")
+        require(pag_scale >= 0, f"pag_scale is 0 (none) or more, got {pag_scale:g}")
         draws = None
         if eta > 0:
             require(
@@ -362,11 +378,15 @@ class DiffusionBackbone(Backbone):
                 del taps
             else:
                 output = self._call(latent, transition.timestep, conditional)
+            guided = output
             if guidance_scale != 1:
                 base = self._call(latent, transition.timestep, unconditional)
-                output = base + guidance_scale * (output - base)
+                guided = base + guidance_scale * (output - base)
+            if pag_scale > 0:
+                worse = self._call_perturbed(latent, transition.timestep, conditional)
+                guided = guided + pag_scale * (output - worse)
             latent = ddim_step(
-                self.schedule, latent, output, transition, bound=bound, eta=eta, noise=fresh
+                self.schedule, latent, guided, transition, bound=bound, eta=eta, noise=fresh
             )
         return self.codec.decode(latent)
 

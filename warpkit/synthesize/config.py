@@ -56,8 +56,12 @@ class GenerationConfig:
         prompts: a text file in place of all these: a prompt a line, or `category<TAB>prompt`.
         negative_prompt: of the guidance.
         guidance: scale of classifier-free guidance; 1 runs without it, twice as fast.
+        pag_scale: of perturbed-attention guidance, which keeps objects in one piece; 0 runs without
+            (see `DiffusionBackbone.generate`).
         steps: DDIM steps of a generation; None takes the model's. Another number than the model's
             works where its aggregator reads the last step alone.
+        skip: noisiest steps that an image from noise leaves out, for a schedule that ends in noise
+            alone: there a small model adds nothing but a colour.
         eta: 0 is DDIM; 1 draws noise anew in every step (ancestral sampling), which small pixel
             models need for natural colours.
         seed: all seeds follow from it and the pair's id.
@@ -75,7 +79,9 @@ class GenerationConfig:
     prompts: Path | None = None
     negative_prompt: str = ""
     guidance: float = 4.0
+    pag_scale: float = 0.0
     steps: int | None = None
+    skip: int = 0
     eta: float = 0.0
     seed: int = 0
     variant: Literal["seeds", "prompt", "image"] = "seeds"
@@ -84,7 +90,9 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         require(self.guidance >= 1, f"guidance is 1 (none) or more, got {self.guidance:g}")
+        require(self.pag_scale >= 0, f"pag_scale is 0 (none) or more, got {self.pag_scale:g}")
         require(0 <= self.eta <= 1, f"eta lies between 0 and 1, got {self.eta:g}")
+        require(self.skip >= 0, f"skip is a number of steps, 0 or more, got {self.skip}")
         require(self.steps is None or self.steps >= 1, f"steps must be positive, got {self.steps}")
         require(
             0 < self.strength < 1,

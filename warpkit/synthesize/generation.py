@@ -80,10 +80,20 @@ class Generator:
         )
         self.skip = 0
         total = self._backbone.schedule.num_steps
+        latest = max(self._backbone.spec.steps)
+        require(
+            config.skip < total,
+            f"generation.skip leaves out fewer than all {total} steps, got {config.skip}",
+        )
+        require(
+            config.features == "image" or latest < total - config.skip,
+            f"generation.skip: {config.skip} leaves out noisy steps whose features"
+            f" '{self._part.name}' needs: set it to {total - 1 - latest} at most, or"
+            " generation.features=image",
+        )
         if config.variant == "image":
             # At least one step runs, and at least one is left out.
             self.skip = min(max(total - max(1, round(config.strength * total)), 1), total - 1)
-            latest = max(self._backbone.spec.steps)
             require(
                 config.features == "image" or latest < total - self.skip,
                 f"variant: image with strength {config.strength:g} leaves out noisy steps whose"
@@ -100,7 +110,7 @@ class Generator:
 
     def _generate(self, plans: Sequence[ImagePlan]) -> list[DescribedImage]:
         noise = self._noise(plans)
-        return self._run(plans, noise, skip=0)
+        return self._run(plans, noise, skip=self.config.skip)
 
     def _parts_of(self, items: Sequence[_Item]) -> list[Sequence[_Item]]:
         size = self.extractor.batch_size
@@ -146,6 +156,7 @@ class Generator:
             latent,
             guidance_scale=self.config.guidance,
             negative_prompt=self.config.negative_prompt,
+            pag_scale=self.config.pag_scale,
             skip=skip,
             eta=self.config.eta,
             seeds=_seeds(plans),

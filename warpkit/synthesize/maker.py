@@ -293,10 +293,16 @@ class PairMaker:
         }
         if settings.images is None:
             generation = settings.generation
-            facts |= {
-                name: getattr(generation, name)
-                for name in ("variant", "negative_prompt", "guidance", "eta", "features")
-            }
+            names = (
+                "variant",
+                "negative_prompt",
+                "guidance",
+                "pag_scale",
+                "skip",
+                "eta",
+                "features",
+            )
+            facts |= {name: getattr(generation, name) for name in names}
             assert self._images.generator is not None
             facts["steps"] = self._images.generator.steps
         for role, image in (("source", plan.source), ("target", plan.target)):

@@ -69,7 +69,9 @@ class SamplesConfig:
         count: how many classes where none are named.
         seeds: of the noise, one image each for every class.
         guidance: scale of classifier-free guidance.
+        pag_scale: of perturbed-attention guidance; 0 runs without.
         steps: of the sampling.
+        skip: of these, the noisiest that are left out.
         eta: 0 is DDIM, 1 ancestral sampling.
     """
 
@@ -77,14 +79,21 @@ class SamplesConfig:
     count: int = 8
     seeds: tuple[int, ...] = (0, 1)
     guidance: float = 4.0
+    pag_scale: float = 0.0
     steps: int = 50
+    skip: int = 0
     eta: float = 1.0
 
     def __post_init__(self) -> None:
         require(0 <= self.eta <= 1, f"eta lies between 0 and 1, got {self.eta:g}")
         require(self.count > 0, f"count is a positive number of classes, got {self.count}")
         require(len(self.seeds) > 0, "seeds names at least one seed")
+        require(self.pag_scale >= 0, f"pag_scale is 0 (none) or more, got {self.pag_scale:g}")
         require(1 <= self.steps <= 1000, f"steps must lie in 1..1000, got {self.steps}")
+        require(
+            0 <= self.skip < self.steps,
+            f"skip leaves out fewer than all {self.steps} steps, got {self.skip}",
+        )
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ class Probes:
             seeds=samples.seeds,
             size=self.size,
             guidance=samples.guidance,
+            pag_scale=samples.pag_scale,
+            skip=samples.skip,
             eta=samples.eta,
         )
 
