@@ -102,6 +102,8 @@ def test_an_ablation_is_a_table_and_goes_on(run, clips, tmp_path):
         shutil.copy(clips / f"jellyfish/masks/{t:05d}.png", tmp_path / f"Annotations/{name}.png")
     script = str(EXAMPLES / "ablate_propagation.py")
     common = (script, ".", "-o", "table.md", "--sizes", "32", "--device", "cpu", "--rows")
+    # A line that does not say what made it counts for nothing.
+    (tmp_path / "table.jsonl").write_text('{"row": "defaults", "sequence": "jellyfish"}\n')
     lines = run(*common, "defaults", folder=tmp_path)
     row = next(line for line in lines if line.startswith("| defaults |"))
     assert lines[0].startswith("defaults, jellyfish: J 0.")
