@@ -231,6 +231,32 @@ def test_a_run_that_stops_goes_on(whole, tmp_path, monkeypatch):
     assert content(tmp_path / "out") == content(whole)
 
 
+def test_bad_input_leaves_nothing_that_stands_in_the_way(tmp_path):
+    config = settings(generation=GenerationConfig(steps=2, guidance=1, classes=("zebra",)))
+    with pytest.raises(InputError, match="zebra"):
+        run_synthesize(tmp_path / "out", config=config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_keeps_finished_chunks(whole, tmp_path, monkeypatch):
+    original = job._Worker._planned
+
+    def failing(self, number):
+        if number == 1:
+            raise InputError("a photograph is damaged")
+        return original(self, number)
+
+    monkeypatch.setattr(job._Worker, "_planned", failing)
+    for _ in range(2):
+        with pytest.raises(InputError, match="a photograph is damaged"):
+            run_synthesize(tmp_path / "out", config=settings())
+        kept = [path.name for path in tmp_path.glob(".warpkit-partial-*/chunks/*/*")]
+        assert kept == ["00000000.tar"]
+    monkeypatch.undo()
+    run_synthesize(tmp_path / "out", config=settings())
+    assert content(tmp_path / "out") == content(whole)
+
+
 def test_killed_at_random_and_resumed(whole, tmp_path):
     """The process is killed for good, whatever it is doing."""
     code = (

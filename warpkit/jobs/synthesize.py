@@ -169,7 +169,15 @@ def run_synthesize(
         with folder:
             _accept_unfinished(folder, _task(config), drop_others=overwrite)
             if not folder.file(_FINISHED, private=True).is_file():
-                _make_and_write(folder, config, plans, clock)
+                try:
+                    _make_and_write(folder, config, plans, clock)
+                except OutputError:
+                    raise  # a full disk can be mended
+                except InputError:
+                    # With nothing finished there is nothing to go on from, only to be in the way.
+                    if not _has_chunks(folder):
+                        folder.abandon()
+                    raise
                 write_text(folder.file(_FINISHED, private=True), "")
             facts: dict[str, Any] = json.loads(folder.file("run.json").read_text(encoding="utf-8"))
             folder.file(_TASK, private=True)
@@ -284,6 +292,11 @@ def _make_and_write(
 
 def _chunk_path(folder: OutputFolder, number: int) -> Path:
     return folder.file(f"{_CHUNKS}/{number // _FOLDER_SIZE:05d}/{number:08d}.tar")
+
+
+def _has_chunks(folder: OutputFolder) -> bool:
+    """Whether any chunk is finished."""
+    return any(folder.file(_CHUNKS).rglob("*.tar"))
 
 
 def _make(
