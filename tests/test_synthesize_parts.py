@@ -43,10 +43,12 @@ from warpkit.synthesize.plan import (
 )
 from warpkit.synthesize.quality import (
     Measured,
+    PrecisionRow,
     image_hash,
     image_problem,
     measure_image,
     pair_problem,
+    precision_doubt,
     precision_rows,
     precision_table,
 )
@@ -355,6 +357,38 @@ def test_precision_counts_what_is_near_the_truth():
     )
     nothing = rows["affine <= 0.2"]  # four matches say nothing of each other
     assert (nothing.kept, nothing.precision5, nothing.images) == (0, None, 0)
+
+
+def test_doubt_names_a_better_setting_only_where_there_is_one():
+    def doubt(*measured: tuple[str, float, float | None]) -> str | None:
+        return precision_doubt(
+            [
+                PrecisionRow(
+                    setting=setting,
+                    filter="",
+                    value=None,
+                    kept=kept,
+                    precision5=right,
+                    precision10=right,
+                    images=1.0,
+                )
+                for setting, kept, right in measured
+            ]
+        )
+
+    none, own = ("no filter", 1.0, 0.5), ("... ratio 0.4", 0.2, 0.7)
+    begin = "only 70.0% of the matches of known warps lie within 5 % of the object; "
+    strict, nothing = ("cycle <= 0.01", 0.04, 0.953), ("flip <= 0.02", 0.0, None)
+    best = "the best measured (cycle <= 0.01) has 95.3% and keeps 4.0% of all"
+    assert doubt(none, strict, nothing, own) == begin + best
+    assert doubt(none, nothing, own) == begin + "no measured setting reaches 90%"
+    earlier = ("... mutual", 0.5, 0.8)
+    best = "the best measured (the run's filters up to mutual) has 80.0% and keeps 50.0% of all"
+    assert doubt(none, earlier, own) == begin + f"no measured setting reaches 90%; {best}"
+    assert doubt(none, ("... ratio 0.4", 0.2, 0.9)) is None
+    assert doubt(none, ("... ratio 0.4", 0.0, None)) is None
+    # A run without filters is the first row, not the last that was tried.
+    assert doubt(none, ("affine <= 0.01", 0.1, 0.95)).startswith("only 50.0%")
 
 
 class Painted:
