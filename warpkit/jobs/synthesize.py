@@ -28,6 +28,7 @@ from warpkit.io.cache_folder import file_sha256
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
 from warpkit.io.output import OutputFolder, run_record, write_json, write_text
+from warpkit.jobs.differences import differences
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.precision import measure_set
 from warpkit.jobs.timing import Stopwatch
@@ -224,14 +225,16 @@ def _accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_other
     """Go on from unfinished work of the same task; drop other work only if told to."""
     path = folder.file(_TASK, private=True)
     if folder.resumed:
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if earlier == json.loads(json.dumps(task)):
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        now = json.loads(json.dumps(task))
+        if earlier == now:
             _log.info("going on with unfinished work for %s", folder.path)
             return
+        different = differences(earlier, now) if earlier else "it does not say what it is"
         require(
             drop_others,
-            f"{folder.path} has unfinished work of another configuration or version: run that to"
-            " its end, use --overwrite to drop it, or choose another folder",
+            f"{folder.path} has unfinished work of another run ({different}): run that to its end,"
+            " use --overwrite to drop it, or choose another folder",
         )
         folder.restart()
     write_json(path, task)
