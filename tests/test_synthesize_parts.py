@@ -14,6 +14,7 @@ from warpkit.coords import lattice_sites
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
 from warpkit.synthesize.bend import bend
+from warpkit.synthesize.card import data_card
 from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
@@ -467,6 +468,23 @@ def test_later_duplicates_are_dropped_and_counted():
     assert summary.dropped == {"duplicate of an earlier pair": 1}
     assert summary.matches == {"candidates": 27, "mutual": 12}
     assert summary.prompts == {"dog": 2}
+
+
+def test_the_card_names_categories_of_which_nothing_was_kept():
+    made = [record(), record("0000002", status="dropped", reason="too dark", category="newt")]
+
+    def card(records: list[Record]) -> str:
+        return data_card(
+            summarise(records), configuration="", sources={}, formats=["dhf"], rows=[], images=0
+        )
+
+    assert summarise(made).facts()["categories"] == {"dog": 1, "newt": 0}
+    assert "Categories: dog 1. No pair was kept of: newt.\n" in card(made)
+    assert "Categories: dog 1.\n" in card(made[:1])
+    many = [
+        record(f"{n:07d}", status="dropped", reason="dark", category=f"c{n}") for n in range(53)
+    ]
+    assert " and 3 more.\n" in card([*made[:1], *many])
 
 
 def test_run_lengths_go_down_the_columns():
