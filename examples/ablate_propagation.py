@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from warpkit.aggregate.extractor import Extractor, load_extractor
+from warpkit.checks import errors_in_one_line
 from warpkit.evaluate.jaccard import SequenceScore, score_sequence
 from warpkit.io.davis import DavisSequence, read_davis, read_davis_labels
 from warpkit.io.images import read_image
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--finer", action="store_true", help="also a grid twice as fine (slow)")
     parser.add_argument("--sequences", nargs="+")
     parser.add_argument("--rows", nargs="+", help="names of rows, such as 'top-k 5'")
+    errors_in_one_line()
     args = parser.parse_args()
     if (args.steps is None) != (args.steps_aggregator is None):
         parser.error("--steps and --steps-aggregator, one that was trained on them, go together")
