@@ -38,9 +38,9 @@ def data_card(
     gone = sorted(summary.categories.keys() - there)
     missing = ""
     if gone:
-        listed = ", ".join(gone[:_MOST_LISTED])
-        more = len(gone) - _MOST_LISTED
-        missing = f" No pair was kept of: {listed}{f' and {more:,} more' if more > 0 else ''}."
+        names = ", ".join(gone[:_MOST_LISTED])
+        rest = len(gone) - _MOST_LISTED
+        missing = f" No pair was kept of: {names}{f' and {rest:,} more' if rest > 0 else ''}."
     parts = [
         "# A synthesised set of corresponding points",
         "Made by `warpkit synthesize`. Points are `(x, y)` pixels, pixel centres at integers; row i"
