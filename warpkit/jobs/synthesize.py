@@ -26,9 +26,9 @@ from warpkit.checks import InputError, OutputError, require
 from warpkit.evaluate.generation import spread
 from warpkit.io.cache_folder import file_sha256
 from warpkit.io.config import dump_yaml, to_dict
+from warpkit.io.differences import differences
 from warpkit.io.images import write_image
 from warpkit.io.output import OutputFolder, run_record, write_json, write_text
-from warpkit.jobs.differences import differences
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.precision import measure_set
 from warpkit.jobs.timing import Stopwatch

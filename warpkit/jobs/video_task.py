@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.checks import require
+from warpkit.io.differences import differences
 from warpkit.io.images import IMAGE_SUFFIXES
 from warpkit.io.output import OutputFolder, write_json
 from warpkit.jobs.carrier import Propagation
 from warpkit.jobs.carrying import ROWS, Finished
-from warpkit.jobs.differences import differences
 
 __all__ = ["accept_unfinished", "finished_run", "identity", "input_files", "plan_of"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from warpkit.jobs.differences import differences
+from warpkit.io.differences import differences
 
 
 def files(path: str, digest: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ _MOST = 4
 _LONGEST = 40  # characters of a value
 _GROUPS = ("inputs", "config")  # of a record; a message names what is in them
 _FILES = {"path", "files"}  # the keys of a record of files: where they lie, and a digest
-_DIGEST = re.compile(r"[0-9a-f]{24,64}")
+_DIGEST = re.compile(r"[0-9a-f]{24,64}( [0-9a-f]{24,64})*")
 _UNSET = object()
 
 
@@ -76,5 +76,5 @@ def _shown(value: Any) -> str:
         return "unset"
     if isinstance(value, Mapping) and value.keys() >= _FILES:
         value = value["path"]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
