@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from warpkit.aggregate.extractor import Extractor, load_extractor
+from warpkit.checks import errors_in_one_line
 from warpkit.evaluate.jaccard import SequenceScore, score_sequence
 from warpkit.io.davis import DavisSequence, read_davis, read_davis_labels
 from warpkit.io.images import read_image
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--finer", action="store_true", help="also a grid twice as fine (slow)")
     parser.add_argument("--sequences", nargs="+")
     parser.add_argument("--rows", nargs="+", help="names of rows, such as 'top-k 5'")
+    errors_in_one_line()
     args = parser.parse_args()
     if (args.steps is None) != (args.steps_aggregator is None):
         parser.error("--steps and --steps-aggregator, one that was trained on them, go together")
@@ -93,28 +95,29 @@ def main() -> None:
     for problem in problems:
         print(f"left out: {problem}")
 
-    runs: list[tuple[str, dict[str, object], list[tuple[str, LabelConfig]]]] = []
+    runs: list[tuple[dict[str, object], list[tuple[str, LabelConfig]]]] = []
     sizes = args.sizes or [None]
-    runs.append(("", {"size": sizes[0], "aggregator": args.aggregator}, rows))
+    runs.append(({"size": sizes[0], "aggregator": args.aggregator}, rows))
     for size in sizes[1:]:
         given = {"size": size, "aggregator": args.aggregator}
-        runs.append((f"input {size}", given, [(f"input {size}", DEFAULTS)]))
+        runs.append((given, [(f"input {size}", DEFAULTS)]))
     if args.steps:
         name = f"{args.steps} inversion steps"
         taken = {"size": sizes[0], "steps": tuple(range(args.steps)), "num_steps": 50}
         taken["aggregator"] = args.steps_aggregator
-        runs.append((name, taken, [(name, DEFAULTS)]))
+        runs.append((taken, [(name, DEFAULTS)]))
 
     log = args.output.with_suffix(".jsonl")
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     known = [json.loads(line) for line in lines]
     results = {}
     names = []
-    for _, options, chosen in runs:
+    for options, chosen in runs:
         extractor = None
-        # Rows count as known if they were made by the same model, aggregator, size and steps.
+        # Rows count as known if they were made by the same model, aggregator, size and steps; rows
+        # of an earlier version do not say what made them.
         by = ", ".join([args.model, *(f"{key} {named(value)}" for key, value in options.items())])
-        results |= {(r["row"], r["sequence"]): r for r in known if r["by"] == by}
+        results |= {(r["row"], r["sequence"]): r for r in known if r.get("by") == by}
         for sequence in sequences:
             todo = [row for row in chosen if (row[0], sequence.name) not in results]
             if not todo:

@@ -16,7 +16,7 @@ import numpy as np
 
 from warpkit.aggregate import load_extractor
 from warpkit.aggregate.hypercolumns import Hypercolumns
-from warpkit.checks import require
+from warpkit.checks import errors_in_one_line, require
 from warpkit.evaluate import bootstrap_mean, pck, predict_pairs, score_pairs
 from warpkit.features import create_backbone
 from warpkit.features.tiny import TINY_WEIGHTS
@@ -35,6 +35,7 @@ parser.add_argument("--layers", type=int, nargs="+", help="of the decoder; by de
 parser.add_argument("--aggregators", type=Path, nargs=2, metavar=("ONE", "MULTI"))
 parser.add_argument("--size", type=int, help="side of the canvas in pixels")
 parser.add_argument("--device", default="auto")
+errors_in_one_line()
 args = parser.parse_args()
 
 

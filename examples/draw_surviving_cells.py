@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import warpkit
+from warpkit.checks import errors_in_one_line
 from warpkit.coords import lattice_sites
 from warpkit.match.grid_plan import BlockShape, GridNodes, GridPlan, plan_sites
 from warpkit.render import render_pair
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("images", nargs="*", type=Path, help="source and target")
     parser.add_argument("--at", action="append", help="target pixel x,y whose block is shown")
     parser.add_argument("-o", "--output", type=Path, default=Path("surviving-cells.png"))
+    errors_in_one_line()
     arguments = parser.parse_args()
     if arguments.images:
         source, target = (warpkit.read_image(path) for path in arguments.images)

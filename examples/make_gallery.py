@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from warpkit.checks import errors_in_one_line
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.video import VideoWriter
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--size", type=int, help="side of the model's canvas")
     parser.add_argument("--frames", type=int, default=16, help="of the clip")
+    errors_in_one_line()
     arguments = parser.parse_args()
     gallery = Gallery(arguments.output, arguments.model, arguments.size)
     gallery.pair()

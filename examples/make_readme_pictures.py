@@ -15,6 +15,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 
+from warpkit.checks import errors_in_one_line
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/images"))
     parser.add_argument("--shown", type=int, default=4, help="frames in the strip")
     parser.add_argument("--height", type=int, default=160, help="of each frame, in pixels")
+    errors_in_one_line()
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
 

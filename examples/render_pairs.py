@@ -10,6 +10,7 @@ show. `pairs.json` has the JSON form of Diffusion Hyperfeatures' pair lists.
 import argparse
 from pathlib import Path
 
+from warpkit.checks import errors_in_one_line
 from warpkit.jobs.dataset import write_rendered_set
 
 parser = argparse.ArgumentParser()
@@ -17,6 +18,7 @@ parser.add_argument("output", type=Path)
 parser.add_argument("--count", type=int, default=60)
 parser.add_argument("--points", type=int, default=12)
 parser.add_argument("--seed", type=int, default=0)
+errors_in_one_line()
 args = parser.parse_args()
 
 pairs = write_rendered_set(args.output, count=args.count, points=args.points, seed=args.seed)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.checks import errors_in_one_line
 from warpkit.io.frames import open_frames
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("videos"), help="folder to fill")
     parser.add_argument("--clips", nargs="+", choices=sorted(CLIPS), default=list(CLIPS))
     parser.add_argument("--frames", type=int, help="only the first so many frames of each clip")
+    errors_in_one_line()
     arguments = parser.parse_args()
     for name in arguments.clips:
         spec = CLIPS[name]

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import warpkit
+from warpkit.checks import errors_in_one_line
 from warpkit.evaluate import (
     SequenceScore,
     copy_first_labels,
@@ -30,6 +31,7 @@ parser.add_argument("root", type=Path)
 parser.add_argument("--model", default="tiny")
 parser.add_argument("--mode", choices=("label", "gather", "splat"), default="label")
 parser.add_argument("--set", action="append", default=[], help="settings, e.g. label.top_k=10")
+errors_in_one_line()
 args = parser.parse_args()
 
 config = load_config(warpkit.PropagateConfig, None, [f"mode={args.mode}", *args.set])

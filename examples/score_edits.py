@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import warpkit
+from warpkit.checks import errors_in_one_line
 from warpkit.evaluate import edit_error, flicker, flow_edits
 from warpkit.io.config import load_config
 from warpkit.io.images import write_image
@@ -37,6 +38,7 @@ parser.add_argument("--models", nargs="+", default=["embedded"])
 parser.add_argument("--size", type=int)
 parser.add_argument("--set", action="append", default=[], help="settings, e.g. edit_mode=gather")
 parser.add_argument("--pictures", type=Path, help="folder for pictures to look at")
+errors_in_one_line()
 args = parser.parse_args()
 
 config = load_config(warpkit.PropagateConfig, None, args.set)

@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 import warpkit
+from warpkit.checks import errors_in_one_line
 from warpkit.io.config import load_config
 from warpkit.render import CLIPS, HARD_CLIPS, ClipSpec, RenderedFrame, render_frame
 
@@ -30,6 +31,7 @@ parser.add_argument("--height", type=int, help="render at this height instead of
 parser.add_argument("--like", type=int, help="a second height to compare with")
 parser.add_argument("--models", nargs="+", default=["embedded"])
 parser.add_argument("--set", action="append", default=[], help="settings, e.g. label.top_k=10")
+errors_in_one_line()
 args = parser.parse_args()
 
 config = load_config(warpkit.PropagateConfig, None, args.set)

@@ -22,6 +22,7 @@ import warpkit.synthesize.maker as maker_module
 from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
+from warpkit.checks import errors_in_one_line
 from warpkit.features.architecture import decoder_layers
 from warpkit.features.codecs import VaeCodec
 from warpkit.features.diffusion import DiffusionBackbone
@@ -59,6 +60,7 @@ parser.add_argument("--acceleration", default="auto", help="compile is the faste
 parser.add_argument("--threads", type=int, default=4, help="for masks and files")
 parser.add_argument("--tiny", action="store_true", help="measure the embedded model, too")
 parser.add_argument("--small", action="store_true", help="a few thousand weights, to try it out")
+errors_in_one_line()
 args = parser.parse_args()
 
 

@@ -52,7 +52,10 @@ for line in sys.stdin:
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            try:
+                sys.excepthook(*sys.exc_info())
+            except SystemExit as ended:  # as Python itself does
+                code = ended.code
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

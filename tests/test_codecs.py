@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from warpkit.checks import InputError
 from warpkit.features.codecs import ClassConditioner, UnshuffleCodec, VaeCodec
+from warpkit.features.tiny import TINY_WEIGHTS, load_unet
 
 
 def test_unshuffle_places_pixels_as_documented():
@@ -74,7 +75,19 @@ def test_classes_are_indices_and_the_empty_prompt_is_the_null_class():
 
 
 def test_an_unknown_class_names_the_nearest():
-    with pytest.raises(
-        InputError, match=r"unknown class 'dogs': expected one of cat, dog. Did you mean 'dog'"
-    ):
+    message = r"^unknown class 'dogs'. Did you mean 'dog'\? The model's classes are cat, dog$"
+    with pytest.raises(InputError, match=message):
         ClassConditioner(["cat", "dog"], "cpu")(["dogs"])
+
+
+def test_of_many_classes_a_few_are_named(capsys):
+    names = [f"class-{n:03d}" for n in range(125)]
+    with pytest.raises(InputError) as refused:
+        ClassConditioner(names, "cpu")(["zebra"])
+    message = str(refused.value)
+    assert message.startswith("unknown class 'zebra'. The model has 125 classes, such as class-")
+    assert message.count("class-") == 6
+    # The command that it gives lists all.
+    code = message.split('python -c "')[1].removesuffix('"')
+    exec(code, {})
+    assert capsys.readouterr().out.split() == list(load_unet(TINY_WEIGHTS)[1].classes)

@@ -14,7 +14,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from fresh_python import fresh_python
+from fresh_python import FreshPython, fresh_python
 from test_train_pair_lists import SIZES, write_ramps
 
 from warpkit.evaluate import score_sequence
@@ -33,17 +33,23 @@ Run = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """Lines that a fresh Python prints; registries of this process stay as they are."""
-    with fresh_python() as python:
+def python() -> Iterator[FreshPython]:
+    """Scripts in processes of their own: registries of this one stay as they are."""
+    with fresh_python() as started:
+        yield started
 
-        def lines(*arguments: str, folder: Path) -> list[str]:
-            result = python(*arguments, folder=folder)
-            assert result.returncode == 0, result.stderr
-            assert result.stderr == ""
-            return result.stdout.splitlines()
 
-        yield lines
+@pytest.fixture(scope="module")
+def run(python: FreshPython) -> Run:
+    """Lines that a script prints which ends well."""
+
+    def lines(*arguments: str, folder: Path) -> list[str]:
+        result = python(*arguments, folder=folder)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+        return result.stdout.splitlines()
+
+    return lines
 
 
 def test_adding_a_backbone(run, tmp_path):
@@ -102,6 +108,8 @@ def test_an_ablation_is_a_table_and_goes_on(run, clips, tmp_path):
         shutil.copy(clips / f"jellyfish/masks/{t:05d}.png", tmp_path / f"Annotations/{name}.png")
     script = str(EXAMPLES / "ablate_propagation.py")
     common = (script, ".", "-o", "table.md", "--sizes", "32", "--device", "cpu", "--rows")
+    # A line that does not say what made it counts for nothing.
+    (tmp_path / "table.jsonl").write_text('{"row": "defaults", "sequence": "jellyfish"}\n')
     lines = run(*common, "defaults", folder=tmp_path)
     row = next(line for line in lines if line.startswith("| defaults |"))
     assert lines[0].startswith("defaults, jellyfish: J 0.")
@@ -114,6 +122,17 @@ def test_an_ablation_is_a_table_and_goes_on(run, clips, tmp_path):
     others = run(*common[:5], "48", *common[6:], "defaults", folder=tmp_path)
     assert [line.split(",")[0] for line in others if ": J " in line] == ["defaults"]
     assert row not in others
+
+
+def test_bad_input_is_one_line(python, tmp_path):
+    script = str(EXAMPLES / "ablate_propagation.py")
+    ended = python(script, "nowhere", "-o", "table.md", folder=tmp_path)
+    broken = "from warpkit.checks import errors_in_one_line as e; e(); 1 / 0"
+    other = python("-c", broken, folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"error: nowhere .*\n", ended.stderr)
+    assert other.returncode == 1
+    assert other.stderr.startswith("Traceback")
 
 
 def test_every_example_is_run_here():
@@ -249,6 +268,7 @@ def test_the_gallery_is_made_by_a_model(tmp_path, monkeypatch):
         monkeypatch.setitem(CLIPS, name, small)
     command = ["make_gallery.py", "--model", "tiny", "--size", "32", "--frames", "3"]
     monkeypatch.setattr(sys, "argv", [*command, "-o", str(tmp_path)])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # given back, the script sets it
     runpy.run_path(str(EXAMPLES / "make_gallery.py"), run_name="__main__")
     page = (tmp_path / "gallery.md").read_text()
     assert "with the model `tiny`" in page

@@ -20,6 +20,7 @@ import pytest
 from conftest import Ran
 
 import warpkit
+from warpkit.propagate import LabelConfig
 from warpkit.render import CLIPS, render_frame
 
 pytestmark = [
@@ -383,15 +384,20 @@ def test_a_changed_task_drops_unfinished_work_only_when_told_to(
     else:
         image = warpkit.read_image(frames / "004.png")
         warpkit.write_image(frames / "004.png", np.roll(image, 1, axis=1))
-    renamed = {"setting": "label", "option": "end", "frame": "video"}
-    different = renamed.get(change, change)
+    different = {
+        "setting": f"label.top_k: {LabelConfig().top_k} then, 2 now",
+        "mask": "mask.0: other content",
+        "frame": "video: other content",
+        "option": "end: null then, 11 now",
+        "model": "model: other content",
+    }[change]
     refused = cli(*command, *more, small=False)
     assert refused.code == 2
-    assert f"waits to be continued, but with other {different}:" in refused.messages[0]
+    assert f"waits to be continued, but it differs ({different}):" in refused.messages[0]
     caplog.clear()
     assert cli(*command, *more, "--overwrite", small=False).code == 0
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == [f"an interrupted run with other {different} was dropped"]
+    assert messages == [f"an interrupted run that differs ({different}) was dropped"]
     fresh = [*command[:-1], str(tmp_path / "fresh"), *more]
     assert cli(*fresh, small=False).code == 0
     assert results(frames / "out") == results(tmp_path / "fresh")

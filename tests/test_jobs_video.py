@@ -364,7 +364,7 @@ def test_an_update_with_a_model_file(
     assert ran.code == 0, ran.err
     assert "1 of 4 frames are kept" in caplog.text
     model.write_text("backbone: tiny\naggregator: tiny\nprompt: car\n")
-    assert_refused(cli(*command, *fix), "changes masks alone", "with other model:")
+    assert_refused(cli(*command, *fix), "changes masks alone", "(model: other content)")
 
 
 def test_an_update_of_something_else_is_refused(
@@ -378,9 +378,9 @@ def test_an_update_of_something_else_is_refused(
     before = tree(tmp_path)
     more = ("--mask", f"4={true_masks / '4.png'}", "--update", "-o", out)
     ran = cli("propagate", files / "frames", *mask, *more, "--set", "label.top_k=3")
-    assert_refused(ran, "changes masks alone", "with other label", "--overwrite")
+    assert_refused(ran, "masks alone", "(label.top_k: ", " then, 3 now)", "--overwrite")
     ran = cli("propagate", files / "frames", *mask, *more, "--end", 6)
-    assert_refused(ran, "with other end")
+    assert_refused(ran, "(end: null then, 6 now)")
     assert tree(tmp_path) == before
 
 

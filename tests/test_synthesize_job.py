@@ -150,6 +150,41 @@ def test_verify_finds_damage(whole, tmp_path, damage, message):
         verify_set(copy)
 
 
+def test_verify_of_another_folder_says_what_it_expected(tmp_path):
+    def said() -> str:
+        with pytest.raises(InputError) as refused:
+            verify_set(tmp_path / "out")
+        return str(refused.value)
+
+    out = tmp_path / "out"
+    out.mkdir()
+    expected = (
+        "is no set that `warpkit synthesize` wrote: expected SHA256SUMS (the manifest), run.j"
+    )
+    assert expected in said()
+    assert said().endswith("found nothing; give the folder that `warpkit synthesize -o` wrote")
+    (out / ".warpkit-partial-0123").mkdir()
+    assert said().endswith(
+        "found nothing; an unfinished run is kept there: run its command again to its end"
+    )
+    (out / ".warpkit-partial-0123").rmdir()
+    for name in "abcdef":
+        (out / name).touch()
+    assert "found a, b, c, d, e and 1 more; give" in said()
+    (out / "sheets").mkdir()
+    (out / "run.json").touch()
+    assert said().endswith("; get a whole copy, or make the set anew")
+    (out / "sheets" / "SHA256SUMS").touch()
+    assert said().endswith(f"; did you mean {out / 'sheets'}?")
+    (tmp_path / "SHA256SUMS").touch()
+    assert said().endswith(f"; did you mean {tmp_path}?")
+    # A manifest alone makes no set.
+    (out / "SHA256SUMS").write_text("")
+    for path in (*out.glob("?"), out / "run.json", out / "sheets" / "SHA256SUMS"):
+        path.unlink()
+    assert "holds no format that is known here: expected one of PairAnnotation, pairs" in said()
+
+
 def test_verify_finds_formats_that_disagree(whole, tmp_path):
     import shutil
 
@@ -224,10 +259,36 @@ def test_a_run_that_stops_goes_on(whole, tmp_path, monkeypatch):
         return original(self, number)
 
     monkeypatch.setattr(job._Worker, "_planned", counting)
-    with pytest.raises(InputError, match="unfinished work of another configuration"):
+    with pytest.raises(InputError, match=r"another run \(pairs: 6 then, 4 now\)"):
         run_synthesize(tmp_path / "out", config=settings(pairs=4))
     run_synthesize(tmp_path / "out", config=settings())
     assert (made, later) == ([0], [1, 2])
+    assert content(tmp_path / "out") == content(whole)
+
+
+def test_bad_input_leaves_nothing_that_stands_in_the_way(tmp_path):
+    config = settings(generation=GenerationConfig(steps=2, guidance=1, classes=("zebra",)))
+    with pytest.raises(InputError, match="zebra"):
+        run_synthesize(tmp_path / "out", config=config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_keeps_finished_chunks(whole, tmp_path, monkeypatch):
+    original = job._Worker._planned
+
+    def failing(self, number):
+        if number == 1:
+            raise InputError("a photograph is damaged")
+        return original(self, number)
+
+    monkeypatch.setattr(job._Worker, "_planned", failing)
+    for _ in range(2):
+        with pytest.raises(InputError, match="a photograph is damaged"):
+            run_synthesize(tmp_path / "out", config=settings())
+        kept = [path.name for path in tmp_path.glob(".warpkit-partial-*/chunks/*/*")]
+        assert kept == ["00000000.tar"]
+    monkeypatch.undo()
+    run_synthesize(tmp_path / "out", config=settings())
     assert content(tmp_path / "out") == content(whole)
 
 

@@ -14,6 +14,7 @@ from warpkit.coords import lattice_sites
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
 from warpkit.synthesize.bend import bend
+from warpkit.synthesize.card import data_card
 from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
@@ -43,10 +44,12 @@ from warpkit.synthesize.plan import (
 )
 from warpkit.synthesize.quality import (
     Measured,
+    PrecisionRow,
     image_hash,
     image_problem,
     measure_image,
     pair_problem,
+    precision_doubt,
     precision_rows,
     precision_table,
 )
@@ -357,6 +360,38 @@ def test_precision_counts_what_is_near_the_truth():
     assert (nothing.kept, nothing.precision5, nothing.images) == (0, None, 0)
 
 
+def test_doubt_names_a_better_setting_only_where_there_is_one():
+    def doubt(*measured: tuple[str, float, float | None]) -> str | None:
+        return precision_doubt(
+            [
+                PrecisionRow(
+                    setting=setting,
+                    filter="",
+                    value=None,
+                    kept=kept,
+                    precision5=right,
+                    precision10=right,
+                    images=1.0,
+                )
+                for setting, kept, right in measured
+            ]
+        )
+
+    none, own = ("no filter", 1.0, 0.5), ("... ratio 0.4", 0.2, 0.7)
+    begin = "only 70.0% of the matches of known warps lie within 5 % of the object; "
+    strict, nothing = ("cycle <= 0.01", 0.04, 0.953), ("flip <= 0.02", 0.0, None)
+    best = "the best measured (cycle <= 0.01) has 95.3% and keeps 4.0% of all"
+    assert doubt(none, strict, nothing, own) == begin + best
+    assert doubt(none, nothing, own) == begin + "no measured setting reaches 90%"
+    earlier = ("... mutual", 0.5, 0.8)
+    best = "the best measured (the run's filters up to mutual) has 80.0% and keeps 50.0% of all"
+    assert doubt(none, earlier, own) == begin + f"no measured setting reaches 90%; {best}"
+    assert doubt(none, ("... ratio 0.4", 0.2, 0.9)) is None
+    assert doubt(none, ("... ratio 0.4", 0.0, None)) is None
+    # A run without filters is the first row, not the last that was tried.
+    assert doubt(none, ("affine <= 0.01", 0.1, 0.95)).startswith("only 50.0%")
+
+
 class Painted:
     """Descriptors that are the image's colours: exact as long as colours are unique."""
 
@@ -433,6 +468,23 @@ def test_later_duplicates_are_dropped_and_counted():
     assert summary.dropped == {"duplicate of an earlier pair": 1}
     assert summary.matches == {"candidates": 27, "mutual": 12}
     assert summary.prompts == {"dog": 2}
+
+
+def test_the_card_names_categories_of_which_nothing_was_kept():
+    made = [record(), record("0000002", status="dropped", reason="too dark", category="newt")]
+
+    def card(records: list[Record]) -> str:
+        return data_card(
+            summarise(records), configuration="", sources={}, formats=["dhf"], rows=[], images=0
+        )
+
+    assert summarise(made).facts()["categories"] == {"dog": 1, "newt": 0}
+    assert "Categories: dog 1. No pair was kept of: newt.\n" in card(made)
+    assert "Categories: dog 1.\n" in card(made[:1])
+    many = [
+        record(f"{n:07d}", status="dropped", reason="dark", category=f"c{n}") for n in range(53)
+    ]
+    assert " and 3 more.\n" in card([*made[:1], *many])
 
 
 def test_run_lengths_go_down_the_columns():

@@ -265,8 +265,12 @@ def test_a_killed_backbone_run_goes_on_from_its_last_state(trained, folder, tmp_
 
 def test_a_backbone_state_of_another_configuration_is_refused(folder, tmp_path):
     assert train_backbone(backbone_config(folder, stop_after=1e-9), tmp_path) is None
-    with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
+    message = r"another configuration \(learning_rate: [\d.]+ then, 1e-05 now\): choose another o"
+    with pytest.raises(InputError, match=message):
         train_backbone(backbone_config(folder, learning_rate=1e-5), tmp_path)
+    torch.save({"config": "unreadable"}, tmp_path / "state.pt")
+    with pytest.raises(InputError, match=r"of another configuration: choose another o"):
+        train_backbone(backbone_config(folder), tmp_path)
     (tmp_path / "state.pt").write_bytes(b"no state")
     with pytest.raises(InputError, match=r"state.pt cannot be read: delete it to start from the"):
         train_backbone(backbone_config(folder), tmp_path)
@@ -281,7 +285,8 @@ def test_a_run_goes_on_only_over_the_same_data(folder, tmp_path):
     moved = backbone_config(copy, stop_after=1e-9, save_every=7.0)
     assert train_backbone(moved, output) is None
     shutil.copy(copy / "cat" / "1.png", copy / "cat" / "9.png")
-    with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
+    message = r"another configuration \(data: other content\): choose another o"
+    with pytest.raises(InputError, match=message):
         train_backbone(moved, output)
 
 
@@ -388,7 +393,7 @@ def test_an_aggregator_run_stopped_after_every_step_ends_with_the_same_weights(
     results = [train_aggregator(hurried, tmp_path / "parts") for _ in range(4)]
     assert results[:3] == [None] * 3
     assert same_weights(whole, results[3])
-    with pytest.raises(InputError, match="holds a run of another configuration: choose another o"):
+    with pytest.raises(InputError, match=r"\(learning_rate: .* then, 1\.0 now\): choose another o"):
         train_aggregator(dataclasses.replace(config, learning_rate=1.0), tmp_path / "parts")
     run = json.loads((whole.parent / "run.json").read_text(encoding="utf-8"))
     assert run["command"] == "train aggregator"

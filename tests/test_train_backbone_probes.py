@@ -220,13 +220,13 @@ def test_the_tracker_of_a_killed_run_reads_like_that_of_a_whole_one(
 def test_a_run_goes_on_only_with_the_same_probes(probed, folder, ramps, tmp_path):
     config = dataclasses.replace(probed, stop_after=1e-9)
     assert train_backbone(config, tmp_path) is None
-    for changes in (
-        {"validation": ProbePairs(synth=ramps, layers=(1,), each=True)},
-        {"validation": ProbePairs(synth=ramps, layers=(1, 2), each=True, count=1)},
-        {"held_out": 1},
-        {"sizes": (16,)},
+    for changes, named in (
+        ({"validation": ProbePairs(synth=ramps, layers=(1,), each=True)}, "validation"),
+        ({"validation": ProbePairs(synth=ramps, layers=(1, 2), each=True, count=1)}, "validation"),
+        ({"held_out": 1}, "held_out: 2 then, 1 now"),
+        ({"sizes": (16,)}, r"sizes: .* then, \[16\] now"),
     ):
-        with pytest.raises(InputError, match="holds a run of another configuration"):
+        with pytest.raises(InputError, match=rf"of another configuration \({named}"):
             train_backbone(dataclasses.replace(config, **changes), tmp_path)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from warpkit.checks import one_of
+from warpkit.checks import InputError, suggest
 
 __all__ = ["ClassConditioner", "TextConditioner", "UnshuffleCodec", "VaeCodec"]
 
@@ -82,6 +82,13 @@ class VaeCodec:
         return ((images.float() + 1) / 2).clamp(0, 1)
 
 
+_FEW = 6  # classes that a message lists
+_LIST_CLASSES = (
+    'python -c "from warpkit.features import create_backbone;'
+    " print(*create_backbone('tiny').conditioner.classes)\""
+)
+
+
 class ClassConditioner:
     """Class names to the UNet's class embedding; the empty prompt is the null class."""
 
@@ -96,14 +103,25 @@ class ClassConditioner:
             InputError: a prompt that is no class of the model.
         """
         null = len(self.classes)
-        index = [
-            self.classes.index(one_of(prompt, self.classes, "class")) if prompt else null
-            for prompt in prompts
-        ]
+        index = [self._index(prompt) if prompt else null for prompt in prompts]
         return {
             "encoder_hidden_states": None,
             "class_labels": torch.tensor(index, device=self.device),
         }
+
+    def _index(self, prompt: str) -> int:
+        if prompt in self.classes:
+            return self.classes.index(prompt)
+        begin = f"unknown class '{prompt}'.{suggest(prompt, self.classes)}"
+        count = len(self.classes)
+        if count <= _FEW:
+            raise InputError(f"{begin} The model's classes are {', '.join(self.classes)}")
+        apart = count // (_FEW + 1)
+        some = self.classes[apart::apart][:_FEW]
+        raise InputError(
+            f"{begin} The model has {count} classes, such as {', '.join(some)}; those of the"
+            f" embedded one are listed by: {_LIST_CLASSES}"
+        )
 
 
 class TextConditioner:

@@ -12,7 +12,13 @@ from warpkit.io.images import write_image
 from warpkit.io.output import OutputFolder, write_json, write_text
 from warpkit.match import Matcher
 from warpkit.synthesize.config import SynthesisSettings
-from warpkit.synthesize.quality import PrecisionRow, measure_image, precision_rows, precision_table
+from warpkit.synthesize.quality import (
+    PrecisionRow,
+    measure_image,
+    precision_doubt,
+    precision_rows,
+    precision_table,
+)
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.sheets import record_image, record_mask
 from warpkit.types import Describer
@@ -62,13 +68,9 @@ def measure_set(
     write_text(folder.file("quality.md"), precision_table(rows) + "\n")
     _draw_curve(folder, rows)
     write_json(path, {"images": len(measured), "rows": [asdict(row) for row in rows]})
-    right = rows[-1].precision5
-    if right is not None and right < 0.9:
-        _log.warning(
-            "only %.0f %% of the matches of known warps lie within 5 %% of the object: see"
-            " quality.md, stricter filters raise it",
-            100 * right,
-        )
+    doubt = precision_doubt(rows)
+    if doubt is not None:
+        _log.warning("%s: see quality.md", doubt)
     return rows, len(measured)
 
 

@@ -23,7 +23,7 @@ from warpkit.io.output import OutputFolder, write_json, write_text
 from warpkit.io.points import PointTracks
 from warpkit.viz import curves_svg, draw_points, overlay_labels, panel
 
-__all__ = ["Concern", "absences", "concerns", "write_quality"]
+__all__ = ["Concern", "absences", "concerns", "farthest_frames", "write_quality"]
 
 Row = dict[str, Any]
 

@@ -26,6 +26,7 @@ from warpkit.checks import InputError, OutputError, require
 from warpkit.evaluate.generation import spread
 from warpkit.io.cache_folder import file_sha256
 from warpkit.io.config import dump_yaml, to_dict
+from warpkit.io.differences import differences
 from warpkit.io.images import write_image
 from warpkit.io.output import OutputFolder, run_record, write_json, write_text
 from warpkit.jobs.options import ModelOptions
@@ -169,7 +170,15 @@ def run_synthesize(
         with folder:
             _accept_unfinished(folder, _task(config), drop_others=overwrite)
             if not folder.file(_FINISHED, private=True).is_file():
-                _make_and_write(folder, config, plans, clock)
+                try:
+                    _make_and_write(folder, config, plans, clock)
+                except OutputError:
+                    raise  # a full disk can be mended
+                except InputError:
+                    # With nothing finished there is nothing to go on from, only to be in the way.
+                    if not _has_chunks(folder):
+                        folder.abandon()
+                    raise
                 write_text(folder.file(_FINISHED, private=True), "")
             facts: dict[str, Any] = json.loads(folder.file("run.json").read_text(encoding="utf-8"))
             folder.file(_TASK, private=True)
@@ -216,14 +225,16 @@ def _accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_other
     """Go on from unfinished work of the same task; drop other work only if told to."""
     path = folder.file(_TASK, private=True)
     if folder.resumed:
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if earlier == json.loads(json.dumps(task)):
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        now = json.loads(json.dumps(task))
+        if earlier == now:
             _log.info("going on with unfinished work for %s", folder.path)
             return
+        different = differences(earlier, now) if earlier else "it does not say what it is"
         require(
             drop_others,
-            f"{folder.path} has unfinished work of another configuration or version: run that to"
-            " its end, use --overwrite to drop it, or choose another folder",
+            f"{folder.path} has unfinished work of another run ({different}): run that to its end,"
+            " use --overwrite to drop it, or choose another folder",
         )
         folder.restart()
     write_json(path, task)
@@ -284,6 +295,11 @@ def _make_and_write(
 
 def _chunk_path(folder: OutputFolder, number: int) -> Path:
     return folder.file(f"{_CHUNKS}/{number // _FOLDER_SIZE:05d}/{number:08d}.tar")
+
+
+def _has_chunks(folder: OutputFolder) -> bool:
+    """Whether any chunk is finished."""
+    return any(folder.file(_CHUNKS).rglob("*.tar"))
 
 
 def _make(

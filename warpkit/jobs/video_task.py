@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.checks import require
+from warpkit.io.differences import differences
 from warpkit.io.images import IMAGE_SUFFIXES
 from warpkit.io.output import OutputFolder, write_json
 from warpkit.jobs.carrier import Propagation
@@ -33,29 +34,19 @@ def accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_others
     task = json.loads(json.dumps(task, default=str))
     if folder.resumed and path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
-        different = _differences(known, task)
+        different = differences(known, task)
         require(
             not different or drop_others,
-            f"an interrupted run into {folder.path} waits to be continued, but with other"
-            f" {', '.join(different)}: run that command again, choose another output folder, or"
-            " drop it with --overwrite",
+            f"an interrupted run into {folder.path} waits to be continued, but it differs"
+            f" ({different}): run that command again, choose another output folder, or drop it with"
+            " --overwrite",
         )
         if different:
-            _log.warning("an interrupted run with other %s was dropped", ", ".join(different))
+            _log.warning("an interrupted run that differs (%s) was dropped", different)
             folder.restart()
     elif folder.resumed:
         folder.restart()
     write_json(path, task)
-
-
-def _differences(known: dict[str, Any], task: dict[str, Any]) -> list[str]:
-    """Names of the inputs and settings that differ between two tasks."""
-    names = []
-    for part in ("inputs", "config"):
-        names += [key for key in task[part] if task[part][key] != known.get(part, {}).get(key)]
-    # A file of another name is another file: said once.
-    files = ("aggregator", "model", "version")
-    return list(dict.fromkeys([*names, *(key for key in files if task[key] != known.get(key))]))
 
 
 def input_files(path: Path | str) -> list[Path]:
@@ -126,11 +117,11 @@ def finished_run(
         "version": known.get("versions", {}).get("warpkit"),
     }
     now = json.loads(json.dumps(task | {"inputs": task["inputs"] | other_masks}, default=str))
-    different = _differences(then, now)
+    different = differences(then, now)
     require(
         not different,
-        f"--update changes masks alone, but the run in {output} was with other"
-        f" {', '.join(different)}: use --overwrite to make everything anew",
+        f"--update changes masks alone, but the run in {output} differs in more ({different}): use"
+        " --overwrite to make everything anew",
     )
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
     ids = {i for row in rows for i in map(int, row.get("area", {}))}

@@ -34,13 +34,20 @@ def data_card(
     left = list(summary.matches.items())
     filters = [f"| {name} | {count:,} | {count / max(1, left[0][1]):.1%} |" for name, count in left]
     dropped = [f"| {reason} | {count:,} |" for reason, count in sorted(summary.dropped.items())]
+    there = {name: count for name, count in summary.categories.items() if count}
+    gone = sorted(summary.categories.keys() - there)
+    missing = ""
+    if gone:
+        names = ", ".join(gone[:_MOST_LISTED])
+        rest = len(gone) - _MOST_LISTED
+        missing = f" No pair was kept of: {names}{f' and {rest:,} more' if rest > 0 else ''}."
     parts = [
         "# A synthesised set of corresponding points",
         "Made by `warpkit synthesize`. Points are `(x, y)` pixels, pixel centres at integers; row i"
         " of the source points corresponds to row i of the target points.",
         f"**{len(summary.kept):,} pairs** of {summary.pairs:,} made, {summary.points:,} labelled"
         f" points. Splits: {_counts(summary.splits)}.",
-        f"Formats: {', '.join(formats)}. Categories: {_counts(summary.categories)}.",
+        f"Formats: {', '.join(formats)}. Categories: {_counts(there)}.{missing}",
         "## Where it comes from",
         "\n".join(f"- {what}: {text}" for what, text in sources.items()),
     ]

@@ -31,6 +31,7 @@ __all__ = [
     "image_problem",
     "measure_image",
     "pair_problem",
+    "precision_doubt",
     "precision_rows",
     "precision_table",
 ]
@@ -40,6 +41,7 @@ Mask = npt.NDArray[np.bool_]
 
 _FLAT = 5.0  # standard deviation of gray below which an image shows nothing, of 255
 _ONE_COLOUR = 0.97  # share of pixels of one colour (of 16 a channel) beyond which it shows nothing
+_GOOD = 0.9  # share of right matches from which labels are not doubted
 _SAME = 2  # bits by which the hashes of one photograph stored twice may differ
 
 SWEEPS: dict[str, tuple[float, ...]] = {
@@ -247,3 +249,25 @@ def precision_table(rows: Sequence[PrecisionRow]) -> str:
             f"| {row.setting} | {row.kept:.1%} | {right[0]} | {right[1]} | {row.images:.0%} |"
         )
     return "\n".join(lines)
+
+
+def precision_doubt(rows: Sequence[PrecisionRow]) -> str | None:
+    """What to say of a run whose filters leave many wrong matches, and of a setting that leaves
+    fewer, if one was measured; None if fewer than a tenth are wrong.
+
+    Args:
+        rows: as `precision_rows` gives them.
+    """
+    # The run's own filters are last; without any they are the first row.
+    right = rows[-1 if rows[-1].setting.startswith("...") else 0].precision5
+    if right is None or right >= _GOOD:
+        return None
+    text = f"only {right:.1%} of the matches of known warps lie within 5 % of the object"
+    best = max(rows, key=lambda row: (row.precision5 or 0.0, row.kept))
+    reached = best.precision5 or 0.0
+    if reached < _GOOD:
+        text += f"; no measured setting reaches {_GOOD:.0%}"
+    if reached > right:
+        name = best.setting.replace("...", "the run's filters up to")
+        text += f"; the best measured ({name}) has {reached:.1%} and keeps {best.kept:.1%} of all"
+    return text

@@ -38,7 +38,7 @@ class Summary:
         points: labelled points of these.
         dropped: pairs by the reason why they are not.
         splits: kept pairs by split.
-        categories: kept pairs by category.
+        categories: kept pairs by category, 0 where all that were made of it were dropped.
         matches: matches left after each filter, summed over all pairs that came so far.
         prompts: how often each prompt was used by a kept pair.
     """
@@ -57,13 +57,13 @@ class Summary:
         meta = record.meta
         self.pairs += 1
         self.matches.update(meta.get("filters", {}))
+        self.categories[meta["category"]] += int(record.kept)
         if not record.kept:
             self.dropped[meta["reason"]] += 1
             return
         self.kept.append(record.id)
         self.points += len(meta["source_points"])
         self.splits[meta["split"]] += 1
-        self.categories[meta["category"]] += 1
         ends = (meta["source"], meta["target"])
         self.prompts.update(end["prompt"] for end in ends if "prompt" in end)
 

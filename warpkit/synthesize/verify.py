@@ -24,6 +24,7 @@ MANIFEST = "SHA256SUMS"
 """A line a file, as `sha256sum -c` reads it."""
 
 _LISTS = {"train": "pairs.json", "val": "pairs_val.json", "test": "pairs_test.json"}
+_FEW = 5  # names that a message lists
 _ROLES = ("source", "target")
 
 # What a pair is known by in every format: category, source and target points to a hundredth.
@@ -58,6 +59,7 @@ def verify_set(root: Path | str) -> list[str]:
         InputError: something is wrong; the message says what, and how many problems there are.
     """
     root = check_folder(root, "a set that `warpkit synthesize` wrote")
+    require((root / MANIFEST).is_file(), _no_set(root))
     problems: list[str] = []
     done = [_check_manifest(root, problems)]
     found: dict[str, list[Signature]] = {}
@@ -76,7 +78,11 @@ def verify_set(root: Path | str) -> list[str]:
             done.append(f"{name}: {len(found[name])} pairs")
         except (InputError, OSError, ValueError, KeyError) as error:
             problems.append(f"{name}: {first_line(error)}")
-    require(bool(found) or bool(problems), f"{root} holds no format that is known here")
+    require(
+        bool(found) or bool(problems),
+        f"{root} holds no format that is known here: expected one of"
+        f" {', '.join(pattern for pattern, _ in readers.values())}",
+    )
     first = next(iter(found), None)
     for name, signatures in found.items():
         assert first is not None
@@ -88,6 +94,27 @@ def verify_set(root: Path | str) -> list[str]:
             " a whole copy"
         )
     return [*done, "all formats hold the same pairs and points" if len(found) > 1 else "whole"]
+
+
+def _no_set(root: Path) -> str:
+    """What was expected of a folder without a manifest, what is in it, and what to do."""
+    names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+    shown = [name for name in names if not name.startswith(".")]
+    more = f" and {len(shown) - _FEW} more" if len(shown) > _FEW else ""
+    there = ", ".join(shown[:_FEW]) + more if shown else "nothing"
+    sets = [path for path in (root.parent, *sorted(root.glob("*/"))) if (path / MANIFEST).is_file()]
+    if sets:
+        hint = f"did you mean {sets[0]}?"
+    elif any(name.startswith(".warpkit-partial") for name in names):
+        hint = "an unfinished run is kept there: run its command again to its end"
+    elif {"run.json", "sheets/"} <= set(names):
+        hint = "get a whole copy, or make the set anew"
+    else:
+        hint = "give the folder that `warpkit synthesize -o` wrote"
+    return (
+        f"{root} is no set that `warpkit synthesize` wrote: expected {MANIFEST} (the manifest),"
+        f" run.json, README.md and pairs in one format or more; found {there}; {hint}"
+    )
 
 
 def _check_manifest(root: Path, problems: list[str]) -> str:

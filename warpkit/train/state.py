@@ -6,6 +6,7 @@ learns from. A state is taken up again only under the same fingerprint.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import logging
 import os
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from warpkit.checks import InputError, OutputError, require
+from warpkit.io.differences import differences
 from warpkit.io.images import IMAGE_SUFFIXES
 
 __all__ = [
@@ -149,14 +151,37 @@ def restore_state(output: Path, mark: str) -> dict[str, Any] | None:
         pickle.UnpicklingError,
     ) as error:
         raise InputError(f"{path} cannot be read: delete it to start from the beginning") from error
-    require(
-        isinstance(state, dict) and state.get("config") == mark,
-        f"{output} holds a run of another configuration: choose another output folder (the"
-        " weights and data it learns from count, wherever they lie)",
-    )
+    known = state.get("config") if isinstance(state, dict) else None
+    if known != mark:
+        then = _settings(str(known))
+        different = f" ({differences(then, _settings(mark))})" if then else ""
+        raise InputError(
+            f"{output} holds a run of another configuration{different}: choose another output"
+            " folder (the weights and data it learns from count, wherever they lie)"
+        )
     _log.info("resumed at step %d", state["done"])
     restored: dict[str, Any] = state
     return restored
+
+
+def _settings(mark: str) -> dict[str, Any]:
+    """The settings in a fingerprint, for a message; none where it does not read."""
+    try:
+        listed = _value(ast.parse(mark, mode="eval").body)
+        return {str(name): value for name, value in listed}
+    except (SyntaxError, TypeError, ValueError):
+        return {}
+
+
+def _value(node: ast.expr) -> Any:
+    """What JSON would hold of a written value: a dataclass is a mapping, a path its text."""
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Call) and node.keywords:
+        return {str(given.arg): _value(given.value) for given in node.keywords}
+    if isinstance(node, ast.Call) and len(node.args) == 1:
+        return _value(node.args[0])
+    return node.value if isinstance(node, ast.Constant) else ast.unparse(node)
 
 
 @contextmanager
