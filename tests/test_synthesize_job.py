@@ -368,6 +368,28 @@ def test_work_ahead_of_a_gpu_changes_nothing():
         assert encode_records(records) == encode_records(maker.make(chunk))
 
 
+def test_the_model_goes_on_while_the_caller_works(monkeypatch):
+    """The chunk after next is made although nobody asks for more."""
+    config = settings(pairs=3)
+    maker = PairMaker(config, config.load_extractor())
+    plans = [config.plans().pair(number) for number in range(3)]
+    made, given, third = maker._begin, threading.Event(), threading.Event()
+
+    def begin(chunk, pool):
+        if chunk[0] is plans[2]:
+            assert given.wait(20), "the caller has nothing to work on yet"
+            third.set()
+        return made(chunk, pool)
+
+    monkeypatch.setattr(maker, "_begin", begin)
+    run = maker.run([[plan] for plan in plans], ahead=True)
+    first = next(run)
+    given.set()
+    assert third.wait(20)
+    records = [*first, *(record for records in run for record in records)]
+    assert [record.id for record in records] == [plan.id for plan in plans]
+
+
 def test_a_failing_search_stops_the_run(monkeypatch):
     def fails(*given, **named):
         raise RuntimeError("the search broke")

@@ -18,18 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image as PilImage
 
 from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.extractor import Extractor
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError
 from warpkit.coords import sample_nearest
 from warpkit.io.images import encode_image
-from warpkit.io.masks import read_mask
 from warpkit.match import Matcher, farthest_points
 from warpkit.synthesize.bend import bend
 from warpkit.synthesize.config import SynthesisSettings
-from warpkit.synthesize.ends import Ends, ImageMaker, Stages, with_copy
+from warpkit.synthesize.ends import ImageMaker, Stages, with_copy
 from warpkit.synthesize.generation import DescribedImage
 from warpkit.synthesize.labels import (
     Candidates,
@@ -40,7 +38,7 @@ from warpkit.synthesize.labels import (
     mask_box,
 )
 from warpkit.synthesize.lanes import NoLane, SideLane
-from warpkit.synthesize.masks import find_mask
+from warpkit.synthesize.masks import object_mask
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.synthesize.quality import image_hash, image_problem, pair_problem
 from warpkit.synthesize.records import Record
@@ -119,46 +117,54 @@ class PairMaker:
         """The records of chunk after chunk; threads find masks, filter matches, encode files.
 
         Args:
-            ahead: begin the next chunk while threads work on the last, so that a GPU need not wait
-                for them, and search a chunk in a thread (and CUDA stream) of its own beside the
-                model's work on others: three chunks are in memory, and lost when this is stopped.
-                None does so where the model runs on a GPU.
+            ahead: go on with the next chunk while threads work on the last and the caller on what
+                it was given, so that a GPU waits for neither. The model then runs in a thread of
+                its own, and a chunk is searched in another (with a CUDA stream of its own) beside
+                the model's work on others: three chunks are in memory, and lost when this is
+                stopped. None does so where the model runs on a GPU.
         """
         ahead = self.extractor.device.type == "cuda" if ahead is None else ahead
         before, threads = torch.get_num_threads(), self.settings.threads
-        begun: deque[list[Future[_Ready]]] = deque()
-        labelled: deque[Future[list[Future[Record]]]] = deque()
+        begun: deque[Future[list[Future[_Ready]]]] = deque()
+        labelled: deque[Future[Future[list[Future[Record]]]]] = deque()
         torch.set_num_threads(threads)
-        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(threads,))
+
+        def several(count: int, name: str) -> ThreadPoolExecutor:
+            return ThreadPoolExecutor(
+                count, name, initializer=torch.set_num_threads, initargs=(threads,)
+            )
+
+        pool = several(threads, "pairs")
+        model = several(1, "model") if ahead else NoLane()
         search = SideLane(self.extractor.device) if ahead else NoLane()
         stop = Event()
 
-        def label(pairs: Sequence[Future[_Ready]]) -> None:
-            labelled.append(self._label(pairs, pool, search, stop))
+        def label() -> None:
+            labelled.append(model.submit(self._label, begun.popleft(), pool, search, stop))
+
+        def records() -> list[Record]:
+            return [record.result() for record in labelled.popleft().result().result()]
 
         with ExitStack() as ends:  # they run in the opposite order
             ends.callback(torch.set_num_threads, before)
             ends.callback(pool.shutdown, cancel_futures=True)
             ends.callback(search.shutdown, cancel_futures=True)
+            ends.callback(model.shutdown, cancel_futures=True)
             ends.callback(stop.set)
             for plans in chunks:
-                images = self._images(plans)
-                if begun:
-                    label(begun.popleft())
-                begun.append(self._begin(plans, images, pool))
-                if not ahead:
-                    label(begun.popleft())
+                begun.append(model.submit(self._begin, plans, pool))
+                if len(begun) > ahead:
+                    label()
                 if len(labelled) > ahead:
-                    yield [record.result() for record in labelled.popleft().result()]
-            for pairs in begun:
-                label(pairs)
-            for records in labelled:
-                yield [record.result() for record in records.result()]
+                    yield records()
+            while begun:
+                label()
+            while labelled:
+                yield records()
 
-    def _begin(
-        self, plans: Sequence[PairPlan], images: Sequence[Ends], pool: Executor
-    ) -> list[Future[_Ready]]:
-        """Let threads look at the images of a chunk."""
+    def _begin(self, plans: Sequence[PairPlan], pool: Executor) -> list[Future[_Ready]]:
+        """Make the images of a chunk, and let threads look at them."""
+        images = self._images(plans)
         if self.settings.masks.kind == "found":
             images = [(with_copy(source), with_copy(target)) for source, target in images]
         return [
@@ -167,14 +173,18 @@ class PairMaker:
         ]
 
     def _label(
-        self, begun: Sequence[Future[_Ready]], pool: Executor, search: Executor, stop: Event
+        self,
+        begun: Future[list[Future[_Ready]]],
+        pool: Executor,
+        search: Executor,
+        stop: Event,
     ) -> Future[list[Future[Record]]]:
         """Let a chunk be searched; threads go on with each pair as soon as it is.
 
         Args:
             stop: set once nobody waits for the rest.
         """
-        pairs = [pair.result() for pair in begun]
+        pairs = [pair.result() for pair in begun.result()]
         flips = self._flips(pairs)
 
         def matched() -> list[Future[Record]]:
@@ -328,39 +338,8 @@ class PairMaker:
         return _Side(image, None, mask, field), there
 
     def _mask(self, plan: ImagePlan, image: DescribedImage) -> Mask | None:
-        """The object; None where there is none of a usable size."""
-        config = self.settings.masks
-        height, width = image.image.shape[:2]
         with self._stage("masks"):
-            if config.kind == "whole":
-                return np.ones((height, width), bool)
-            if config.kind == "given":
-                mask = self._given_mask(plan, height=height, width=width)
-                largest = 1.0
-            else:
-                mask = find_mask(
-                    image.image,
-                    image.descriptors if image.copy is None else image.copy,
-                    clusters=config.clusters,
-                    iterations=config.iterations,
-                )
-                largest = config.largest
-        return mask if config.smallest <= mask.mean() <= largest and mask.any() else None
-
-    def _given_mask(self, plan: ImagePlan, *, height: int, width: int) -> Mask:
-        folder = self.settings.masks.folder
-        assert folder is not None and plan.path is not None
-        path = (folder / plan.path).with_suffix(".png")
-        require(
-            path.is_file(), f"no mask at {path}: every photograph needs one, or masks.kind=found"
-        )
-        mask = read_mask(path)
-        if mask.shape == (height, width):
-            return mask
-        resized = PilImage.fromarray(mask.astype(np.uint8)).resize(
-            (width, height), PilImage.Resampling.NEAREST
-        )
-        return np.asarray(resized) > 0
+            return object_mask(self.settings.masks, plan, image)
 
     def _problem(self, plan: PairPlan, source: _Side, target: _Side) -> str | None:
         """Why a pair cannot be used, if so."""

@@ -1,6 +1,7 @@
-"""Object masks found without a segmentation model: clusters of descriptors, refined by GrabCut.
+"""Object masks: given, the whole image, or found without a segmentation model.
 
-In: an image and its descriptors. Out: bool (H, W).
+In: an image and its descriptors. Out: bool (H, W). Masks are found by clusters of descriptors,
+refined by GrabCut.
 """
 
 from __future__ import annotations
@@ -9,12 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image as PilImage
 from torch import Tensor
 
+from warpkit.checks import require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
+from warpkit.io.masks import read_mask
+from warpkit.synthesize.config import MaskConfig
+from warpkit.synthesize.generation import DescribedImage
+from warpkit.synthesize.plan import ImagePlan
 from warpkit.types import DescriptorMap
 
-__all__ = ["cluster_cells", "find_mask", "foreground_cells", "largest_piece", "refine_mask"]
+__all__ = [
+    "cluster_cells",
+    "find_mask",
+    "foreground_cells",
+    "largest_piece",
+    "object_mask",
+    "refine_mask",
+]
 
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
@@ -163,3 +177,42 @@ def largest_piece(mask: Mask) -> Mask:
     filled = np.zeros_like(piece)
     cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
     return filled.astype(bool)
+
+
+def object_mask(config: MaskConfig, plan: ImagePlan, image: DescribedImage) -> Mask | None:
+    """The object of an image, as the settings ask for it: bool (H, W).
+
+    Returns:
+        None where there is none of a usable size.
+
+    Raises:
+        InputError: a mask that should be given is not there.
+    """
+    height, width = image.image.shape[:2]
+    if config.kind == "whole":
+        return np.ones((height, width), bool)
+    if config.kind == "given":
+        mask = _given_mask(config, plan, height=height, width=width)
+        largest = 1.0
+    else:
+        mask = find_mask(
+            image.image,
+            image.descriptors if image.copy is None else image.copy,
+            clusters=config.clusters,
+            iterations=config.iterations,
+        )
+        largest = config.largest
+    return mask if config.smallest <= mask.mean() <= largest and mask.any() else None
+
+
+def _given_mask(config: MaskConfig, plan: ImagePlan, *, height: int, width: int) -> Mask:
+    assert config.folder is not None and plan.path is not None
+    path = (config.folder / plan.path).with_suffix(".png")
+    require(path.is_file(), f"no mask at {path}: every photograph needs one, or masks.kind=found")
+    mask = read_mask(path)
+    if mask.shape == (height, width):
+        return mask
+    resized = PilImage.fromarray(mask.astype(np.uint8)).resize(
+        (width, height), PilImage.Resampling.NEAREST
+    )
+    return np.asarray(resized) > 0
