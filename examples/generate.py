@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.checks import require
+from warpkit.checks import errors_in_one_line, require
 from warpkit.coords import plan_fit
 from warpkit.evaluate.generation import round_trip, sample_grid, spread
 from warpkit.features import create_backbone
@@ -32,16 +32,18 @@ shown.add_argument("--classes", nargs="+", default=["airplanes", "Motorbikes", "
 shown.add_argument("--every", type=int, metavar="K", help="every K-th class, from the first")
 parser.add_argument("--count", type=int, default=2, help="images a class: seeds 0, 1, ...")
 parser.add_argument("--size", type=int, default=128)
-parser.add_argument("--steps", type=int, default=50)
-parser.add_argument("--guidance", type=float, default=4.0)
+parser.add_argument("--steps", type=int, default=20, help="of a generation")
+parser.add_argument("--skip", type=int, default=5, help="of these, the noisiest are left out")
+parser.add_argument("--guidance", type=float, default=8.0)
 parser.add_argument("--pag", type=float, default=3.0, help="scale of perturbed-attention guidance")
-parser.add_argument("--skip", type=int, default=0, help="noisiest steps to leave out")
 parser.add_argument("--eta", type=float, default=1.0, help="0 DDIM, 1 ancestral sampling")
 inverted = parser.add_mutually_exclusive_group()
 inverted.add_argument("--image", type=Path, help="photograph to invert, at its own size")
 inverted.add_argument("--pictures", type=Path, metavar="DIR", help="invert pictures below DIR")
+parser.add_argument("--inversion", type=int, default=50, help="steps to noise, and back")
 parser.add_argument("--number", type=int, default=32, help="of these, evenly over their names")
 parser.add_argument("--height", type=int, help="of a sample in the grid, in pixels")
+errors_in_one_line()
 args = parser.parse_args()
 
 
@@ -85,6 +87,7 @@ grid = sample_grid(
 )
 write_image(args.output / "samples.png", grid)
 
+backbone = create_backbone("tiny", weights=args.weights, num_steps=args.inversion)
 size = args.size
 if args.pictures is not None:
     found = sorted(p for p in args.pictures.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -107,7 +110,7 @@ for number, picture in enumerate(pictures):
             (f"inverted and back, {psnrs[-1]:.1f} dB", to_array(back[0])),
         ]
 write_image(args.output / "round_trip.png", panel(tiles, columns=2, height=256))
-what = f"inverted in {args.steps} steps and generated again"
+what = f"inverted in {args.inversion} steps and generated again"
 if len(psnrs) == 1:
     print(f"{what}: PSNR {psnrs[0]:.1f} dB")
 else:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from warpkit.checks import InputError
+from warpkit.checks import InputError, errors_in_one_line
 from warpkit.evaluate.generation import sample_grid
 from warpkit.evaluate.recognition import Recogniser
 from warpkit.features import create_backbone
@@ -45,13 +45,17 @@ parser.add_argument("--weights", type=Path, default=TINY_WEIGHTS, help="a traine
 parser.add_argument("--setting", type=setting, action="append", metavar="NAME=VALUE,...")
 parser.add_argument("--count", type=int, default=4, help="images a class: seeds 0, 1, ...")
 parser.add_argument("--limit", type=int, help="photographs to read")
+parser.add_argument(
+    "--held-out", type=int, default=2000, help="of these, to test the classifier on"
+)
 parser.add_argument("--shown", nargs="*", default=[], help="classes of the pictures to look at")
 parser.add_argument("--device", default="cpu")
+errors_in_one_line()
 args = parser.parse_args()
 
 args.output.mkdir(parents=True, exist_ok=True)
 device = torch.device(args.device)
-photographs, held_out = load_images(args.data, limit=args.limit).hold_out(2000)
+photographs, held_out = load_images(args.data, limit=args.limit).hold_out(args.held_out)
 judge = Recogniser(create_backbone("efficientnet-lite0", device=device), photographs, held_out)
 print(f"photographs held out: {100 * judge.held_out.top1:.1f} / {100 * judge.held_out.top5:.1f} %")
 

@@ -298,7 +298,8 @@ def test_few_cells_survive_their_bounds(run, tmp_path):
 
 
 def test_the_embedded_model_generates_and_inverts(run, tmp_path):
-    script, options = str(EXAMPLES / "generate.py"), ("--count", "1", "--steps", "2")
+    script = str(EXAMPLES / "generate.py")
+    options = ("--count", "1", "--steps", "2", "--skip", "1", "--inversion", "2")
     (line,) = run(script, "-o", "out", "--classes", "dog", *options, folder=tmp_path)
     assert re.fullmatch(r"inverted in 2 steps and generated again: PSNR -?[\d.]+ dB", line)
     # One tile of 128 and two of 256 columns, the gaps between and around them.
@@ -312,7 +313,8 @@ def test_pictures_of_a_folder_are_inverted(run, tmp_path):
         image = np.full((20 + i, 30, 3), 40 * i, np.uint8)
         write_image(tmp_path / "pictures" / f"{i}.png", image)
     script, folder = str(EXAMPLES / "generate.py"), str(tmp_path / "pictures")
-    options = ("--every", "63", "--count", "1", "--steps", "1", "--size", "32")
+    few = ("--steps", "1", "--skip", "0", "--inversion", "1")
+    options = ("--every", "63", "--count", "1", "--size", "32", *few)
     (line,) = run(
         script, "-o", "out", *options, "--pictures", folder, "--number", "2", folder=tmp_path
     )
@@ -323,6 +325,24 @@ def test_pictures_of_a_folder_are_inverted(run, tmp_path):
     )
     # Of 125 classes the first and the 64th.
     assert read_image(tmp_path / "out" / "samples.png").shape[1] == 2 * 32 + 3 * 6
+
+
+def test_samples_are_scored_by_a_classifier(run, tmp_path):
+    """Classes of the UNet in a training folder that has more photographs than are held out."""
+    for name, level in (("ant", 40), ("dog", 200)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            image = np.full((16, 16, 3), level + i, np.uint8)
+            write_image(tmp_path / "data" / name / f"{i}.png", image)
+    script = str(EXAMPLES / "score_samples.py")
+    options = ("--count", "1", "--held-out", "2", "--shown", "dog")
+    setting = "steps=2,skip=1,guidance=2,pag_scale=1"
+    held_out, line = run(
+        script, "data", "-o", "out", "--setting", setting, *options, folder=tmp_path
+    )
+    assert re.fullmatch(r"photographs held out: [\d.]+ / 100\.0 %", held_out)
+    assert re.fullmatch(r"steps 2, guidance 2, pag_scale 1, skip 1, eta 1: [\d.]+ / 100\.0 %", line)
+    assert read_image(tmp_path / "out" / "samples-00.png").shape[1] == 96 + 2 * 6
 
 
 def test_steps_are_compared_on_the_same_pairs(run, tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import warpkit
 from warpkit.checks import InputError
 from warpkit.features.registry import create_backbone
 from warpkit.features.tiny import UnetConfig, build_unet, load_unet, save_unet
@@ -66,6 +68,22 @@ def test_the_backbone_states_its_layers_and_gives_them(file):
     for layer in spec.layers:
         size = (32 // layer.stride, 48 // layer.stride)
         assert steps[0].maps[layer.name].shape == (2, layer.channels, *size)
+
+
+def test_a_model_file_names_a_trained_unet(file, tmp_path):
+    """In place of the one that ships; without an aggregator its raw layers are read."""
+    model = tmp_path / "own.yaml"
+    model.write_text(
+        f"backbone: tiny\nunet: {file}\nlayers: [up_blocks.2.resnets.1.conv2]\nsize: 32\n"
+    )
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    own, weights = warpkit.load(str(model)), load_unet(file)[0].state_dict()
+    assert own.describe([image])[0].data.shape[0] == 8
+    used = own.describer.backbone.unet.state_dict()
+    assert used.keys() == weights.keys()
+    assert all(torch.equal(used[name], weights[name]) for name in weights)
+    with pytest.raises(InputError, match=r"gone\.safetensors"):
+        warpkit.load("tiny", unet=str(tmp_path / "gone.safetensors"))
 
 
 def test_a_class_is_a_prompt(file):

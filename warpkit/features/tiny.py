@@ -21,6 +21,7 @@ from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
 from warpkit.features.ddim import DdimSchedule
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import DiffusionSettings, Mode
+from warpkit.features.model_sources import find_file
 from warpkit.features.registry import register_backbone
 from warpkit.io.whole import written_whole
 
@@ -149,6 +150,7 @@ def tiny_backbone(
     *,
     device: torch.device,
     weights: Path | str = TINY_WEIGHTS,
+    unet: str | None = None,
     steps: tuple[int, ...] = (0,),
     num_steps: int = 50,
     layers: tuple[str, ...] | None = None,
@@ -159,15 +161,23 @@ def tiny_backbone(
     size: int = 128,
     acceleration: str = "auto",
 ) -> DiffusionBackbone:
-    """The embedded model. By default one call at the clean input (departing step 0)."""
-    unet, config = load_unet(Path(weights), device)
+    """The embedded model. By default one call at the clean input (departing step 0).
+
+    Args:
+        weights: a file of `warpkit train backbone`.
+        unet: the same, as a model file names it, in place of `weights`: a file, or
+            `owner/repository/file` on the hub.
+    """
+    if unet is not None:
+        weights = find_file(unet, what="the weights of the UNet")
+    network, config = load_unet(Path(weights), device)
     # Convolutions are faster so, on a CPU too.
-    unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = DiffusionSettings(
         steps=steps, prompt=prompt, layers=layers, mode=mode, timestep=timestep, seed=seed
     )
     return unet_backbone(
-        unet, config, settings, num_steps=num_steps, size=size, acceleration=acceleration
+        network, config, settings, num_steps=num_steps, size=size, acceleration=acceleration
     )
 
 
