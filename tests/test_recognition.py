@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from warpkit.evaluate.recognition import Recogniser
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
 from warpkit.train.images import ImageStore
+from warpkit.train.recognition import Recogniser
 
 COLOURS = {"red": (1.0, 0.1, 0.1), "green": (0.1, 1.0, 0.1), "blue": (0.1, 0.1, 1.0)}
 
