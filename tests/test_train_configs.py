@@ -45,7 +45,7 @@ def test_the_probes_in_the_backbone_s_configuration_are_read(tmp_path):
     config = load_config(BackboneTrainConfig, path)
     assert (config.held_out, config.probe_every) == (512, 1000)
     assert (config.validation.count, config.validation.layers) == (100, (5, 7))
-    assert config.samples == SamplesConfig()
+    assert config.samples == SamplesConfig(guidance=8, pag_scale=3, steps=20, skip=5)
 
 
 def test_the_recipe_of_the_paper():
