@@ -49,20 +49,19 @@ parser.add_argument(
     "--held-out", type=int, default=2000, help="of these, to test the classifier on"
 )
 parser.add_argument("--shown", nargs="*", default=[], help="classes of the pictures to look at")
-parser.add_argument("--device", default="cpu")
+parser.add_argument("--device", default="auto")
 errors_in_one_line()
 args = parser.parse_args()
 
 args.output.mkdir(parents=True, exist_ok=True)
-device = torch.device(args.device)
 photographs, held_out = load_images(args.data, limit=args.limit).hold_out(args.held_out)
-judge = Recogniser(create_backbone("efficientnet-lite0", device=device), photographs, held_out)
+judge = Recogniser(create_backbone("efficientnet-lite0", device=args.device), photographs, held_out)
 print(f"photographs held out: {100 * judge.held_out.top1:.1f} / {100 * judge.held_out.top5:.1f} %")
 
 for number, given in enumerate(args.setting or [DEFAULTS]):
     options = dict(given)
     backbone = create_backbone(
-        "tiny", device=device, weights=args.weights, num_steps=options.pop("steps")
+        "tiny", device=args.device, weights=args.weights, num_steps=options.pop("steps")
     )
     if not isinstance(backbone, DiffusionBackbone):
         raise InputError(f"'{backbone.spec.name}' does not generate")

@@ -40,7 +40,14 @@ def files(path: str, digest: str) -> dict[str, str]:
             "model: tiny then, m.yaml now",
         ),
         ({"version": "1"}, {"version": "2"}, "version: 1 then, 2 now"),
-        ({"a": "x" * 50}, {"a": ""}, f"a: {'x' * 37}... then,  now"),
+        ({"a": "x" * 50}, {"a": ""}, f"a: {'x' * 40}... then,  now"),
+        (
+            {"prompts": "/home/someone/projects/warp/data/prompts/first.txt"},
+            {"prompts": "/home/someone/projects/warp/data/prompts/second.txt"},
+            "prompts: ...one/projects/warp/data/prompts/first.txt then,"
+            " ...ne/projects/warp/data/prompts/second.txt now",
+        ),
+        ({"a": None}, {"a": "b" * 24}, f"a: null then, {'b' * 24} now"),
     ],
 )
 def test_what_differs_is_named(then, now, said):

@@ -390,6 +390,21 @@ def test_the_model_goes_on_while_the_caller_works(monkeypatch):
     assert [record.id for record in records] == [plan.id for plan in plans]
 
 
+def test_nothing_is_made_after_images_that_fail(monkeypatch):
+    config = settings(pairs=4)
+    maker = PairMaker(config, config.load_extractor())
+    asked = []
+
+    def begin(chunk, pool):
+        asked.append(chunk)
+        raise InputError("no such class")
+
+    monkeypatch.setattr(maker, "_begin", begin)
+    with pytest.raises(InputError, match="no such class"):
+        list(maker.run([[config.plans().pair(number)] for number in range(4)], ahead=True))
+    assert len(asked) == 1
+
+
 def test_a_failing_search_stops_the_run(monkeypatch):
     def fails(*given, **named):
         raise RuntimeError("the search broke")

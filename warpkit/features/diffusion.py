@@ -122,7 +122,7 @@ class DiffusionBackbone(Backbone):
         if how != "none":
             unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._calls = UnetCalls(unet, names, how)
-        self._perturbed: UnetCalls | None = None
+        self._perturbed: dict[str, UnetCalls] = {}  # made when it is first asked for
 
     def with_settings(
         self,
@@ -207,9 +207,10 @@ class DiffusionBackbone(Backbone):
         return output.float()
 
     def _call_perturbed(self, latent: Tensor, timestep: int, conditioning: Conditioning) -> Tensor:
-        if self._perturbed is None:
-            self._perturbed = UnetCalls(perturbed(self.unet), (), self._calls.acceleration)
-        output, _ = self._perturbed(latent.to(self.dtype), timestep, conditioning)
+        if "unet" not in self._perturbed:
+            calls = UnetCalls(perturbed(self.unet), (), self._calls.acceleration)
+            self._perturbed["unet"] = calls
+        output, _ = self._perturbed["unet"](latent.to(self.dtype), timestep, conditioning)
         assert output is not None
         return output.float()
 

@@ -151,6 +151,7 @@ def tiny_backbone(
     device: torch.device,
     weights: Path | str = TINY_WEIGHTS,
     unet: str | None = None,
+    local_files_only: bool = False,
     steps: tuple[int, ...] = (0,),
     num_steps: int = 50,
     layers: tuple[str, ...] | None = None,
@@ -167,9 +168,17 @@ def tiny_backbone(
         weights: a file of `warpkit train backbone`.
         unet: the same, as a model file names it, in place of `weights`: a file, or
             `owner/repository/file` on the hub.
+        local_files_only: never touch the network for it.
+
+    Raises:
+        InputError: both `weights` and `unet` are given, or the file is missing or no such file.
     """
     if unet is not None:
-        weights = find_file(unet, what="the weights of the UNet")
+        require(
+            Path(weights) == TINY_WEIGHTS,
+            f"give the UNet as weights or as unet, not both: got {weights} and {unet}",
+        )
+        weights = find_file(unet, what="the weights of the UNet", local_files_only=local_files_only)
     network, config = load_unet(Path(weights), device)
     # Convolutions are faster so, on a CPU too.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

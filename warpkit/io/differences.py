@@ -60,21 +60,32 @@ def _is_nested(value: Any) -> bool:
 
 
 def _change(before: Any, after: Any) -> str:
-    shown = [_shown(value) for value in (before, after)]
+    texts = [_text(value) for value in (before, after)]
     # Digests, or files of the same path.
-    if shown[0] == shown[1] or _is_digest(before) or _is_digest(after):
+    if texts[0] == texts[1] or (_is_digest(before) and _is_digest(after)):
         return "other content"
-    return f"{shown[0]} then, {shown[1]} now"
+    pairs = enumerate(zip(*texts, strict=False))
+    same = next((at for at, (a, b) in pairs if a != b), min(map(len, texts)))
+    then, now = (_shortened(text, same) for text in texts)
+    return f"{then} then, {now} now"
 
 
 def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is _UNSET:
         return "unset"
     if isinstance(value, Mapping) and value.keys() >= _FILES:
         value = value["path"]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _shortened(text: str, same: int) -> str:
+    """A part of a long text that shows where it differs, after `same` characters."""
+    start = max(0, min(same - _LONGEST // 2, len(text) - _LONGEST))
+    end = start + _LONGEST
+    return f"{'...' * (start > 0)}{text[start:end]}{'...' * (end < len(text))}"

@@ -11,6 +11,7 @@ from warpkit.aggregate.extractor import Extractor, load_extractor
 from warpkit.aggregate.models import is_model_file, resolve_model
 from warpkit.checks import require
 from warpkit.features.unet_calls import Acceleration
+from warpkit.io.cache_folder import file_sha256
 from warpkit.io.config import to_dict
 from warpkit.io.descriptor_cache import DescriptorCache
 from warpkit.match.matcher import Matcher, create_matcher
@@ -69,7 +70,14 @@ class ModelOptions:
         preset = resolve_model(self.model) if is_model_file(self.model) else None
         if preset is None or preset.config is None:
             return {}
-        return {"model_file": to_dict(preset.config)}
+        facts: dict[str, Any] = {"model_file": to_dict(preset.config)}
+        named = {name: getattr(preset.config, name) for name in ("unet", "aggregator")}
+        weights = {
+            name: file_sha256(Path(str(file)))
+            for name, file in named.items()
+            if file is not None and Path(str(file)).is_file()
+        }
+        return facts | ({"model_weights": weights} if weights else {})
 
     def load_extractor(self) -> Extractor | CombinedExtractor:
         """The model, ready to describe images."""

@@ -55,7 +55,8 @@ class GenerationConfig:
             another.
         prompts: a text file in place of all these: a prompt a line, or `category<TAB>prompt`.
         negative_prompt: of the guidance.
-        guidance: scale of classifier-free guidance; 1 runs without it, twice as fast.
+        guidance: scale of classifier-free guidance; 1 runs without it, one call of the
+            network a step less.
         pag_scale: of perturbed-attention guidance, which keeps objects in one piece; 0 runs without
             (see `DiffusionBackbone.generate`).
         steps: DDIM steps of a generation; None takes the model's. Another number than the model's

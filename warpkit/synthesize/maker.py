@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Generator as Running
-from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -118,10 +118,10 @@ class PairMaker:
 
         Args:
             ahead: go on with the next chunk while threads work on the last and the caller on what
-                it was given, so that a GPU waits for neither. The model then runs in a thread of
-                its own, and a chunk is searched in another (with a CUDA stream of its own) beside
-                the model's work on others: three chunks are in memory, and lost when this is
-                stopped. None does so where the model runs on a GPU.
+                it was given. The model then runs in a thread of its own, and a chunk is searched in
+                another (with a CUDA stream of its own) beside the model's work on others: three
+                chunks are in memory, and lost when this is stopped, which waits for the images that
+                are being made. None does so where the model runs on a GPU.
         """
         ahead = self.extractor.device.type == "cuda" if ahead is None else ahead
         before, threads = torch.get_num_threads(), self.settings.threads
@@ -131,13 +131,22 @@ class PairMaker:
 
         def several(count: int, name: str) -> ThreadPoolExecutor:
             return ThreadPoolExecutor(
-                count, name, initializer=torch.set_num_threads, initargs=(threads,)
+                count, name, initializer=_like_this_thread(threads, self.extractor.device)
             )
 
         pool = several(threads, "pairs")
         model = several(1, "model") if ahead else NoLane()
         search = SideLane(self.extractor.device) if ahead else NoLane()
-        stop = Event()
+        stop, last = Event(), Event()  # no more searches; no more images
+
+        def begin(plans: Sequence[PairPlan]) -> list[Future[_Ready]]:
+            if last.is_set():
+                return []  # nobody gets to see them
+            try:
+                return self._begin(plans, pool)
+            except BaseException:
+                last.set()
+                raise
 
         def label() -> None:
             labelled.append(model.submit(self._label, begun.popleft(), pool, search, stop))
@@ -151,8 +160,9 @@ class PairMaker:
             ends.callback(search.shutdown, cancel_futures=True)
             ends.callback(model.shutdown, cancel_futures=True)
             ends.callback(stop.set)
+            ends.callback(last.set)
             for plans in chunks:
-                begun.append(model.submit(self._begin, plans, pool))
+                begun.append(model.submit(begin, plans))
                 if len(begun) > ahead:
                     label()
                 if len(labelled) > ahead:
@@ -382,6 +392,18 @@ class PairMaker:
             np.savez_compressed(buffer, **arrays)
             files["field.npz"] = buffer.getvalue()
         return files
+
+
+def _like_this_thread(threads: int, device: torch.device) -> Callable[[], None]:
+    """What makes another thread compute as this one: torch's threads, and its current GPU."""
+    current = torch.cuda.current_device() if device.type == "cuda" else None
+
+    def follow() -> None:
+        torch.set_num_threads(threads)
+        if current is not None:
+            torch.cuda.set_device(current)
+
+    return follow
 
 
 def _rounded(values: torch.Tensor, digits: int) -> list[Any]:

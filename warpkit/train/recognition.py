@@ -32,7 +32,7 @@ class Recogniser:
     """A linear classifier over the pooled last layer of a backbone.
 
     Args:
-        backbone: a frozen classifier, such as `efficientnet-lite0-raw`.
+        backbone: a frozen classifier, such as `efficientnet-lite0`.
         photographs: to train on; their centre squares are seen, as they are and mirrored.
         held_out: photographs to test it on.
         size: side in pixels at which images are seen.

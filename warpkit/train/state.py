@@ -154,7 +154,8 @@ def restore_state(output: Path, mark: str) -> dict[str, Any] | None:
     known = state.get("config") if isinstance(state, dict) else None
     if known != mark:
         then = _settings(str(known))
-        different = f" ({differences(then, _settings(mark))})" if then else ""
+        said = differences(then, _settings(mark)) if then else ""
+        different = f" ({said})" if said else ""
         raise InputError(
             f"{output} holds a run of another configuration{different}: choose another output"
             " folder (the weights and data it learns from count, wherever they lie)"
