@@ -49,7 +49,7 @@ class Recogniser:
         steps: int = 300,
     ) -> None:
         self.backbone, self.classes, self.size = backbone, photographs.classes, size
-        seen = self._of_store(photographs)
+        seen = torch.cat([self._of_store(photographs, mirrored=way) for way in (False, True)])
         labels = photographs.labels.to(seen.device).repeat(2)
         self._mean, self._spread = seen.mean(0), seen.std(0) + 1e-6
         self._layer = torch.nn.Linear(seen.shape[1], len(self.classes), device=seen.device)
@@ -65,19 +65,17 @@ class Recogniser:
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-        tested = self._of_store(held_out)[: len(held_out)]
+        tested = self._of_store(held_out, mirrored=False)
         self.held_out = self._recognition(tested, held_out.labels)
 
     @torch.no_grad()
-    def _of_store(self, store: ImageStore) -> Tensor:
-        """Features of all images, then of all of them mirrored."""
+    def _of_store(self, store: ImageStore, *, mirrored: bool) -> Tensor:
         found: list[Tensor] = []
         for start in range(0, len(store), _BATCH):
             index = torch.arange(start, min(start + _BATCH, len(store)))
             views = centre_views(store, index.to(store.pixels.device), size=self.size)
-            both = [self._features(views), self._features(views.flip(-1))]
-            found.append(torch.stack(both))
-        return torch.cat(found, 1).flatten(0, 1)
+            found.append(self._features(views.flip(-1) if mirrored else views))
+        return torch.cat(found)
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
