@@ -9,51 +9,26 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from small_synthesis import settings
 
 import warpkit
 from warpkit.checks import InputError, OutputError
 from warpkit.io.pairs import read_spair, read_synth
 from warpkit.jobs import synthesize as job
-from warpkit.jobs.synthesize import SynthesizeConfig, run_synthesize
+from warpkit.jobs.synthesize import run_synthesize
 from warpkit.render import CLIPS, render_frame
 from warpkit.synthesize.config import (
-    FilterConfig,
     GenerationConfig,
     LabelConfig,
-    MaskConfig,
-    QualityConfig,
     SplitConfig,
 )
-from warpkit.synthesize.maker import PairMaker
-from warpkit.synthesize.records import encode_records
 from warpkit.synthesize.verify import verify_set
-
-
-def settings(**changes) -> SynthesizeConfig:
-    """Two pairs a chunk of generated variants at 32 pixels; about 0.3 s a chunk on one core."""
-    values = {
-        "model": "tiny",
-        "device": "cpu",
-        "size": 32,
-        "pairs": 6,
-        "batch": 2,
-        "generation": GenerationConfig(steps=2, guidance=1, variant="image"),
-        "masks": MaskConfig(kind="whole"),
-        "labels": LabelConfig(
-            points=8, least=1, filters=FilterConfig(mutual=True, ratio=None, flip=None)
-        ),
-        "quality": QualityConfig(images=2, sheets=1),
-        "splits": SplitConfig(val=0.2, test=0.2),
-    }
-    return SynthesizeConfig(**{**values, **changes})
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -296,7 +271,7 @@ def test_killed_at_random_and_resumed(whole, tmp_path):
     """The process is killed for good, whatever it is doing."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from test_synthesize_job import settings\n"
+        "from small_synthesis import settings\n"
         "from warpkit.jobs.synthesize import run_synthesize\n"
         "run_synthesize(sys.argv[1], config=settings())"
     )
@@ -347,106 +322,6 @@ def test_records_do_not_depend_on_the_run(whole, tmp_path):
     for record in few:
         assert record.meta == many[record.id].meta
         assert record.files == many[record.id].files
-
-
-def test_work_ahead_of_a_gpu_changes_nothing():
-    """A chunk is begun before the last one is labelled, and that before the one before is whole."""
-    config = settings(pairs=5)
-    plans = [config.plans().pair(number) for number in range(5)]
-    chunks = [plans[:2], plans[2:4], plans[4:]]
-    maker = PairMaker(config, config.load_extractor())
-    asked: list[int] = []
-
-    def counted():
-        for chunk in chunks:
-            asked.append(chunk[0].number)
-            yield chunk
-
-    made = [(len(asked), records) for records in maker.run(counted(), ahead=True)]
-    assert [begun for begun, _ in made] == [3, 3, 3]
-    for (_, records), chunk in zip(made, chunks, strict=True):
-        assert encode_records(records) == encode_records(maker.make(chunk))
-
-
-def test_the_model_goes_on_while_the_caller_works(monkeypatch):
-    """The chunk after next is made although nobody asks for more."""
-    config = settings(pairs=3)
-    maker = PairMaker(config, config.load_extractor())
-    plans = [config.plans().pair(number) for number in range(3)]
-    made, given, third = maker._begin, threading.Event(), threading.Event()
-
-    def begin(chunk, pool):
-        if chunk[0] is plans[2]:
-            assert given.wait(20), "the caller has nothing to work on yet"
-            third.set()
-        return made(chunk, pool)
-
-    monkeypatch.setattr(maker, "_begin", begin)
-    run = maker.run([[plan] for plan in plans], ahead=True)
-    first = next(run)
-    given.set()
-    assert third.wait(20)
-    records = [*first, *(record for records in run for record in records)]
-    assert [record.id for record in records] == [plan.id for plan in plans]
-
-
-def test_nothing_is_made_after_images_that_fail(monkeypatch):
-    config = settings(pairs=4)
-    maker = PairMaker(config, config.load_extractor())
-    asked = []
-
-    def begin(chunk, pool):
-        asked.append(chunk)
-        raise InputError("no such class")
-
-    monkeypatch.setattr(maker, "_begin", begin)
-    with pytest.raises(InputError, match="no such class"):
-        list(maker.run([[config.plans().pair(number)] for number in range(4)], ahead=True))
-    assert len(asked) == 1
-
-
-def test_a_failing_search_stops_the_run(monkeypatch):
-    def fails(*given, **named):
-        raise RuntimeError("the search broke")
-
-    config = settings(pairs=2)
-    maker = PairMaker(config, config.load_extractor())
-    monkeypatch.setattr("warpkit.synthesize.maker.find_candidates", fails)
-    threads = torch.get_num_threads()
-    for ahead in (False, True):
-        with pytest.raises(RuntimeError, match="the search broke"):
-            list(maker.run([[config.plans().pair(number)] for number in range(2)], ahead=ahead))
-        assert torch.get_num_threads() == threads
-
-
-def test_a_run_that_is_left_early_ends_its_threads(monkeypatch):
-    """The rest of a chunk is not searched then."""
-    config = settings(pairs=8)
-    plans = [config.plans().pair(number) for number in range(8)]
-    maker = PairMaker(config, config.load_extractor())
-    searched, begun, go = [], threading.Event(), threading.Event()
-
-    def search(pair, flipped):
-        searched.append(pair.facts["id"])
-        if len(searched) == 2:  # the first pair of the second chunk
-            begun.set()
-            go.wait(20)
-        return None, None
-
-    def encode(pair, *found):
-        return pair.dropped("not looked at")
-
-    monkeypatch.setattr(maker, "_matched", search)
-    monkeypatch.setattr(maker, "_encode", encode)
-    before, threads = torch.get_num_threads(), threading.active_count()
-    run = maker.run([plans[:1], plans[1:6], plans[6:7], plans[7:]], ahead=True)
-    assert [record.id for record in next(run)] == [plans[0].id]
-    assert begun.wait(20)
-    threading.Timer(0.2, go.set).start()
-    run.close()
-    assert len(searched) == 2
-    assert threading.active_count() <= threads + 1  # the timer may be ending
-    assert torch.get_num_threads() == before
 
 
 @pytest.fixture(scope="module")
