@@ -6,7 +6,8 @@ The weights are random but of full size (2 GB are written), so times are those o
 and the pictures are noise: filters are computed but drop no pair, and masks are whole images.
 `time.json` holds pairs a second, the share of UNet, aggregator, VAE and writing, and what a million
 pairs would take. The first chunk warms up (and compiles) and is not counted. On a GPU matching runs
-beside the UNet; `steady` leaves out the end of the run, where there is no UNet to run beside.
+beside the UNet; `steady` is from the model's first call to its last: it leaves out the end of the
+run, where there is no UNet to run beside.
 """
 
 import argparse
@@ -150,9 +151,16 @@ class Shares:
         wait()
         found: dict[str, float] = {}
         for part, start, end in self.marks:
-            spent = start.elapsed_time(end) / 1000 if on_gpu else end - start
-            found[part] = found.get(part, 0.0) + spent
+            found[part] = found.get(part, 0.0) + between(start, end)
         return found
+
+    def model_span(self) -> float:
+        """Seconds from the start of the model's first call to the end of its last."""
+        calls = [(start, end) for part, start, end in self.marks if part not in self.BESIDE]
+        zero = calls[0][0]
+        return max(between(zero, end) for _, end in calls) - min(
+            between(zero, start) for start, _ in calls
+        )
 
 
 def mark() -> Any:
@@ -161,6 +169,11 @@ def mark() -> Any:
     event = torch.cuda.Event(enable_timing=True)
     event.record()
     return event
+
+
+def between(start: Any, end: Any) -> float:
+    seconds: float = start.elapsed_time(end) / 1000 if on_gpu else end - start
+    return seconds
 
 
 def wait() -> None:
@@ -265,10 +278,7 @@ def measure(name: str, config: SynthesizeConfig) -> dict[str, Any]:
     parts["writing"] = time.perf_counter() - written
     whole = made_in + parts["writing"]
     writing = parts["writing"] / max(1, len(kept))
-    steady = made_in / len(records)
-    if on_gpu and len(chunk_seconds) > 3:
-        # From the first chunk that comes out to the last one whose search ran beside a UNet.
-        steady = (chunk_seconds[-3] - chunk_seconds[0]) / ((len(chunk_seconds) - 3) * config.batch)
+    steady = shares.model_span() / len(records)
     parts["rest"] = whole - sum(parts.values())
     return {
         "pairs": len(records),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from warpkit.synthesize.lanes import NoLane, SideLane
+from warpkit.synthesize.lanes import ModelLane, NoLane, SideLane
 
 CPU = torch.device("cpu")
 
@@ -71,3 +71,58 @@ def test_on_a_gpu_a_call_has_a_stream_and_ends_with_its_work(monkeypatch, fails)
             assert found.result(10) == 0.5
     expected = ["wait for what came before", "in", "search", "all done"]
     assert order == (expected if fails else [*expected, "out"])
+
+
+def test_a_model_lane_goes_on_while_a_call_waits():
+    waiting, go, order = threading.Event(), threading.Event(), []
+
+    def waits():
+        waiting.set()
+        assert go.wait(10)
+        order.append((threading.current_thread().name, torch.get_num_threads()))
+
+    threads = torch.get_num_threads()
+    with ModelLane(threads + 1, CPU) as lane:
+        first = lane.submit(waits)
+        assert waiting.wait(10)
+        lane.submit(order.append, "second").result(10)
+        assert not first.done()
+        go.set()
+    assert order[0] == "second"
+    name, count = order[1]
+    assert name.startswith("model")
+    assert count == threads + 1
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_on_a_gpu_each_model_thread_has_a_stream_and_ends_with_its_work(monkeypatch, fails):
+    """With CUDA's calls replaced."""
+    mine, order = threading.local(), []
+
+    class Stream:
+        def wait_event(self, event):
+            order.append(f"wait for {event}")
+
+        def synchronize(self):
+            order.append("all done")
+
+    here = SimpleNamespace(record_event=lambda: "what came before")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: order.append(f"GPU {gpu}"))
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(mine, "stream", stream))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: getattr(mine, "stream", here))
+
+    def call(value):
+        order.append("call")
+        return 1 / value
+
+    with ModelLane(torch.get_num_threads(), torch.device("cuda")) as lane:
+        found = lane.submit(call, 0 if fails else 2)
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                found.result(10)
+        else:
+            assert found.result(10) == 0.5
+    assert order[:4] == ["GPU 3", "wait for what came before", "call", "all done"]

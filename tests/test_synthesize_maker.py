@@ -66,7 +66,7 @@ def test_nothing_is_made_after_images_that_fail(monkeypatch):
     monkeypatch.setattr(maker, "_begin", begin)
     with pytest.raises(InputError, match="no such class"):
         list(maker.run([[config.plans().pair(number)] for number in range(4)], ahead=True))
-    assert len(asked) == 1
+    assert len(asked) <= 2  # the other thread may have begun
 
 
 def test_a_failing_search_stops_the_run(monkeypatch):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from warpkit.checks import InputError
+from warpkit.features.compiling import compile_call
 from warpkit.features.taps import decoder_taps
 from warpkit.features.unet_calls import (
     TappedUnet,
     UnetCalls,
     _Program,
-    compile_call,
     resolve_acceleration,
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -28,6 +29,7 @@ from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.checks import InputError, check_image, first_line, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.features.backbone import Backbone
+from warpkit.features.turns import Turns
 from warpkit.io.cache_folder import code_digest
 from warpkit.io.descriptor_cache import DescriptorCache
 from warpkit.io.output import installed_version
@@ -80,6 +82,7 @@ class Extractor:
         self.batch_size = batch_size
         self.cache = cache
         self._digest: str | None = None
+        self._turns = Turns()
 
     @property
     def name(self) -> str:
@@ -91,7 +94,7 @@ class Extractor:
 
     def resized(self, size: int) -> Extractor:
         """The same model on a canvas of another side in pixels."""
-        return Extractor(
+        other = Extractor(
             self.backbone,
             self.network,
             name=self._name,
@@ -101,6 +104,12 @@ class Extractor:
             batch_size=self.batch_size,
             cache=self.cache,
         )
+        other._turns = self._turns
+        return other
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Keep the model to this thread until what it queues is queued (see `Turns`)."""
+        return self._turns(self.device)
 
     def plan(self, *, height: int, width: int) -> Fit:
         """How an image of this size is brought to the backbone's canvas."""
@@ -234,11 +243,12 @@ class Extractor:
         """Canvases (B, 3, H, W) in [0, 1] to descriptors (B, C, H / stride, W / stride)."""
         stride = self.backbone.spec.output_stride
         grid = (canvas.shape[-2] // stride, canvas.shape[-1] // stride)
-        steps = self.backbone.features(canvas)
         streaming = self.streaming(grid)
-        if streaming is None:
-            return cast(Tensor, self.network(steps, grid))
-        return streaming.run(steps)
+        with self.turn():
+            steps = self.backbone.features(canvas)
+            if streaming is None:
+                return cast(Tensor, self.network(steps, grid))
+            return streaming.run(steps)
 
     def streaming(self, grid: tuple[int, int]) -> StreamingAggregator | None:
         """The aggregation of one run, step by step, to maps of `grid` = (h, w) cells.

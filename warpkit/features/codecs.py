@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from warpkit.checks import InputError, suggest
+from warpkit.features.compiling import CompiledRows
 
 __all__ = ["ClassConditioner", "TextConditioner", "UnshuffleCodec", "VaeCodec"]
 
@@ -49,13 +50,45 @@ def _at_once(images: Tensor, factor: int = 1) -> int:
     return max(1, _VAE_PIXELS // (images.shape[-2] * images.shape[-1] * factor**2))
 
 
+class _Encoder(nn.Module):
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae: Any = vae
+
+    def forward(self, images: Tensor) -> Tensor:
+        mode: Tensor = self.vae.encode(images).latent_dist.mode()
+        return mode
+
+
+class _Decoder(nn.Module):
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae: Any = vae
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.vae.decode(latents).sample
+        return images
+
+
 class VaeCodec:
-    """A variational autoencoder read by the mode of its posterior, so that it is deterministic."""
+    """A variational autoencoder read by the mode of its posterior, so that it is deterministic.
+
+    Args:
+        compiled: compile it for every size of images and of parts of a batch that comes, about 20 s
+            each.
+    """
 
     bound: float | None = None
 
-    def __init__(self, vae: nn.Module) -> None:
+    def __init__(self, vae: nn.Module, *, compiled: bool = False) -> None:
         self.vae = vae
+        self._encoder: Callable[[Tensor], Tensor] = _Encoder(vae)
+        self._decoder: Callable[[Tensor], Tensor] = _Decoder(vae)
+        if compiled:
+            self._encoder, self._decoder = (
+                CompiledRows(_Encoder(vae)),
+                CompiledRows(_Decoder(vae)),
+            )
         config: Any = vae.config
         self.channels = int(config.latent_channels)
         self.factor = 2 ** (len(config.block_out_channels) - 1)
@@ -67,8 +100,7 @@ class VaeCodec:
 
     def _encode(self, images: Tensor) -> Tensor:
         vae: Any = self.vae
-        posterior = vae.encode((images * 2 - 1).to(vae.dtype)).latent_dist
-        latents: Tensor = posterior.mode() * self.scaling
+        latents = self._encoder((images * 2 - 1).to(vae.dtype)) * self.scaling
         return latents.float()
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -78,7 +110,7 @@ class VaeCodec:
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae: Any = self.vae
-        images: Tensor = vae.decode((latents / self.scaling).to(vae.dtype)).sample
+        images = self._decoder((latents / self.scaling).to(vae.dtype))
         return ((images.float() + 1) / 2).clamp(0, 1)
 
 

@@ -24,6 +24,7 @@ from warpkit.features.stable_diffusion_parts import (
     load_folder,
     load_unet_weights,
 )
+from warpkit.features.unet_calls import resolve_acceleration
 
 __all__ = ["load_parts", "stable_diffusion_backbone"]
 
@@ -92,11 +93,12 @@ def stable_diffusion_backbone(
         prediction: see `load_parts`.
         local_files_only: never touch the network.
         dtype: weights' dtype; by default float16 on a GPU, float32 on the CPU.
-        acceleration: how the UNet is called, see `warpkit.features.unet_calls`.
+        acceleration: how the networks are called, see `warpkit.features.unet_calls`.
 
     Raises:
         InputError: the model cannot be found, or is not of this family.
     """
+    how = resolve_acceleration(acceleration, device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     parts = load_parts(
         model, dtype, revision=revision, local_files_only=local_files_only, prediction=prediction
@@ -111,7 +113,7 @@ def stable_diffusion_backbone(
     return DiffusionBackbone(
         name=model,
         unet=parts.unet,
-        codec=VaeCodec(parts.vae),
+        codec=VaeCodec(parts.vae, compiled=how == "compile"),
         conditioner=TextConditioner(parts.tokenizer, parts.text_encoder),
         schedule=DdimSchedule(
             num_steps=num_steps,
@@ -131,5 +133,5 @@ def stable_diffusion_backbone(
         size=size,
         output_stride=8,
         side="long",
-        acceleration=acceleration,
+        acceleration=how,
     )

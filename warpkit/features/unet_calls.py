@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from warpkit.checks import one_of, require
+from warpkit.features.compiling import compile_call
 from warpkit.features.taps import record_taps
 
 __all__ = ["Acceleration", "UnetCalls", "resolve_acceleration"]
 
 Acceleration = Literal["auto", "none", "graphs", "compile"]
-"""`none` calls the UNet as it is, `graphs` replays CUDA graphs, `compile` also compiles (about
-a minute for every canvas size and batch size); `auto` is `graphs` on CUDA, else `none`."""
+"""`none` calls the UNet as it is, `graphs` replays CUDA graphs, `compile` also compiles, the UNet
+and the VAE (a minute or two for every canvas size and batch size); `auto` is `graphs` on CUDA, else
+`none`."""
 
 Conditioning = Mapping[str, Any]
 
@@ -229,16 +231,3 @@ def _fill_rows(kept: Tensor, given: Tensor) -> None:
     kept[: len(given)].copy_(given)
     if len(kept) > len(given):
         kept[len(given) :].copy_(given[-1:].expand_as(kept[len(given) :]))
-
-
-def compile_call(unet: TappedUnet, arguments: tuple[Any, ...]) -> Callable[..., dict[str, Tensor]]:
-    """Trace a call with its taps into one graph, and compile it for these shapes.
-
-    Exporting first makes plain outputs of what the hooks record; the compiler never sees a hook.
-    """
-    with torch.no_grad():
-        traced = torch.export.export(unet, arguments, strict=False).module()
-    compiled: Callable[..., dict[str, Tensor]] = torch.compile(
-        traced, dynamic=False, fullgraph=True
-    )
-    return compiled

@@ -127,7 +127,7 @@ class Generator:
         plans, sources = [plan for plan, _ in pairs], [source for _, source in pairs]
         backbone = self._backbone
         pixels = torch.stack([_to_tensor(source.image) for source in sources]).to(backbone.device)
-        with torch.no_grad():
+        with torch.no_grad(), self._part.turn():
             latent = backbone.codec.encode(pixels).float()
         first = backbone.schedule.generation()[self.skip]
         noisy = backbone.noised(latent, self._noise(plans), first.timestep)
@@ -151,27 +151,28 @@ class Generator:
             listen = total.add
         else:
             listen = recorded.append
-        images = self._backbone.generate(
-            [plan.prompt or "" for plan in plans],
-            latent,
-            guidance_scale=self.config.guidance,
-            negative_prompt=self.config.negative_prompt,
-            pag_scale=self.config.pag_scale,
-            skip=skip,
-            eta=self.config.eta,
-            seeds=_seeds(plans),
-            on_features=listen,
-        )
+        maps: Tensor | None = None
+        with self._part.turn():  # all that the model does is queued, and nothing is waited for
+            images = self._backbone.generate(
+                [plan.prompt or "" for plan in plans],
+                latent,
+                guidance_scale=self.config.guidance,
+                negative_prompt=self.config.negative_prompt,
+                pag_scale=self.config.pag_scale,
+                skip=skip,
+                eta=self.config.eta,
+                seeds=_seeds(plans),
+                on_features=listen,
+            )
+            if total is not None:
+                maps = total.result()
+            elif listen is not None:
+                maps = network(recorded, (cells, cells))
         require(
             bool(torch.isfinite(images).all()),
             "a generated image is not finite: the model's half precision overflowed",
         )
         arrays = to_pixels(images)
-        maps: Tensor | None = None
-        if total is not None:
-            maps = total.result()
-        elif listen is not None:
-            maps = network(recorded, (cells, cells))
         described = self._describe(arrays, maps)
         return [DescribedImage(*both) for both in zip(arrays, described, strict=True)]
 

@@ -1,7 +1,7 @@
-"""Where a search runs: here and now, or in a thread that has a stream of a GPU to itself.
+"""Where work of a GPU runs: here and now, or in threads that have streams of it to themselves.
 
-In: calls. Out: futures. A search on a GPU is thousands of small kernels and waits; beside the large
-ones of a diffusion model, which fill the GPU, they cost next to nothing.
+In: calls. Out: futures. A model's kernels fill the GPU as long as some are queued; a search is
+thousands of small kernels and waits, which beside the large ones cost next to nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-__all__ = ["NoLane", "SideLane"]
+__all__ = ["ModelLane", "NoLane", "SideLane", "like_this_thread"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +28,60 @@ class NoLane(Executor):
         done: Future[T] = Future()
         done.set_result(call(*given, **named))
         return done
+
+
+def like_this_thread(threads: int, device: torch.device) -> Callable[[], None]:
+    """What makes another thread compute as this one: torch's threads, and its current GPU."""
+    current = torch.cuda.current_device() if device.type == "cuda" else None
+
+    def follow() -> None:
+        torch.set_num_threads(threads)
+        if current is not None:
+            torch.cuda.set_device(current)
+
+    return follow
+
+
+class ModelLane(ThreadPoolExecutor):
+    """Runs calls of a model in two threads, in order but for the ends of two that overlap.
+
+    On a GPU each thread has a stream. While one waits for what it queued, and takes it from the
+    GPU, the other queues the next (see `warpkit.features.turns`). A call is over when its own work
+    on the GPU is: any stream may read the results.
+    """
+
+    def __init__(self, threads: int, device: torch.device) -> None:
+        """Streams begin with what is queued on this thread's.
+
+        Args:
+            threads: torch's, in each of the two.
+        """
+        self._device, self._on_gpu = device, device.type == "cuda"
+        self._before = None
+        if self._on_gpu:
+            self._before = torch.cuda.current_stream(device).record_event()
+        self._follow = like_this_thread(threads, device)
+        super().__init__(2, thread_name_prefix="model", initializer=self._begin)
+
+    def _begin(self) -> None:
+        self._follow()
+        if self._before is not None:
+            stream = torch.cuda.Stream(self._device)
+            stream.wait_event(self._before)
+            torch.cuda.set_stream(stream)
+
+    def submit(self, call: Callable[P, T], /, *given: P.args, **named: P.kwargs) -> Future[T]:
+        """See the class."""
+        if not self._on_gpu:
+            return super().submit(call, *given, **named)
+
+        def finished(*given: Any, **named: Any) -> T:
+            try:
+                return call(*given, **named)
+            finally:
+                torch.cuda.current_stream(self._device).synchronize()
+
+        return super().submit(finished, *given, **named)
 
 
 class SideLane(ThreadPoolExecutor):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Generator as Running
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -37,7 +37,7 @@ from warpkit.synthesize.labels import (
     find_candidates,
     mask_box,
 )
-from warpkit.synthesize.lanes import NoLane, SideLane
+from warpkit.synthesize.lanes import ModelLane, NoLane, SideLane, like_this_thread
 from warpkit.synthesize.masks import object_mask
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.synthesize.quality import image_hash, image_problem, pair_problem
@@ -118,25 +118,20 @@ class PairMaker:
 
         Args:
             ahead: go on with the next chunk while threads work on the last and the caller on what
-                it was given. The model then runs in a thread of its own, and a chunk is searched in
-                another (with a CUDA stream of its own) beside the model's work on others: three
-                chunks are in memory, and lost when this is stopped, which waits for the images that
-                are being made. None does so where the model runs on a GPU.
+                it was given. The model then runs in two threads that take turns, and a chunk is
+                searched in another beside the model's work on others, all with CUDA streams of
+                their own: three chunks are in memory, and lost when this is stopped, which waits
+                for the images that are being made. None does so where the model runs on a GPU.
         """
-        ahead = self.extractor.device.type == "cuda" if ahead is None else ahead
+        device = self.extractor.device
+        ahead = device.type == "cuda" if ahead is None else ahead
         before, threads = torch.get_num_threads(), self.settings.threads
         begun: deque[Future[list[Future[_Ready]]]] = deque()
         labelled: deque[Future[Future[list[Future[Record]]]]] = deque()
         torch.set_num_threads(threads)
-
-        def several(count: int, name: str) -> ThreadPoolExecutor:
-            return ThreadPoolExecutor(
-                count, name, initializer=_like_this_thread(threads, self.extractor.device)
-            )
-
-        pool = several(threads, "pairs")
-        model = several(1, "model") if ahead else NoLane()
-        search = SideLane(self.extractor.device) if ahead else NoLane()
+        pool = ThreadPoolExecutor(threads, "pairs", initializer=like_this_thread(threads, device))
+        model = ModelLane(threads, device) if ahead else NoLane()
+        search = SideLane(device) if ahead else NoLane()
         stop, last = Event(), Event()  # no more searches; no more images
 
         def begin(plans: Sequence[PairPlan]) -> list[Future[_Ready]]:
@@ -392,18 +387,6 @@ class PairMaker:
             np.savez_compressed(buffer, **arrays)
             files["field.npz"] = buffer.getvalue()
         return files
-
-
-def _like_this_thread(threads: int, device: torch.device) -> Callable[[], None]:
-    """What makes another thread compute as this one: torch's threads, and its current GPU."""
-    current = torch.cuda.current_device() if device.type == "cuda" else None
-
-    def follow() -> None:
-        torch.set_num_threads(threads)
-        if current is not None:
-            torch.cuda.set_device(current)
-
-    return follow
 
 
 def _rounded(values: torch.Tensor, digits: int) -> list[Any]:

@@ -1,0 +1,58 @@
+"""Modules traced and compiled for the shapes that come.
+
+In: modules. Out: calls of the same results, up to float rounding, in fewer kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CompiledRows", "compile_call"]
+
+# Sets of shapes kept; the one that was used longest ago goes first.
+_KEPT_PROGRAMS = 8
+
+
+def compile_call(module: nn.Module, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """Trace a call into one graph, and compile it for these shapes.
+
+    Exporting first makes plain outputs of what hooks record; the compiler never sees a hook. It
+    also gives every set of shapes a program of its own, of which the compiler limits no number.
+    """
+    with torch.no_grad():
+        traced = torch.export.export(module, arguments, strict=False).module()
+    compiled: Callable[..., Any] = torch.compile(traced, dynamic=False, fullgraph=True)
+    return compiled
+
+
+class CompiledRows:
+    """A module of one tensor whose rows do not depend on each other, compiled when a shape comes.
+
+    Rows (R, ...) run in a program of up to 2 R rows if there is one, the last row repeated: that
+    costs less than to compile another.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._programs: dict[tuple[tuple[Any, ...], int], Callable[..., Tensor]] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The module's result (R, ...)."""
+        x, rows = x.contiguous(), len(x)
+        shape = (x.dtype, x.device, *x.shape[1:])
+        fitting = [key for key in self._programs if key[0] == shape and rows <= key[1] <= 2 * rows]
+        key = min(fitting, key=lambda kept: kept[1], default=(shape, rows))
+        missing = key[1] - rows
+        if missing:
+            x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
+        program = self._programs.pop(key, None)
+        if program is None:
+            program = compile_call(self._module, (x,))
+        self._programs[key] = program  # entered anew: the order is that of the last use
+        for oldest in list(self._programs)[:-_KEPT_PROGRAMS]:
+            del self._programs[oldest]
+        return program(x)[:rows]
