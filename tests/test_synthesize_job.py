@@ -23,6 +23,7 @@ from warpkit.io.pairs import read_spair, read_synth
 from warpkit.jobs import synthesize as job
 from warpkit.jobs.synthesize import run_synthesize
 from warpkit.render import CLIPS, render_frame
+from warpkit.synthesize import engines
 from warpkit.synthesize.config import (
     GenerationConfig,
     LabelConfig,
@@ -417,9 +418,13 @@ def test_no_pair_kept_says_why(tmp_path):
 
 @pytest.mark.timeout(600)  # three processes load the model; slow on a busy machine
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_ray_gives_the_same_set_though_a_worker_dies(whole, tmp_path, monkeypatch):
-    """Two workers in processes of their own, the first of which kills itself once."""
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_ray_gives_the_same_set_though_a_worker_dies(whole, tmp_path, monkeypatch, at_once):
+    """Two workers in processes of their own, one of which kills itself once."""
     pytest.importorskip("ray")
+    monkeypatch.setattr(
+        engines, "_given_at_once", lambda numbers, workers, on_gpu: batched(numbers, at_once)
+    )
     monkeypatch.setenv("WARPKIT_TEST_DIE_ONCE", str(tmp_path / "died"))
     monkeypatch.setattr(job, "_Worker", DyingWorker)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
@@ -431,13 +436,17 @@ def test_ray_gives_the_same_set_though_a_worker_dies(whole, tmp_path, monkeypatc
     assert ours == theirs
 
 
+def batched(numbers, size):
+    return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
+
+
 class DyingWorker(job._Worker):
-    """A worker that is killed, once among all, before it hands over its first chunk."""
+    """A worker that is killed, once among all, before it hands over the chunk after the first."""
 
     def chunks(self, numbers):
         for made in super().chunks(numbers):
             marker = Path(os.environ["WARPKIT_TEST_DIE_ONCE"])
-            if not marker.exists():
+            if made.number == 1 and not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             yield made

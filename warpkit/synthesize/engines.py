@@ -18,6 +18,9 @@ __all__ = ["ChunkMaker", "MadeChunk", "make_here", "make_on_ray"]
 
 # Blocks that Ray Data schedules one by one; a lost worker costs the block it was working on.
 _MOST_BLOCKS = 10_000
+# Chunks that a GPU's actor is given at once: matching and files run beside the model's work on the
+# next ones, and only the end of the last has nothing beside it (2 % of eight, measured on an H200).
+_ON_GPU = 8
 _OBJECT_STORE = 2**28  # bytes of a local cluster's store of results that wait to be written
 
 
@@ -61,8 +64,9 @@ def make_on_ray(
     """Make chunks with a pool of Ray Data actors, in any order.
 
     The cluster of `RAY_ADDRESS` is used if that is set, else one is started on this machine. Each
-    actor loads the model once. An actor that dies is replaced and its block is made again. Ray Data
-    stops feeding actors while finished chunks wait to be taken, so memory stays bounded.
+    actor loads the model once. It is given one chunk after the other, on a GPU several at once. An
+    actor that dies is replaced and what it was given is made again. Ray Data stops feeding actors
+    while finished chunks wait to be taken, so memory stays bounded.
 
     Args:
         build: makes a worker's `ChunkMaker`; it is pickled.
@@ -90,10 +94,10 @@ def make_on_ray(
         workers = workers or gpus or max(1, int(resources.get("CPU", 1)) // threads)
         context = DataContext.get_current()
         context.enable_progress_bars = False
-        items = [{"chunk": number} for number in numbers]
+        items = [{"chunks": some} for some in _given_at_once(numbers, workers, on_gpu=gpus > 0)]
         blocks = min(len(items), _MOST_BLOCKS)
         actor: Any = _Actor  # Ray takes a class where its annotations want a function
-        made = ray.data.from_items(items, override_num_blocks=blocks).map(
+        made = ray.data.from_items(items, override_num_blocks=blocks).flat_map(
             actor,
             fn_constructor_args=(build,),
             concurrency=workers,
@@ -111,6 +115,12 @@ def make_on_ray(
     finally:
         if started:
             ray.shutdown()
+
+
+def _given_at_once(numbers: Sequence[int], workers: int, *, on_gpu: bool) -> list[list[int]]:
+    """Chunk numbers in the portions that actors are given, at least four for each actor."""
+    size = max(1, min(_ON_GPU, len(numbers) // (4 * workers))) if on_gpu else 1
+    return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def _start(ray: Any, workers: int | None, threads: int) -> None:
@@ -132,6 +142,6 @@ class _Actor:
     def __init__(self, build: Callable[[], ChunkMaker]) -> None:
         self._maker = build()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        (made,) = self._maker.chunks([int(row["chunk"])])
-        return {"chunk": made.number, "data": made.data, "seconds": json.dumps(made.seconds)}
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for made in self._maker.chunks([int(number) for number in row["chunks"]]):
+            yield {"chunk": made.number, "data": made.data, "seconds": json.dumps(made.seconds)}
