@@ -302,6 +302,7 @@ def measure(name: str, config: SynthesizeConfig) -> dict[str, Any]:
             for part, seconds in maker.seconds.items()
         },
         "peak_gigabytes": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
+        "reserved_gigabytes": torch.cuda.max_memory_reserved() / 1e9 if on_gpu else None,
         "steady": {
             "seconds_a_pair": steady,
             "share": {

@@ -9,9 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from warpkit.synthesize import lanes
 from warpkit.synthesize.lanes import ModelLane, NoLane, SideLane
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_streams_of_other_tests():
+    lanes._stream.cache_clear()
+    yield
+    lanes._stream.cache_clear()
 
 
 def test_no_lane_runs_at_once():
@@ -107,22 +115,40 @@ def test_on_a_gpu_each_model_thread_has_a_stream_and_ends_with_its_work(monkeypa
         def synchronize(self):
             order.append("all done")
 
+    made = []
+
+    def stream(device, priority):
+        made.append(Stream())
+        return made[-1]
+
     here = SimpleNamespace(record_event=lambda: "what came before")
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: order.append(f"GPU {gpu}"))
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(mine, "stream", stream))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: getattr(mine, "stream", here))
 
-    def call(value):
-        order.append("call")
-        return 1 / value
+    gpu, both = torch.device("cuda"), threading.Barrier(2)
 
-    with ModelLane(torch.get_num_threads(), torch.device("cuda")) as lane:
-        found = lane.submit(call, 0 if fails else 2)
-        if fails:
-            with pytest.raises(ZeroDivisionError):
-                found.result(10)
-        else:
-            assert found.result(10) == 0.5
-    assert order[:4] == ["GPU 3", "wait for what came before", "call", "all done"]
+    def call(value):
+        both.wait(10)
+        order.append("call")
+        return 1 / value, mine.stream
+
+    def streams():
+        with ModelLane(torch.get_num_threads(), gpu) as lane:
+            found = [lane.submit(call, value) for value in (2, 0 if fails else 4)]
+            one, first = found[0].result(10)
+            assert one == 0.5
+            if fails:
+                with pytest.raises(ZeroDivisionError):
+                    found[1].result(10)
+                return {id(first)}
+            return {id(first), id(found[1].result(10)[1])}
+
+    ours = streams()
+    assert len(ours) == (1 if fails else 2)
+    assert sorted(order) == sorted(2 * ["GPU 3", "wait for what came before", "call", "all done"])
+    assert order.index("all done") > order.index("call")
+    streams()
+    assert len(made) == 2  # the next lane has the same two

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
 from small_synthesis import settings
 
 from warpkit.checks import InputError
+from warpkit.synthesize.lanes import ModelLane
 from warpkit.synthesize.maker import PairMaker
 from warpkit.synthesize.records import encode_records
 
@@ -67,6 +69,38 @@ def test_nothing_is_made_after_images_that_fail(monkeypatch):
     with pytest.raises(InputError, match="no such class"):
         list(maker.run([[config.plans().pair(number)] for number in range(4)], ahead=True))
     assert len(asked) <= 2  # the other thread may have begun
+
+
+def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
+    """Although the later one, in the other thread, fails before this one begins."""
+    config = settings(pairs=3)
+    maker = PairMaker(config, config.load_extractor())
+    plans = [config.plans().pair(number) for number in range(3)]
+    made, failed = maker._begin, threading.Event()
+
+    class LateLane(ModelLane):
+        def submit(self, call, /, *given, **named):
+            def late():
+                if given == (0, [plans[0]]):
+                    assert failed.wait(20)
+                    time.sleep(0.1)  # until the failure is known
+                return call(*given, **named)
+
+            return super().submit(late)
+
+    def begin(chunk, pool):
+        if chunk[0] is plans[1]:
+            failed.set()
+            raise InputError("no such class")
+        return made(chunk, pool)
+
+    monkeypatch.setattr(maker, "_begin", begin)
+    monkeypatch.setattr("warpkit.synthesize.maker.ModelLane", LateLane)
+    run = maker.run([[plan] for plan in plans], ahead=True)
+    (record,) = next(run)
+    assert record.id == plans[0].id
+    with pytest.raises(InputError, match="no such class"):
+        list(run)
 
 
 def test_a_failing_search_stops_the_run(monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_synthesis import settings
 
+from warpkit.aggregate.extractor import Extractor
 from warpkit.features.turns import Turns
 from warpkit.synthesize import generation
 from warpkit.synthesize.config import GenerationConfig
@@ -17,8 +18,8 @@ from warpkit.synthesize.generation import Generator
 CPU = torch.device("cpu")
 
 
-def taken(turn) -> bool:
-    """Whether another thread would have to wait."""
+def taken(turn, *, wanted: bool) -> bool:
+    """Whether another thread has to wait: looked at for a moment, or until it has its turn."""
     entered = threading.Event()
 
     def enter():
@@ -27,23 +28,23 @@ def taken(turn) -> bool:
 
     thread = threading.Thread(target=enter, daemon=True)
     thread.start()
-    return not entered.wait(0.3)
+    return not entered.wait(0.3 if wanted else 20)
 
 
 def test_a_turn_is_one_threads_alone_and_may_be_nested():
-    turns = Turns()
-    with turns(CPU):
-        with turns(CPU):
+    turns = Turns(CPU)
+    with turns():
+        with turns():
             pass
-        assert taken(lambda: turns(CPU))
-    assert not taken(lambda: turns(CPU))
+        assert taken(turns, wanted=True)
+    assert not taken(turns, wanted=False)
 
 
 def test_a_turn_that_fails_ends():
-    turns = Turns()
-    with pytest.raises(ZeroDivisionError), turns(CPU):
+    turns = Turns(CPU)
+    with pytest.raises(ZeroDivisionError), turns():
         _ = 1 / 0
-    assert not taken(lambda: turns(CPU))
+    assert not taken(turns, wanted=False)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -64,16 +65,16 @@ def test_on_a_gpu_a_turn_follows_all_that_was_queued_in_the_last(monkeypatch, fa
 
     current = [Stream("first"), Stream("second")]
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[0])
-    turns, gpu = Turns(), torch.device("cuda", 0)
+    turns = Turns(torch.device("cuda", 0))
     try:
-        with turns(gpu):
+        with turns():
             order.append("first calls")
             if fails:
                 raise RuntimeError("out of memory")
     except RuntimeError:
         assert fails
     current.pop(0)
-    with turns(gpu):
+    with turns():
         order.append("second calls")
     assert order == [
         "first calls",
@@ -84,10 +85,32 @@ def test_on_a_gpu_a_turn_follows_all_that_was_queued_in_the_last(monkeypatch, fa
     ]
 
 
-def test_an_extractor_of_another_size_takes_the_same_turns():
+def test_all_that_call_one_network_take_the_same_turns():
     extractor = settings().load_extractor()
-    with extractor.resized(64).turn():
-        assert taken(extractor.turn)
+    backbone = extractor.backbone
+    for other in (
+        extractor.resized(64),
+        Extractor(backbone, extractor.network),
+        Extractor(backbone.with_settings(backbone.settings), extractor.network),
+    ):
+        with other.turn():
+            assert taken(extractor.turn, wanted=True)
+    with settings().load_extractor().turn():
+        assert not taken(extractor.turn, wanted=False)
+
+
+def test_a_digest_takes_a_turn(monkeypatch):
+    """It embeds the prompt."""
+    extractor, seen = settings().load_extractor(), []
+    state = extractor.backbone.state
+
+    def looked_at():
+        seen.append(taken(extractor.turn, wanted=True))
+        return state()
+
+    monkeypatch.setattr(extractor.backbone, "state", looked_at)
+    extractor.digest()
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("features", ["run", "image"])
@@ -100,13 +123,13 @@ def test_images_are_taken_from_the_model_after_its_turn(monkeypatch, features):
 
     def forward(*given, **named):
         if not seen:
-            seen.append(taken(extractor.turn))
+            seen.append(taken(extractor.turn, wanted=True))
         return calls(*given, **named)
 
     pixels = generation.to_pixels
 
     def to_pixels(images):
-        seen.append(taken(extractor.turn))
+        seen.append(taken(extractor.turn, wanted=False))
         return pixels(images)
 
     monkeypatch.setattr(extractor.backbone.unet, "forward", forward)
@@ -121,7 +144,7 @@ def test_describing_takes_a_turn(monkeypatch):
     calls, seen = extractor.backbone.unet.forward, []
 
     def forward(*given, **named):
-        seen.append(taken(extractor.turn))
+        seen.append(taken(extractor.turn, wanted=True))
         return calls(*given, **named)
 
     monkeypatch.setattr(extractor.backbone.unet, "forward", forward)

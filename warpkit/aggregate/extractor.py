@@ -29,7 +29,6 @@ from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.checks import InputError, check_image, first_line, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.features.backbone import Backbone
-from warpkit.features.turns import Turns
 from warpkit.io.cache_folder import code_digest
 from warpkit.io.descriptor_cache import DescriptorCache
 from warpkit.io.output import installed_version
@@ -82,7 +81,6 @@ class Extractor:
         self.batch_size = batch_size
         self.cache = cache
         self._digest: str | None = None
-        self._turns = Turns()
 
     @property
     def name(self) -> str:
@@ -94,7 +92,7 @@ class Extractor:
 
     def resized(self, size: int) -> Extractor:
         """The same model on a canvas of another side in pixels."""
-        other = Extractor(
+        return Extractor(
             self.backbone,
             self.network,
             name=self._name,
@@ -104,12 +102,13 @@ class Extractor:
             batch_size=self.batch_size,
             cache=self.cache,
         )
-        other._turns = self._turns
-        return other
 
     def turn(self) -> AbstractContextManager[None]:
-        """Keep the model to this thread until what it queues is queued (see `Turns`)."""
-        return self._turns(self.device)
+        """Keep the backbone to this thread until what it calls is queued.
+
+        Source: `warpkit.features.turns`.
+        """
+        return self.backbone.turns()
 
     def plan(self, *, height: int, width: int) -> Fit:
         """How an image of this size is brought to the backbone's canvas."""
@@ -155,9 +154,10 @@ class Extractor:
 
         Computed once: weights that change later are not seen.
         """
-        if self._digest is None:
-            self._digest = _digest(self)
-        return self._digest
+        with self.turn():
+            if self._digest is None:
+                self._digest = _digest(self)
+            return self._digest
 
     def _describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
         maps: dict[int, DescriptorMap] = {}

@@ -9,13 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
 
 from warpkit.coords import FitMode
+from warpkit.features.turns import Turns
 
 __all__ = ["Backbone", "BackboneSpec", "Layer", "StepFeatures"]
+
+_MAKING = Lock()
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,13 @@ class Backbone(ABC):
     """Images to layer features. Subclasses set `spec` and implement `features`."""
 
     spec: BackboneSpec
+
+    @property
+    def turns(self) -> Turns:
+        """Threads that call this take turns; two that do not would read each other's features."""
+        with _MAKING:
+            turns: Turns = vars(self).setdefault("_turns", Turns(self.device))
+        return turns
 
     @property
     @abstractmethod

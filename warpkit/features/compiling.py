@@ -22,6 +22,13 @@ def compile_call(module: nn.Module, arguments: tuple[Any, ...]) -> Callable[...,
 
     Exporting first makes plain outputs of what hooks record; the compiler never sees a hook. It
     also gives every set of shapes a program of its own, of which the compiler limits no number.
+
+    Args:
+        module: on its device, in evaluation mode.
+        arguments: tensors of the shapes, types and device that calls will have, and containers.
+
+    Returns:
+        What is called with such arguments and returns what the module does.
     """
     with torch.no_grad():
         traced = torch.export.export(module, arguments, strict=False).module()
@@ -41,7 +48,7 @@ class CompiledRows:
         self._programs: dict[tuple[tuple[Any, ...], int], Callable[..., Tensor]] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The module's result (R, ...)."""
+        """The module's result, as many rows as `x` (R, ...) has."""
         x, rows = x.contiguous(), len(x)
         shape = (x.dtype, x.device, *x.shape[1:])
         fitting = [key for key in self._programs if key[0] == shape and rows <= key[1] <= 2 * rows]

@@ -21,6 +21,7 @@ from warpkit.features.diffusion_settings import DiffusionSettings
 from warpkit.features.perturbed_attention import perturbed
 from warpkit.features.seeded_noise import NoiseDraws
 from warpkit.features.taps import decoder_taps
+from warpkit.features.turns import Turns
 from warpkit.features.unet_calls import UnetCalls, resolve_acceleration
 
 __all__ = [
@@ -66,7 +67,14 @@ class Conditioner(Protocol):
 
 
 class DiffusionBackbone(Backbone):
-    """A UNet with its codec and conditioner; `features` inverts real images."""
+    """A UNet with its codec and conditioner; `features` inverts real images.
+
+    Attributes:
+        releases_encoder: whether `features` frees a text encoder's memory on a GPU. False where
+            images are generated as well, so that it need not come back for every new prompt.
+    """
+
+    _turns: Turns
 
     def __init__(
         self,
@@ -83,6 +91,10 @@ class DiffusionBackbone(Backbone):
         acceleration: str = "auto",
     ) -> None:
         self.unet, self.codec, self.conditioner = unet, codec, conditioner
+        # Kept: while another thread traces the UNet, its weights stand for others without a device.
+        weight = next(unet.parameters())
+        self._device, self._dtype = weight.device, weight.dtype
+        self.releases_encoder = True
         self.schedule, self.settings = schedule, settings
         steps = settings.steps
         require(
@@ -154,18 +166,19 @@ class DiffusionBackbone(Backbone):
         calls = calls or self._calls
         if other._calls.names == calls.names:
             other._calls = calls
+        other._turns = self.turns
         other._perturbed = self._perturbed
         other._prompt_cache = self._prompt_cache
         return other
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        return self._device
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the UNet's weights; latents between steps stay float32."""
-        return next(self.unet.parameters()).dtype
+        return self._dtype
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         """The UNet, the codec's network where it has one, and the prompt as the UNet sees it."""
@@ -239,7 +252,7 @@ class DiffusionBackbone(Backbone):
             f" {tuple(images.shape)}",
         )
         self._conditioning([self.settings.prompt])
-        if isinstance(self.conditioner, TextConditioner):
+        if isinstance(self.conditioner, TextConditioner) and self.releases_encoder:
             self.conditioner.release()  # real images have one prompt, embedded by now
         with torch.no_grad():
             latent = self.codec.encode(images.to(self.device)).float()

@@ -19,21 +19,29 @@ class Turns:
 
     What taps a network hooks into it, and replayed calls write into the same tensors: runs of two
     threads would mix. A turn ends when its work is queued, not when it is done, so that the next
-    thread queues its own meanwhile, and the GPU never waits. Threads may have streams of their own.
+    thread queues its own before the GPU runs out of work. Threads may have streams of their own.
+
+    Args:
+        device: where the model runs. It is not asked for again: while a thread traces the model for
+            the compiler, its weights stand for others that have no device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._lock = RLock()
         self._queued: torch.cuda.Event | None = None
 
     @contextmanager
-    def __call__(self, device: torch.device) -> Iterator[None]:
-        """Wait for a turn; within it, what is queued on the current stream follows all before."""
+    def __call__(self) -> Iterator[None]:
+        """Wait for a turn; within it, what is queued on the current stream follows all before.
+
+        A thread may take a turn within its own.
+        """
         with self._lock:
-            if device.type != "cuda":
+            if self._device.type != "cuda":
                 yield
                 return
-            stream = torch.cuda.current_stream(device)
+            stream = torch.cuda.current_stream(self._device)
             if self._queued is not None:
                 stream.wait_event(self._queued)
             try:

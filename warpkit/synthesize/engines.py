@@ -94,6 +94,9 @@ def make_on_ray(
         workers = workers or gpus or max(1, int(resources.get("CPU", 1)) // threads)
         context = DataContext.get_current()
         context.enable_progress_bars = False
+        # A chunk is a block: it comes as soon as it is made, and Ray, which feeds no actor that
+        # might overfill the store, reckons with the size of one chunk and not of a portion.
+        context.target_max_block_size = 1
         items = [{"chunks": some} for some in _given_at_once(numbers, workers, on_gpu=gpus > 0)]
         blocks = min(len(items), _MOST_BLOCKS)
         actor: Any = _Actor  # Ray takes a class where its annotations want a function
@@ -118,7 +121,7 @@ def make_on_ray(
 
 
 def _given_at_once(numbers: Sequence[int], workers: int, *, on_gpu: bool) -> list[list[int]]:
-    """Chunk numbers in the portions that actors are given, at least four for each actor."""
+    """Chunk numbers in the portions that actors are given: four or more an actor if there are."""
     size = max(1, min(_ON_GPU, len(numbers) // (4 * workers))) if on_gpu else 1
     return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 

@@ -69,6 +69,7 @@ class Generator:
             )
         self._parts, self._part = parts, able[0]
         assert isinstance(self._part.backbone, DiffusionBackbone)
+        self._part.backbone.releases_encoder = False
         self._backbone = _generating(self._part.backbone, config.steps)
         # Where it describes on a smaller canvas than its own, it does not generate on that one.
         usual, first = self._part.backbone.spec.size, parts[0]

@@ -6,6 +6,8 @@ thousands of small kernels and waits, which beside the large ones cost next to n
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +20,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FIRST = -1  # priority: small kernels do not queue up behind the blocks of large ones
+
+
+@functools.cache
+def _stream(device: torch.device, number: int, priority: int = 0) -> torch.cuda.Stream:
+    """The same stream for the same use: memory that was freed is kept for the stream it was for."""
+    return torch.cuda.Stream(device, priority=priority)
 
 
 class NoLane(Executor):
@@ -55,8 +63,10 @@ class ModelLane(ThreadPoolExecutor):
 
         Args:
             threads: torch's, in each of the two.
+            device: of the model.
         """
         self._device, self._on_gpu = device, device.type == "cuda"
+        self._numbers = itertools.count()
         self._before = None
         if self._on_gpu:
             self._before = torch.cuda.current_stream(device).record_event()
@@ -66,7 +76,7 @@ class ModelLane(ThreadPoolExecutor):
     def _begin(self) -> None:
         self._follow()
         if self._before is not None:
-            stream = torch.cuda.Stream(self._device)
+            stream = _stream(self._device, next(self._numbers))
             stream.wait_event(self._before)
             torch.cuda.set_stream(stream)
 
@@ -95,7 +105,7 @@ class SideLane(ThreadPoolExecutor):
         super().__init__(1, thread_name_prefix="search")
         self._stream = None
         if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device, priority=_FIRST)
+            self._stream = _stream(device, 0, _FIRST)
 
     def submit(self, call: Callable[P, T], /, *given: P.args, **named: P.kwargs) -> Future[T]:
         """See the class."""

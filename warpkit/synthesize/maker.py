@@ -133,14 +133,15 @@ class PairMaker:
         model = ModelLane(threads, device) if ahead else NoLane()
         search = SideLane(device) if ahead else NoLane()
         stop, last = Event(), Event()  # no more searches; no more images
+        failed: list[int] = []  # chunks whose images could not be made
 
-        def begin(plans: Sequence[PairPlan]) -> list[Future[_Ready]]:
-            if last.is_set():
+        def begin(number: int, plans: Sequence[PairPlan]) -> list[Future[_Ready]]:
+            if last.is_set() or any(earlier < number for earlier in failed):
                 return []  # nobody gets to see them
             try:
                 return self._begin(plans, pool)
             except BaseException:
-                last.set()
+                failed.append(number)
                 raise
 
         def label() -> None:
@@ -156,8 +157,8 @@ class PairMaker:
             ends.callback(model.shutdown, cancel_futures=True)
             ends.callback(stop.set)
             ends.callback(last.set)
-            for plans in chunks:
-                begun.append(model.submit(begin, plans))
+            for number, plans in enumerate(chunks):
+                begun.append(model.submit(begin, number, plans))
                 if len(begun) > ahead:
                     label()
                 if len(labelled) > ahead:
