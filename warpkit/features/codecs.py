@@ -82,13 +82,9 @@ class VaeCodec:
 
     def __init__(self, vae: nn.Module, *, compiled: bool = False) -> None:
         self.vae = vae
-        self._encoder: Callable[[Tensor], Tensor] = _Encoder(vae)
-        self._decoder: Callable[[Tensor], Tensor] = _Decoder(vae)
-        if compiled:
-            self._encoder, self._decoder = (
-                CompiledRows(_Encoder(vae)),
-                CompiledRows(_Decoder(vae)),
-            )
+        encoder, decoder = _Encoder(vae), _Decoder(vae)
+        self._encoder: Callable[[Tensor], Tensor] = CompiledRows(encoder) if compiled else encoder
+        self._decoder: Callable[[Tensor], Tensor] = CompiledRows(decoder) if compiled else decoder
         config: Any = vae.config
         self.channels = int(config.latent_channels)
         self.factor = 2 ** (len(config.block_out_channels) - 1)

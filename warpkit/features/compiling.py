@@ -5,13 +5,16 @@ In: modules. Out: calls of the same results, up to float rounding, in fewer kern
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CompiledRows", "compile_call"]
+__all__ = ["CompiledRows", "compile_call", "kept_program"]
+
+K = TypeVar("K", bound=tuple[Any, ...])
+P = TypeVar("P")
 
 # Sets of shapes kept; the one that was used longest ago goes first.
 _KEPT_PROGRAMS = 8
@@ -36,6 +39,30 @@ def compile_call(module: nn.Module, arguments: tuple[Any, ...]) -> Callable[...,
     return compiled
 
 
+def kept_program(
+    programs: dict[K, P], fitting: Iterable[K], new: K, make: Callable[[], P]
+) -> tuple[K, P]:
+    """The program of the fewest rows among those that fit, or one that is made and kept.
+
+    Args:
+        programs: those that are there, the least recently used first. Keys end with their rows.
+        fitting: keys of those that would do.
+        new: the key of the one to make where none does.
+        make: makes it.
+
+    Returns:
+        Its key, and the program.
+    """
+    key = min(fitting, key=lambda kept: int(kept[-1]), default=new)
+    program = programs.pop(key, None)
+    if program is None:
+        program = make()
+    programs[key] = program  # entered anew: the order is that of the last use
+    for oldest in list(programs)[:-_KEPT_PROGRAMS]:
+        del programs[oldest]
+    return key, program
+
+
 class CompiledRows:
     """A module of one tensor whose rows do not depend on each other, compiled when a shape comes.
 
@@ -52,14 +79,8 @@ class CompiledRows:
         x, rows = x.contiguous(), len(x)
         shape = (x.dtype, x.device, *x.shape[1:])
         fitting = [key for key in self._programs if key[0] == shape and rows <= key[1] <= 2 * rows]
-        key = min(fitting, key=lambda kept: kept[1], default=(shape, rows))
-        missing = key[1] - rows
-        if missing:
-            x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
-        program = self._programs.pop(key, None)
-        if program is None:
-            program = compile_call(self._module, (x,))
-        self._programs[key] = program  # entered anew: the order is that of the last use
-        for oldest in list(self._programs)[:-_KEPT_PROGRAMS]:
-            del self._programs[oldest]
-        return program(x)[:rows]
+        (_, kept), program = kept_program(
+            self._programs, fitting, (shape, rows), lambda: compile_call(self._module, (x,))
+        )
+        padded = torch.cat([x, x[-1:].expand(kept - rows, *x.shape[1:])]) if kept > rows else x
+        return program(padded)[:rows]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from warpkit.checks import one_of, require
-from warpkit.features.compiling import compile_call
+from warpkit.features.compiling import compile_call, kept_program
 from warpkit.features.taps import record_taps
 
 __all__ = ["Acceleration", "UnetCalls", "resolve_acceleration"]
@@ -28,8 +28,6 @@ Conditioning = Mapping[str, Any]
 
 # Calls before a graph is captured: they warm up what must not happen during the capture.
 _CALLS_BEFORE_CAPTURE = 2
-# Sets of shapes kept; the one that was used longest ago goes first.
-_KEPT_PROGRAMS = 8
 
 
 def resolve_acceleration(acceleration: str, device: torch.device) -> Acceleration:
@@ -144,19 +142,17 @@ class UnetCalls:
             for key in self._programs
             if key[0] == shape and key[1] <= final and rows <= key[2] <= 2 * rows
         ]
-        key = min(fitting, key=lambda kept: kept[2], default=(shape, final, rows))
-        program = self._programs.pop(key, None)
-        if program is None:
-            program = _Program(
+
+        def make() -> _Program:
+            return _Program(
                 TappedUnet(self.unet, self.names, final=final),
                 sample,
                 conditioning,
                 compiled=self.acceleration == "compile",
                 pool=self._graph_pool(sample.device),
             )
-        self._programs[key] = program  # entered anew: the order is that of the last use
-        for oldest in list(self._programs)[:-_KEPT_PROGRAMS]:
-            del self._programs[oldest]
+
+        _, program = kept_program(self._programs, fitting, (shape, final, rows), make)
         return program
 
     def _graph_pool(self, device: torch.device) -> Any:
