@@ -17,6 +17,7 @@ LAYERS = [
     {"features"},
     {"aggregate"},
     {"match"},
+    {"coherent"},
     {"warp"},
     {"propagate"},
     {"render"},

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from warpkit.coords import lattice_sites, pixel_to_grid
 from warpkit.match import filters
+from warpkit.match.nearest_set import nearest_set
 from warpkit.types import DescriptorMap, Sites
 
 __all__ = ["LatticeField", "to_pixels"]
@@ -78,7 +79,7 @@ def to_pixels(
 
     # The nearest site, moved along with the pixel.
     home_u, home_v = torch.floor(grid + 0.5).long().clamp(min=0).minimum(last).unbind(1)
-    nearest = _nearest_searched(field.searched)[home_v, home_u]
+    nearest = nearest_set(field.searched)[home_v, home_u]
     own_match = field.source_xy.view(-1, 2)[nearest]
     valid = field.kept.view(-1)[nearest]
     sites = lattice_sites(
@@ -125,20 +126,3 @@ def _smooth_cells(field: LatticeField, limit: float) -> Tensor:
         & (kept[:-1, :-1] & kept[:-1, 1:] & kept[1:, :-1] & kept[1:, 1:])
     )  # fmt: skip
     return smooth
-
-
-def _nearest_searched(searched: Tensor) -> Tensor:
-    """int64 (R, C): row-major index of the searched site nearest to every site."""
-    import cv2
-
-    # Distances are to the nearest zero; every zero gets a label of its own.
-    _, label = cv2.distanceTransformWithLabels(
-        (~searched).cpu().numpy().astype("uint8"),
-        cv2.DIST_L2,
-        cv2.DIST_MASK_5,
-        labelType=cv2.DIST_LABEL_PIXEL,
-    )
-    labels = torch.from_numpy(label).long().to(searched.device)
-    site = labels.new_zeros(int(labels.max()) + 1)
-    site[labels[searched]] = torch.nonzero(searched.flatten())[:, 0]
-    return site[labels]

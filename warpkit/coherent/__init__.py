@@ -1,0 +1,27 @@
+"""Coherent fields between two descriptor maps: solved whole, not pixel by pixel.
+
+Holds the solver, its levels and layers, guides and quality figures. Imports neither files nor
+models, and nothing of warping or propagation.
+"""
+
+from warpkit.coherent.config import MIRRORS, CoherentConfig, Mirror
+from warpkit.coherent.field import CoherentField, FieldTask, coherent_field, coherent_fields
+from warpkit.coherent.guides import Guides
+from warpkit.coherent.points import FIELDS, FieldName, PointMatches, match_points_coherent
+from warpkit.coherent.quality import FieldQuality
+
+__all__ = [
+    "FIELDS",
+    "MIRRORS",
+    "CoherentConfig",
+    "CoherentField",
+    "FieldName",
+    "FieldQuality",
+    "FieldTask",
+    "Guides",
+    "Mirror",
+    "PointMatches",
+    "coherent_field",
+    "coherent_fields",
+    "match_points_coherent",
+]

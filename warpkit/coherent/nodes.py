@@ -1,0 +1,203 @@
+"""Grids of nodes over the part of an image that is matched: where a field is solved.
+
+In: descriptor maps and masks. Out: `Nodes`, unit descriptors averaged over each node's square,
+inside the mask alone. Convention: node `(i, j)` lies at pixel `origin + pitch * (i, j)`; nodes are
+as far apart in both directions, so lengths in nodes mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from warpkit.coords import normalise, pixel_grid, pixel_to_grid, sample_bilinear
+from warpkit.types import DescriptorMap
+
+__all__ = ["Nodes", "Region", "make_nodes", "region_of", "stack_nodes"]
+
+_LEAST_COVER = 0.3  # share of a node's square inside the mask from which it takes part
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The part of an image that is matched.
+
+    Attributes:
+        mask: bool (H, W); None for all of it.
+        box: x1, y1, x2, y2 around it, in pixels, edges included.
+        rim: float32 (H, W), 1 on the outline, falling to 0 inside; None without a mask.
+    """
+
+    mask: Tensor | None
+    box: tuple[float, float, float, float]
+    rim: Tensor | None
+
+    @property
+    def side(self) -> float:
+        """The longer side of the box in pixels."""
+        x1, y1, x2, y2 = self.box
+        return max(x2 - x1, y2 - y1)
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Nodes of B problems, padded to one size; padding has weight 0.
+
+    Attributes:
+        descriptors: float32 (B, C, h, w), unit vectors.
+        weight: float32 (B, h, w), share of the node's square inside the region; 0 where the node
+            takes no part.
+        rim: float32 (B, h, w), see `Region`; zeros without masks.
+        origin: float32 (B, 2), pixel (x, y) of node (0, 0).
+        pitch: float32 (B,), pixels between nodes.
+    """
+
+    descriptors: Tensor
+    weight: Tensor
+    rim: Tensor
+    origin: Tensor
+    pitch: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.weight.shape[1]), int(self.weight.shape[2])
+
+    def to_pixels(self, nodes: Tensor) -> Tensor:
+        """Node coordinates (B, ..., 2) in pixels."""
+        shape = (-1, *[1] * (nodes.ndim - 2))
+        return self.origin.view(*shape, 2) + nodes * self.pitch.view(*shape, 1)
+
+    def to_nodes(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, ..., 2) in node coordinates."""
+        shape = (-1, *[1] * (pixels.ndim - 2))
+        return (pixels - self.origin.view(*shape, 2)) / self.pitch.view(*shape, 1)
+
+    def select(self, rows: Tensor) -> Nodes:
+        """The problems of these rows."""
+        return Nodes(
+            self.descriptors[rows],
+            self.weight[rows],
+            self.rim[rows],
+            self.origin[rows],
+            self.pitch[rows],
+        )
+
+
+def region_of(mask: Tensor | None, *, height: int, width: int, outlined: bool) -> Region:
+    """The region of a mask, bool (height, width), not empty.
+
+    Args:
+        outlined: whether the outline matters: both images have a mask.
+    """
+    if mask is None:
+        return Region(None, (-0.5, -0.5, width - 0.5, height - 0.5), None)
+    rows, columns = (torch.nonzero(mask.any(dim=d))[:, 0] for d in (1, 0))
+    box = (
+        float(columns[0]) - 0.5,
+        float(rows[0]) - 0.5,
+        float(columns[-1]) + 0.5,
+        float(rows[-1]) + 0.5,
+    )
+    rim = None
+    if outlined:
+        import cv2
+
+        inside = mask.cpu().numpy().astype("uint8")
+        # The picture's border is no outline: an object that touches it goes on beyond.
+        depth = torch.from_numpy(cv2.distanceTransform(inside, cv2.DIST_L2, 5))
+        rim = torch.exp(-depth / (0.06 * max(box[2] - box[0], box[3] - box[1])))
+        rim = (rim * mask.cpu()).to(mask.device)
+    return Region(mask, box, rim)
+
+
+def make_nodes(
+    descriptors: DescriptorMap, region: Region, *, nodes: int, finest: float = 0.0
+) -> Nodes:
+    """Nodes over a region of one image, B = 1.
+
+    Args:
+        descriptors: of the whole image.
+        region: what is matched.
+        nodes: on the longer side of the region's box.
+        finest: least distance of nodes in cells of the map.
+    """
+    x1, y1, x2, y2 = region.box
+    cell = min(descriptors.cell_width, descriptors.cell_height)
+    pitch = max(region.side / nodes, finest * cell)
+    columns = max(2, math.ceil((x2 - x1) / pitch - 1e-6))
+    rows = max(2, math.ceil((y2 - y1) / pitch - 1e-6))
+    device = descriptors.data.device
+    centre = torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2], device=device)
+    origin = centre - torch.tensor([columns - 1, rows - 1], device=device) * (pitch / 2)
+    # Every node is the mean of n x n places in its square.
+    n = max(1, math.ceil(pitch / cell - 1e-6))
+    places = pixel_grid(height=rows * n, width=columns * n, device=device)
+    places = origin + (places - (n - 1) / 2) * (pitch / n)
+    on_map = torch.stack(
+        [
+            pixel_to_grid(places[..., 0], descriptors.cell_width),
+            pixel_to_grid(places[..., 1], descriptors.cell_height),
+        ],
+        dim=-1,
+    )
+    h, w = descriptors.grid_size
+    values = F.grid_sample(
+        descriptors.data.float()[None],
+        normalise(on_map, height=h, width=w)[None],
+        padding_mode="border",
+        align_corners=False,
+    )
+    size = torch.tensor([descriptors.width, descriptors.height], device=device)
+    cover = ((places > -0.5) & (places < size - 0.5)).all(dim=-1).float()
+    rim = torch.zeros_like(cover)
+    if region.mask is not None:
+        # Objects of a few pixels fall between places: look at the square, not at its centre.
+        reach = max(1, math.ceil(pitch / n))
+        planes = region.mask.float()[None] if region.rim is None else None
+        if planes is None:
+            assert region.rim is not None
+            planes = torch.stack([region.mask.float(), region.rim])
+        if reach > 1:
+            planes = F.avg_pool2d(
+                planes[None], reach, 1, reach // 2, count_include_pad=False
+            )[0, :, : region.mask.shape[0], : region.mask.shape[1]]
+        read = sample_bilinear(planes, places.reshape(-1, 2)).T.reshape(-1, *cover.shape)
+        cover = cover * read[0]
+        if len(read) > 1:
+            rim = read[1]
+    weight = F.avg_pool2d(cover[None, None], n)
+    inside = F.avg_pool2d(values * cover, n) / weight.clamp(min=1e-3)
+    values = torch.where(weight > 1e-3, inside, F.avg_pool2d(values, n))
+    weight = weight[0]
+    # Where a region is so thin that no node is covered well, the best ones are it.
+    least = min(_LEAST_COVER, 0.5 * float(weight.max()))
+    return Nodes(
+        F.normalize(values, dim=1, eps=1e-6),
+        weight * (weight >= least),
+        F.avg_pool2d(rim[None, None], n)[0],
+        origin[None],
+        torch.tensor([pitch], device=device),
+    )
+
+
+def stack_nodes(parts: Sequence[Nodes]) -> Nodes:
+    """Problems side by side, padded below and to the right."""
+    rows = max(part.size[0] for part in parts)
+    columns = max(part.size[1] for part in parts)
+
+    def padded(values: Tensor) -> Tensor:
+        return F.pad(values, (0, columns - values.shape[-1], 0, rows - values.shape[-2]))
+
+    return Nodes(
+        torch.cat([padded(part.descriptors) for part in parts]),
+        torch.cat([padded(part.weight) for part in parts]),
+        torch.cat([padded(part.rim) for part in parts]),
+        torch.cat([part.origin for part in parts]),
+        torch.cat([part.pitch for part in parts]),
+    )

@@ -1,0 +1,131 @@
+"""Points through a coherent field, and the choice between it and nearest neighbours.
+
+In: descriptor maps of two images and points of the source. Out: one match a point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from warpkit.checks import check_points, one_of
+from warpkit.coherent.config import CoherentConfig
+from warpkit.coherent.field import CoherentField, coherent_field
+from warpkit.coherent.guides import Guides
+from warpkit.coords import sample_descriptors
+from warpkit.match.points import candidate_sites
+from warpkit.types import DescriptorMap, Matches
+
+__all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent"]
+
+FieldName = Literal["nearest", "coherent", "auto"]
+FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
+
+# Chosen on two folders of PF-WILLOW (car, motorbike) and CUB's training species: docs/warping.md.
+_MOST_COST = 0.078  # cosine that coherence may cost before `auto` prefers pixels
+_PULL = 0.04  # cosine by which a pixel far from the field must be better than one near it
+_REACH = 0.03  # of the target's region: how near is near
+_BLOCK = 2**24  # similarities held at once
+
+
+@dataclass(frozen=True, eq=False)
+class PointMatches:
+    """Matched points and the field they went through.
+
+    Attributes:
+        matches: one match a point, k = 1.
+        field: the field over the SOURCE image that leads to the target's pixels.
+        chosen: `coherent`, or `nearest` where `auto` trusted the pixels more.
+    """
+
+    matches: Matches
+    field: CoherentField
+    chosen: FieldName
+
+
+def match_points_coherent(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    points: Any,
+    *,
+    mirrored: DescriptorMap | None = None,
+    source_mask: Tensor | None = None,
+    target_mask: Tensor | None = None,
+    guides: Guides | None = None,
+    field: FieldName = "coherent",
+    config: CoherentConfig | None = None,
+) -> PointMatches:
+    """Where a coherent field leads points of the source.
+
+    The field is solved over the source (it is a warp whose target is the source image). With
+    `auto` it is used where coherence costs little cosine against nearest neighbours; else every
+    point takes the most similar pixel, among equals the one near the field.
+
+    Args:
+        source: map of the source image.
+        target: map of the target image.
+        points: (N, 2), (x, y) pixels of the source, also between pixels.
+        mirrored: map of the TARGET image mirrored left-right (see `FieldTask.mirrored`).
+        source_mask: bool (source height, width).
+        target_mask: bool (target height, width), the only pixels that are candidates.
+        guides: pairs of points, source first.
+        field: `coherent` or `auto`.
+        config: how to solve.
+
+    Raises:
+        InputError: points outside the source, masks or maps that do not fit.
+    """
+    one_of(field, ("coherent", "auto"), "field")
+    if isinstance(points, Tensor):
+        points = points.detach().cpu().numpy()
+    checked = check_points(points, height=source.height, width=source.width)
+    xy = torch.from_numpy(checked).to(source.data.device)
+    turned = None if guides is None else Guides(guides.target_xy, guides.source_xy)
+    solved = coherent_field(
+        target,
+        source,
+        mirrored=mirrored,
+        source_mask=target_mask,
+        target_mask=source_mask,
+        guides=turned,
+        config=config,
+    )
+    places, _ = solved.at(xy)
+    chosen: FieldName = "coherent"
+    if field == "auto" and guides is None and solved.cost > _MOST_COST:
+        chosen = "nearest"
+        side = max(target.height, target.width)
+        if target_mask is not None:
+            rows, columns = torch.nonzero(target_mask, as_tuple=True)
+            side = max(int(rows.max() - rows.min()), int(columns.max() - columns.min()), 1)
+        places = _nearest_near(source, target, xy, places, target_mask, _REACH * side)
+    alike = sample_descriptors(source, xy) * sample_descriptors(target, places)
+    similarity = alike.sum(dim=1).clamp(-1, 1)
+    valid = torch.ones(len(xy), 1, dtype=torch.bool, device=xy.device)
+    return PointMatches(
+        Matches(xy, places[:, None], similarity[:, None], valid), solved, chosen
+    )
+
+
+def _nearest_near(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    xy: Tensor,
+    places: Tensor,
+    target_mask: Tensor | None,
+    reach: float,
+) -> Tensor:
+    """The pixel (N, 2) with the largest cosine less a price that grows with the distance from the
+    field up to `_PULL`."""
+    keys = candidate_sites(target, target_mask, "target_mask").xy
+    rows, queries = sample_descriptors(target, keys), sample_descriptors(source, xy)
+    found = []
+    step = max(1, _BLOCK // len(keys))
+    for start in range(0, len(xy), step):
+        score = queries[start : start + step] @ rows.T
+        far = torch.cdist(places[start : start + step], keys) / reach
+        found.append(keys[(score - _PULL * (far**2).clamp(max=1)).argmax(dim=1)])
+    return torch.cat(found)
