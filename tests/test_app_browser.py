@@ -129,6 +129,91 @@ def test_warp(tab: Tab, files: Path, tmp_path: Path) -> None:
     sentence(tab, "warp", f"{48 * 80} pixels warped")
 
 
+def press(tab: Tab, canvas: str, x: float, y: float) -> None:
+    """Click a place of a canvas, by shares of its width and height, with the tool that is on."""
+    shown = tab.locator(f"#{canvas} canvas")
+    shown.scroll_into_view_if_needed()
+    area = shown.bounding_box()
+    assert area
+    tab.mouse.click(area["x"] + x * area["width"], area["y"] + y * area["height"])
+
+
+def marks(tab: Tab, canvas: str) -> list[tuple[str, str]]:
+    """Number and colour of the guides that are shown on a canvas."""
+    found: list[tuple[str, str]] = tab.locator(f"#{canvas} .wp-mark").evaluate_all(
+        "all => all.map(one => [one.textContent, getComputedStyle(one).borderTopColor])"
+    )
+    return [(number, colour) for number, colour in found]
+
+
+def test_guides_are_clicked_in_one_picture_and_then_the_other(tab: Tab, files: Path) -> None:
+    choose(tab, "warp-source", files / "frames/000.png")
+    choose(tab, "warp-target", files / "frames/006.png")
+    buttons = tab.locator("#warp-source .wp-guide-button")
+    expect(buttons.first).to_be_hidden()
+    tab.click("#warp-source [data-tool=guide]")  # is taken up in both
+    expect(tab.locator("#warp-target [data-tool=guide]")).to_have_class(re.compile("wp-on"))
+    expect(buttons.first).to_be_visible()
+    press(tab, "warp-source", 0.5, 0.5)
+    expect(tab.locator("#warp-source .wp-message")).to_contain_text("guide 1 waits")
+    expect(tab.locator("#warp-target .wp-message")).to_contain_text("click the same place here")
+    expect(tab.locator("#warp-source .wp-waits")).to_have_text("1 ?")
+    assert marks(tab, "warp-target") == []
+
+    press(tab, "warp-target", 0.48, 0.5)  # solves by itself
+    sentence(tab, "warp", "the guide is met")
+    expect(tab.locator(".wp-waits")).to_have_count(0)
+    expect(tab.locator("#warp-target .wp-message")).to_be_empty()
+    assert marks(tab, "warp-source") == marks(tab, "warp-target")
+
+    press(tab, "warp-target", 0.1, 0.1)
+    press(tab, "warp-target", 0.6, 0.4)  # moves the end that waits
+    assert len(marks(tab, "warp-target")) == 2
+    assert len(marks(tab, "warp-source")) == 1
+    press(tab, "warp-source", 0.63, 0.4)
+    sentence(tab, "warp", "all 2 guides are met")
+    first, second = marks(tab, "warp-source")
+    assert (first[0], second[0]) == ("1", "2")
+    assert first[1] != second[1]
+    assert marks(tab, "warp-target") == [first, second]
+    with tab.expect_download() as download:
+        tab.click("#warp-download")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        guides = json.loads(archive.read("run.json"))["inputs"]["guides"]
+    shares = [[[0.5, 0.5], [0.48, 0.5]], [[0.63, 0.4], [0.6, 0.4]]]
+    assert np.array(guides) == pytest.approx(np.array(shares) * (80, 48) - 0.5, abs=0.6)
+
+    tab.click("#warp-target .wp-unguide")
+    sentence(tab, "warp", "the guide is met")
+    assert marks(tab, "warp-source") == marks(tab, "warp-target") == [first]
+    press(tab, "warp-source", 0.2, 0.2)
+    tab.click("#warp-source .wp-unguide")  # the one that waits
+    assert marks(tab, "warp-source") == [first]
+    tab.click("#warp-source .wp-no-guides")
+    sentence(tab, "warp", r"source (as it is|mirrored); ")
+    assert marks(tab, "warp-source") == marks(tab, "warp-target") == []
+
+    # The tool is laid down in both as well; what was set in another picture goes.
+    press(tab, "warp-source", 0.5, 0.5)
+    tab.click("#warp-target [data-tool=paint]")
+    expect(tab.locator("#warp-source [data-tool=paint]")).to_have_class(re.compile("wp-on"))
+    choose(tab, "warp-target", files / "frames/003.png")
+    expect(tab.locator(".wp-mark")).to_have_count(0)
+    expect(buttons.first).to_be_hidden()
+
+
+def test_settings_of_a_warp(tab: Tab, files: Path) -> None:
+    choose(tab, "warp-source", files / "frames/000.png")
+    choose(tab, "warp-target", files / "frames/006.png")
+    tab.get_by_role("button", name="Settings").click()
+    tab.locator("#warp-mirror").get_by_label("always").check()
+    tab.click("#warp-run")
+    sentence(tab, "warp", "source mirrored")
+    tab.locator("#warp-field").get_by_label("nearest").check()
+    tab.click("#warp-run")
+    sentence(tab, "warp", rf"{48 * 80} pixels warped, mean cosine [\d.]+;")
+
+
 def test_a_box_finds_the_object(tab: Tab, tmp_path: Path) -> None:
     image = np.full((60, 90, 3), 40, np.uint8)
     image[20:40, 30:60] = (250, 200, 30)

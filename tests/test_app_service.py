@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from warpkit.app.pictures import encode_labels
 from warpkit.app.queue import Job
 from warpkit.app.service import Service, safe_title
 from warpkit.app.video_service import VideoService
+from warpkit.app.warp_service import WarpService
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError
 from warpkit.jobs.dataset import read_set
@@ -88,38 +88,13 @@ def test_another_visitors_files_are_no_uploads(service: Service, files: Path) ->
         service.take_picture("two", str(upload.path), "x")
     assert upload.path.exists()
     with pytest.raises(InputError, match="not here"):
-        service.warp("two", "tiny", source=upload.name, target=upload.name)
+        WarpService(service).warp("two", "tiny", source=upload.name, target=upload.name)
 
 
 def test_rubbish_is_named_as_the_visitor_named_it(service: Service, files: Path) -> None:
     path = landed(service, files / "text.png")
     with pytest.raises(InputError, match=r"^holiday\.jpg: not an image"):
         service.take_picture("v", path, "holiday.jpg")
-
-
-def test_a_warp_gives_what_the_command_gives(
-    service: Service, files: Path, frame_files: list[Path], clip: list, model: warpkit.Model
-) -> None:
-    source, target = picture(service, frame_files[0]), picture(service, frame_files[-1])
-    masks = [clip[i].labels > 0 for i in (0, -1)]
-    job = finished(
-        service.warp(
-            "v",
-            "tiny",
-            source=source.name,
-            target=target.name,
-            source_labels=encode_labels(masks[0].astype(np.uint8)),
-            target_labels=encode_labels(masks[1].astype(np.uint8)),
-        )
-    )
-    expected = model.warp(clip[0].image, clip[-1].image, source_mask=masks[0], target_mask=masks[1])
-    result = job.result
-    shown = warpkit.read_image(result.folder / "composite.png")
-    assert np.array_equal(shown, expected.composite)
-    assert result.text.startswith(f"{masks[1].sum()} pixels warped")
-    with zipfile.ZipFile(result.archive) as archive:
-        assert {"warped.png", "warp.npz", "run.json"} <= set(archive.namelist())
-    assert (job.done, job.total) == (2, 3)
 
 
 def test_one_pixel_is_looked_up(
@@ -171,7 +146,7 @@ def test_a_model_is_inspected(service: Service, frame_files: list[Path]) -> None
 def test_models_are_chosen_from_a_list(service: Service, name: str, files: Path) -> None:
     upload = picture(service, files / "frames/000.png")
     with pytest.raises(InputError, match="unknown model"):
-        service.warp("v", name, source=upload.name, target=upload.name)
+        WarpService(service).warp("v", name, source=upload.name, target=upload.name)
 
 
 def test_the_shelf_keeps_the_last_models() -> None:
@@ -373,7 +348,7 @@ def test_many_visitors_at_once_get_their_own_results(
         uploads = [picture_copy(service, frame_files[i], visitor) for i in (0, 1)]
         mask = np.zeros((48, 80), np.uint8)
         mask.flat[: 100 + number] = 1
-        job = service.warp(
+        job = WarpService(service).warp(
             visitor,
             "tiny",
             source=uploads[0].name,

@@ -15,7 +15,8 @@ from warpkit.checks import InputError
 from warpkit.cli.main import main
 from warpkit.coords import lattice_sites
 from warpkit.io.images import read_image, write_image
-from warpkit.jobs.benchmark import BenchConfig, _half_search, _table, bench_match
+from warpkit.jobs.benchmark import BenchConfig, _half_search, bench_match
+from warpkit.jobs.benchmark_rows import bench_table
 from warpkit.jobs.memory import PeakMemory
 from warpkit.match import create_matcher
 from warpkit.render import render_pair
@@ -79,7 +80,7 @@ def test_what_exceeds_the_budget_is_extrapolated(monkeypatch):
     }
     for row in rows:
         assert row.agreement == 1 or row.engine == "torch float16"
-    table = _table(rows)
+    table = bench_table(rows)
     assert "| torch float16 | about " in table
     assert '"about": extrapolated from two parts of the queries.' in table
 

@@ -12,9 +12,11 @@ import torch
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid
 from warpkit.evaluate import RgbPatches, edit_error, flicker, flow_edits
-from warpkit.propagate import EditConfig, EditLayer, EditTracker, composite
+from warpkit.propagate import EditConfig, EditLayer, EditTracker, composite, object_fields
 from warpkit.propagate.cell_matches import ObjectCells, match_cells
+from warpkit.propagate.coherent_matches import coherent_matches
 from warpkit.propagate.flow import flow_between
+from warpkit.propagate.poses import turned_fields
 from warpkit.propagate.smooth_fields import affine_values, edge_weight, fit_affine, smooth_values
 from warpkit.render import CLIPS, render_frame, render_image, true_motion
 from warpkit.types import DescriptorMap
@@ -30,11 +32,11 @@ def texture(seed: int, height: int = H, width: int = W) -> np.ndarray:
     return np.rint(255 * spread).astype(np.uint8)
 
 
-def scene(dx: float, dy: float, angle: float = 0.0, gain: float = 1.0):
+def scene(dx: float, dy: float, angle: float = 0.0, gain: float = 1.0, zoom: float = 1.0):
     """A textured disc of radius 28 moved over another texture: image, mask and its field."""
     centre = np.array([60.0, 60.0])
     c, s = np.cos(angle), np.sin(angle)
-    places = pixel_grid(height=H, width=W).numpy() - centre - (dx, dy)
+    places = (pixel_grid(height=H, width=W).numpy() - centre - (dx, dy)) / zoom
     source = (places @ np.array([[c, -s], [s, c]]) + centre).astype(np.float32)
     mask = np.linalg.norm(places, axis=-1) < 28
     disc = cv2.remap(texture(1), source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -132,6 +134,59 @@ def test_an_object_that_is_gone_comes_back_from_its_descriptors():
     assert not run.state()
     error, _, _ = carried(run, 30, 10)
     assert error < 8
+
+
+@pytest.mark.parametrize(
+    ("angle", "zoom"),
+    [
+        pytest.param(1.0, 1.0, id="turned by 57 degrees"),
+        pytest.param(2.7, 1.0, id="turned by 155 degrees"),
+        pytest.param(0.0, 1.6, id="larger"),
+        pytest.param(0.0, 0.6, id="smaller"),
+        pytest.param(-1.7, 0.7, id="turned and smaller"),
+    ],
+)
+def test_an_object_is_found_again_turned_and_resized(angle, zoom):
+    run = tracker()
+    carried(run, 3, 1)
+    image, mask, _ = scene(6, 2)
+    run.step(image, np.zeros_like(mask, dtype=np.uint8), describe(image))
+    error, alpha, mask = carried(run, 30, -5, angle, 1.0, zoom)
+    assert error < 8  # of 255; a random place of the paint is 40 off
+    assert alpha[mask].mean() > 0.95
+    _, _, source = scene(30, -5, angle, 1.0, zoom)
+    field = run.state()["edit.1"].numpy()
+    assert np.linalg.norm(field[mask] - source[mask], axis=1).mean() < 1
+    kept = tracker()
+    kept.restore(run.state(), scene(30, -5, angle, 1.0, zoom)[0])
+    following = scene(32, -4, angle, 1.0, zoom)
+    labels, found = following[1].astype(np.uint8), describe(following[0])
+    layers = [each.step(following[0], labels, found).premultiplied for each in (run, kept)]
+    assert np.array_equal(*layers)
+
+
+def test_frames_that_follow_one_another_know_nothing_of_finding_again(monkeypatch):
+    """A clip without a loss takes the way that it always took, to the same bits."""
+
+    def layers():
+        run = tracker()
+        for motion in ((2, 0), (45, 0, 0.3), (47, 1, 0.35)):
+            image, mask, _ = scene(*motion)
+            yield run.step(image, mask.astype(np.uint8), describe(image)).premultiplied
+
+    expected = list(layers())
+
+    def fail(*_, **__):
+        raise AssertionError("found anew")
+
+    for name in ("coherent_matches", "turned_fields", "_best_anew"):
+        monkeypatch.setattr(object_fields, name, fail)
+    for found, wanted in zip(layers(), expected, strict=True):
+        assert np.array_equal(found, wanted)
+    run = tracker()
+    run.begin(at_first=False)
+    with pytest.raises(AssertionError, match="found anew"):
+        carried(run, 2, 0)
 
 
 def test_a_kept_state_goes_on_to_the_same_bits():
@@ -279,6 +334,32 @@ def test_cells_are_matched_on_the_object_alone():
     assert match_cells(none, cells[1]) is None
     half = cells[0].scaled(0.5)
     torch.testing.assert_close(half.xy, (cells[0].xy + 0.5) / 2 - 0.5)
+
+
+def test_pixels_are_matched_whole():
+    """Every pixel of the mask, in the frame's pixels, also where maps cover a smaller frame."""
+    (first, first_mask, _), (image, mask, source) = scene(0, 0), scene(20, 8, 0.3)
+    maps = [describe(first), describe(image)]
+    found = coherent_matches(*maps, first_mask=first_mask, mask=mask)
+    assert len(found.xy) == mask.sum()
+    x, y = found.xy.astype(int).T
+    assert mask[y, x].all()
+    assert np.linalg.norm(found.source_xy - source[y, x], axis=1).mean() < 1.5
+    assert (found.weight > 0).all()
+    assert found.cell == 10  # two and a half cells of 4 pixels
+    assert float((found.weight * found.cell**2).max()) == pytest.approx(1)
+
+
+def test_turned_fields_by_hand():
+    first_mask, mask = np.zeros((7, 9), bool), np.zeros((7, 9), bool)
+    first_mask[0:4, 1:5] = True  # 16 pixels about (2.5, 1.5)
+    mask[3:5, 6:8] = True  # 4 pixels about (6.5, 3.5)
+    places = np.float32([[[6.5, 3.5], [7.5, 3.5]]])
+    fields = turned_fields(places, first_mask=first_mask, mask=mask)
+    assert len(fields) == 24
+    np.testing.assert_allclose(fields[0], [[[2.5, 1.5], [4.5, 1.5]]], atol=1e-5)
+    np.testing.assert_allclose(fields[6], [[[2.5, 1.5], [2.5, 3.5]]], atol=1e-5)
+    np.testing.assert_allclose(fields[12], [[[2.5, 1.5], [0.5, 1.5]]], atol=1e-5)
 
 
 # Scores.

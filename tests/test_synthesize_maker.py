@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from small_synthesis import settings
 
 from warpkit.checks import InputError
+from warpkit.synthesize.config import FilterConfig, LabelConfig
 from warpkit.synthesize.lanes import ModelLane
 from warpkit.synthesize.maker import PairMaker
 from warpkit.synthesize.records import encode_records
@@ -103,6 +105,30 @@ def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
         list(run)
 
 
+def test_fields_are_solved_where_the_filter_is_on(monkeypatch):
+    """All pairs of a chunk together, from target to source; a pair's record counts what is left."""
+    from warpkit.synthesize import maker as module
+
+    solve, tasks = module.coherent_fields, []
+
+    def counted(given, **named):
+        tasks.append(given)
+        return solve(given, **named)
+
+    monkeypatch.setattr(module, "coherent_fields", counted)
+    filters = FilterConfig(mutual=False, ratio=None, flip=None, coherence=0.9, affine=None)
+    for limit in (0.9, None):
+        labels = LabelConfig(points=8, least=1, filters=replace(filters, coherence=limit))
+        config = settings(pairs=3, labels=labels)
+        made = PairMaker(config, config.load_extractor()).make(
+            [config.plans().pair(number) for number in range(3)]
+        )
+        steps = ["candidates", "cycle", *(["coherence"] if limit is not None else [])]
+        assert [list(record.meta["filters"]) for record in made] == [steps] * 3
+        assert [len(given) for given in tasks] == [3]
+        tasks = [] if limit is None else tasks
+
+
 def test_a_failing_search_stops_the_run(monkeypatch):
     def fails(*given, **named):
         raise RuntimeError("the search broke")
@@ -124,7 +150,7 @@ def test_a_run_that_is_left_early_ends_its_threads(monkeypatch):
     maker = PairMaker(config, config.load_extractor())
     searched, begun, go = [], threading.Event(), threading.Event()
 
-    def search(pair, flipped):
+    def search(pair, flipped, field):
         searched.append(pair.facts["id"])
         if len(searched) == 2:  # the first pair of the second chunk
             begun.set()

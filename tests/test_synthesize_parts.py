@@ -10,6 +10,7 @@ import torch
 
 from warpkit.aggregate import load_extractor
 from warpkit.checks import InputError
+from warpkit.coherent import coherent_fields
 from warpkit.coords import lattice_sites
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
@@ -30,6 +31,7 @@ from warpkit.synthesize.labels import (
     exact_candidates,
     filter_candidates,
     find_candidates,
+    label_task,
     mask_box,
     object_side,
 )
@@ -60,6 +62,7 @@ from warpkit.types import DescriptorMap
 from warpkit.warp.known import KnownWarpConfig
 
 NONE = SplitConfig(val=0, test=0)
+OFF = {"mutual": False, **dict.fromkeys(("cycle", "ratio", "flip", "coherence", "affine"))}
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -227,6 +230,7 @@ def candidates(**columns) -> Candidates:
         "cycle": torch.zeros(count),
         "ratio": torch.zeros(count),
         "flip": torch.zeros(count),
+        "coherence": torch.zeros(count),
     }
     return Candidates(**{**values, **columns}, target_side=100.0)
 
@@ -239,11 +243,11 @@ def candidates(**columns) -> Candidates:
         ("cycle", 0.1, [0.05, 0.1, 0.2], [True, True, False]),
         ("ratio", 0.5, [0.4, 0.5, 0.6], [True, True, False]),
         ("flip", 0.1, [0.0, 0.1, 0.11], [True, True, False]),
+        ("coherence", 0.1, [0.0, 0.1, 0.11], [True, True, False]),
     ],
 )
 def test_each_filter_alone(name, limit, column, expected):
-    off = {"similarity": None, "mutual": False, "cycle": None, "ratio": None, "flip": None}
-    config = FilterConfig(**{**off, "affine": None, name: limit})
+    config = FilterConfig(**{**OFF, name: limit})
     kept, left = filter_candidates(candidates(**{name: torch.tensor(column)}), config)
     assert kept.tolist() == expected
     assert left == {"candidates": 3, name: sum(expected)}
@@ -254,9 +258,13 @@ def test_filters_run_in_order_and_are_counted():
         mutual=torch.tensor([True, True, True, False, True, True, True]),
         ratio=torch.tensor([0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1]),
     )
-    config = FilterConfig(mutual=True, cycle=None, ratio=0.5, flip=None, affine=0.01)
+    config = FilterConfig(**{**OFF, "mutual": True, "ratio": 0.5, "affine": 0.01})
     kept, left = filter_candidates(found, config)
     assert list(left.items()) == [("candidates", 7), ("mutual", 6), ("ratio", 5), ("affine", 5)]
+    # What leads astray is gone before neighbours are asked.
+    found = replace(found, coherence=torch.tensor([0.0, 0, 0, 0, 0.3, 0, 0]))
+    _, left = filter_candidates(found, FilterConfig(**{**OFF, "coherence": 0.2, "affine": 0.01}))
+    assert list(left.items()) == [("candidates", 7), ("coherence", 6), ("affine", 6)]
     labels = choose_labels(found, LabelConfig(points=2, least=1, filters=config))
     assert len(labels.source_xy) == 2
     assert kept.sum() == 5
@@ -282,6 +290,68 @@ def test_dense_matches_of_a_shift_are_found():
     for xy, mask in ((found.source_xy, source_mask), (found.target_xy, target_mask)):
         x, y = (xy + 0.5).floor().long().T
         assert mask[y, x].all()
+
+
+def moved_patch(at: DescriptorMap) -> DescriptorMap:
+    """The map with what lies in columns 16 to 18 of rows 8 to 10 shown at row 15, and back."""
+    data = at.data.clone()
+    data[:, 8:11, 16:19], data[:, 15:18, 16:19] = at.data[:, 15:18, 16:19], at.data[:, 8:11, 16:19]
+    return replace(at, data=data)
+
+
+def test_coherence_is_the_distance_from_the_motion_of_the_whole():
+    """All move by (4, 2), two patches of the target have changed places: 7 pixels."""
+    source, target = places(27, 36), moved_patch(places(27, 36, shift=(4.0, 2.0)))
+    masks = np.zeros((2, 27, 36), bool)
+    masks[0, 3:18, 5:25] = True
+    masks[1, 5:20, 9:29] = True
+    (field,) = coherent_fields([label_task(source, target, *masks)])
+    found = find_candidates(source, target, *masks, field=field, stride=1)
+    assert found.target_side == 19
+    truth = found.source_xy + torch.tensor([4.0, 2.0])
+    inside = ((truth >= 12) & (truth <= torch.tensor([26, 17]))).all(dim=1)
+    astray = (found.target_xy - truth).norm(dim=1) > 5
+    assert int((astray & inside).sum()) >= 8
+    assert found.coherence[inside & ~astray].max() < 0.1
+    assert found.coherence[inside & astray].tolist() == pytest.approx(
+        [7 / 19] * int((astray & inside).sum()), abs=0.08
+    )
+    # Without a field nothing is known of it, and every match passes.
+    blind = find_candidates(source, target, *masks, stride=1)
+    assert not blind.coherence.any()
+    assert torch.equal(blind.target_xy, found.target_xy)
+
+
+def test_a_mirrored_target_is_followed():
+    """A target seen from the other side, known with the map of its mirror image."""
+    source = places(21, 30)
+    mask = np.zeros((21, 30), bool)
+    mask[4:17, 4:24] = True
+    target = replace(source, data=source.data.flip(2))
+    task = label_task(source, target, mask, mask[:, ::-1].copy(), flipped=source)
+    (field,) = coherent_fields([task])
+    found = find_candidates(source, target, mask, mask[:, ::-1].copy(), field=field, stride=2)
+    x, y = found.source_xy.T
+    away = (found.target_xy - torch.stack([29 - x, y], dim=1)).norm(dim=1)
+    assert away.max() < 0.5
+    assert found.coherence.max() < 0.06
+
+
+def test_the_map_of_the_mirrored_target_is_what_the_mirrored_pose_is_solved_with():
+    """Features that know left from right: another second half of the channels in a mirror image."""
+    at = places(21, 30)
+    mask = np.zeros((21, 30), bool)
+    mask[4:17, 4:24] = True
+    half = len(at.data) // 2
+    turned = replace(at, data=torch.cat([at.data[:half].flip(2), at.data[half:].flip(1)]))
+    task = label_task(at, turned, mask, mask[:, ::-1].copy(), flipped=at)
+    (field,) = coherent_fields([task])
+    assert field.quality.mirrored
+    places_found, _ = field.at(torch.tensor([[8.0, 9.0], [15.0, 6.0]]))
+    assert places_found.tolist() == [
+        pytest.approx([21, 9], abs=0.5),
+        pytest.approx([14, 6], abs=0.5),
+    ]
 
 
 # masks
@@ -347,7 +417,7 @@ def test_images_that_show_nothing():
 def test_precision_counts_what_is_near_the_truth():
     found = candidates(ratio=torch.tensor([0.1, 0.2, 0.6, 0.7]))
     measured = [Measured(found, torch.tensor([0.01, 0.05, 0.08, 0.4]))]
-    config = FilterConfig(mutual=False, cycle=None, ratio=0.5, flip=None, affine=None)
+    config = FilterConfig(**{**OFF, "ratio": 0.5})
     rows = {row.setting: row for row in precision_rows(measured, config, least=2)}
     assert (rows["no filter"].precision5, rows["no filter"].precision10) == (0.5, 0.75)
     own = rows["... ratio 0.5"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -20,11 +20,12 @@ _TOOLS = {
     "box": ("Box", "draw a box around the object: GrabCut finds its outline"),
     "colour": ("Colour", "paint colours over the picture"),
     "wipe": ("Wipe", "wipe colours off"),
+    "guide": ("Guide", "click a place here and the same place in the other picture"),
     "look": ("Look up", "click a pixel: where is it in the other picture?"),
     "point": ("Point", "click points"),
 }
 
-# Event names stand in quotes in the script for Gradio: 'upload', 'input', 'select'.
+# Event names stand in quotes in the script for Gradio: 'upload', 'input', 'select', 'submit'.
 _SCRIPT = "window.warpkitPainter(element, props, trigger, upload, watch);"
 
 
@@ -37,21 +38,25 @@ def canvas(
     accept: str = "image/*",
     upload_mb: int,
     choose: bool = True,
+    guides: tuple[str, Literal["source", "target"]] | None = None,
 ) -> gr.HTML:
     """A canvas.
 
     Args:
         title: above it.
         name: its `id` in the page.
-        tools: of `paint`, `erase`, `box`, `colour`, `wipe`, `look`, `point`; the first is on.
+        tools: of `paint`, `erase`, `box`, `colour`, `wipe`, `guide`, `look`, `point`; the first is
+            on.
         objects: how many objects can be told apart.
         accept: kinds of files for the browser's dialog.
         upload_mb: largest file, told before it is sent.
         choose: whether a file can be chosen here.
+        guides: name of the pair of canvases that share guides, and which of both this is.
 
     Returns:
-        A `gradio.HTML` with the events `upload` (a file was sent), `input` (something was drawn)
-        and `select` (a box or a click to be looked up).
+        A `gradio.HTML` with the events `upload` (a file was sent), `input` (something was drawn),
+        `select` (a box or a click to be looked up) and, of the source of a pair, `submit` (its
+        finished guides have changed).
     """
     buttons = "".join(
         f'<button type="button" data-tool="{tool}" title="{html.escape(_TOOLS[tool][1])}">'
@@ -77,13 +82,21 @@ def canvas(
             '<button type="button" class="wp-undo">Undo</button>'
             '<button type="button" class="wp-clear">Clear</button>'
         )
+    if guides is not None:
+        buttons += (
+            '<button type="button" class="wp-guide-button wp-unguide">Remove last guide</button>'
+            '<button type="button" class="wp-guide-button wp-no-guides">Clear guides</button>'
+        )
+    shared = "" if guides is None else f' data-guides="{guides[0]}" data-end="{guides[1]}"'
     other = '<button type="button" class="wp-choose">Other file</button>' if choose else ""
     empty = "Choose or drop a file" if choose else "Nothing here yet"
     template = f"""
-<div class="wp" data-mb="{upload_mb}">
+<div class="wp" data-mb="{upload_mb}"{shared}>
   <div class="wp-title"><span>{html.escape(title)}</span>{other}</div>
   <div class="wp-stage">
-    <canvas class="wp-canvas" width="1" height="1" aria-label="{html.escape(title)}"></canvas>
+    <div class="wp-picture">
+      <canvas class="wp-canvas" width="1" height="1" aria-label="{html.escape(title)}"></canvas>
+      <div class="wp-marks"></div></div>
     <button type="button" class="wp-empty" {"" if choose else "disabled"}>{empty}</button>
     <input type="file" class="wp-file" accept="{accept}" hidden></div>
   <div class="wp-tools">{buttons}</div>

@@ -161,7 +161,7 @@ def _application(
     page = build_page(service, DataSets(data, workspace.root / "example-set"))
     page.queue(default_concurrency_limit=None)
     static = resources.files("warpkit.app") / "static"
-    script = (static / "painter.js").read_text(encoding="utf-8")
+    scripts = [(static / name).read_text(encoding="utf-8") for name in ("guides.js", "painter.js")]
     outer = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mounted = gr.mount_gradio_app(
         outer,
@@ -175,7 +175,7 @@ def _application(
         pwa=False,
         theme=theme(),
         css=(static / "style.css").read_text(encoding="utf-8"),
-        head=f"<script>{script}</script>",
+        head="".join(f"<script>{script}</script>" for script in scripts),
     )
     return LocalOnly(mounted), service
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,36 +11,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.app.kept import KeptDescriptors
 from warpkit.app.limits import Limits
 from warpkit.app.models import ModelShelf
 from warpkit.app.pictures import decode_labels
 from warpkit.app.queue import Job, JobQueue
-from warpkit.app.workspace import Session, Upload, Workspace
+from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError, one_of, require
 from warpkit.io.images import read_image, write_image
-from warpkit.io.masks import write_labels
 from warpkit.jobs.cutout import cut_out
 from warpkit.jobs.inspection import InspectConfig, run_inspect
 from warpkit.jobs.matching import MatchConfig, look_at, run_match
 from warpkit.jobs.options import ModelOptions
-from warpkit.jobs.warping import WarpConfig, run_warp
 from warpkit.jobs.watch import Watch
 from warpkit.render import CLIPS, render_frame
+from warpkit.types import Describer
 from warpkit.viz import draw_similarity
 
-__all__ = ["LookResult", "PointsResult", "Service", "WarpFiles", "safe_title"]
+__all__ = ["LookResult", "PointsResult", "Service", "safe_title"]
 
 Image = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class WarpFiles:
-    """A finished warp: the files of `warpkit warp`, and a sentence."""
-
-    folder: Path
-    archive: Path
-    text: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +76,7 @@ class Service:
         self.limits = limits or Limits()
         self.models = ModelShelf(options)
         self.queue = JobQueue(waiting=self.limits.waiting, own_waiting=self.limits.own_waiting)
+        self.kept = KeptDescriptors()
         self.drawing = threading.Lock()
         self._examples: dict[str, list[tuple[Image, Labels]]] = {}
 
@@ -97,12 +88,14 @@ class Service:
     def leave(self, visitor: str) -> None:
         """A visitor has gone: jobs end, files go."""
         self.queue.cancel_all(visitor)
+        self.kept.drop(visitor)
         self.workspace.drop(visitor)
 
     def clean(self) -> None:
         """Forget visitors that have been idle for long."""
         for visitor in self.workspace.clean(idle_seconds=3600 * self.limits.idle_hours):
             self.queue.cancel_all(visitor)
+            self.kept.drop(visitor)
 
     def submit(self, visitor: str, model: str, tag: str, work: Callable[[Watch], Any]) -> Job:
         """Put work of a kind into a model's queue."""
@@ -183,72 +176,6 @@ class Service:
 
     # Jobs
 
-    def warp(
-        self,
-        visitor: str,
-        model: str,
-        *,
-        source: str,
-        target: str,
-        source_labels: str = "",
-        target_labels: str = "",
-        blend: str = "feather",
-        interpolation: str = "bilinear",
-    ) -> Job:
-        """Warp one upload's object onto another's.
-
-        Args:
-            source: name of the upload to take the appearance from.
-            target: name of the upload to put it on.
-            source_labels: painted mask as a canvas sends it; empty takes every pixel.
-            target_labels: the same of the target.
-            blend: as in `WarpConfig`.
-            interpolation: as in `WarpConfig`.
-
-        Returns:
-            A job whose result is `WarpFiles`.
-
-        Raises:
-            InputError: unknown uploads or settings, damaged masks, or a full queue.
-        """
-        one_of(blend, ("paste", "feather", "poisson"), "blending")
-        one_of(interpolation, ("bilinear", "nearest"), "interpolation")
-        session = self.workspace.session(visitor)
-        pictures = [session.upload(name) for name in (source, target)]
-        masks = [
-            self._mask(session, upload, text)
-            for upload, text in zip(pictures, (source_labels, target_labels), strict=True)
-        ]
-        config = WarpConfig(
-            **self.models.options(model).model_options(),
-            blend=blend,  # type: ignore[arg-type]
-            interpolation=interpolation,  # type: ignore[arg-type]
-        )
-        folder = session.new_folder() / "results"
-
-        def work(watch: Watch) -> WarpFiles:
-            describer = self._loaded(model, watch)
-            result = run_warp(
-                pictures[0].path,
-                pictures[1].path,
-                folder,
-                source_mask=masks[0],
-                target_mask=masks[1],
-                config=config,
-                describer=describer,
-                watch=watch,
-            )
-            valid = result.warp.valid.numpy()
-            mean = float(result.warp.similarity.numpy()[valid].mean()) if valid.any() else 0.0
-            archive = shutil.make_archive(str(folder), "zip", folder)
-            return WarpFiles(
-                folder,
-                Path(archive),
-                f"{int(valid.sum())} pixels warped, mean similarity {mean:.3f}",
-            )
-
-        return self.submit(visitor, model, "warp", work)
-
     def look(
         self,
         visitor: str,
@@ -272,7 +199,7 @@ class Service:
         drawing = session.new_file(".png")
 
         def work(watch: Watch) -> LookResult:
-            describer = self._loaded(model, watch)
+            describer = self.describer(visitor, model, watch)
             watch("comparing", 1, 2)
             first, second = (read_image(upload.path) for upload in pictures)
             found = look_at(
@@ -308,7 +235,7 @@ class Service:
         drawing, table = session.new_file(".png"), session.new_file(".json")
 
         def work(watch: Watch) -> PointsResult:
-            describer = self._loaded(model, watch)
+            describer = self.describer(visitor, model, watch)
             watch("matching", 1, 2)
             found = run_match(
                 pictures[0].path,
@@ -341,18 +268,19 @@ class Service:
 
         return self.submit(visitor, model, "inspect", work)
 
+    def describer(self, visitor: str, model: str, watch: Watch) -> Describer:
+        """A model that describes no picture twice for a visitor, and is loaded only if it must."""
+
+        def load() -> Describer:
+            loaded: Describer = self._loaded(model, watch)
+            watch("describing", 0, None)
+            return loaded
+
+        return self.kept.describer(visitor, model, load)
+
     def _loaded(self, model: str, watch: Watch) -> Any:
         watch("loading the model", 0, None)
         return self.models.load(model)
-
-    def _mask(self, session: Session, upload: Upload, text: str) -> Path | None:
-        """A painted mask as a file, None where nothing is painted."""
-        labels = decode_labels(text, height=upload.height, width=upload.width)
-        if labels is None:
-            return None
-        path = session.new_file(".png")
-        write_labels(path, labels)
-        return path
 
     def check_points(self, points: Any) -> list[list[float]]:
         """Points that came from outside: pairs of finite numbers, not too many."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from warpkit.app.queue import Job, JobQueue
 
-__all__ = ["failed", "follow", "said", "status"]
+__all__ = ["failed", "follow", "said", "status", "warned"]
 
 _PAUSE = 0.15  # seconds between two looks at a job
 
@@ -21,6 +21,11 @@ def said(text: str) -> str:
 def failed(text: str) -> str:
     """A line of an error."""
     return f'<div class="job job-failed" role="alert">{html.escape(text)}</div>'
+
+
+def warned(text: str) -> str:
+    """A line of doubt: it went well, and is likely bad."""
+    return f'<div class="job job-doubt" role="alert">{html.escape(text)}</div>'
 
 
 def status(job: Job, before: int) -> str:

@@ -18,8 +18,10 @@ from warpkit.app.handlers import (
     visitor_of,
 )
 from warpkit.app.service import Service
-from warpkit.app.status import failed, follow, said, status
+from warpkit.app.status import failed, follow, said, status, warned
+from warpkit.app.warp_service import WarpService
 from warpkit.checks import InputError
+from warpkit.coherent import MIRRORS
 from warpkit.render import CLIPS
 
 __all__ = ["warp_tab"]
@@ -27,17 +29,24 @@ __all__ = ["warp_tab"]
 _HINT = (
     "Choose a source (its appearance is taken) and a target (it is put there). Paint both objects,"
     " or draw a box around them. Without masks every pixel is matched, background with object."
+    " Where the warp goes wrong, set guides: click a place in one picture and the same place in the"
+    " other."
 )
 
 
 def warp_tab(service: Service, model: gr.Dropdown) -> None:
     """Build the tab inside the open `gr.Tab`."""
-    limits = service.limits
+    warps = WarpService(service)
+    mb = service.limits.upload_mb
     gr.Markdown(_HINT, elem_classes="hint")
-    tools = ("paint", "erase", "box", "look")
+    tools = ("paint", "erase", "box", "guide", "look")
     with gr.Row():
-        source = canvas("Source", "warp-source", tools=tools, upload_mb=limits.upload_mb)
-        target = canvas("Target", "warp-target", tools=tools, upload_mb=limits.upload_mb)
+        source = canvas(
+            "Source", "warp-source", tools=tools, upload_mb=mb, guides=("warp", "source")
+        )
+        target = canvas(
+            "Target", "warp-target", tools=tools, upload_mb=mb, guides=("warp", "target")
+        )
     with gr.Row(elem_classes="examples"):
         examples = [
             gr.Button(f"Example: {name}", size="sm", min_width=110, elem_id=f"warp-example-{name}")
@@ -46,6 +55,13 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
     with gr.Accordion("Settings", open=False), gr.Row():
         blend = gr.Radio(["feather", "paste", "poisson"], value="feather", label="Blending")
         interpolation = gr.Radio(["bilinear", "nearest"], value="bilinear", label="Interpolation")
+        field = gr.Radio(
+            ["coherent", "nearest"], value="coherent", label="Field", elem_id="warp-field"
+        )
+        mirror = gr.Radio(
+            list(MIRRORS), value="auto", label="Source mirrored", elem_id="warp-mirror"
+        )
+        fill = gr.Checkbox(True, label="Fill what has no match", elem_id="warp-fill")
     with gr.Row():
         run = gr.Button("Warp", variant="primary", elem_id="warp-run", min_width=120)
         cancel = gr.Button("Cancel", elem_id="warp-cancel", min_width=120)
@@ -77,18 +93,30 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
     )
 
     async def warp(
-        source: Any, target: Any, model: str, blend: str, interpolation: str, request: gr.Request
+        source: Any,
+        target: Any,
+        model: str,
+        blend: str,
+        interpolation: str,
+        field: str,
+        mirror: str,
+        fill: bool,
+        request: gr.Request,
     ) -> AsyncIterator[list[Any]]:
         try:
-            job = service.warp(
+            job = warps.warp(
                 visitor_of(request),
                 model,
                 source=drawn(source, "picture"),
                 target=drawn(target, "picture"),
                 source_labels=drawn(source, "labels") or "",
                 target_labels=drawn(target, "labels") or "",
+                guides=drawn(source, "guides"),
                 blend=blend,
                 interpolation=interpolation,
+                field=field,
+                mirror=mirror,
+                fill=fill,
             )
         except InputError as error:
             yield [failed(str(error)), gr.skip(), gr.skip(), gr.skip()]
@@ -99,8 +127,9 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
             yield [status(job, 0), gr.skip(), gr.skip(), gr.skip()]
             return
         files = job.result
+        doubt = "" if files.doubt is None else warned(files.doubt)
         yield [
-            said(f"{files.text}, {job.seconds:.1f} s"),
+            said(f"{files.text}; {job.seconds:.1f} s") + doubt,
             str(files.folder / "overview.png"),
             str(files.folder / "composite.png"),
             gr.update(value=str(files.archive), interactive=True),
@@ -146,13 +175,17 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
 
     for one in (source, target):
         bind_canvas(service, one)
+    asked = [source, target, model, blend, interpolation, field, mirror, fill]
     shown = [line, overview, composite, archive]
-    run.click(
+    run.click(warp, asked, shown, api_name="warp", show_progress="hidden")
+    # The newest guides count: earlier ones need not be finished.
+    source.submit(
         warp,
-        [source, target, model, blend, interpolation],
+        asked,
         shown,
-        api_name="warp",
+        api_visibility="private",
         show_progress="hidden",
+        trigger_mode="always_last",
     )
     for here, there, name in ((source, target, "look"), (target, source, "look_back")):
         here.select(

@@ -50,12 +50,13 @@ class Upload:
 
 @dataclass
 class Session:
-    """One visitor: a folder, the uploads in it, and the finished runs on videos by name."""
+    """One visitor: a folder, the uploads in it, the finished runs on videos by name, warps."""
 
     folder: Path
     most: int
     uploads: dict[str, Upload] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
+    warps: list[Path] = field(default_factory=list)
     used: float = field(default_factory=time.monotonic)
 
     def new_file(self, suffix: str) -> Path:
@@ -68,6 +69,12 @@ class Session:
         found = self.folder / f"job-{secrets.token_hex(8)}"
         found.mkdir()
         return found
+
+    def keep_warp(self, folder: Path) -> None:
+        """Keep a finished warp's folder; the oldest go, since every guide makes a new one."""
+        self.warps.append(folder)
+        while len(self.warps) > self.most:
+            shutil.rmtree(self.warps.pop(0), ignore_errors=True)
 
     def add(self, upload: Upload) -> Upload:
         """Remember an upload; the oldest go where there are too many."""

@@ -29,6 +29,14 @@ def add_eval(commands: Any) -> None:
     pck.add_argument("--category", help="one category of spair71k")
     pck.add_argument("--species", type=comma_list, metavar="N,M", help="species of cub")
     pck.add_argument("--pairing", choices=("same", "cross", "any"), help="species of a cub pair")
+    _add_field(pck, ("nearest", "coherent", "auto"), "the target")
+    pck.add_argument(
+        "--boxes",
+        action="store_true",
+        default=None,
+        help="candidates only where annotated points are, in both images, and 12 %% of their"
+        " extent's longer side around; uses the annotation: compare with --boxes alone",
+    )
     pck.add_argument("--predictions", type=Path, metavar="FILE", help="score this file instead")
     pck.add_argument(
         "--write-pairs", type=Path, metavar="FILE", help="only list the pairs, to be predicted"
@@ -55,6 +63,13 @@ def add_eval(commands: Any) -> None:
     warp.add_argument("--alpha", type=comma_list, metavar="A,B")
     warp.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
     warp.add_argument("--seed", type=int)
+    _add_field(warp, ("nearest", "coherent"), "the source")
+    warp.add_argument(
+        "--masks",
+        action="store_true",
+        default=None,
+        help="give the methods the object masks: both of the clips, the target's of tss",
+    )
     _add_scoring(
         warp, "identity, dis-flow, hog, rgb-patches, random-weights, efficientnet-lite0-raw, all"
     )
@@ -73,6 +88,20 @@ def add_eval(commands: Any) -> None:
     table.add_argument("--no-pictures", action="store_true")
     table.add_argument("--no-published", action="store_true", help="leave published rows out")
     table.add_argument("--overwrite", action="store_true")
+
+
+def _add_field(parser: argparse.ArgumentParser, fields: tuple[str, ...], turned: str) -> None:
+    parser.add_argument(
+        "--field",
+        choices=fields,
+        help="nearest (the default, as published rows are measured): each most similar pixel;"
+        " coherent: one smooth field a pair" + ("; auto: decided a pair" * ("auto" in fields)),
+    )
+    parser.add_argument(
+        "--mirror",
+        choices=("auto", "never", "always"),
+        help=f"whether coherent fields may take {turned} mirrored (auto)",
+    )
 
 
 def _add_scoring(parser: argparse.ArgumentParser, baselines: str) -> None:
@@ -141,7 +170,8 @@ def _pck(args: argparse.Namespace) -> None:
 
     _numbers(args)
     flags = ("alphas", "pairs", "seed", "split", "category", "species", "pairing", "baselines")
-    config = configuration(EvalPckConfig, args, (*MODEL_FLAGS, *flags))
+    fields = ("field", "mirror", "boxes")
+    config = configuration(EvalPckConfig, args, (*MODEL_FLAGS, *flags, *fields))
     if args.write_pairs is not None:
         count, problems = list_pairs(
             args.dataset, args.root, args.write_pairs, config=config, overwrite=args.overwrite
@@ -170,9 +200,8 @@ def _warp(args: argparse.Namespace) -> None:
     from warpkit.jobs.evaluation.warp import EvalWarpConfig, run_eval_warp
 
     _numbers(args)
-    config = configuration(
-        EvalWarpConfig, args, (*MODEL_FLAGS, "alphas", "pairs", "seed", "baselines")
-    )
+    flags = ("alphas", "pairs", "seed", "baselines", "field", "mirror", "masks")
+    config = configuration(EvalWarpConfig, args, (*MODEL_FLAGS, *flags))
     result = run_eval_warp(
         args.fields,
         args.root,

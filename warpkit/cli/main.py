@@ -52,6 +52,29 @@ def _parser() -> argparse.ArgumentParser:
         "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
     )
     warp.add_argument("--interpolation", choices=("bilinear", "nearest"))
+    warp.add_argument(
+        "--field",
+        choices=("coherent", "nearest"),
+        help="solved whole (default), or every pixel's nearest neighbour by itself, as the paper",
+    )
+    warp.add_argument(
+        "--mirror",
+        choices=("auto", "never", "always"),
+        help="take the source mirrored left-right (default auto: where that fits better)",
+    )
+    warp.add_argument(
+        "--guide",
+        action="append",
+        metavar='"X,Y>X,Y"|FILE',
+        help="a source point and the target point it belongs to; again for more, or .csv, .json",
+    )
+    warp.add_argument(
+        "--no-fill",
+        dest="fill",
+        action="store_const",
+        const=False,
+        help="leave the target as it is where the field is not trusted",
+    )
     add_common(warp)
 
     match = commands.add_parser("match", help="find points of one image in another")
@@ -60,6 +83,18 @@ def _parser() -> argparse.ArgumentParser:
     match.add_argument("--points", required=True, help='FILE.json or "x,y;x,y"; --points="-0.4,3"')
     match.add_argument("--source-mask", type=Path)
     match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
+    match.add_argument(
+        "--field",
+        choices=("nearest", "coherent", "auto"),
+        help="most similar pixel (default), a field solved whole, or the more trusted of both",
+    )
+    match.add_argument("--mirror", choices=("auto", "never", "always"), help="of a coherent field")
+    match.add_argument(
+        "--guide",
+        action="append",
+        metavar='"X,Y>X,Y"|FILE',
+        help="points that belong together, with a coherent field; again for more",
+    )
     match.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     match.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the matches")
     match.add_argument(
@@ -177,28 +212,37 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _warp(args: argparse.Namespace) -> None:
-    from warpkit.jobs.warping import WarpConfig, run_warp
+    from warpkit.io.guides import read_guide_flags
+    from warpkit.jobs.warping import WarpConfig, quality_words, run_warp
 
-    config = configuration(WarpConfig, args, (*MODEL_FLAGS, "blend", "interpolation"))
+    flags = ("blend", "interpolation", "field", "mirror", "fill")
+    config = configuration(WarpConfig, args, (*MODEL_FLAGS, *flags))
     result = run_warp(
         args.source,
         args.target,
         args.output,
         source_mask=args.source_mask,
         target_mask=args.target_mask,
+        guides=read_guide_flags(args.guide),
         config=config,
         overwrite=args.overwrite,
     )
     valid = result.warp.valid
-    similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
-    print(f"{int(valid.sum())} pixels warped, mean similarity {similarity:.3f}")
+    if result.quality is None:
+        similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
+        print(f"{int(valid.sum())} pixels warped, mean similarity {similarity:.3f}")
+    else:
+        shown = int((result.warped[..., 3] > 0).sum())
+        print(f"{shown} pixels warped, {int(valid.sum())} of them trusted")
+        print(quality_words(result.quality))
     print(f"open {args.output / 'overview.png'}")
 
 
 def _match(args: argparse.Namespace) -> None:
+    from warpkit.io.guides import read_guide_flags
     from warpkit.jobs.matching import MatchConfig, parse_points, run_match
 
-    config = configuration(MatchConfig, args, MODEL_FLAGS)
+    config = configuration(MatchConfig, args, (*MODEL_FLAGS, "field", "mirror"))
     result = run_match(
         args.source,
         args.target,
@@ -208,6 +252,7 @@ def _match(args: argparse.Namespace) -> None:
         similarity=args.similarity,
         source_mask=args.source_mask,
         target_mask=args.target_mask,
+        guides=read_guide_flags(args.guide),
         config=config,
         overwrite=args.overwrite,
     )

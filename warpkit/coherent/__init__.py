@@ -7,7 +7,14 @@ models, and nothing of warping or propagation.
 from warpkit.coherent.config import MIRRORS, CoherentConfig, Mirror
 from warpkit.coherent.field import CoherentField, FieldTask, coherent_field, coherent_fields
 from warpkit.coherent.guides import Guides
-from warpkit.coherent.points import FIELDS, FieldName, PointMatches, match_points_coherent
+from warpkit.coherent.labels import coherent_warp_of_labels
+from warpkit.coherent.points import (
+    FIELDS,
+    FieldName,
+    PointMatches,
+    match_points_coherent,
+    points_config,
+)
 from warpkit.coherent.quality import FieldQuality
 
 __all__ = [
@@ -23,5 +30,7 @@ __all__ = [
     "PointMatches",
     "coherent_field",
     "coherent_fields",
+    "coherent_warp_of_labels",
     "match_points_coherent",
+    "points_config",
 ]

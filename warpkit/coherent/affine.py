@@ -78,9 +78,9 @@ def find_affines(
     near = torch.randint(-5, 6, (_TRIPLES, 3, 2), generator=generator).to(xy.device)
     batch, nodes = weight.shape
     sums = weight.double().cumsum(dim=1)
-    first = torch.searchsorted(
-        sums, (drawn.double().flatten() * sums[:, -1:]).contiguous()
-    ).clamp(max=nodes - 1)
+    first = torch.searchsorted(sums, (drawn.double().flatten() * sums[:, -1:]).contiguous()).clamp(
+        max=nodes - 1
+    )
     first = first.view(batch, _TRIPLES, 3)
     home = first[..., :1]
     u, v = home % columns + near[..., 0], home // columns + near[..., 1]
@@ -91,17 +91,24 @@ def find_affines(
     image = torch.gather(to, 1, rows.flatten(1)[..., None].expand(-1, -1, 2)).view(corner.shape)
     a, b = corner[:, :, 1:] - corner[:, :, :1], image[:, :, 1:] - image[:, :, :1]
     det = a[..., 0, 0] * a[..., 1, 1] - a[..., 0, 1] * a[..., 1, 0]
-    usable = (det.abs() >= 1) & (torch.gather(weight, 1, rows.flatten(1)).view(rows.shape) > 0).all(-1)
-    inverse = torch.stack(
-        [a[..., 1, 1], -a[..., 0, 1], -a[..., 1, 0], a[..., 0, 0]], dim=-1
-    ).unflatten(-1, (2, 2)) / torch.where(usable, det, torch.ones_like(det))[..., None, None]
+    usable = (det.abs() >= 1) & (torch.gather(weight, 1, rows.flatten(1)).view(rows.shape) > 0).all(
+        -1
+    )
+    inverse = (
+        torch.stack([a[..., 1, 1], -a[..., 0, 1], -a[..., 1, 0], a[..., 0, 0]], dim=-1).unflatten(
+            -1, (2, 2)
+        )
+        / torch.where(usable, det, torch.ones_like(det))[..., None, None]
+    )
     linear = inverse @ b
     p, q, r, s = linear.flatten(-2).unbind(-1)
     area, half_sum = p * s - q * r, (p * p + q * q + r * r + s * s) / 2
     root = (half_sum**2 - area**2).clamp(min=0).sqrt()
     large, small = (half_sum + root).sqrt(), (half_sum - root).clamp(min=0).sqrt()
     # Turned over: that is the mirrored source's to explain.
-    usable &= (area > 0) & (large < _STRETCH) & (small > 1 / _STRETCH) & (large < _ANISOTROPY * small)
+    usable &= (
+        (area > 0) & (large < _STRETCH) & (small > 1 / _STRETCH) & (large < _ANISOTROPY * small)
+    )
     affine = torch.cat([linear, image[:, :, :1] - corner[:, :, :1] @ linear], dim=-2)
     scale = (_TOLERANCE * size)[:, None, None]
     away = apply_affine(affine, xy) - to[:, None]

@@ -19,27 +19,34 @@ class CoherentConfig:
 
     Attributes:
         mirror: `auto` solves for the source as it is and mirrored, and takes the better.
-        mirror_margin: mean cosine by which the mirrored source must be better in `auto`.
+        mirror_margin: how much better the mirrored source's score must be in `auto`.
+        mirror_evidence: the score is the mean cosine of the coarse field plus so much times the
+            share of mutual matches that one affine motion explains.
         tolerance: largest inverse-consistency error of a valid pixel, as a share of the longer
             side of the target's object (its mask's box, the whole image without a mask).
         layers: most motions of one pair: an object over a still background has two.
         stiffness: factor of all weights of the smoothness term; below 1 the field bends more.
         rim: weight of the silhouettes' agreement, where both masks are given.
+        merge: blend layers where they meet and mend folds, if both masks are given: for pictures of
+            one object. Points are matched better without.
         channels: principal directions that descriptors are reduced to.
     """
 
     mirror: Mirror = "auto"
     mirror_margin: float = 0.01
+    mirror_evidence: float = 1.0
     tolerance: float = 0.1
     layers: int = 3
     stiffness: float = 1.0
     rim: float = 0.05
+    merge: bool = True
     channels: int = 96
 
     def __post_init__(self) -> None:
         one_of(self.mirror, MIRRORS, "mirror")
         require(
-            0 < self.tolerance <= 1, f"tolerance is a share above 0 and up to 1, got {self.tolerance}"
+            0 < self.tolerance <= 1,
+            f"tolerance is a share above 0 and up to 1, got {self.tolerance}",
         )
         require(1 <= self.layers <= 8, f"layers is a number from 1 to 8, got {self.layers}")
         require(
@@ -50,5 +57,9 @@ class CoherentConfig:
         require(self.channels >= 8, f"channels must be at least 8, got {self.channels}")
         require(
             0 <= self.mirror_margin <= 1,
-            f"mirror_margin is a difference of cosines from 0 to 1, got {self.mirror_margin}",
+            f"mirror_margin is a difference of scores from 0 to 1, got {self.mirror_margin}",
+        )
+        require(
+            0 <= self.mirror_evidence <= 10,
+            f"mirror_evidence is a weight from 0 to 10, got {self.mirror_evidence}",
         )

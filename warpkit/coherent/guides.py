@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -48,7 +49,7 @@ class Guides:
     @classmethod
     def of(
         cls,
-        pairs: Sequence[Sequence[Sequence[float]]] | np.ndarray | Guides,
+        pairs: npt.ArrayLike | Guides,
         *,
         source: tuple[int, int],
         target: tuple[int, int],
@@ -63,11 +64,12 @@ class Guides:
         Raises:
             InputError: pairs of another shape, or points outside the images.
         """
+        given: Any = pairs
         if isinstance(pairs, Guides):
-            pairs = torch.stack([pairs.source_xy, pairs.target_xy], dim=1).cpu().numpy()
+            given = torch.stack([pairs.source_xy, pairs.target_xy], dim=1).cpu().numpy()
         expected = "guides are pairs of points (G, 2, 2), source first: [[[xs, ys], [xt, yt]], ...]"
         try:
-            array = np.asarray(pairs, np.float32)
+            array = np.asarray(given, np.float32)
         except (TypeError, ValueError) as error:
             raise InputError(f"{expected}, got {pairs!r}") from error
         require(

@@ -55,6 +55,8 @@ class Nodes:
         rim: float32 (B, h, w), see `Region`; zeros without masks.
         origin: float32 (B, 2), pixel (x, y) of node (0, 0).
         pitch: float32 (B,), pixels between nodes.
+        edge: float32 (B, 4), first and last node (x, y, x, y) of the image's border; infinitely far
+            where the region has an outline of its own.
     """
 
     descriptors: Tensor
@@ -62,6 +64,7 @@ class Nodes:
     rim: Tensor
     origin: Tensor
     pitch: Tensor
+    edge: Tensor
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,6 +89,7 @@ class Nodes:
             self.rim[rows],
             self.origin[rows],
             self.pitch[rows],
+            self.edge[rows],
         )
 
 
@@ -164,13 +168,17 @@ def make_nodes(
             assert region.rim is not None
             planes = torch.stack([region.mask.float(), region.rim])
         if reach > 1:
-            planes = F.avg_pool2d(
-                planes[None], reach, 1, reach // 2, count_include_pad=False
-            )[0, :, : region.mask.shape[0], : region.mask.shape[1]]
+            planes = F.avg_pool2d(planes[None], reach, 1, reach // 2, count_include_pad=False)[
+                0, :, : region.mask.shape[0], : region.mask.shape[1]
+            ]
         read = sample_bilinear(planes, places.reshape(-1, 2)).T.reshape(-1, *cover.shape)
         cover = cover * read[0]
         if len(read) > 1:
             rim = read[1]
+    far = float("inf")
+    edge = [-far, -far, far, far]
+    if region.mask is None:
+        edge = [0.0, 0.0, columns - 1.0, rows - 1.0]
     weight = F.avg_pool2d(cover[None, None], n)
     inside = F.avg_pool2d(values * cover, n) / weight.clamp(min=1e-3)
     values = torch.where(weight > 1e-3, inside, F.avg_pool2d(values, n))
@@ -183,6 +191,7 @@ def make_nodes(
         F.avg_pool2d(rim[None, None], n)[0],
         origin[None],
         torch.tensor([pitch], device=device),
+        torch.tensor([edge], device=device),
     )
 
 
@@ -200,4 +209,5 @@ def stack_nodes(parts: Sequence[Nodes]) -> Nodes:
         torch.cat([padded(part.rim) for part in parts]),
         torch.cat([part.origin for part in parts]),
         torch.cat([part.pitch for part in parts]),
+        torch.cat([part.edge for part in parts]),
     )

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from warpkit.checks import check_points, one_of
-from warpkit.coherent.config import CoherentConfig
+from warpkit.coherent.config import CoherentConfig, Mirror
 from warpkit.coherent.field import CoherentField, coherent_field
 from warpkit.coherent.guides import Guides
 from warpkit.coords import sample_descriptors
 from warpkit.match.points import candidate_sites
 from warpkit.types import DescriptorMap, Matches
 
-__all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent"]
+__all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent", "points_config"]
 
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
@@ -44,6 +44,12 @@ class PointMatches:
     matches: Matches
     field: CoherentField
     chosen: FieldName
+
+
+def points_config(mirror: Mirror = "auto") -> CoherentConfig:
+    """The settings for points: sides have names (a left eye), so that a mirrored image must be much
+    more alike, and layers stay apart, as points fall on one or the other."""
+    return CoherentConfig(mirror=mirror, mirror_margin=0.03, mirror_evidence=0.0, merge=False)
 
 
 def match_points_coherent(
@@ -73,7 +79,7 @@ def match_points_coherent(
         target_mask: bool (target height, width), the only pixels that are candidates.
         guides: pairs of points, source first.
         field: `coherent` or `auto`.
-        config: how to solve.
+        config: how to solve; `points_config()` if None.
 
     Raises:
         InputError: points outside the source, masks or maps that do not fit.
@@ -91,7 +97,7 @@ def match_points_coherent(
         source_mask=target_mask,
         target_mask=source_mask,
         guides=turned,
-        config=config,
+        config=config or points_config(),
     )
     places, _ = solved.at(xy)
     chosen: FieldName = "coherent"
@@ -105,9 +111,7 @@ def match_points_coherent(
     alike = sample_descriptors(source, xy) * sample_descriptors(target, places)
     similarity = alike.sum(dim=1).clamp(-1, 1)
     valid = torch.ones(len(xy), 1, dtype=torch.bool, device=xy.device)
-    return PointMatches(
-        Matches(xy, places[:, None], similarity[:, None], valid), solved, chosen
-    )
+    return PointMatches(Matches(xy, places[:, None], similarity[:, None], valid), solved, chosen)
 
 
 def _nearest_near(
@@ -119,7 +123,8 @@ def _nearest_near(
     reach: float,
 ) -> Tensor:
     """The pixel (N, 2) with the largest cosine less a price that grows with the distance from the
-    field up to `_PULL`."""
+    field up to `_PULL`.
+    """
     keys = candidate_sites(target, target_mask, "target_mask").xy
     rows, queries = sample_descriptors(target, keys), sample_descriptors(source, xy)
     found = []

@@ -65,7 +65,9 @@ class FieldQuality:
         if not why:
             return None
         helps = [] if masked else ["masks of both objects"]
-        helps += ["guides (pairs of points that belong together)"] if not guided else ["more guides"]
+        helps += (
+            ["guides (pairs of points that belong together)"] if not guided else ["more guides"]
+        )
         helps.append("another model")
         return f"this warp is likely bad: {' and '.join(why)}; what helps: {', '.join(helps)}"
 

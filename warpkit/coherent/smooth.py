@@ -8,6 +8,7 @@ from torch import Tensor
 
 __all__ = ["blur", "folded", "jacobian", "mend_folds", "sample_nodes", "smooth_residual"]
 
+_SLOPE = 0.02  # ridge of the slopes of an affine fit
 _NOTHING = 1e-3  # weight of the base itself: what nothing is known of follows it
 
 
@@ -40,6 +41,45 @@ def smooth_residual(
     planes = torch.cat([added, weight[..., None, :]], dim=-2).unflatten(-1, size)
     near = blur(planes, sigma).flatten(-2)
     return base + (near[..., :2, :] / (near[..., 2:, :] + _NOTHING)).transpose(-1, -2)
+
+
+def smooth_affine(
+    field: Tensor, base: Tensor, weight: Tensor, size: tuple[int, int], sigma: float
+) -> Tensor:
+    """As `smooth_residual`, by affine fits around every node: straight at borders, where a mean is
+    pulled inwards.
+
+    Args:
+        field, base: (..., N, 2).
+        weight: (..., N).
+        size: rows and columns of the nodes.
+        sigma: of the fits' Gaussian weights in nodes.
+
+    Source: moving least squares, Lancaster and Salkauskas, 1981.
+    """
+    radius = max(1, int(3 * sigma + 0.5))
+    steps = torch.arange(-radius, radius + 1, device=field.device, dtype=field.dtype)
+    kernel = torch.exp(-(steps**2) / (2 * sigma * sigma))
+    kernel = kernel / kernel.sum()
+    scaled = steps / sigma
+    kernels = torch.stack([kernel, kernel * scaled, kernel * scaled**2])  # moments 0, 1, 2
+    added = ((field - base) * weight[..., None]).transpose(-1, -2)
+    planes = torch.cat([weight[..., None, :], added], dim=-2).unflatten(-1, size)
+    flat = planes.flatten(0, -3)[:, None]  # (3 L, 1, h, w)
+    across = F.conv2d(flat, kernels.view(3, 1, 1, -1), padding=(0, radius))
+    down = F.conv2d(across.flatten(0, 1)[:, None], kernels.view(3, 1, -1, 1), padding=(radius, 0))
+    # (..., plane, moment in x, moment in y, N)
+    moment = down.view(*planes.shape[:-2], 3, 3, -1)
+    mass, fx, fy = moment[..., 0, 0, 0, :], moment[..., 0, 1, 0, :], moment[..., 0, 0, 1, :]
+    xx, xy, yy = moment[..., 0, 2, 0, :], moment[..., 0, 1, 1, :], moment[..., 0, 0, 2, :]
+    mass = mass + _NOTHING
+    slope = _SLOPE * mass
+    normal = torch.stack([mass, fx, fy, fx, xx + slope, xy, fy, xy, yy + slope], dim=-1)
+    right = torch.stack(
+        [moment[..., 1:, 0, 0, :], moment[..., 1:, 1, 0, :], moment[..., 1:, 0, 1, :]], dim=-1
+    )  # (..., 2, N, 3)
+    solved = torch.linalg.solve(normal.unflatten(-1, (3, 3)), right.movedim(-3, -1))
+    return base + solved[..., 0, :]
 
 
 def sample_nodes(values: Tensor, at: Tensor) -> Tensor:

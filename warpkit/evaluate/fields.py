@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from warpkit.checks import require
 from warpkit.evaluate.bootstrap import bootstrap_mean
+from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.keypoints import ALPHAS
 
 __all__ = ["FieldError", "FieldReport", "FieldTruth", "field_error", "score_fields"]
@@ -33,6 +34,8 @@ class FieldTruth:
         target: uint8 (H, W, 3).
         source_xy: float32 (H, W, 2), true source point of every target pixel.
         known: bool (H, W), the pixels that are scored.
+        source_mask: bool (Hs, Ws), the source object; None where the set has no such mask.
+        target_mask: bool (H, W), the target object; None where the set has no such mask.
     """
 
     name: str
@@ -41,6 +44,8 @@ class FieldTruth:
     target: Image
     source_xy: npt.NDArray[np.float32]
     known: npt.NDArray[np.bool_]
+    source_mask: npt.NDArray[np.bool_] | None = None
+    target_mask: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         size = self.target.shape[:2]
@@ -54,6 +59,12 @@ class FieldTruth:
             bool(np.isfinite(self.source_xy[self.known]).all()),
             f"{self.name}: the truth must be finite where it is known",
         )
+        for mask, image in ((self.source_mask, self.source), (self.target_mask, self.target)):
+            require(
+                mask is None or mask.shape == image.shape[:2],
+                f"{self.name}: a mask must have the size of its image,"
+                f" {image.shape[0]} x {image.shape[1]} (height x width)",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +77,17 @@ class FieldError:
             prediction.
         length: L in source pixels.
         seconds: what the prediction took, None where nobody measured it.
+        valid: how many scored pixels the field itself calls valid, N at most; None where it fills
+            none and those with a prediction are valid.
+        quality: of the coherent field; None where there is none.
     """
 
     category: str
     distance: npt.NDArray[np.float64]
     length: float
     seconds: float | None = None
+    valid: int | None = None
+    quality: PairQuality | None = None
 
     @property
     def covered(self) -> npt.NDArray[np.bool_]:
@@ -82,20 +98,39 @@ class FieldError:
 def field_error(
     truth: FieldTruth,
     source_xy: npt.NDArray[np.floating[Any]],
-    valid: npt.NDArray[np.bool_],
+    shown: npt.NDArray[np.bool_],
     *,
     seconds: float | None = None,
+    valid: npt.NDArray[np.bool_] | None = None,
+    quality: PairQuality | None = None,
 ) -> FieldError:
-    """Compare a predicted field (H, W, 2), valid at bool (H, W), with the truth."""
+    """Compare a predicted field with the truth.
+
+    Args:
+        truth: what is right.
+        source_xy: (H, W, 2), the prediction.
+        shown: bool (H, W), where it holds.
+        seconds: what it took.
+        valid: bool (H, W), where the method trusts it; None for `shown`.
+        quality: of the coherent field.
+    """
     require(
-        source_xy.shape == truth.source_xy.shape and valid.shape == truth.known.shape,
+        source_xy.shape == truth.source_xy.shape
+        and all(part.shape == truth.known.shape for part in (shown, valid) if part is not None),
         f"{truth.name}: the predicted field must be {truth.source_xy.shape}, got"
-        f" {source_xy.shape} and {valid.shape}",
+        f" {source_xy.shape} and {shown.shape}",
     )
     away = source_xy[truth.known].astype(np.float64) - truth.source_xy[truth.known]
     distance = np.hypot(away[:, 0], away[:, 1])
-    distance[~valid[truth.known] | ~np.isfinite(distance)] = np.inf
-    return FieldError(truth.category, distance, max(truth.source.shape[:2]), seconds)
+    distance[~shown[truth.known] | ~np.isfinite(distance)] = np.inf
+    return FieldError(
+        truth.category,
+        distance,
+        max(truth.source.shape[:2]),
+        seconds,
+        None if valid is None else int(valid[truth.known].sum()),
+        quality,
+    )
 
 
 @dataclass(frozen=True)
@@ -106,6 +141,8 @@ class FieldReport:
         epe: mean end-point error over all pixels with a prediction, source pixels.
         epe_median: their median.
         coverage: percent of the scored pixels that have a prediction.
+        valid: percent of the scored pixels that the method itself calls valid; less than `coverage`
+            where it also fills others.
         pck: `pck[alpha]["per_point" | "per_image"]`, percent; a pixel without a prediction is
             wrong. Per point pools all pixels, per image averages pairs.
         interval: the 95 % bootstrap interval of `pck`, over pairs.
@@ -118,6 +155,7 @@ class FieldReport:
     epe: float | None
     epe_median: float | None
     coverage: float
+    valid: float
     pck: dict[float, dict[str, float]]
     interval: dict[float, dict[str, tuple[float, float]]]
     epe_interval: tuple[float, float] | None
@@ -132,6 +170,7 @@ class FieldReport:
             "epe_median": self.epe_median,
             "epe_interval": self.epe_interval,
             "coverage": self.coverage,
+            "valid": self.valid,
             "pck": {str(alpha): value for alpha, value in self.pck.items()},
             "interval": {str(alpha): value for alpha, value in self.interval.items()},
             "pairs": self.pairs,
@@ -200,6 +239,7 @@ def _score(
         epe=float(found.mean()) if len(found) else None,
         epe_median=float(np.median(found)) if len(found) else None,
         coverage=100 * len(found) / float(sizes.sum()),
+        valid=100 * sum(_valid(error) for error in errors) / float(sizes.sum()),
         pck=table,
         interval=interval,
         epe_interval=bootstrap_mean(
@@ -214,3 +254,7 @@ def _score(
         pixels=int(sizes.sum()),
         per_category=per_category,
     )
+
+
+def _valid(error: FieldError) -> int:
+    return int(error.covered.sum()) if error.valid is None else error.valid

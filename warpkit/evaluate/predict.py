@@ -7,23 +7,39 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from warpkit.checks import InputError, check_same_size, require
+from warpkit.checks import InputError, check_same_size, one_of, require
+from warpkit.coherent import (
+    FIELDS,
+    CoherentConfig,
+    FieldName,
+    match_points_coherent,
+    points_config,
+)
+from warpkit.evaluate.field_quality import PairQuality
 from warpkit.io.images import read_image
 from warpkit.io.pairs import AnnotatedPair
+from warpkit.io.pairs.pair import Box
 from warpkit.match.matcher import Matcher
 from warpkit.match.points import match_points
-from warpkit.types import Describer, DescriptorMap
+from warpkit.types import Describer, DescriptorMap, Matches
 
-__all__ = ["THRESHOLDS", "PairPrediction", "Threshold", "predict_pairs"]
+__all__ = ["BOX_MARGIN", "THRESHOLDS", "PairPrediction", "Threshold", "point_mask", "predict_pairs"]
 
 Threshold = Literal["image", "box"]
 THRESHOLDS: tuple[Threshold, ...] = ("image", "box")
+
+BOX_MARGIN = 0.12
+"""By how much of its longer side the extent of annotated points grows on every side."""
+
+# An image, and whether it is mirrored left-right.
+_Key = tuple[Path, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +52,7 @@ class PairPrediction:
         height: height of the target image in pixels.
         width: width of the target image in pixels.
         seconds: what the prediction took, None where nobody measured it.
+        quality: of the coherent field; None where there is none.
     """
 
     pair: AnnotatedPair
@@ -43,6 +60,7 @@ class PairPrediction:
     height: int
     width: int
     seconds: float | None = None
+    quality: PairQuality | None = None
 
     def __post_init__(self) -> None:
         check_same_size(
@@ -67,6 +85,9 @@ def predict_pairs(
     *,
     matcher: Matcher | None = None,
     subpixel: bool = False,
+    field: FieldName = "nearest",
+    coherent: CoherentConfig | None = None,
+    boxes: bool = False,
     batch: int = 8,
     keep_bytes: int = 2**30,
     problems: list[str] | None = None,
@@ -75,13 +96,19 @@ def predict_pairs(
 
     The query is the descriptor at the exact (sub-pixel) point. Every image is described once for
     all the pairs that hold it and forgotten after the last of them, so pairs sorted by folder
-    need the memory of one folder.
+    need the memory of one folder. A coherent field also sees the mirrored targets, which are
+    described and forgotten in the same way.
 
     Args:
         describer: turns images into descriptor maps.
         pairs: what to predict.
         matcher: the engine; None takes the default of `match_points`.
         subpixel: refine every match by a window soft-argmax; published numbers do without.
+        field: `nearest`, the most similar pixel of every point; `coherent`, one smooth field a
+            pair; `auto`, the better of the two by what coherence costs.
+        coherent: how fields are solved.
+        boxes: candidates lie in `point_mask` of both images. This uses the annotation of the
+            target: such numbers compare with one another alone.
         batch: pairs whose images are described together.
         keep_bytes: most memory of maps kept for later pairs; an image whose map had to go is
             described again.
@@ -92,25 +119,37 @@ def predict_pairs(
         One prediction per pair.
 
     Raises:
-        InputError: an image that cannot be read, without `problems`.
+        InputError: an image that cannot be read, without `problems`; `subpixel` with a field,
+            which knows no whole pixels.
     """
     require(batch > 0, f"batch must be positive, got {batch}")
-    pending = Counter(path for pair in pairs for path in _images(pair))
-    maps: dict[Path, DescriptorMap] = {}
+    one_of(field, FIELDS, "field")
+    require(
+        field == "nearest" or not subpixel,
+        f"'subpixel' refines nearest neighbours: leave it out with the field '{field}'",
+    )
+    coherent = coherent or points_config()
+    mirrored = field != "nearest" and coherent.mirror != "never"
+    pending = Counter(key for pair in pairs for key in _keys(pair, mirrored))
+    maps: dict[_Key, DescriptorMap] = {}
     broken: dict[Path, InputError] = {}
     for start in range(0, len(pairs), batch):
         started = time.perf_counter()
         group = pairs[start : start + batch]
-        missing = dict.fromkeys(path for pair in group for path in _images(pair))
-        pixels = {}
-        for path in missing:
-            if path not in maps and path not in broken:
+        missing = dict.fromkeys(key for pair in group for key in _keys(pair, mirrored))
+        pixels: dict[_Key, npt.NDArray[np.uint8]] = {}
+        for path, flip in missing:
+            if (path, flip) not in maps and path not in broken:
                 try:
-                    pixels[path] = read_image(path)
+                    # A mirrored image comes after the image itself, if that is missing too.
+                    plain = pixels.get((path, False))
+                    image = read_image(path) if plain is None else plain
                 except InputError as error:
                     if problems is None:
                         raise
                     broken[path] = error
+                else:
+                    pixels[path, flip] = np.ascontiguousarray(image[:, ::-1]) if flip else image
         if pixels:
             maps.update(zip(pixels, describer.describe(list(pixels.values())), strict=True))
         found = []
@@ -119,28 +158,91 @@ def predict_pairs(
             if reasons and problems is not None:
                 problems.append(f"pair {pair.source_path} -> {pair.target_path}: {reasons[0]}")
             else:
-                source, target = maps[pair.source_path], maps[pair.target_path]
-                found.append((pair, _match(source, target, pair, matcher, subpixel), target))
-            for path in _images(pair):
-                pending[path] -= 1
-                if pending[path] == 0:
-                    maps.pop(path, None)
+                source, target = maps[pair.source_path, False], maps[pair.target_path, False]
+                masks = _masks(pair, source, target) if boxes else (None, None)
+                quality = None
+                if field == "nearest":
+                    places = _match(source, target, pair, matcher, subpixel, masks[1])
+                else:
+                    other = maps[pair.target_path, True] if mirrored else None
+                    places, quality = _solve((source, target, other), pair, masks, field, coherent)
+                found.append((pair, places, target, quality))
+            for key in _keys(pair, mirrored):
+                pending[key] -= 1
+                if pending[key] == 0:
+                    maps.pop(key, None)
         held = sum(_bytes(described) for described in maps.values())
-        for path in list(maps):
+        for key in list(maps):
             if held <= keep_bytes:
                 break
-            held -= _bytes(maps.pop(path))
+            held -= _bytes(maps.pop(key))
         seconds = (time.perf_counter() - started) / max(1, len(found))
-        for pair, predicted, target in found:
-            yield PairPrediction(pair, predicted, target.height, target.width, seconds)
+        for pair, places, target, quality in found:
+            yield PairPrediction(pair, places, target.height, target.width, seconds, quality)
+
+
+def point_mask(
+    points: npt.NDArray[np.floating[Any]], box: Box, *, height: int, width: int
+) -> npt.NDArray[np.bool_]:
+    """Where annotated points are: their extent, grown by `BOX_MARGIN` of its longer side.
+
+    Args:
+        points: (N, 2), (x, y) pixels.
+        box: of the object, taken instead of the extent of a single place.
+        height: of the image.
+        width: of the image.
+
+    Returns:
+        bool (height, width), every pixel that the grown extent touches.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    if not (high > low).any():
+        low, high = np.array(box[:2]), np.array(box[2:])
+    margin = BOX_MARGIN * (high - low).max()
+    limit = np.array([width, height]) - 1
+    # A pixel reaches half a pixel from its centre; points may lie past the border.
+    x1, y1 = np.clip(np.floor(low - margin + 0.5), 0, limit).astype(int)
+    x2, y2 = np.clip(np.floor(high + margin + 0.5), 0, limit).astype(int)
+    mask = np.zeros((height, width), bool)
+    mask[y1 : y2 + 1, x1 : x2 + 1] = True
+    return mask
 
 
 def _images(pair: AnnotatedPair) -> tuple[Path, Path]:
     return pair.source_path, pair.target_path
 
 
+def _keys(pair: AnnotatedPair, mirrored: bool) -> tuple[_Key, ...]:
+    """The maps that a pair needs."""
+    plain = ((pair.source_path, False), (pair.target_path, False))
+    return (*plain, (pair.target_path, True)) if mirrored else plain
+
+
 def _bytes(described: DescriptorMap) -> int:
     return described.data.element_size() * described.data.nelement()
+
+
+def _masks(
+    pair: AnnotatedPair, source: DescriptorMap, target: DescriptorMap
+) -> tuple[Tensor, Tensor]:
+    """The masks of `point_mask` of both images, on the device of their maps."""
+    ends = (
+        (source, pair.source_points, pair.source_box),
+        (target, pair.target_points, pair.target_box),
+    )
+    first, second = (
+        torch.from_numpy(point_mask(points, box, height=at.height, width=at.width)).to(
+            at.data.device
+        )
+        for at, points, box in ends
+    )
+    return first, second
+
+
+def _inside(source: DescriptorMap, pair: AnnotatedPair) -> npt.NDArray[np.float32]:
+    """The source points; data sets put some on or just past the border, where a map is constant."""
+    edge = np.array([source.width, source.height], np.float32) - 0.5
+    return np.clip(pair.source_points, np.float32(-0.5), edge)
 
 
 def _match(
@@ -149,12 +251,44 @@ def _match(
     pair: AnnotatedPair,
     matcher: Matcher | None,
     subpixel: bool,
+    target_mask: Tensor | None,
 ) -> npt.NDArray[np.float32]:
     """Best target points (N, 2); NaN where there is none."""
-    # Data sets put some points on or just past the border; a map is constant out there.
-    edge = np.array([source.width, source.height], np.float32) - 0.5
-    points = np.clip(pair.source_points, np.float32(-0.5), edge)
-    matches = match_points(source, target, points, matcher=matcher, subpixel=subpixel)
+    matches = match_points(
+        source,
+        target,
+        _inside(source, pair),
+        target_mask=target_mask,
+        matcher=matcher,
+        subpixel=subpixel,
+    )
+    return _places(matches)
+
+
+def _solve(
+    maps: tuple[DescriptorMap, DescriptorMap, DescriptorMap | None],
+    pair: AnnotatedPair,
+    masks: tuple[Tensor | None, Tensor | None],
+    field: FieldName,
+    config: CoherentConfig,
+) -> tuple[npt.NDArray[np.float32], PairQuality]:
+    """Target points (N, 2) through the field of a pair, and how good it is."""
+    source, target, mirrored = maps
+    found = match_points_coherent(
+        source,
+        target,
+        _inside(source, pair),
+        mirrored=mirrored,
+        source_mask=masks[0],
+        target_mask=masks[1],
+        field=field,
+        config=config,
+    )
+    taken = found.chosen == "coherent" if field == "auto" else None
+    return _places(found.matches), PairQuality.of(found.field.quality, taken=taken)
+
+
+def _places(matches: Matches) -> npt.NDArray[np.float32]:
     best = matches.target_xy[:, 0].clone()
     best[~matches.valid[:, 0]] = torch.nan
     return best.cpu().numpy()

@@ -1,9 +1,10 @@
 """Predictions kept between runs: computed once, scored as often as wanted.
 
 One file of JSON lines per method, one line per pair. What a line answers is hashed from contents:
-both image files and the source points; what a file answers, from all that makes the method. So a
-changed image, point, weight, setting, library or line of code is never answered from the cache, a
-subset of the pairs or another threshold is, and a killed run goes on where it was.
+both image files and the source points, also the target's where the method is given boxes around
+them; what a file answers, from all that makes the method. So a changed image, point, weight,
+setting, library or line of code is never answered from the cache, a subset of the pairs or another
+threshold is, and a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from warpkit.checks import InputError, OutputError
+from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_files import plain_points, point_array
 from warpkit.io.cache_folder import code_digest, file_sha256
@@ -87,6 +89,9 @@ class PredictionCache:
         digest.update(self._hashes(pair.source_path).encode())
         digest.update(self._hashes(pair.target_path).encode())
         digest.update(np.ascontiguousarray(pair.source_points).tobytes())
+        if self._method.get("boxes"):
+            digest.update(np.ascontiguousarray(pair.target_points).tobytes())
+            digest.update(repr((pair.source_box, pair.target_box)).encode())
         return digest.hexdigest()[:32]
 
     def find(self, pair: AnnotatedPair) -> PairPrediction | None:
@@ -94,14 +99,15 @@ class PredictionCache:
         line = self._lines.get(self._key(pair))
         if line is None:
             return None
-        seconds = line.get("seconds")
+        seconds, figures = line.get("seconds"), line.get("quality")
         try:
             predicted = point_array(line.get("predicted"), len(pair), "the cached line")
+            quality = None if figures is None else PairQuality.from_json(figures, "its quality")
         except InputError:
             return None  # damaged: predicted again
         height, width = image_size(pair.target_path)
         known = seconds if isinstance(seconds, int | float) else None
-        return PairPrediction(pair, predicted, height, width, known)
+        return PairPrediction(pair, predicted, height, width, known, quality)
 
     def add(self, prediction: PairPrediction) -> None:
         """Keep a prediction; it is in the file when this returns."""
@@ -111,6 +117,8 @@ class PredictionCache:
             "predicted": plain_points(prediction.predicted),
             "seconds": prediction.seconds,
         }
+        if prediction.quality is not None:
+            line["quality"] = prediction.quality.to_json()
         self._lines[key] = line
         self._append(line)
 

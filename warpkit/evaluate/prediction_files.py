@@ -8,6 +8,7 @@ A file is a JSON object with `method` (its name) and `pairs`, a list of objects:
     predicted_points   [[x, y] or null, ...], pixels of the target image, one per source point;
                        null where there is no match
     seconds            optional, what the pair took
+    quality            optional, the figures of the pair's coherent field (`PairQuality`)
 
 Points are pixels as the data set counts them: `write_pair_list` writes the file to fill in.
 """
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, require
+from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.io.images import image_size
 from warpkit.io.output import write_text
@@ -104,6 +106,8 @@ def write_predictions(
             entry["predicted_points"] = plain_points(prediction.predicted)
             if prediction.seconds is not None:
                 entry["seconds"] = round(prediction.seconds, 5)
+            if prediction.quality is not None:
+                entry["quality"] = prediction.quality.to_json()
             yield entry
 
     _write(path, {"method": method}, entries())
@@ -212,5 +216,7 @@ def _prediction(entry: dict[str, Any], pair: AnnotatedPair, what: str) -> PairPr
         or (isinstance(seconds, int | float) and 0 <= seconds < 1e9 and math.isfinite(seconds)),
         f"{what}: 'seconds' must be a number, got {seconds!r}",
     )
+    figures = entry.get("quality")
+    quality = None if figures is None else PairQuality.from_json(figures, f"{what}: 'quality'")
     height, width = image_size(pair.target_path)
-    return PairPrediction(pair, predicted, height, width, seconds)
+    return PairPrediction(pair, predicted, height, width, seconds, quality)

@@ -12,6 +12,7 @@ from typing import Any
 
 from warpkit.checks import InputError, require
 from warpkit.evaluate.published import PUBLISHED, PublishedRow
+from warpkit.evaluate.table_columns import Result, columns_of
 
 __all__ = [
     "Row",
@@ -22,8 +23,6 @@ __all__ = [
     "published_rows",
     "result_table",
 ]
-
-Result = Mapping[str, Any]
 
 _COSTS = ("s / pair", "s / frame", "MB")
 # Settings that change no score.
@@ -62,6 +61,7 @@ class Table:
         notes: sentences below the table.
         higher: per column whether more is better, less is better, or neither (None).
         scored: a digest of the data that every row was scored on; only such rows share a table.
+        optional: names of columns that rows of other results may lack.
     """
 
     title: str
@@ -70,6 +70,7 @@ class Table:
     notes: tuple[str, ...] = ()
     higher: tuple[bool | None, ...] = ()
     scored: str = ""
+    optional: tuple[str, ...] = ()
 
     def best(self, row: Row, column: int) -> bool:
         """Whether no other measured row is better; False with a single row."""
@@ -83,107 +84,6 @@ class Table:
         return all(v is None or (value >= v if higher else value <= v) for v in others)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """How one number of a row is read and shown."""
-
-    name: str
-    path: tuple[str, ...]
-    interval: tuple[str, ...] | None = None
-    form: str = "{:.1f}"
-    higher: bool | None = True  # None: no row is best
-
-    def value(self, row: Result) -> float | None:
-        return _at(row, self.path)
-
-    def text(self, row: Result) -> str:
-        value = self.value(row)
-        if value is None:
-            return ""
-        text = self.form.format(value)
-        limits = None if self.interval is None else _at(row, self.interval)
-        if limits is not None:
-            low, high = (self.form.format(limit) for limit in limits)
-            text += f" [{low}, {high}]"
-        return text
-
-
-def _at(row: Any, path: Sequence[str]) -> Any:
-    for key in path:
-        if not isinstance(row, Mapping) or row.get(key) is None:
-            return None
-        row = row[key]
-    return row
-
-
-def _columns(result: Result) -> list[_Column]:
-    kind = result["kind"]
-    if kind == "pck":
-        return _pck_columns(result)
-    if kind == "davis":
-        score = [
-            _Column(
-                name,
-                ("mean", key),
-                ("interval", key) if key in ("J", "F", "JF") else None,
-                "{:.3f}",
-            )
-            for name, key in (
-                ("J&F", "JF"),
-                ("J", "J"),
-                ("J recall", "J_recall"),
-                ("F", "F"),
-                ("F recall", "F_recall"),
-            )
-        ]
-        decay = [
-            _Column(f"{name} decay", ("mean", f"{name}_decay"), None, "{:.3f}", higher=False)
-            for name in ("J", "F")
-        ]
-        return [*score, *decay, _Column("s / frame", ("seconds_per_frame",), None, "{:.3f}", None)]
-    pck = [
-        _Column(f"PCK@{alpha}", ("pck", alpha, "per_point"), ("interval", alpha, "per_point"))
-        for alpha in result["pck"]
-    ]
-    return [
-        # Pixels without a prediction are not in these: a method is not best by leaving some out.
-        _Column("EPE, px", ("epe",), ("epe_interval",), "{:.1f}", None),
-        _Column("median, px", ("epe_median",), None, "{:.1f}", None),
-        *pck,
-        _Column("covered, %", ("coverage",), None, "{:.1f}", None),
-        _Column("s / pair", ("seconds_per_pair",), None, "{:.2f}", None),
-    ]
-
-
-def _pck_columns(result: Result) -> list[_Column]:
-    """The customary threshold at every alpha, and all four readings at one of them."""
-    usual = result["threshold"]
-    other = "image" if usual == "box" else "box"
-    alphas = list(result["pck"])
-    middle = "0.1" if "0.1" in alphas else alphas[-1]
-    columns = [
-        _Column(
-            f"PCK@{alpha} ({usual}, points)",
-            ("pck", alpha, usual, "per_point"),
-            ("interval", alpha, usual, "per_point"),
-        )
-        for alpha in alphas
-    ]
-    columns += [
-        _Column(f"@{middle} ({threshold}, {name})", ("pck", middle, threshold, averaging))
-        for threshold, averaging, name in (
-            (usual, "per_image", "images"),
-            (other, "per_point", "points"),
-            (other, "per_image", "images"),
-        )
-    ]
-    return [
-        *columns,
-        _Column("s / pair", ("seconds_per_pair",), None, "{:.3f}", None),
-        _Column("MB", ("memory_mb",), None, "{:.0f}", None),
-    ]
-
-
 def result_table(result: Result) -> Table:
     """The table of one result: its method, then its baselines.
 
@@ -191,11 +91,11 @@ def result_table(result: Result) -> Table:
         InputError: not a result of `warpkit eval`.
     """
     try:
-        columns = _columns(result)
+        columns = columns_of(result)
         settings = _flat(result["config"])
         rows = [
             Row(
-                _line(row["method"]),
+                _method(row, settings),
                 tuple(column.text(row) for column in columns),
                 tuple(column.value(row) for column in columns),
                 settings,
@@ -209,11 +109,18 @@ def result_table(result: Result) -> Table:
             _notes(result),
             tuple(column.higher for column in columns),
             str(result["scored"]),
+            tuple(column.name for column in columns if column.optional),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"this is no result of 'warpkit eval' of this version ({type(error).__name__}: {error})"
         ) from error
+
+
+def _method(row: Result, settings: Mapping[str, Any]) -> str:
+    """A row's name, with the field that it was predicted by where that is no nearest neighbour."""
+    name, solved = _line(row["method"]), settings.get("field", "nearest")
+    return name if solved == "nearest" or row.get("quality") is None else f"{name}, {solved}"
 
 
 def _line(text: Any) -> str:
@@ -244,6 +151,15 @@ def _notes(result: Result) -> tuple[str, ...]:
         meaning = "PCK in percent of pixels, 95 % interval over pairs; errors in source pixels."
     left_out = len(result["left_out"])
     notes = [f"{counts} {meaning}"]
+    notes += [f"Candidates: {result['candidates']}."] if result.get("candidates") else []
+    rows = (result, *result["baselines"])
+    if kind == "pck" and any(row.get("pck_dagger") for row in rows):
+        notes += ["PCK-dagger: correct, and no other point's true place is nearer."]
+    if any(row.get("quality") for row in rows):
+        notes += [
+            "Cosine to inverse error: of the coherent fields themselves, means over pairs; they"
+            " need no truth."
+        ]
     missing = result.get("missing_points") or 0
     notes += [f"{missing} points without a prediction count as wrong."] if missing else []
     notes += [f"{left_out} items left out as broken (listed in the result)."] if left_out else []
@@ -253,19 +169,44 @@ def _notes(result: Result) -> tuple[str, ...]:
 def merge_tables(tables: Sequence[Table]) -> list[Table]:
     """Rows that were scored on the same data, in the same columns, stand in one table.
 
-    A row that is in several of them with the same scores is listed once; rows of one name with
-    different scores are told apart by the settings in which they differ.
+    Optional columns do not count: a row without the number has an empty cell. A row that is in
+    several tables with the same scores is listed once; rows of one name with different scores are
+    told apart by the settings in which they differ.
     """
     merged: dict[tuple[str, tuple[str, ...]], list[Table]] = {}
     for table in tables:
-        merged.setdefault((table.scored, table.columns), []).append(table)
+        needed = tuple(name for name in table.columns if name not in table.optional)
+        merged.setdefault((table.scored, needed), []).append(table)
     result = []
-    for same in merged.values():
+    for alike in merged.values():
+        same = _in_common_columns(alike)
         rows: list[Row] = []
         for table in same:
             rows += [row for row in table.rows if not any(_alike(table, row, r) for r in rows)]
         result.append(replace(same[0], rows=tuple(_told_apart(rows))))
     return result
+
+
+def _in_common_columns(tables: Sequence[Table]) -> list[Table]:
+    """The tables with all columns that any of them has, empty where it lacks one."""
+    known: dict[str, bool | None] = {}
+    for table in sorted(tables, key=lambda table: -len(table.columns)):
+        for name, higher in zip(table.columns, table.higher, strict=True):
+            known.setdefault(name, higher)
+    found = []
+    for table in tables:
+        at = [table.columns.index(name) if name in table.columns else None for name in known]
+        rows = tuple(
+            replace(
+                row,
+                cells=tuple("" if i is None else row.cells[i] for i in at),
+                values=tuple(None if i is None else row.values[i] for i in at),
+            )
+            for row in table.rows
+        )
+        limits = tuple(known.values())
+        found.append(replace(table, columns=tuple(known), rows=rows, higher=limits))
+    return found
 
 
 def _alike(table: Table, first: Row, second: Row) -> bool:

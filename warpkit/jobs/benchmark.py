@@ -8,6 +8,8 @@ from maps of 64 x 64 cells whatever the size of the images. The maps are what a 
 two images: its descriptors, and for a diffusion model also all its layer features, resized to the
 grid, concatenated and projected to 384 channels (the width of the published descriptors) by a fixed
 orthonormal matrix.
+
+Beside the engines stands the solver of coherent fields, over the same maps.
 """
 
 from __future__ import annotations
@@ -34,6 +36,14 @@ from warpkit.checks import one_of, require
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.io.images import read_image, write_image
 from warpkit.io.output import OutputFolder, run_record, write_json
+from warpkit.jobs.benchmark_coherent import BATCH, Spent, solver_task, time_solver
+from warpkit.jobs.benchmark_rows import (
+    COHERENT,
+    BenchRow,
+    bench_table,
+    timing_points,
+    with_ratios,
+)
 from warpkit.jobs.machine import machine, machine_line
 from warpkit.jobs.memory import PeakMemory
 from warpkit.jobs.options import ModelOptions
@@ -75,13 +85,15 @@ class BenchConfig(ModelOptions):
 
     Attributes:
         sizes: sizes of both images, pixels of a square's side or `WIDTHxHEIGHT`.
-        engines: names of matching engines, and `torch float16`: one matrix product and its argmax.
-        masked: measure `grid` also with both masks set on the middle quarter of the images.
-        repeats: runs of `grid`, of which the median counts; the others run once.
+        engines: names of matching engines; `torch float16`: one matrix product and its argmax;
+            `coherent`: the solver of fields, on a GPU also 16 pairs at once.
+        masked: measure `grid` and `coherent` also with both masks set on the middle quarter of the
+            images.
+        repeats: runs of `grid` and `coherent`, of which the median counts; the others run once.
     """
 
     sizes: tuple[str, ...] = ("128", "256", "512", "1024", "1920x1080")
-    engines: tuple[str, ...] = ("reference", "faiss", _HALF, "grid")
+    engines: tuple[str, ...] = ("reference", "faiss", _HALF, "grid", COHERENT)
     masked: bool = True
     repeats: int = 3
 
@@ -89,45 +101,9 @@ class BenchConfig(ModelOptions):
         require(self.repeats >= 1, f"repeats must be at least 1, got {self.repeats}")
         require(len(self.sizes) > 0, "sizes is empty: give at least one size to measure")
         for name in self.engines:
-            one_of(name, [*matcher_names(), _HALF], "engine")
+            one_of(name, [*matcher_names(), _HALF, COHERENT], "engine")
         for size in self.sizes:
             parse_size(size)
-
-
-@dataclass(frozen=True)
-class BenchRow:
-    """One measurement.
-
-    Attributes:
-        descriptor: `layers` or `descriptor`, see the module.
-        engine: what matched.
-        device: where.
-        source: [height, width] of the source image.
-        target: [height, width] of the target image.
-        masked: whether only the middle quarter of both images took part.
-        queries: target pixels.
-        candidates: source pixels.
-        channels: of the maps.
-        seconds: for all queries.
-        extrapolated: whether `seconds` is a line through two parts of the queries.
-        agreement: share of the queries compared whose match is the reference's, or scores the
-            same within 1e-6; null where the reference was not asked for.
-        memory_mb: most memory taken above that before the run, in MB; null where unknown.
-    """
-
-    descriptor: str
-    engine: str
-    device: str
-    source: tuple[int, int]
-    target: tuple[int, int]
-    masked: bool
-    queries: int
-    candidates: int
-    channels: int
-    seconds: float
-    extrapolated: bool
-    agreement: float | None
-    memory_mb: float | None
 
 
 def run_bench_match(
@@ -165,7 +141,7 @@ def run_bench_match(
             source, target = (frame.image for frame in render_pair(name="fish"))
         with clock.stage("measure"):
             rows = bench_match(source, target, extractor=extractor, config=config)
-        table = _table(rows)
+        table = bench_table(rows)
         facts: dict[str, Any] = {
             "images": [str(path) for path in images] or "rendered pair 'fish'",
             "machine": machine(extractor.device),
@@ -177,7 +153,7 @@ def run_bench_match(
         if importlib.util.find_spec("matplotlib") is None:
             _LOGGER.warning("bench.png is left out: it needs matplotlib (pip install matplotlib)")
         else:
-            picture = plot_timings(_points(rows), machine_line(record["machine"]))
+            picture = plot_timings(timing_points(rows), machine_line(record["machine"]))
             write_image(folder.file("bench.png"), picture)
         if json_file is not None:
             write_json(json_file, record)
@@ -211,7 +187,7 @@ def bench_match(
             mask = _middle(height, width) if masked else None
             device = maps[0].data.device
             sites = lattice_sites(height=height, width=width, mask=mask, device=device)
-            problem = _Problem(kind, maps[0], maps[1], sites, masked)
+            problem = _Problem(kind, maps[0], maps[1], sites, mask)
             rows += problem.measure(config, progress.update)
     return rows
 
@@ -225,11 +201,17 @@ class _Problem:
     """All pixels (or those of a mask) of one image against those of another."""
 
     def __init__(
-        self, kind: str, source: DescriptorMap, target: DescriptorMap, sites: Sites, masked: bool
+        self,
+        kind: str,
+        source: DescriptorMap,
+        target: DescriptorMap,
+        sites: Sites,
+        mask: Tensor | None,
     ) -> None:
         self.kind, self.source, self.target = kind, source, target
-        self.sites, self.masked = sites, masked
+        self.sites, self.masked = sites, mask is not None
         self.device = source.data.device
+        self.mask = None if mask is None else mask.to(self.device)
         self.operations = 2 * source.channels * len(sites)  # of one query against all
         generator = torch.Generator().manual_seed(0)
         count = min(_SAMPLE, len(sites))
@@ -242,17 +224,28 @@ class _Problem:
         # The reference first: the others are compared with it.
         for engine in sorted(config.engines, key=lambda name: name != "reference"):
             done()
-            if self.masked and engine not in ("reference", "grid"):
+            if self.masked and engine not in ("reference", "grid", COHERENT):
                 continue
             if engine == "faiss" and importlib.util.find_spec("faiss") is None:
                 _LOGGER.warning("'faiss' is left out: it is not installed (pip install faiss-cpu)")
                 continue
             if engine == "reference":
                 truth = self._reference_sample()
-            rows.append(self._row(engine, truth, config.repeats))
+            if engine == COHERENT:
+                rows += self._solver_rows(config.repeats)
+            else:
+                rows.append(self._engine_row(engine, truth, config.repeats))
+        return with_ratios(rows)
+
+    def _solver_rows(self, repeats: int) -> list[BenchRow]:
+        task = solver_task(self.source, self.target, self.mask)
+        rows = [self._row(COHERENT, time_solver(task, repeats=repeats))]
+        if self.device.type == "cuda":
+            spent = time_solver(task, pairs=BATCH, repeats=repeats)
+            rows.append(self._row(f"{COHERENT}, {BATCH} at once", spent))
         return rows
 
-    def _row(self, engine: str, truth: Tensor | None, repeats: int) -> BenchRow:
+    def _engine_row(self, engine: str, truth: Tensor | None, repeats: int) -> BenchRow:
         exhaustive = engine != "grid"
         count = len(self.sites)
         if exhaustive:
@@ -288,21 +281,31 @@ class _Problem:
             index = found.index[: len(compared), 0] if part else found.index[compared, 0]
             agreement = self._agreement(compared, index, truth[:count])
         known = [megabytes for _, _, megabytes in runs if megabytes is not None]
-        size = (self.source.height, self.source.width)
+        spent = Spent(seconds, round(max(known), 1) if known else None)
+        return self._row(engine, spent, extrapolated=part, agreement=agreement)
+
+    def _row(
+        self,
+        engine: str,
+        spent: Spent,
+        *,
+        extrapolated: bool = False,
+        agreement: float | None = None,
+    ) -> BenchRow:
         return BenchRow(
             descriptor=self.kind,
             engine=engine,
             device=self.device.type,
-            source=size,
+            source=(self.source.height, self.source.width),
             target=(self.target.height, self.target.width),
             masked=self.masked,
             queries=len(self.sites),
             candidates=len(self.sites),
             channels=self.source.channels,
-            seconds=seconds,
-            extrapolated=part,
+            seconds=spent.seconds,
+            extrapolated=extrapolated,
             agreement=agreement,
-            memory_mb=round(max(known), 1) if known else None,
+            memory_mb=spent.memory_mb,
         )
 
     def _reference_sample(self) -> Tensor:
@@ -383,53 +386,3 @@ def parse_size(text: str) -> tuple[int, int]:
         f"a size is a side such as 512 or WIDTHxHEIGHT such as 1920x1080, 2 to 8192, got '{text}'",
     )
     return int(parts[-1]), int(parts[0])
-
-
-def _points(rows: Sequence[BenchRow]) -> list[tuple[str, str, int, float, bool]]:
-    """The rows as `plot_timings` takes them; of the masked ones only those of `grid`."""
-    return [
-        (
-            f"{row.descriptor}, {row.channels} channels",
-            row.engine + (", masks of a quarter" if row.masked else ""),
-            row.target[0] * row.target[1],
-            row.seconds,
-            row.extrapolated,
-        )
-        for row in rows
-        if row.engine == "grid" or not row.masked
-    ]
-
-
-def _table(rows: Sequence[BenchRow]) -> str:
-    """The rows in Markdown, with the ratio to FAISS, or the reference, on the same problem."""
-
-    def problem(row: BenchRow) -> tuple[Any, ...]:
-        return row.descriptor, row.target, row.masked
-
-    peers = {problem(row): row for row in rows if row.engine == "reference"}
-    peers |= {problem(row): row for row in rows if row.engine == "faiss"}
-    lines = [
-        "| maps | image | pixels | engine | seconds | times faster | agreement | memory, MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        peer = peers.get(problem(row))
-        ratio = "" if peer is None else f"{peer.seconds / row.seconds:,.1f} x {peer.engine}"
-        name = f"{row.target[1]} x {row.target[0]}" + (", masked" if row.masked else "")
-        agreement = "" if row.agreement is None else f"{100 * row.agreement:.1f} %"
-        memory = "" if row.memory_mb is None else f"{row.memory_mb:,.0f}"
-        about = "about " if row.extrapolated else ""
-        cells = (
-            f"{row.descriptor}, {row.channels} ch.",
-            name,
-            f"{row.queries:,}",
-            row.engine,
-            f"{about}{row.seconds:,.3g}",
-            "" if peer is row else ratio,
-            agreement,
-            memory,
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    if any(row.extrapolated for row in rows):
-        lines += ["", '"about": extrapolated from two parts of the queries.']
-    return "\n".join(lines)

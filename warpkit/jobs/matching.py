@@ -16,10 +16,12 @@ import numpy.typing as npt
 import torch
 
 from warpkit.checks import InputError, check_image, check_mask, check_points, require
+from warpkit.coherent import FieldName, Guides, Mirror, match_points_coherent, points_config
 from warpkit.io.images import check_target, read_image, write_image
 from warpkit.io.masks import read_mask
 from warpkit.io.output import write_json
 from warpkit.jobs.options import ModelOptions, check_filters
+from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher
 from warpkit.match.points import match_points
 from warpkit.match.similarity import similarity_map
@@ -37,12 +39,19 @@ class MatchConfig(ModelOptions):
     """How points are matched.
 
     Attributes:
-        subpixel: refine every match by a window soft-argmax.
-        mutual: mark matches as invalid unless the way back hits the start.
-        cycle_distance: mark matches as invalid unless the way back ends so near, in pixels.
+        field: `auto` takes a coherent field where that costs little similarity, else the most
+            similar pixel; `coherent` and `nearest` always take the one.
+        mirror: whether a coherent field may take the target mirrored left-right.
+        subpixel: refine every match by a window soft-argmax (`nearest`; a coherent field lies
+            between pixels by itself).
+        mutual: `nearest`: mark matches as invalid unless the way back hits the start.
+        cycle_distance: `nearest`: mark matches as invalid unless the way back ends so near, in
+            pixels.
         min_similarity: mark matches below this cosine as invalid.
     """
 
+    field: FieldName = "nearest"
+    mirror: Mirror = "auto"
     subpixel: bool = True
     mutual: bool = False
     cycle_distance: float | None = None
@@ -50,6 +59,16 @@ class MatchConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
+        if self.field != "nearest":
+            for name in ("mutual", "cycle_distance"):
+                require(
+                    not getattr(self, name),
+                    f"{name} belongs to nearest neighbours: add --field nearest",
+                )
+            require(
+                self.engine == "auto",
+                f"the engine {self.engine} searches nearest neighbours: add --field nearest",
+            )
 
 
 class Described:
@@ -57,12 +76,18 @@ class Described:
 
     name = "described"
 
-    def __init__(self, describer: Describer, source: Image, target: Image) -> None:
-        self.source, self.target = describer.describe([source, target])
+    def __init__(
+        self, describer: Describer, source: Image, target: Image, *, mirrored: bool = False
+    ) -> None:
+        images = [source, target]
+        if mirrored:
+            images.append(np.ascontiguousarray(target[:, ::-1]))
+        self.maps = describer.describe(images)
+        self.source, self.target = self.maps[:2]
 
     def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:
-        """The two maps, whatever is asked for."""
-        return [self.source, self.target]
+        """The maps of the pair (and of the mirrored target), whatever is asked for."""
+        return self.maps[: len(images)]
 
 
 def match(
@@ -73,6 +98,7 @@ def match(
     describer: Describer,
     source_mask: Mask | None = None,
     target_mask: Mask | None = None,
+    guides: npt.ArrayLike | None = None,
     config: MatchConfig | None = None,
     matcher: Matcher | None = None,
 ) -> Matches:
@@ -85,6 +111,7 @@ def match(
         describer: what describes images, e.g. `warpkit.load("tiny")`.
         source_mask: bool (Hs, Ws), where the way back may end.
         target_mask: bool (H, W), the only pixels that are candidates.
+        guides: pairs of points (G, 2, 2) that belong together, source first; with a coherent field.
         config: how to match; the model options of it are not used here.
         matcher: matching engine; None picks one.
 
@@ -102,6 +129,28 @@ def match(
                 mask, height=image.shape[0], width=image.shape[1], name=f"{name} mask"
             )
         masks.append(None if mask is None else torch.from_numpy(mask))
+    if config.field != "nearest":
+        images = [source, target]
+        if config.mirror != "never":
+            images.append(np.ascontiguousarray(target[:, ::-1]))
+        maps = describer.describe(images)
+        found = match_points_coherent(
+            maps[0],
+            maps[1],
+            torch.from_numpy(xy),
+            mirrored=maps[2] if len(maps) > 2 else None,
+            source_mask=masks[0],
+            target_mask=masks[1],
+            guides=None
+            if guides is None
+            else Guides.of(guides, source=source.shape[:2], target=target.shape[:2]),
+            field=config.field,
+            config=points_config(config.mirror),
+        ).matches
+        if config.min_similarity is not None:
+            found = above_similarity(found, config.min_similarity)
+        return found
+    require(guides is None, "guides steer a coherent field: add --field coherent")
     source_map, target_map = describer.describe([source, target])
     return match_points(
         source_map,
@@ -217,6 +266,7 @@ def run_match(
     similarity: Path | str | None = None,
     source_mask: Path | str | None = None,
     target_mask: Path | str | None = None,
+    guides: npt.ArrayLike | None = None,
     config: MatchConfig | None = None,
     overwrite: bool = False,
     describer: Describer | None = None,
@@ -254,13 +304,15 @@ def run_match(
             f"{path} is an input or no ordinary file and is not replaced: choose another name",
         )
     images = read_image(source), read_image(target)
-    described = Described(describer or config.load_extractor(), *images)
+    mirrored = config.field != "nearest" and config.mirror != "never"
+    described = Described(describer or config.load_extractor(), *images, mirrored=mirrored)
     found = match(
         *images,
         points,
         describer=described,
         source_mask=None if source_mask is None else read_mask(source_mask),
         target_mask=None if target_mask is None else read_mask(target_mask),
+        guides=guides,
         config=config,
         matcher=config.load_matcher(),
     )

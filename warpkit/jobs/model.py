@@ -73,6 +73,7 @@ class Model:
         *,
         source_mask: Mask | None = None,
         target_mask: Mask | None = None,
+        guides: npt.ArrayLike | None = None,
         config: WarpConfig | None = None,
     ) -> WarpResult:
         """Carry the source's appearance to the target (see `warpkit.jobs.warping.warp`)."""
@@ -82,6 +83,7 @@ class Model:
             describer=self.describer,
             source_mask=source_mask,
             target_mask=target_mask,
+            guides=guides,
             config=config,
             matcher=self.matcher,
         )

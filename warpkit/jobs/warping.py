@@ -6,6 +6,7 @@ from `warp`, as a folder of files from `run_warp`.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,23 @@ import numpy.typing as npt
 import torch
 
 from warpkit.checks import check_image, check_mask, require
+from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
+from warpkit.io.guides import read_guides
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels
 from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.jobs.timing import Stopwatch
 from warpkit.jobs.watch import Watch, no_watch
+from warpkit.match.filters import inside_mask
 from warpkit.match.matcher import Matcher
-from warpkit.types import Describer, Warp
+from warpkit.types import Describer, DescriptorMap, Warp
 from warpkit.viz import add_scale, field_colors, heat, overlay_labels, panel, source_colors
 from warpkit.warp.backward import backward_warp
 from warpkit.warp.blend import blend
 from warpkit.warp.field import dense_warp
 
-__all__ = ["WarpConfig", "WarpResult", "run_warp", "warp", "warp_overview"]
+__all__ = ["WarpConfig", "WarpResult", "quality_words", "run_warp", "warp", "warp_overview"]
 
 _log = logging.getLogger("warpkit")
 
@@ -42,18 +46,31 @@ class WarpConfig(ModelOptions):
     """How an image pair is warped.
 
     Attributes:
+        field: `coherent` is solved whole and follows the object's shape; `nearest` takes every
+            pixel's nearest neighbour by itself, as the paper does.
+        mirror: whether a coherent field may take the source mirrored left-right: `auto` solves for
+            both and takes the better.
+        tolerance: of a coherent field: pixels that the way back misses by more are not valid, as a
+            share of the longer side of the target's object.
+        fill: put colours also where a coherent field is not valid, from the field as it goes on.
+        layers: most motions that a coherent field has.
         interpolation: `bilinear` reads the source between pixels, `nearest` is the paper's.
         blend: how the warped object is put onto the target.
         feather: width of the feathered rim in pixels.
         min_similarity: matches below this cosine are dropped; None keeps all.
-        mutual: keep only matches that are each other's nearest neighbour.
-        cycle_distance: keep only matches that return to within so many target pixels.
-        subpixel: move matches between pixels by a window soft-argmax.
-        max_pairs: largest number of descriptor pairs that the engines `faiss` and `reference`
-            compare; above it they match on a coarser lattice of pixels and the field is
+        mutual: `nearest`: keep only matches that are each other's nearest neighbour.
+        cycle_distance: `nearest`: keep only matches that return to within so many target pixels.
+        subpixel: `nearest`: move matches between pixels by a window soft-argmax.
+        max_pairs: `nearest`: largest number of descriptor pairs that the engines `faiss` and
+            `reference` compare; above it they match on a coarser lattice of pixels and the field is
             interpolated. The engine `grid` always matches all pixels.
     """
 
+    field: Literal["coherent", "nearest"] = "coherent"
+    mirror: Mirror = "auto"
+    tolerance: float = 0.1
+    fill: bool = True
+    layers: int = 3
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
     blend: Literal["paste", "feather", "poisson"] = "feather"
     feather: float = 4.0
@@ -65,6 +82,22 @@ class WarpConfig(ModelOptions):
 
     def __post_init__(self) -> None:
         check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
+        self.coherent()
+        if self.field == "coherent":
+            for name in ("mutual", "subpixel", "cycle_distance"):
+                require(
+                    not getattr(self, name),
+                    f"{name} belongs to nearest neighbours: add --field nearest (a coherent field"
+                    " is smooth between pixels and has a tolerance of its own)",
+                )
+            require(
+                self.engine == "auto",
+                f"the engine {self.engine} searches nearest neighbours: add --field nearest",
+            )
+
+    def coherent(self) -> CoherentConfig:
+        """How a coherent field is solved."""
+        return CoherentConfig(mirror=self.mirror, tolerance=self.tolerance, layers=self.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +105,19 @@ class WarpResult:
     """A warped pair.
 
     Attributes:
-        warped: uint8 (H, W, 4), the source's colours at the target's pixels; alpha 0 where the
-            warp is not valid.
+        warped: uint8 (H, W, 4), the source's colours at the target's pixels; alpha 0 where there
+            are none: where the warp is not valid and was not filled.
         composite: uint8 (H, W, 3), the target with the warped object on it.
-        warp: the dense field, float32 on the CPU.
+        warp: the dense field, float32 on the CPU; its `valid` says what is trusted, filled or not.
+        quality: how good a coherent field is; None for nearest neighbours.
+        doubt: why the warp is likely bad and what helps, one line; None if it is not.
     """
 
     warped: Image
     composite: Image
     warp: Warp
+    quality: FieldQuality | None = None
+    doubt: str | None = None
 
 
 def warp(
@@ -90,14 +127,15 @@ def warp(
     describer: Describer,
     source_mask: Mask | None = None,
     target_mask: Mask | None = None,
+    guides: npt.ArrayLike | Guides | None = None,
     config: WarpConfig | None = None,
     matcher: Matcher | None = None,
     watch: Watch = no_watch,
 ) -> WarpResult:
     """Carry the source's appearance to the target, pixel by pixel.
 
-    For every target pixel inside `target_mask` the most similar source pixel inside `source_mask`
-    is found; its colour goes there. Pixels outside the target mask stay bit for bit.
+    For every target pixel inside `target_mask` the source pixel inside `source_mask` that shows the
+    same is found; its colour goes there. Pixels outside the target mask stay bit for bit.
 
     Args:
         source: uint8 RGB (Hs, Ws, 3).
@@ -105,16 +143,25 @@ def warp(
         describer: what describes images, e.g. `warpkit.load("tiny")`.
         source_mask: bool (Hs, Ws), the source object; None allows every pixel.
         target_mask: bool (H, W), the target object; None warps every pixel.
+        guides: pairs of points (G, 2, 2) that belong together, `(x, y)` pixels, source first; a
+            coherent field meets them.
         config: how to warp; the model options of it are not used here.
-        matcher: matching engine; None picks one.
+        matcher: engine that searches nearest neighbours; None picks one.
         watch: hears of the three steps.
 
     Raises:
-        InputError: images or masks of the wrong kind, size, or empty masks.
+        InputError: images, masks or guides of the wrong kind or size, or empty masks.
     """
     config = config or WarpConfig()
     check_image(source, "source")
     check_image(target, "target")
+    checked = None
+    if guides is not None:
+        require(
+            config.field == "coherent",
+            "guides steer a coherent field, nearest neighbours know none: drop --field nearest",
+        )
+        checked = Guides.of(guides, source=source.shape[:2], target=target.shape[:2])
     if source_mask is not None:
         source_mask = check_mask(
             source_mask, height=source.shape[0], width=source.shape[1], name="source mask"
@@ -123,19 +170,107 @@ def warp(
         target_mask = check_mask(
             target_mask, height=target.shape[0], width=target.shape[1], name="target mask"
         )
-    pairs = _count(source_mask, source) * _count(target_mask, target)
+    if checked is not None:
+        _check_guides_in(checked, source_mask, target_mask)
+    watch("describing both images", 0, 3)
+    quality: FieldQuality | None = None
+    if config.field == "coherent":
+        images = [source, target]
+        if config.mirror != "never":
+            images.append(np.ascontiguousarray(source[:, ::-1]))
+        maps = describer.describe(images)
+        watch("solving the field", 1, 3)
+        solved = coherent_field(
+            maps[0],
+            maps[1],
+            mirrored=maps[2] if len(maps) > 2 else None,
+            source_mask=_tensor(source_mask),
+            target_mask=_tensor(target_mask),
+            guides=checked,
+            config=config.coherent(),
+        )
+        quality = solved.quality
+        field = _limited(solved.warp(), config.min_similarity)
+        shown = _limited(solved.warp(fill=True), config.min_similarity) if config.fill else field
+    else:
+        source_map, target_map = describer.describe([source, target])
+        watch("matching pixels", 1, 3)
+        field = shown = _nearest_field(
+            source_map, target_map, source_mask, target_mask, config, matcher
+        )
+    watch("warping colours", 2, 3)
+    colours = backward_warp(
+        torch.from_numpy(source).permute(2, 0, 1).float(),
+        shown,
+        interpolation=config.interpolation,
+        source_mask=_tensor(source_mask),
+    )
+    rgb = colours.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    covered = shown.valid.numpy()
+    composite = blend(target, rgb, covered, mode=config.blend, feather_width=config.feather)
+    warped = np.dstack([rgb, covered.astype(np.uint8) * 255])
+    # Places that were filled stay in the field: it can be read, and shown, whole.
+    whole = dataclasses.replace(field, source_xy=shown.source_xy)
+    doubt = None
+    if quality is not None:
+        masked = source_mask is not None and target_mask is not None
+        doubt = quality.doubt(masked=masked, guided=checked is not None)
+    return WarpResult(warped, composite, whole, quality, doubt)
+
+
+def _limited(field: Warp, min_similarity: float | None) -> Warp:
+    """A field on the CPU, without what is below the least similarity."""
+    valid = field.valid
+    if min_similarity is not None:
+        valid = valid & (field.similarity >= min_similarity)
+    return Warp(
+        (field.source_xy * valid[..., None]).cpu(),
+        (field.similarity * valid).cpu(),
+        valid.cpu(),
+        field.source_height,
+        field.source_width,
+    )
+
+
+def _check_guides_in(guides: Guides, source_mask: Mask | None, target_mask: Mask | None) -> None:
+    """Raise where a guide lies outside a mask: it would pull the field to what is not matched."""
+    for mask, points, name in (
+        (source_mask, guides.source_xy, "source"),
+        (target_mask, guides.target_xy, "target"),
+    ):
+        if mask is None:
+            continue
+        outside = torch.nonzero(~inside_mask(torch.from_numpy(mask), points))[:, 0].tolist()
+        require(
+            not outside,
+            f"guide {', '.join(str(i + 1) for i in outside)} lies outside the {name} mask: put it"
+            " on the object, or mend the mask",
+        )
+
+
+def _nearest_field(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    source_mask: Mask | None,
+    target_mask: Mask | None,
+    config: WarpConfig,
+    matcher: Matcher | None,
+) -> Warp:
+    """The field of nearest neighbours, on the CPU."""
+    sizes = [
+        at.height * at.width if mask is None else int(mask.sum())
+        for at, mask in ((source, source_mask), (target, target_mask))
+    ]
+    pairs = sizes[0] * sizes[1]
     if matcher is not None and matcher.exhaustive and pairs > config.max_pairs:
         _log.info(
             "%.1e pixel pairs exceed max_pairs %.1e: the engine %s matches on a coarser lattice;"
             " masks or a larger max_pairs make it finer, the engine grid needs no limit",
             *(pairs, config.max_pairs, matcher.name),
         )
-    watch("describing both images", 0, 3)
-    source_map, target_map = describer.describe([source, target])
-    watch("matching pixels", 1, 3)
-    field = dense_warp(
-        source_map,
-        target_map,
+    found = dense_warp(
+        source,
+        target,
         source_mask=_tensor(source_mask),
         target_mask=_tensor(target_mask),
         matcher=matcher,
@@ -145,25 +280,7 @@ def warp(
         min_similarity=config.min_similarity,
         subpixel=config.subpixel,
     )
-    field = Warp(
-        field.source_xy.cpu(),
-        field.similarity.cpu(),
-        field.valid.cpu(),
-        field.source_height,
-        field.source_width,
-    )
-    watch("warping colours", 2, 3)
-    colours = backward_warp(
-        torch.from_numpy(source).permute(2, 0, 1).float(),
-        field,
-        interpolation=config.interpolation,
-        source_mask=_tensor(source_mask),
-    )
-    rgb = colours.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    valid = field.valid.numpy()
-    composite = blend(target, rgb, valid, mode=config.blend, feather_width=config.feather)
-    warped = np.dstack([rgb, valid.astype(np.uint8) * 255])
-    return WarpResult(warped, composite, field)
+    return _limited(found, None)
 
 
 def run_warp(
@@ -173,6 +290,7 @@ def run_warp(
     *,
     source_mask: Path | str | None = None,
     target_mask: Path | str | None = None,
+    guides: Path | str | npt.ArrayLike | None = None,
     config: WarpConfig | None = None,
     overwrite: bool = False,
     describer: Describer | None = None,
@@ -181,9 +299,11 @@ def run_warp(
     """Warp two image files and write the results into a folder.
 
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
-    (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`.
+    (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W), `shown` bool (H, W): valid or
+    filled) and `run.json`.
 
     Args:
+        guides: pairs of points, or a text or file of them (see `io.guides.read_guides`).
         describer: the model that `config` names, where it is loaded already.
         watch: hears of the steps.
 
@@ -202,7 +322,10 @@ def run_warp(
         "source": _read_mask(source_mask, images["source"], "source mask"),
         "target": _read_mask(target_mask, images["target"], "target mask"),
     }
-    read = (source, target, source_mask, target_mask)
+    given = read_guides(guides) if isinstance(guides, str | Path) else guides
+    read = [source, target, source_mask, target_mask]
+    if isinstance(guides, str | Path) and Path(guides).suffix.lower() in (".csv", ".json"):
+        read.append(guides)
     with OutputFolder(output, overwrite=overwrite, inputs=read) as folder:
         with clock.stage("load model"):
             describer = describer or config.load_extractor()
@@ -213,6 +336,7 @@ def run_warp(
                 describer=describer,
                 source_mask=masks["source"],
                 target_mask=masks["target"],
+                guides=given,
                 config=config,
                 matcher=config.load_matcher(),
                 watch=watch,
@@ -233,6 +357,7 @@ def run_warp(
                 source_xy=result.warp.source_xy.numpy().astype(np.float32),
                 similarity=result.warp.similarity.numpy().astype(np.float32),
                 valid=result.warp.valid.numpy(),
+                shown=result.warped[..., 3] > 0,
             )
         inputs: dict[str, Any] = {
             "source": str(source),
@@ -240,8 +365,14 @@ def run_warp(
             "source_mask": None if source_mask is None else str(source_mask),
             "target_mask": None if target_mask is None else str(target_mask),
         }
-        facts = {"inputs": inputs, "valid_pixels": int(result.warp.valid.sum())}
+        if given is not None:
+            inputs["guides"] = np.asarray(given, np.float32).tolist()
+        facts: dict[str, Any] = {"inputs": inputs, "valid_pixels": int(result.warp.valid.sum())}
+        if result.quality is not None:
+            facts["quality"] = dataclasses.asdict(result.quality)
         write_json(folder.file("run.json"), run_record("warp", config, clock.seconds, facts))
+    if result.doubt is not None:
+        _log.warning("%s", result.doubt)
     return result
 
 
@@ -261,6 +392,7 @@ def warp_overview(
 
     field = result.warp
     valid = field.valid.numpy()
+    shown = dataclasses.replace(field, valid=torch.from_numpy(result.warped[..., 3] > 0))
     similarity = field.similarity.numpy()
     low = float(similarity[valid].min()) if valid.any() else 0.0
     high = float(similarity[valid].max()) if valid.any() else 1.0
@@ -272,10 +404,35 @@ def warp_overview(
         ("target", outlined(target, target_mask)),
         ("composite", result.composite),
         ("source, coloured by place", source_colors(source, source_mask)),
-        ("where pixels come from", field_colors(field, target)),
+        (_field_title(result.quality), field_colors(shown, target)),
         ("similarity", heat_map),
     ]
     return panel(tiles, columns=3, height=300)
+
+
+def _field_title(quality: FieldQuality | None) -> str:
+    if quality is None:
+        return "where pixels come from"
+    mirrored = ", mirrored" if quality.mirrored else ""
+    return (
+        f"where from{mirrored}: {quality.consistent:.0%} confirmed, {quality.folds:.1f} % folds,"
+        f" cosine {quality.cosine:.2f}"
+    )
+
+
+def quality_words(quality: FieldQuality) -> str:
+    """The figures of a field in one line."""
+    words = (
+        f"cosine {quality.cosine:.2f}, the way back agrees for {quality.consistent:.0%}"
+        f" (off by {quality.inverse_error:.1f} px on average), {quality.inside:.0%} inside the"
+        f" source's mask, folds {quality.folds:.1f} %, SD log J {quality.sd_log_j:.2f}"
+    )
+    if quality.mirrored:
+        words += ", source mirrored"
+    if quality.unmet:
+        missed = ", ".join(str(i + 1) for i in quality.unmet)
+        words += f"; guide {missed} is not met: it contradicts the others"
+    return words
 
 
 def _read_mask(path: Path | str | None, image: Image, name: str) -> Mask | None:
@@ -286,11 +443,6 @@ def _read_mask(path: Path | str | None, image: Image, name: str) -> Mask | None:
     return check_mask(
         labels > 0, height=image.shape[0], width=image.shape[1], name=f"{name} {path}"
     )
-
-
-def _count(mask: Mask | None, image: Image) -> int:
-    """Pixels that take part."""
-    return image.shape[0] * image.shape[1] if mask is None else int(mask.sum())
 
 
 def _tensor(mask: Mask | None) -> torch.Tensor | None:

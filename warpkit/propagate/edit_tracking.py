@@ -113,8 +113,11 @@ class EditTracker:
             for i, mask in masks.items()
         }
         self._image = image
+        small = self._covering(descriptors)
         self._trackers = {
-            i: ObjectTracker(self._first, self._shrunk(mask), self._cells(descriptors, image, mask))
+            i: ObjectTracker(
+                self._first, self._shrunk(mask), self._cells(descriptors, image, mask), small
+            )
             for i, mask in masks.items()
         }
 
@@ -129,11 +132,12 @@ class EditTracker:
         small, grey = self._small(image)
         back = None if self._grey is None else flow_between(grey, self._grey)
         self._grey = grey
+        described = self._covering(descriptors)
         total = np.zeros((*labels.shape, 4), np.float32)
         for i, tracker in self._trackers.items():
             mask = labels == i
             cells = self._cells(descriptors, image, mask)
-            field = tracker.step(small, self._shrunk(mask), cells, back)
+            field = tracker.step(small, self._shrunk(mask), cells, described, back)
             if field is not None:
                 box = self._box(mask)
                 grown = self._grown(field)
@@ -187,6 +191,19 @@ class EditTracker:
             mask.astype(np.float32), self._small_size(mask.shape), interpolation=cv2.INTER_AREA
         )
         return np.asarray(plane > 0.5)
+
+    def _covering(self, descriptors: DescriptorMap) -> DescriptorMap:
+        """The same descriptors over the small frame."""
+        if self._scale == 1:
+            return descriptors
+        width, height = self._small_size((descriptors.height, descriptors.width))
+        return DescriptorMap(
+            descriptors.data,
+            height,
+            width,
+            descriptors.cell_height * height / descriptors.height,
+            descriptors.cell_width * width / descriptors.width,
+        )
 
     def _cells(self, descriptors: DescriptorMap, image: Image, mask: Mask) -> ObjectCells:
         return ObjectCells.of(descriptors, image, mask).scaled(self._scale)

@@ -7,6 +7,9 @@ Each frame is registered to the FIRST one: its field is guessed, from the frame 
 descriptors, the first frame is warped by the guess, and optical flow between the warped and the
 true frame corrects it. So errors do not add up along the clip, motion may be large (descriptors
 find it), and small motion is followed to a fraction of a pixel (flow measures it).
+
+Where there is no frame before, at a cut or when the object comes back, two more kinds of guesses
+are tried: a coherent field, and the object turned as a whole.
 """
 
 from __future__ import annotations
@@ -19,8 +22,11 @@ import numpy.typing as npt
 
 from warpkit.coords import pixel_grid
 from warpkit.propagate.cell_matches import ObjectCells, PointMatches, match_cells
+from warpkit.propagate.coherent_matches import coherent_matches
 from warpkit.propagate.flow import flow_between, grey_of
+from warpkit.propagate.poses import turned_fields
 from warpkit.propagate.smooth_fields import affine_values, edge_weight, fit_affine, smooth_values
+from warpkit.types import DescriptorMap
 
 __all__ = ["ObjectField", "ObjectTracker", "sample"]
 
@@ -39,6 +45,7 @@ _PART = 0.15  # of what fails, that another guess must mend
 _FEW = 0.02  # part of the object that may fail
 _CLOSE = 0.2  # pixels, corrections on average below which one is enough
 _LEAK = 0.2  # a frame's share of smoothing the whole field, beside that of what changes
+_POSES = 2  # of the object turned as a whole, those that fit best are corrected
 _FAITH = 0.85  # costs of the guess from the frame before count this much
 
 
@@ -70,16 +77,24 @@ class ObjectTracker:
         image: uint8 (H, W, 3), the first frame.
         mask: bool (H, W), the object in it.
         cells: its cells.
+        descriptors: of the frame, over pixels of `image`.
     """
 
-    def __init__(self, image: Image, mask: Mask, cells: ObjectCells) -> None:
-        self._image, self._cells = image, cells
+    def __init__(
+        self, image: Image, mask: Mask, cells: ObjectCells, descriptors: DescriptorMap
+    ) -> None:
+        self._image, self._mask, self._cells, self._descriptors = image, mask, cells, descriptors
         self._soft = mask.astype(np.float32)
         self.places = pixel_grid(height=mask.shape[0], width=mask.shape[1]).numpy()
         self.field: Array | None = self.places
 
     def step(
-        self, image: Image, mask: Mask, cells: ObjectCells, back: Array | None
+        self,
+        image: Image,
+        mask: Mask,
+        cells: ObjectCells,
+        descriptors: DescriptorMap,
+        back: Array | None,
     ) -> ObjectField | None:
         """The field of the next frame.
 
@@ -87,6 +102,7 @@ class ObjectTracker:
             image: uint8 (H, W, 3), the frame.
             mask: bool (H, W), the object in it.
             cells: its cells.
+            descriptors: of the frame, over pixels of `image`.
             back: float32 (H, W, 2), displacement of every pixel to the frame before.
 
         Returns:
@@ -107,14 +123,30 @@ class ObjectTracker:
         if matches is not None:
             guesses.append((1.0, area.through(matches, stiff=True)))
             guesses.append((1.0, area.through(matches, stiff=False)))
-        if not guesses:
+        if self.field is None:
+            found = [guess for _, guess in guesses] + self._anew(area, descriptors, mask)
+            if not found:
+                return None
+            best = _best_anew(area, found)
+        elif not guesses:
             self.field = None
             return None
-        best = _best(area, guesses)
+        else:
+            best = _best(area, guesses)
         self.field = area.everywhere(best)
         error = np.ones(mask.shape, np.float32)
         error[area.box] = best.error
         return ObjectField(self.field, error)
+
+    def _anew(self, area: _Area, descriptors: DescriptorMap, mask: Mask) -> list[Array]:
+        """Guesses that take longer, for an object that was not in sight a frame before."""
+        if not self._mask.any():
+            return []
+        masks = {"first_mask": self._mask, "mask": mask}
+        whole = coherent_matches(self._descriptors, descriptors, **masks)
+        poses = turned_fields(area.places, **masks)
+        poses.sort(key=lambda guess: area.cost(guess)[0])
+        return [area.through(whole, stiff=False), *poses[:_POSES]]
 
     def _moved(self, area: _Area, mask: Mask) -> Array | None:
         """The field of the frame before, moved so that its object covers the mask."""
@@ -152,6 +184,17 @@ def _best(area: _Area, guesses: list[tuple[float, Array]]) -> _Tried:
         again = area.refined(best.xy)
         best = again if again.cost < best.cost else best
     return area.mended(best, others)
+
+
+def _best_anew(area: _Area, guesses: list[Array]) -> _Tried:
+    """The best guess where all may be far off: each is corrected, and mended by the others."""
+    tried = []
+    for guess in guesses:
+        once = area.refined(guess)
+        twice = area.refined(once.xy) if once.step > _CLOSE else once
+        tried.append(twice if twice.cost < once.cost else once)
+    tried.sort(key=lambda one: one.cost)
+    return area.mended(tried[0], [other.xy for other in tried[1:]])
 
 
 @dataclass(frozen=True, eq=False)

@@ -155,6 +155,8 @@ class FilterConfig:
         exclusion: competitors lie farther than this from the match.
         flip: largest distance to the match found in the mirrored target: ghosts on the other side
             of a symmetric object move.
+        coherence: largest distance to where the coherent field of the pair leads (see
+            `warpkit.coherent`): one smooth motion of the whole object.
         affine: largest distance from where the neighbouring matches would carry the point.
     """
 
@@ -164,10 +166,11 @@ class FilterConfig:
     ratio: float | None = 0.4
     exclusion: float = 0.15
     flip: float | None = 0.2
+    coherence: float | None = None
     affine: float | None = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("cycle", "ratio", "flip", "affine"):
+        for name in ("cycle", "ratio", "flip", "coherence", "affine"):
             value = getattr(self, name)
             require(
                 value is None or value >= 0,

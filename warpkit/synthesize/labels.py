@@ -7,7 +7,7 @@ On known warps the same places have exact labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from warpkit.checks import check_mask
+from warpkit.coherent import CoherentField, FieldTask
 from warpkit.coords import sample_bilinear
 from warpkit.io.pairs.pair import Box
 from warpkit.match import (
@@ -41,13 +42,14 @@ __all__ = [
     "exact_candidates",
     "filter_candidates",
     "find_candidates",
+    "label_task",
     "mask_box",
     "object_side",
 ]
 
 Mask = npt.NDArray[np.bool_]
 
-FILTERS = ("similarity", "mutual", "cycle", "ratio", "flip", "affine")
+FILTERS = ("similarity", "mutual", "cycle", "ratio", "flip", "coherence", "affine")
 """The filters in the order in which they run."""
 
 
@@ -64,6 +66,8 @@ class Candidates:
         ratio: float32 (N,), see `warpkit.match.distance_ratio`.
         flip: float32 (N,), distance to the match in the mirrored target, share of the target
             object; 0 where that was not looked for.
+        coherence: float32 (N,), distance to where the coherent field of the pair leads, share of
+            the target object; 0 where that was not looked for.
         target_side: longer side of the target object in pixels.
     """
 
@@ -74,10 +78,20 @@ class Candidates:
     cycle: Tensor
     ratio: Tensor
     flip: Tensor
+    coherence: Tensor
     target_side: float
 
     def __len__(self) -> int:
         return len(self.source_xy)
+
+    def rows(self, kept: Tensor) -> Candidates:
+        """The matches of a bool or index tensor."""
+        columns = {
+            column.name: getattr(self, column.name)[kept]
+            for column in fields(self)
+            if column.name != "target_side"
+        }
+        return Candidates(**columns, target_side=self.target_side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +123,30 @@ def object_side(mask: Mask) -> float:
     return max(x2 - x1, y2 - y1, 1.0)
 
 
+def label_task(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    source_mask: Mask,
+    target_mask: Mask,
+    *,
+    flipped: DescriptorMap | None = None,
+) -> FieldTask:
+    """What to solve for the coherent field that `find_candidates` takes: from source to target.
+
+    A field gives places for the pixels of its target, so the roles are exchanged.
+
+    Args:
+        flipped: map of the target image mirrored left-right.
+    """
+    return FieldTask(
+        source=target,
+        target=source,
+        mirrored=flipped,
+        source_mask=torch.from_numpy(target_mask),
+        target_mask=torch.from_numpy(source_mask),
+    )
+
+
 def find_candidates(
     source: DescriptorMap,
     target: DescriptorMap,
@@ -116,6 +154,7 @@ def find_candidates(
     target_mask: Mask,
     *,
     flipped: DescriptorMap | None = None,
+    field: CoherentField | None = None,
     stride: int | None = None,
     exclusion: float = 0.15,
     matcher: Matcher | None = None,
@@ -128,6 +167,7 @@ def find_candidates(
         source_mask: bool, of the source image's size, not empty.
         target_mask: bool, of the target image's size, not empty.
         flipped: map of the target image mirrored left-right.
+        field: the solved `label_task` of the pair.
         stride: distance of the places in pixels; None is the descriptor's cell.
         exclusion: competitors lie farther than this from a match, as a share of the target object.
         matcher: engine of the search.
@@ -162,6 +202,9 @@ def find_candidates(
     if flipped is not None:
         mirror = _mirrored_match(matcher, source, flipped, queries, target_mask)
         moved = (mirror - target_xy).norm(dim=1) / side
+    apart = torch.zeros_like(back)
+    if field is not None:
+        apart = (field.at(queries.xy)[0] - target_xy).norm(dim=1) / side
     kept = found.forward.found[:, 0]
     return Candidates(
         source_xy=queries.xy[kept].cpu(),
@@ -171,6 +214,7 @@ def find_candidates(
         cycle=(back / object_side(source_mask))[kept].cpu(),
         ratio=distance_ratio(similarity, second)[kept].cpu(),
         flip=moved[kept].cpu(),
+        coherence=apart[kept].cpu(),
         target_side=side,
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Generator as Running
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from threading import Event
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.aggregate.extractor import Extractor
 from warpkit.checks import InputError
+from warpkit.coherent import CoherentField, coherent_fields
 from warpkit.coords import sample_nearest
 from warpkit.io.images import encode_image
 from warpkit.match import Matcher, farthest_points
@@ -35,12 +36,14 @@ from warpkit.synthesize.labels import (
     choose_labels,
     exact_candidates,
     find_candidates,
+    label_task,
     mask_box,
 )
 from warpkit.synthesize.lanes import ModelLane, NoLane, SideLane, like_this_thread
 from warpkit.synthesize.masks import object_mask
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.synthesize.quality import image_hash, image_problem, pair_problem
+from warpkit.synthesize.ready import Ready, Side
 from warpkit.synthesize.records import Record
 from warpkit.types import DescriptorMap
 from warpkit.warp.field import dense_warp
@@ -50,35 +53,6 @@ __all__ = ["PairMaker"]
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Dense = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """One image of a pair: its pixels, what describes them, its object."""
-
-    image: Image
-    descriptors: DescriptorMap | None
-    mask: Mask | None
-    field: torch.Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """A pair whose images are there and were looked at.
-
-    Attributes:
-        facts: what its record says so far.
-        sides: source and target; None if it is dropped.
-        reason: why it is dropped.
-    """
-
-    facts: dict[str, Any]
-    sides: tuple[_Side, _Side] | None
-    reason: str | None
-
-    def dropped(self, reason: str | None = None) -> Record:
-        facts = {**self.facts, "status": "dropped", "reason": reason or self.reason}
-        return Record(facts["id"], facts)
 
 
 class PairMaker:
@@ -100,7 +74,7 @@ class PairMaker:
             InputError: it cannot generate.
         """
         self.settings, self.extractor, self.matcher = settings, extractor, matcher
-        self._stage = Stages("generate", "describe", "masks", "match", "choose", "encode")
+        self._stage = Stages("generate", "describe", "masks", "field", "match", "choose", "encode")
         self.seconds = self._stage.seconds
         self._images = ImageMaker(settings, extractor, self._stage)
 
@@ -126,7 +100,7 @@ class PairMaker:
         device = self.extractor.device
         ahead = device.type == "cuda" if ahead is None else ahead
         before, threads = torch.get_num_threads(), self.settings.threads
-        begun: deque[Future[list[Future[_Ready]]]] = deque()
+        begun: deque[Future[list[Future[Ready]]]] = deque()
         labelled: deque[Future[Future[list[Future[Record]]]]] = deque()
         torch.set_num_threads(threads)
         pool = ThreadPoolExecutor(threads, "pairs", initializer=like_this_thread(threads, device))
@@ -135,7 +109,7 @@ class PairMaker:
         stop, last = Event(), Event()  # no more searches; no more images
         failed: list[int] = []  # chunks whose images could not be made
 
-        def begin(number: int, plans: Sequence[PairPlan]) -> list[Future[_Ready]]:
+        def begin(number: int, plans: Sequence[PairPlan]) -> list[Future[Ready]]:
             if last.is_set() or any(earlier < number for earlier in failed):
                 return []  # nobody gets to see them
             try:
@@ -168,7 +142,7 @@ class PairMaker:
             while labelled:
                 yield records()
 
-    def _begin(self, plans: Sequence[PairPlan], pool: Executor) -> list[Future[_Ready]]:
+    def _begin(self, plans: Sequence[PairPlan], pool: Executor) -> list[Future[Ready]]:
         """Make the images of a chunk, and let threads look at them."""
         images = self._images(plans)
         if self.settings.masks.kind == "found":
@@ -180,7 +154,7 @@ class PairMaker:
 
     def _label(
         self,
-        begun: Future[list[Future[_Ready]]],
+        begun: Future[list[Future[Ready]]],
         pool: Executor,
         search: Executor,
         stop: Event,
@@ -194,11 +168,14 @@ class PairMaker:
         flips = self._flips(pairs)
 
         def matched() -> list[Future[Record]]:
+            if stop.is_set():
+                return []
             records = []
-            for pair, flipped in zip(pairs, flips, strict=True):
+            fields = self._fields(pairs, flips)
+            for pair, flipped, field in zip(pairs, flips, fields, strict=True):
                 if stop.is_set():
                     break
-                found = self._matched(pair, flipped)
+                found = self._matched(pair, flipped, field)
                 records.append(pool.submit(self._encode, pair, *found))
             return records
 
@@ -209,12 +186,12 @@ class PairMaker:
         plan: PairPlan,
         source: DescribedImage | InputError | None,
         target: DescribedImage | InputError,
-    ) -> _Ready:
+    ) -> Ready:
         """Masks and checks of a pair."""
         facts = self._facts(plan)
         for end in (source, target):
             if isinstance(end, InputError):
-                return _Ready(facts, None, "unreadable image")
+                return Ready(facts, None, "unreadable image")
         assert isinstance(target, DescribedImage) and not isinstance(source, InputError)
         sides = self._sides(plan, source, target)
         for role, side in zip(("source", "target"), sides, strict=True):
@@ -224,38 +201,55 @@ class PairMaker:
                 "hash": image_hash(side.image),
             }
         reason = self._problem(plan, *sides)
-        return _Ready(facts, sides if reason is None else None, reason)
+        return Ready(facts, sides if reason is None else None, reason)
 
-    def _flips(self, pairs: Sequence[_Ready]) -> list[DescriptorMap | None]:
+    def _flips(self, pairs: Sequence[Ready]) -> list[DescriptorMap | None]:
         """The maps of mirrored targets, described together, where the filter needs them."""
         if self.settings.labels.filters.flip is None:
             return [None] * len(pairs)
         wanted = {
-            number: np.ascontiguousarray(pair.sides[1].image[:, ::-1])
+            number: np.ascontiguousarray(pair.searched[1].image[:, ::-1])
             for number, pair in enumerate(pairs)
-            if pair.sides is not None and pair.sides[0].field is None
+            if pair.searched is not None
         }
         with self._stage("describe"):
             maps = self.extractor.describe(list(wanted.values()))
         found = dict(zip(wanted, maps, strict=True))
         return [found.get(number) for number in range(len(pairs))]
 
+    def _fields(
+        self, pairs: Sequence[Ready], flips: Sequence[DescriptorMap | None]
+    ) -> list[CoherentField | None]:
+        """The coherent fields of a chunk, solved together, where the filter needs them."""
+        fields: list[CoherentField | None] = [None] * len(pairs)
+        if self.settings.labels.filters.coherence is None:
+            return fields
+        tasks = {
+            number: label_task(*pair.ends(), flipped=flipped)
+            for number, (pair, flipped) in enumerate(zip(pairs, flips, strict=True))
+            if pair.searched is not None
+        }
+        with self._stage("field"):
+            for number, field in zip(tasks, coherent_fields(list(tasks.values())), strict=True):
+                fields[number] = field
+        return fields
+
     def _matched(
-        self, pair: _Ready, flipped: DescriptorMap | None
+        self, pair: Ready, flipped: DescriptorMap | None, field: CoherentField | None
     ) -> tuple[Candidates | None, Dense | None]:
         """Matches of a pair whose labels are not known, and the dense field if it is stored."""
-        if pair.sides is None or pair.sides[0].field is not None:
+        if pair.searched is None:
             return None, None
-        config, (source, target) = self.settings.labels, pair.sides
-        assert source.descriptors is not None and source.mask is not None
-        assert target.descriptors is not None and target.mask is not None
+        config = self.settings.labels
+        source, target, source_mask, target_mask = pair.ends()
         with self._stage("match"):
             candidates = find_candidates(
-                source.descriptors,
-                target.descriptors,
-                source.mask,
-                target.mask,
+                source,
+                target,
+                source_mask,
+                target_mask,
                 flipped=flipped,
+                field=field,
                 stride=config.stride,
                 exclusion=config.filters.exclusion,
                 matcher=self.matcher,
@@ -263,17 +257,17 @@ class PairMaker:
             if not config.dense:
                 return candidates, None
             cycle = config.filters.cycle
-            field = dense_warp(
-                source.descriptors,
-                target.descriptors,
-                source_mask=torch.from_numpy(source.mask),
-                target_mask=torch.from_numpy(target.mask),
+            dense = dense_warp(
+                source,
+                target,
+                source_mask=torch.from_numpy(source_mask),
+                target_mask=torch.from_numpy(target_mask),
                 matcher=self.matcher,
                 cycle_distance=None if cycle is None else cycle * candidates.target_side,
             )
-            return candidates, {"source_xy": field.source_xy.cpu(), "valid": field.valid.cpu()}
+            return candidates, {"source_xy": dense.source_xy.cpu(), "valid": dense.valid.cpu()}
 
-    def _encode(self, pair: _Ready, candidates: Candidates | None, dense: Dense | None) -> Record:
+    def _encode(self, pair: Ready, candidates: Candidates | None, dense: Dense | None) -> Record:
         """The record of a pair, with its files."""
         if pair.sides is None:
             return pair.dropped()
@@ -327,11 +321,11 @@ class PairMaker:
 
     def _sides(
         self, plan: PairPlan, source: DescribedImage | None, target: DescribedImage
-    ) -> tuple[_Side, _Side]:
+    ) -> tuple[Side, Side]:
         """Both images with their masks; a source to be bent is bent here."""
-        there = _Side(target.image, target.descriptors, self._mask(plan.target, target))
+        there = Side(target.image, target.descriptors, self._mask(plan.target, target))
         if source is not None:
-            return _Side(source.image, source.descriptors, self._mask(plan.source, source)), there
+            return Side(source.image, source.descriptors, self._mask(plan.source, source)), there
         seed = plan.source.warp_seed
         assert seed is not None
         image, field, inside = bend(
@@ -341,13 +335,13 @@ class PairMaker:
         if there.mask is not None:
             carried = sample_nearest(torch.from_numpy(there.mask), field.reshape(-1, 2))
             mask = carried.reshape(inside.shape).numpy() & inside
-        return _Side(image, None, mask, field), there
+        return Side(image, None, mask, field), there
 
     def _mask(self, plan: ImagePlan, image: DescribedImage) -> Mask | None:
         with self._stage("masks"):
             return object_mask(self.settings.masks, plan, image)
 
-    def _problem(self, plan: PairPlan, source: _Side, target: _Side) -> str | None:
+    def _problem(self, plan: PairPlan, source: Side, target: Side) -> str | None:
         """Why a pair cannot be used, if so."""
         for side in (target, source):
             problem = image_problem(side.image)
@@ -363,7 +357,7 @@ class PairMaker:
                 return "no object found"
         return None
 
-    def _exact_labels(self, source: _Side, target: _Side) -> tuple[Labels, Dense | None]:
+    def _exact_labels(self, source: Side, target: Side) -> tuple[Labels, Dense | None]:
         config = self.settings.labels
         assert source.field is not None and source.mask is not None and target.mask is not None
         stride = config.stride or 2
@@ -375,7 +369,7 @@ class PairMaker:
         # The known field leads from the bent image to the other; it is stored as it is.
         return labels, {"target_xy": source.field, "valid": torch.from_numpy(source.mask)}
 
-    def _files(self, source: _Side, target: _Side, dense: Dense | None) -> dict[str, bytes]:
+    def _files(self, source: Side, target: Side, dense: Dense | None) -> dict[str, bytes]:
         suffix = self.settings.suffix
         files: dict[str, bytes] = {}
         for role, side in (("source", source), ("target", target)):

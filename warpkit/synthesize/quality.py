@@ -16,11 +16,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpkit.coherent import coherent_fields
 from warpkit.coords import sample_bilinear, sample_nearest
 from warpkit.match import Matcher, inside_mask
 from warpkit.synthesize.bend import bend
 from warpkit.synthesize.config import FilterConfig, SynthesisSettings
-from warpkit.synthesize.labels import FILTERS, Candidates, filter_candidates, find_candidates
+from warpkit.synthesize.labels import (
+    FILTERS,
+    Candidates,
+    filter_candidates,
+    find_candidates,
+    label_task,
+)
 from warpkit.types import Describer
 
 __all__ = [
@@ -50,6 +57,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "cycle": (0.2, 0.1, 0.05, 0.03, 0.02, 0.01),
     "ratio": (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
     "flip": (0.3, 0.2, 0.1, 0.05, 0.03, 0.02),
+    "coherence": (0.2, 0.1, 0.05, 0.03, 0.02, 0.01),
     "affine": (0.2, 0.1, 0.05, 0.03, 0.02, 0.01),
 }
 """The settings of each filter that are measured alone, from lenient to strict."""
@@ -156,12 +164,15 @@ def measure_image(
     mirrored = np.ascontiguousarray(image[:, ::-1])
     bent_map, own_map, flipped_map = describer.describe([bent, image, mirrored])
     filters = settings.labels.filters
+    task = label_task(bent_map, own_map, bent_mask, mask, flipped=flipped_map)
+    (solved,) = coherent_fields([task])
     found = find_candidates(
         bent_map,
         own_map,
         bent_mask,
         mask,
         flipped=flipped_map,
+        field=solved,
         stride=settings.labels.stride,
         exclusion=filters.exclusion,
         matcher=matcher,
@@ -171,11 +182,7 @@ def measure_image(
     if not bool(on_object.any()):
         return None
     error = (found.target_xy - truth).norm(dim=1) / found.target_side
-    columns = {
-        name: getattr(found, name)[on_object]
-        for name in ("source_xy", "target_xy", "similarity", "mutual", "cycle", "ratio", "flip")
-    }
-    return Measured(Candidates(**columns, target_side=found.target_side), error[on_object])
+    return Measured(found.rows(on_object), error[on_object])
 
 
 def precision_rows(

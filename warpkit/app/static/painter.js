@@ -1,6 +1,7 @@
 // A picture to choose, paint on, box and click. Labels are kept as bytes, one a pixel, never blended.
 // In: value = {picture, image, width, height, labels, layer, points, marks, message, serial}.
-// Out: value = {picture, labels, layer, box, points, click, upload, title}; points in image pixels.
+// Out: value = {picture, labels, layer, box, points, guides, click, upload, title}; points in image
+// pixels, guides as pairs of points, source first (guides.js).
 window.warpkitPainter = function (element, props, trigger, upload, watch) {
   const COLOURS = [[213, 94, 0], [86, 180, 233], [240, 228, 66], [0, 158, 115], [204, 121, 167], [230, 159, 0], [0, 114, 178]];
   const find = (name) => element.querySelector("." + name);
@@ -8,6 +9,8 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const tools = [...element.querySelectorAll("[data-tool]")];
   const state = { picture: null, image: null, width: 0, height: 0, labels: null, layer: null, undo: [], box: null, points: [], marks: [], tool: tools.length ? tools[0].dataset.tool : "", drawing: false, last: null, start: null, busy: false };
+  const root = find("wp"), end = root.dataset.end;
+  const guides = root.dataset.guides ? window.warpkitGuides(root.dataset.guides) : null;
   let serial = null;
 
   const object = () => Number((find("wp-object") || {}).value || 1);
@@ -20,8 +23,12 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     line.classList.toggle("wp-wrong", Boolean(wrong));
   }
 
+  function content() {
+    return { picture: state.picture, labels: exportLabels(), layer: exportLayer(), box: state.box, object: object(), points: state.points, guides: guides ? guides.finished() : [], width: state.width, height: state.height };
+  }
+
   function send(extra, event) {
-    props.value = Object.assign({ picture: state.picture, labels: exportLabels(), layer: exportLayer(), box: state.box, object: object(), points: state.points, width: state.width, height: state.height }, extra || {});
+    props.value = Object.assign(content(), extra || {});
     trigger(event || "input");
   }
 
@@ -68,6 +75,22 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     }
     state.marks.forEach((mark, i) => drawPoint(mark, i, false));
     state.points.forEach((point, i) => drawPoint(point, i, true));
+    if (guides) markGuides();
+  }
+
+  // Rings over the picture, each with its number; elements, for they are sharp on a small picture.
+  function markGuides() {
+    find("wp-marks").replaceChildren(...guides.marks(end).map(([point, i, waits]) => {
+      const mark = document.createElement("span"), number = document.createElement("b");
+      mark.className = waits ? "wp-mark wp-waits" : "wp-mark";
+      mark.style.left = `${100 * (point[0] + 0.5) / state.width}%`;
+      mark.style.top = `${100 * (point[1] + 0.5) / state.height}%`;
+      // The first colour is that of a mask.
+      mark.style.setProperty("--colour", `rgb(${COLOURS[(i + 1) % COLOURS.length]})`);
+      number.textContent = waits ? `${i + 1} ?` : String(i + 1);
+      mark.append(number);
+      return mark;
+    }));
   }
 
   function drawPoint(point, i, filled) {
@@ -132,6 +155,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     event.preventDefault();
     const at = place(event);
     if (state.tool === "look") return send({ click: toImage(at) }, "select");
+    if (state.tool === "guide") return guides.click(end, toImage(at));
     if (!state.tool) return;
     remember();
     if (state.tool === "point") {
@@ -159,17 +183,33 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   canvas.addEventListener("pointerup", finish);
   canvas.addEventListener("pointercancel", finish);
 
+  function take(tool) {
+    if (tool === "guide" && state.tool !== "guide") state.before = state.tool;
+    state.tool = tool;
+    tools.forEach((one) => one.classList.toggle("wp-on", one.dataset.tool === tool));
+    if (guides) root.classList.toggle("wp-guided", tool === "guide" || !guides.empty());
+  }
   tools.forEach((button) => button.addEventListener("click", () => {
-    state.tool = button.dataset.tool;
-    tools.forEach((one) => one.classList.toggle("wp-on", one === button));
+    take(button.dataset.tool);
+    if (guides) guides.guiding(end, state.tool === "guide");
   }));
-  if (tools.length) tools[0].classList.add("wp-on");
+  if (tools.length) take(tools[0].dataset.tool);
+  if (guides) {
+    guides.join(end, {
+      redraw, say,
+      keep() { take(state.tool); if (state.image) props.value = content(); },
+      guiding(on) { if (on !== (state.tool === "guide")) take(on ? "guide" : state.before); },
+      solve() { trigger("submit"); },
+    });
+  }
   const on = (name, act) => { const button = find(name); if (button) button.addEventListener("click", act); };
   on("wp-undo", () => {
     const before = state.undo.pop();
     if (!before) return;
     Object.assign(state, before); redraw(); send({}, "input");
   });
+  on("wp-unguide", () => guides.removeLast());
+  on("wp-no-guides", () => guides.clear(true));
   on("wp-clear", () => {
     if (!state.image) return;
     remember();
@@ -178,7 +218,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
 
   async function choose(chosen) {
     if (!chosen || state.busy) return;
-    const most = Number(element.querySelector(".wp").dataset.mb);
+    const most = Number(root.dataset.mb);
     if (chosen.size > most * 1e6) return say(`${chosen.name} has ${Math.round(chosen.size / 1e6)} MB: this page takes files of at most ${most} MB`, true);
     state.busy = true; say(`Sending ${chosen.name} ...`);
     try {
@@ -205,11 +245,13 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     if (value.image) {
       state.image = await load(value.image);
       canvas.width = state.image.naturalWidth; canvas.height = state.image.naturalHeight;
-      canvas.style.maxWidth = `calc(65vh * ${canvas.width / canvas.height})`;
+      find("wp-picture").style.maxWidth = `calc(65vh * ${canvas.width / canvas.height})`;
       stage.classList.add("wp-full");
     }
     state.picture = value.picture;
     if (value.image) {
+      // The points of another picture mean nothing in this one.
+      if (guides) guides.clear(false);
       Object.assign(state, { width: value.width, height: value.height, labels: new Uint8Array(canvas.width * canvas.height), layer: newLayer(), undo: [], box: null, points: [], marks: [] });
     }
     if (value.labels && state.labels) {
@@ -231,9 +273,9 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     say(value.message, value.wrong);
     redraw();
     if (state.image) {
-      props.value = { picture: state.picture, labels: exportLabels(), layer: exportLayer(), box: state.box, object: object(), points: state.points, width: state.width, height: state.height };
+      props.value = content();
     }
-    element.querySelector(".wp").dataset.picture = state.picture || "";
+    root.dataset.picture = state.picture || "";
   }
   watch("value", () => show(props.value));
   show(props.value);

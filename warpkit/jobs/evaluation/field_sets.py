@@ -25,7 +25,7 @@ from warpkit.warp.known import (
     warp_with_fields,
 )
 
-__all__ = ["FIELD_SETS", "field_truths", "guess_field_set"]
+__all__ = ["FIELD_SETS", "SET_MASKS", "field_truths", "guess_field_set"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,12 @@ FIELD_SETS = {
     "tss": "TSS",
     "known": "random known warps",
 }
+
+SET_MASKS = {
+    "clips": "the object masks of both images are given",
+    "tss": "the target's object mask is given",
+}
+"""Sets with masks that methods can be given, and which."""
 
 
 def guess_field_set(root: Path | None) -> str:
@@ -89,7 +95,14 @@ def _clips(count: int) -> Iterator[FieldTruth]:
             known = (frame.labels > 0) & frame.visible
             if known.any():
                 yield FieldTruth(
-                    f"{name} 0 <- {t}", name, first.image, frame.image, frame.source_xy, known
+                    f"{name} 0 <- {t}",
+                    name,
+                    first.image,
+                    frame.image,
+                    frame.source_xy,
+                    known,
+                    source_mask=first.labels > 0,
+                    target_mask=frame.labels > 0,
                 )
 
 
@@ -112,7 +125,9 @@ def _tss(root: Path, count: int | None, seed: int, problems: list[str]) -> Itera
             )
             known = mask & known_flow(flow)
             source_xy = (grid + np.where(known[..., None], flow, 0)).astype(np.float32)
-            yield FieldTruth(name, pair.category, source, target, source_xy, known)
+            yield FieldTruth(
+                name, pair.category, source, target, source_xy, known, target_mask=mask
+            )
         except InputError as error:
             problems.append(f"{pair.target_path.parent}: {error}")
 

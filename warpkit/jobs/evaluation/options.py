@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.checks import one_of, require
+from warpkit.coherent import MIRRORS, FieldName, Mirror
 from warpkit.io.images import check_target
 from warpkit.io.output import OutputFolder, run_record
 
 __all__ = [
     "check_baselines",
+    "check_field",
     "check_outputs",
     "check_scoring",
     "check_seed",
@@ -71,6 +73,23 @@ def check_baselines(names: Sequence[str], known: Sequence[str]) -> None:
     """Raise unless every name is a baseline, or `all`."""
     for name in names:
         one_of(name, [*known, "all"], "baseline")
+
+
+def check_field(
+    field: FieldName, known: Sequence[FieldName], *, mirror: Mirror, subpixel: bool
+) -> None:
+    """Raise unless a field is one of those known, with no option that it does not have."""
+    one_of(field, known, "field")
+    one_of(mirror, MIRRORS, "mirror")
+    require(
+        field != "nearest" or mirror == "auto",
+        f"'mirror' is an option of coherent fields: leave '{mirror}' out, or choose another field"
+        " than nearest",
+    )
+    require(
+        field == "nearest" or not subpixel,
+        f"'subpixel' refines nearest neighbours: leave it out with the field '{field}'",
+    )
 
 
 def library_versions() -> dict[str, Any]:

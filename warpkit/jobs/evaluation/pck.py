@@ -5,11 +5,12 @@ In: a data set's name and folder. Out: one result per method, as JSON, and the p
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import torch
 from tqdm import tqdm
 
 from warpkit.checks import require
+from warpkit.coherent import FIELDS, FieldName, Mirror, points_config
 from warpkit.evaluate.baselines import predict_identity
+from warpkit.evaluate.field_quality import mean_quality
 from warpkit.evaluate.keypoints import ALPHAS, score_pairs
 from warpkit.evaluate.methods import (
     DESCRIBERS,
@@ -26,7 +29,7 @@ from warpkit.evaluate.methods import (
     baseline_describer,
     fingerprint,
 )
-from warpkit.evaluate.predict import PairPrediction, predict_pairs
+from warpkit.evaluate.predict import BOX_MARGIN, PairPrediction, predict_pairs
 from warpkit.evaluate.prediction_cache import ContentHashes, PredictionCache, code_digest
 from warpkit.evaluate.prediction_files import (
     read_predictions,
@@ -39,6 +42,7 @@ from warpkit.io.output import OutputFolder, run_record, write_json
 from warpkit.io.pairs import AnnotatedPair
 from warpkit.jobs.evaluation.options import (
     check_baselines,
+    check_field,
     check_outputs,
     check_scoring,
     library_versions,
@@ -54,6 +58,11 @@ __all__ = ["EvalPckConfig", "list_pairs", "run_eval_pck"]
 
 _LOGGER = logging.getLogger("warpkit")
 
+_BOXES = (
+    "in both images only the extent of the annotated points and"
+    f" {100 * BOX_MARGIN:.0f} % of its longer side around it (uses the annotation)"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalPckConfig(ModelOptions):
@@ -67,6 +76,11 @@ class EvalPckConfig(ModelOptions):
         subpixel: refine every match by a window soft-argmax; published numbers do without.
         resamples: of the bootstrap.
         data: which part of the data set.
+        field: `nearest`, every point's most similar pixel, as numbers are published; `coherent`,
+            one smooth field a pair; `auto` decides for each pair.
+        mirror: whether fields may take the target mirrored: `auto`, `never`, `always`.
+        boxes: candidates lie around the annotated points of both images alone. This uses the
+            annotation: such numbers compare with one another only.
     """
 
     baselines: tuple[str, ...] = ()
@@ -75,11 +89,15 @@ class EvalPckConfig(ModelOptions):
     seed: int = 0
     subpixel: bool = False
     resamples: int = 1000
-    data: PairSetOptions = field(default_factory=PairSetOptions)
+    data: PairSetOptions = dataclasses.field(default_factory=PairSetOptions)
+    field: FieldName = "nearest"
+    mirror: Mirror = "auto"
+    boxes: bool = False
 
     def __post_init__(self) -> None:
         check_baselines(self.baselines, POINT_BASELINES)
         check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
+        check_field(self.field, FIELDS, mirror=self.mirror, subpixel=self.subpixel)
 
     def baseline_names(self) -> tuple[str, ...]:
         """The baselines asked for, `all` spelled out."""
@@ -120,8 +138,10 @@ def run_eval_pck(
 
     Returns:
         The result: the main method's `pck[alpha]["image" | "box"]["per_point" | "per_image"]` in
-        percent with `interval`, `pairs`, `points`, `per_category`, `left_out` (one line an item),
-        `seconds_per_pair`, `memory_mb`; `baselines`, the same of each; the run's record.
+        percent with `interval`, `pck_dagger` in the same form, `pairs`, `points`, `per_category`,
+        `left_out` (one line an item), `seconds_per_pair`, `memory_mb`, `quality` (means over the
+        pairs' coherent fields, None without); `baselines`, the same of each; `candidates`, what
+        `boxes` restricts them to, else None; the run's record.
 
     Raises:
         InputError: bad input, or an output that exists.
@@ -178,6 +198,7 @@ def run_eval_pck(
                     # The median: the first pair of a machine compiles the matcher's loops.
                     "seconds_per_pair": statistics.median(times) if times else None,
                     "missing_points": missing,
+                    "quality": mean_quality(p.quality for p in counted),
                     **facts,
                 }
             )
@@ -185,9 +206,12 @@ def run_eval_pck(
     result = {
         "kind": "pck",
         "dataset": pair_set.name,
-        "title": pair_set.title,
+        "title": pair_set.title + (", candidates in boxes of annotated points" * config.boxes),
         "threshold": pair_set.threshold,
-        "scored": _scored([p for p in pair_set.pairs if id(p) in common], pair_set.root),
+        "candidates": _BOXES if config.boxes else None,
+        "scored": _scored(
+            [p for p in pair_set.pairs if id(p) in common], pair_set.root, boxes=config.boxes
+        ),
         **first,
         "left_out": left_out,
         "baselines": others,
@@ -231,9 +255,10 @@ def list_pairs(
     return len(pair_set.pairs), list(pair_set.problems)
 
 
-def _scored(pairs: Sequence[AnnotatedPair], root: Path) -> str:
-    """A digest of what was scored: images, points, boxes, categories."""
-    digest = hashlib.sha256()
+def _scored(pairs: Sequence[AnnotatedPair], root: Path, *, boxes: bool) -> str:
+    """A digest of what was scored: images, points, boxes, categories; and of what was given."""
+    # Methods that are told where the points are stand in no table with others.
+    digest = hashlib.sha256(b"boxes" if boxes else b"")
     for pair in pairs:
         names = [relative_name(path, root) for path in (pair.source_path, pair.target_path)]
         digest.update(repr((*names, pair.category, pair.target_box)).encode())
@@ -260,13 +285,23 @@ def _describer_method(name: str, describer: Describer, config: EvalPckConfig) ->
 
     def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
         return predict_pairs(
-            describer, pairs, matcher=matcher, subpixel=config.subpixel, problems=problems
+            describer,
+            pairs,
+            matcher=matcher,
+            subpixel=config.subpixel,
+            field=config.field,
+            coherent=points_config(config.mirror),
+            boxes=config.boxes,
+            problems=problems,
         )
 
     facts = {
         "descriptors": fingerprint(describer),
         "engine": config.engine,
         "subpixel": config.subpixel,
+        "field": config.field,
+        "mirror": config.mirror,
+        "boxes": config.boxes,
     }
     identity = _identity(name, config, **facts)
     return _Method(name, identity, predict, resolve_device(config.device))

@@ -5,6 +5,7 @@ In: a set of image pairs with dense correspondences. Out: one result per method,
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import time
@@ -16,17 +17,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from warpkit.checks import require
+from warpkit.coherent import FieldName, Mirror, coherent_field, points_config
 from warpkit.coords import pixel_grid
 from warpkit.evaluate.baselines import flow_field, identity_points
+from warpkit.evaluate.field_quality import PairQuality, mean_quality
 from warpkit.evaluate.fields import FieldError, FieldTruth, field_error, score_fields
 from warpkit.evaluate.keypoints import ALPHAS
 from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
 from warpkit.io.output import OutputFolder, run_record, write_json
-from warpkit.jobs.evaluation.field_sets import FIELD_SETS, field_truths, guess_field_set
-from warpkit.jobs.evaluation.options import check_baselines, check_outputs, check_scoring
+from warpkit.jobs.evaluation.field_sets import (
+    FIELD_SETS,
+    SET_MASKS,
+    field_truths,
+    guess_field_set,
+)
+from warpkit.jobs.evaluation.options import (
+    check_baselines,
+    check_field,
+    check_outputs,
+    check_scoring,
+)
 from warpkit.jobs.options import ModelOptions
 from warpkit.jobs.timing import Stopwatch
 from warpkit.types import Describer
@@ -36,7 +50,24 @@ __all__ = ["EvalWarpConfig", "run_eval_warp"]
 
 _LOGGER = logging.getLogger("warpkit")
 
-Field = tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.bool_]]
+_FIELDS: tuple[FieldName, ...] = ("nearest", "coherent")
+
+
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """A prediction.
+
+    Attributes:
+        source_xy: (H, W, 2), source pixels.
+        shown: bool (H, W), where it holds.
+        valid: bool (H, W), where the method trusts it; None for `shown`.
+        quality: of a coherent field.
+    """
+
+    source_xy: npt.NDArray[np.floating[Any]]
+    shown: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_] | None = None
+    quality: PairQuality | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +81,11 @@ class EvalWarpConfig(ModelOptions):
         seed: of the draw, the known warps and the bootstrap.
         subpixel: move matches between pixels by a window soft-argmax.
         resamples: of the bootstrap.
+        field: `nearest`, every pixel's most similar source pixel, as published rows are measured;
+            `coherent`, one smooth field a pair, scored wherever the truth is known.
+        mirror: whether fields may take the source mirrored: `auto`, `never`, `always`.
+        masks: give the methods the object masks that the set has: of both images of the clips, of
+            the target in TSS.
     """
 
     baselines: tuple[str, ...] = ()
@@ -58,10 +94,14 @@ class EvalWarpConfig(ModelOptions):
     seed: int = 0
     subpixel: bool = False
     resamples: int = 1000
+    field: FieldName = "nearest"
+    mirror: Mirror = "auto"
+    masks: bool = False
 
     def __post_init__(self) -> None:
         check_baselines(self.baselines, FIELD_BASELINES)
         check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
+        check_field(self.field, _FIELDS, mirror=self.mirror, subpixel=self.subpixel)
 
     def baseline_names(self) -> tuple[str, ...]:
         """The baselines asked for, `all` spelled out."""
@@ -79,7 +119,7 @@ def run_eval_warp(
 ) -> dict[str, Any]:
     """Predict dense fields and score them where the truth is known.
 
-    No masks are given to the methods; only the scored pixels are inside them.
+    No masks are given to the methods unless `masks` is set; only the scored pixels are inside them.
 
     Args:
         name: a key of `FIELD_SETS`; None goes by what `root` holds.
@@ -89,8 +129,10 @@ def run_eval_warp(
         config: what and how.
 
     Returns:
-        The result: `epe`, `epe_median`, `coverage`, `pck[alpha]["per_point" | "per_image"]` and
-        intervals of the model, `left_out`; `baselines`, the same of each; the run's record.
+        The result: `epe`, `epe_median`, `coverage`, `valid`, `pck[alpha]["per_point" |
+        "per_image"]` and intervals of the model, `quality` (means over the pairs' coherent fields,
+        None without), `left_out`; `baselines`, the same of each; `masks`, which were given, else
+        None; the run's record.
 
     Raises:
         InputError: bad input, or an output that exists.
@@ -98,10 +140,16 @@ def run_eval_warp(
     config = config or EvalWarpConfig()
     folder = None if root is None else Path(root)
     name = name or guess_field_set(folder)
+    require(
+        not config.masks or name not in FIELD_SETS or name in SET_MASKS,
+        f"the set '{name}' has no object masks to give: leave 'masks' out, or evaluate"
+        f" {' or '.join(SET_MASKS)}",
+    )
+    given = SET_MASKS.get(name) if config.masks else None
     check_outputs(output, json_file, overwrite=overwrite, inputs=[root])
     clock = Stopwatch()
     problems: list[str] = []
-    methods: dict[str, Callable[[FieldTruth], Field]] = {}
+    methods: dict[str, Callable[[FieldTruth], _Field]] = {}
     model = config.load_extractor()
     methods[model.name] = _describer_field(model, config)
     for baseline in config.baseline_names():
@@ -109,15 +157,25 @@ def run_eval_warp(
     errors: dict[str, list[FieldError]] = {method: [] for method in methods}
     truths = field_truths(name, folder, count=config.pairs, seed=config.seed, problems=problems)
     scored = hashlib.sha256(f"{name} {config.seed if name == 'known' else ''}".encode())
+    # Methods that are given masks stand in no table with others.
+    scored.update(b"masks" if config.masks else b"")
     for truth in tqdm(truths, desc=FIELD_SETS.get(name, name), unit="pair", disable=None):
         scored.update(truth.name.encode())
         scored.update(np.ascontiguousarray(truth.source_xy[truth.known]).tobytes())
         for method, predict in methods.items():
             started = time.perf_counter()
             with clock.stage(f"predict {method}"):
-                source_xy, valid = predict(truth)
-            seconds = time.perf_counter() - started
-            errors[method].append(field_error(truth, source_xy, valid, seconds=seconds))
+                found = predict(truth)
+            errors[method].append(
+                field_error(
+                    truth,
+                    found.source_xy,
+                    found.shown,
+                    seconds=time.perf_counter() - started,
+                    valid=found.valid,
+                    quality=found.quality,
+                )
+            )
     require(
         bool(errors[model.name]),
         f"no usable pair in {folder}: {problems[0] if problems else 'it holds none'}",
@@ -128,12 +186,21 @@ def run_eval_warp(
             listed, alphas=config.alphas, seed=config.seed, resamples=config.resamples
         )
         spent = sum(error.seconds or 0.0 for error in listed)
-        rows.append({"method": method, **report.to_json(), "seconds_per_pair": spent / len(listed)})
+        rows.append(
+            {
+                "method": method,
+                **report.to_json(),
+                "seconds_per_pair": spent / len(listed),
+                "quality": mean_quality(error.quality for error in listed),
+            }
+        )
     first, *others = rows
     result = {
         "kind": "warp",
         "dataset": name,
-        "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)",
+        "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)"
+        + (f", {given}" if given else ""),
+        "masks": given,
         "scored": scored.hexdigest()[:24],
         **first,
         "left_out": problems,
@@ -153,28 +220,71 @@ def run_eval_warp(
     return result
 
 
-def _describer_field(describer: Describer, config: EvalWarpConfig) -> Callable[[FieldTruth], Field]:
+def _describer_field(
+    describer: Describer, config: EvalWarpConfig
+) -> Callable[[FieldTruth], _Field]:
+    if config.field == "coherent":
+        return _coherent_field(describer, config)
     matcher = config.load_matcher()
 
-    def predict(truth: FieldTruth) -> Field:
+    def predict(truth: FieldTruth) -> _Field:
         source, target = describer.describe([truth.source, truth.target])
-        mask = torch.from_numpy(truth.known).to(target.data.device)
+        device = target.data.device
+        # A pixel is matched alone, so only those that are scored need to be.
         found = dense_warp(
-            source, target, target_mask=mask, matcher=matcher, subpixel=config.subpixel
+            source,
+            target,
+            target_mask=_on(truth.known, device),
+            source_mask=_on(truth.source_mask, device) if config.masks else None,
+            matcher=matcher,
+            subpixel=config.subpixel,
         )
-        return found.source_xy.cpu().numpy(), found.valid.cpu().numpy()
+        return _Field(found.source_xy.cpu().numpy(), found.valid.cpu().numpy())
 
     return predict
 
 
-def _baseline_field(name: str, config: EvalWarpConfig) -> Callable[[FieldTruth], Field]:
+def _coherent_field(describer: Describer, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
+    # One object in both images: a mirrored source must be much more alike.
+    how = dataclasses.replace(points_config(config.mirror), merge=True)
+
+    def predict(truth: FieldTruth) -> _Field:
+        images = [truth.source, truth.target]
+        if config.mirror != "never":
+            images.append(np.ascontiguousarray(truth.source[:, ::-1]))
+        source, target, *mirrored = describer.describe(images)
+        device = target.data.device
+        solved = coherent_field(
+            source,
+            target,
+            mirrored=mirrored[0] if mirrored else None,
+            source_mask=_on(truth.source_mask, device) if config.masks else None,
+            target_mask=_on(truth.target_mask, device) if config.masks else None,
+            config=how,
+        )
+        filled = solved.warp(fill=True)
+        return _Field(
+            filled.source_xy.cpu().numpy(),
+            filled.valid.cpu().numpy(),
+            solved.valid.cpu().numpy(),
+            PairQuality.of(solved.quality),
+        )
+
+    return predict
+
+
+def _on(mask: npt.NDArray[np.bool_] | None, device: torch.device) -> Tensor | None:
+    return None if mask is None else torch.from_numpy(mask).to(device)
+
+
+def _baseline_field(name: str, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
     if name in DESCRIBERS:
         describer = baseline_describer(name, device=config.device)
         return _describer_field(describer, config)
     return _identity_field if name == "identity" else _flow_field
 
 
-def _identity_field(truth: FieldTruth) -> Field:
+def _identity_field(truth: FieldTruth) -> _Field:
     height, width = truth.target.shape[:2]
     grid = pixel_grid(height=height, width=width).reshape(-1, 2).numpy()
     source_xy = identity_points(
@@ -184,8 +294,9 @@ def _identity_field(truth: FieldTruth) -> Field:
         target_height=truth.source.shape[0],
         target_width=truth.source.shape[1],
     )
-    return source_xy.reshape(height, width, 2), np.ones((height, width), bool)
+    return _Field(source_xy.reshape(height, width, 2), np.ones((height, width), bool))
 
 
-def _flow_field(truth: FieldTruth) -> Field:
-    return flow_field(truth.source, truth.target), np.ones(truth.target.shape[:2], bool)
+def _flow_field(truth: FieldTruth) -> _Field:
+    everywhere = np.ones(truth.target.shape[:2], bool)
+    return _Field(flow_field(truth.source, truth.target), everywhere)

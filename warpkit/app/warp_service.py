@@ -1,0 +1,196 @@
+"""Warps on the page: two uploads, masks, guides and settings in; the files of a warp out."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from warpkit.app.pictures import decode_labels
+from warpkit.app.queue import Job
+from warpkit.app.service import Service
+from warpkit.app.workspace import Upload
+from warpkit.checks import InputError, one_of, require
+from warpkit.coherent import MIRRORS, FieldQuality
+from warpkit.io.masks import write_labels
+from warpkit.jobs.warping import WarpConfig, WarpResult, run_warp
+from warpkit.jobs.watch import Watch
+
+__all__ = ["WarpFiles", "WarpService", "warp_words"]
+
+_GUIDES = "guides are pairs of points: click one picture and then the other"
+
+
+@dataclass(frozen=True)
+class WarpFiles:
+    """A finished warp.
+
+    Attributes:
+        folder: the files of `warpkit warp`.
+        archive: all of them in one file.
+        text: how good it is, in words.
+        doubt: why it is likely bad and what helps; None if it is not.
+    """
+
+    folder: Path
+    archive: Path
+    text: str
+    doubt: str | None = None
+
+
+class WarpService:
+    """Warps, beside the jobs of a `Service`."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def warp(
+        self,
+        visitor: str,
+        model: str,
+        *,
+        source: str,
+        target: str,
+        source_labels: str = "",
+        target_labels: str = "",
+        guides: Any = None,
+        field: str = "coherent",
+        mirror: str = "auto",
+        fill: bool = True,
+        blend: str = "feather",
+        interpolation: str = "bilinear",
+    ) -> Job:
+        """Warp one upload's object onto another's.
+
+        Pictures that were described for this visitor and model are not described again.
+
+        Args:
+            source: name of the upload to take the appearance from.
+            target: name of the upload to put it on.
+            source_labels: painted mask as a canvas sends it; empty takes every pixel.
+            target_labels: the same of the target.
+            guides: pairs of points [[xs, ys], [xt, yt]] in pixels; None or none for no guide.
+            field: as in `WarpConfig`, as are the following.
+
+        Returns:
+            A job whose result is `WarpFiles`.
+
+        Raises:
+            InputError: unknown uploads or settings, damaged masks, bad guides, or a full queue.
+        """
+        service = self.service
+        one_of(field, ("coherent", "nearest"), "field")
+        one_of(mirror, MIRRORS, "mirror")
+        one_of(blend, ("paste", "feather", "poisson"), "blending")
+        one_of(interpolation, ("bilinear", "nearest"), "interpolation")
+        session = service.workspace.session(visitor)
+        pictures = [session.upload(name) for name in (source, target)]
+        pairs = self._guides(guides, *pictures)
+        require(
+            pairs is None or field == "coherent",
+            "guides steer a coherent field, nearest neighbours know none: choose the field"
+            " 'coherent', or clear the guides",
+        )
+        config = WarpConfig(
+            **service.models.options(model).model_options(),
+            field=field,  # type: ignore[arg-type]
+            mirror=mirror,  # type: ignore[arg-type]
+            fill=bool(fill),
+            blend=blend,  # type: ignore[arg-type]
+            interpolation=interpolation,  # type: ignore[arg-type]
+        )
+        drawn = [
+            decode_labels(text, height=upload.height, width=upload.width)
+            for upload, text in zip(pictures, (source_labels, target_labels), strict=True)
+        ]
+        place = session.new_folder()
+        folder = place / "results"
+        masks: list[Path | None] = [None, None]
+        for i, (labels, name) in enumerate(zip(drawn, ("source", "target"), strict=True)):
+            if labels is not None:
+                masks[i] = place / f"{name}_mask.png"
+                write_labels(place / f"{name}_mask.png", labels)
+
+        def work(watch: Watch) -> WarpFiles:
+            result = run_warp(
+                pictures[0].path,
+                pictures[1].path,
+                folder,
+                source_mask=masks[0],
+                target_mask=masks[1],
+                guides=pairs,
+                config=config,
+                describer=service.describer(visitor, model, watch),
+                watch=watch,
+            )
+            archive = Path(shutil.make_archive(str(folder), "zip", folder))
+            session.keep_warp(place)
+            text = warp_words(result, guides=0 if pairs is None else len(pairs))
+            return WarpFiles(folder, archive, text, result.doubt)
+
+        return service.submit(visitor, model, "warp", work)
+
+    def _guides(
+        self, guides: Any, source: Upload, target: Upload
+    ) -> list[list[list[float]]] | None:
+        """Guides that came from outside: finite pairs inside both pictures, not too many."""
+        if guides is None:
+            return None
+        require(isinstance(guides, list | tuple), _GUIDES)
+        if not guides:
+            return None
+        most = self.service.limits.points
+        require(len(guides) <= most, f"{len(guides)} guides: this page takes at most {most}")
+        try:
+            array = np.asarray(guides, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(_GUIDES) from error
+        require(array.shape == (len(guides), 2, 2), _GUIDES)
+        require(bool(np.isfinite(array).all()), "guides are pairs of points of finite numbers")
+        for side, (upload, name) in enumerate(((source, "source"), (target, "target"))):
+            edge = np.array([upload.width, upload.height]) - 0.5
+            outside = ((array[:, side] < -0.5) | (array[:, side] > edge)).any(axis=1)
+            require(
+                not outside.any(),
+                f"guide {int(outside.argmax()) + 1} lies outside the {name}, which has"
+                f" {upload.width} x {upload.height} pixels: set it again",
+            )
+        found: list[list[list[float]]] = array.tolist()
+        return found
+
+
+def warp_words(result: WarpResult, *, guides: int = 0) -> str:
+    """How good a warp is, in words.
+
+    Args:
+        guides: how many it was given.
+    """
+    pixels = int((result.warped[..., 3] > 0).sum())
+    quality = result.quality
+    if quality is None:
+        valid = result.warp.valid.numpy()
+        mean = float(result.warp.similarity.numpy()[valid].mean()) if valid.any() else 0.0
+        return f"{pixels} pixels warped, mean cosine {mean:.3f}"
+    parts = [
+        f"{pixels} pixels warped",
+        f"mean cosine {quality.cosine:.3f}",
+        f"the way back confirms {100 * quality.consistent:.0f} %",
+        f"{quality.folds:.1f} % folds",
+        "source mirrored" if quality.mirrored else "source as it is",
+    ]
+    if guides:
+        parts.append(_guides_words(quality, guides))
+    return ", ".join(parts)
+
+
+def _guides_words(quality: FieldQuality, guides: int) -> str:
+    """Which guides the field meets, by the numbers that the canvases show."""
+    unmet = [str(i + 1) for i in quality.unmet]
+    if not unmet:
+        return "the guide is met" if guides == 1 else f"all {guides} guides are met"
+    if len(unmet) == 1:
+        return f"guide {unmet[0]} is not met"
+    return f"guides {', '.join(unmet[:-1])} and {unmet[-1]} are not met"
