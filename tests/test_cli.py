@@ -119,6 +119,11 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "acceleration": "auto",
         "descriptor_cache": None,
         "descriptor_cache_gb": 20.0,
+        "field": "coherent",
+        "mirror": "auto",
+        "tolerance": 0.1,
+        "fill": True,
+        "layers": 3,
         "interpolation": "nearest",  # only in the file
         "blend": "feather",  # flag over file
         "feather": 3.0,  # the last --set

@@ -58,19 +58,22 @@ def test_files_of_the_command(cli: Cli, files: Path, tmp_path: Path) -> None:
     assert (valid.dtype, valid.shape) == (np.bool_, (48, 80))
     target_mask = warpkit.read_mask(files / "last_mask.png")
     source_mask = warpkit.read_mask(files / "mask.png")
-    assert np.array_equal(valid, target_mask)  # nothing is filtered unless asked for
-    x, y = np.rint(source_xy[valid]).astype(int).T
+    assert not (valid & ~target_mask).any()
+    assert not similarity[~valid].any()
+    x, y = np.rint(source_xy[target_mask]).astype(int).T  # filled where it is not trusted
     assert source_mask[y, x].all()
     assert (np.abs(similarity) <= 1 + 1e-5).all()
     warped = warpkit.read_rgba(out / "warped.png")
     assert warped.shape == (48, 80, 4)
-    assert np.array_equal(warped[..., 3] == 255, valid)
-    assert np.array_equal(warped[..., 3] == 0, ~valid)
+    assert np.array_equal(warped[..., 3] == 255, target_mask)
+    assert np.array_equal(warped[..., 3] == 0, ~target_mask)
     assert warpkit.read_image(out / "composite.png").shape == (48, 80, 3)
     record = json.loads((out / "run.json").read_text())
     assert record["valid_pixels"] == valid.sum()
     assert record["inputs"]["target_mask"] == str(files / "last_mask.png")
-    assert f"{valid.sum()} pixels warped" in ran.out
+    assert {"cosine", "inside", "folds", "sd_log_j", "inverse_error"} <= set(record["quality"])
+    assert record["quality"]["mirrored"] in (True, False)
+    assert f"{target_mask.sum()} pixels warped, {valid.sum()} of them trusted" in ran.out
     assert str(out / "overview.png") in ran.out
 
 
@@ -102,8 +105,9 @@ def test_engines_agree(engine: str, clip: list[RenderedFrame], model: warpkit.Mo
         pytest.importorskip("faiss")
     other = warpkit.load("tiny", device="cpu", size=32, engine=engine)
     masks = {"source_mask": clip[0].labels > 0, "target_mask": clip[-1].labels > 0}
-    ours = model.warp(clip[0].image, clip[-1].image, **masks).warp
-    theirs = other.warp(clip[0].image, clip[-1].image, **masks).warp
+    nearest = WarpConfig(field="nearest")
+    ours = model.warp(clip[0].image, clip[-1].image, **masks, config=nearest).warp
+    theirs = other.warp(clip[0].image, clip[-1].image, **masks, config=nearest).warp
     torch.testing.assert_close(ours.similarity, theirs.similarity, atol=1e-5, rtol=0)
 
 
@@ -166,8 +170,8 @@ def test_sizes_and_kinds(
     assert (ran.code, ran.messages) == (0, [])
     with np.load(tmp_path / "out/warp.npz") as field:
         assert field["source_xy"].shape == (*target_size, 2)
-        assert np.array_equal(field["valid"], ellipse(*target_size))
-        x, y = np.rint(field["source_xy"][field["valid"]]).astype(int).T
+        assert not (field["valid"] & ~ellipse(*target_size)).any()
+        x, y = np.rint(field["source_xy"][ellipse(*target_size)]).astype(int).T
     assert ellipse(*source_size)[y, x].all()
     composite = warpkit.read_image(tmp_path / "out/composite.png")
     outside = ~ellipse(*target_size)
@@ -177,7 +181,9 @@ def test_sizes_and_kinds(
 
 def test_an_image_onto_itself_is_itself(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
     result = model.warp(
-        clip[0].image, clip[0].image, config=WarpConfig(blend="paste", interpolation="nearest")
+        clip[0].image,
+        clip[0].image,
+        config=WarpConfig(field="nearest", blend="paste", interpolation="nearest"),
     )
     assert result.warp.valid.all()
     # Beyond the centres of the outermost cells descriptors are constant: there pixels tie.
@@ -186,13 +192,63 @@ def test_an_image_onto_itself_is_itself(model: warpkit.Model, clip: list[Rendere
     torch.testing.assert_close(result.warp.similarity, torch.ones(48, 80), atol=1e-4, rtol=0)
 
 
+def test_a_coherent_warp_of_an_image_onto_itself_stays_in_place(
+    model: warpkit.Model, clip: list[RenderedFrame]
+) -> None:
+    mask = clip[0].labels > 0
+    result = model.warp(clip[0].image, clip[0].image, source_mask=mask, target_mask=mask)
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    away = np.linalg.norm(result.warp.source_xy.numpy() - np.dstack([x, y]), axis=2)[mask]
+    assert away.mean() < 0.5
+    assert result.quality is not None and result.quality.folds < 1
+    assert not result.quality.mirrored and result.doubt is None
+
+
+def test_guides_of_the_command_and_of_python(
+    cli: Cli, files: Path, tmp_path: Path, model: warpkit.Model, clip: list[RenderedFrame]
+) -> None:
+    y, x = (int(v.mean()) for v in np.nonzero(warpkit.read_mask(files / "last_mask.png")))
+    v, u = (int(v.mean()) for v in np.nonzero(warpkit.read_mask(files / "mask.png")))
+    ran = cli(*masked(files), "-o", tmp_path / "out", "--guide", f"{u},{v}>{x},{y}")
+    assert (ran.code, ran.messages) == (0, [])
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["inputs"]["guides"] == [[[u, v], [x, y]]]
+    assert record["quality"]["guide_error"] < 1
+    result = model.warp(
+        clip[0].image,
+        clip[-1].image,
+        source_mask=clip[0].labels > 0,
+        target_mask=clip[-1].labels > 0,
+        guides=[[[u, v], [x, y]]],
+    )
+    assert np.abs(result.warp.source_xy[y, x].numpy() - (u, v)).max() < 1
+    ran = cli(*masked(files), "-o", tmp_path / "no", "--guide", "0,0>0,0")
+    assert ran.code == 2 and "guide 1 lies outside the source mask" in ran.messages[0]
+    ran = cli(*masked(files), "-o", tmp_path / "no", "--guide", "1,1>1,1", "--field", "nearest")
+    assert ran.code == 2 and "guides steer a coherent field" in ran.messages[0]
+    ran = cli(*masked(files), "-o", tmp_path / "no", "--set", "mutual=true")
+    assert ran.code == 2 and "--field nearest" in ran.messages[0]
+
+
+def test_without_filling_only_what_is_trusted_is_shown(
+    model: warpkit.Model, clip: list[RenderedFrame]
+) -> None:
+    masks = {"source_mask": clip[0].labels > 0, "target_mask": clip[-1].labels > 0}
+    config = WarpConfig(fill=False, tolerance=0.02, blend="paste")
+    result = model.warp(clip[0].image, clip[-1].image, **masks, config=config)
+    valid = result.warp.valid.numpy()
+    assert 0 < valid.sum() < masks["target_mask"].sum()
+    assert np.array_equal(result.warped[..., 3] > 0, valid)
+    assert np.array_equal(result.composite[~valid], clip[-1].image[~valid])
+
+
 def test_filters_only_take_away(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
     source, target = clip[0].image, clip[-1].image
-    everything = model.warp(source, target).warp
-    mutual = model.warp(source, target, config=WarpConfig(mutual=True)).warp
-    near = model.warp(source, target, config=WarpConfig(cycle_distance=2.0)).warp
+    everything = model.warp(source, target, config=WarpConfig(field="nearest")).warp
+    mutual = model.warp(source, target, config=WarpConfig(field="nearest", mutual=True)).warp
+    near = model.warp(source, target, config=WarpConfig(field="nearest", cycle_distance=2.0)).warp
     threshold = float(everything.similarity.median())
-    similar = model.warp(source, target, config=WarpConfig(min_similarity=threshold)).warp
+    similar = model.warp(source, target, config=WarpConfig(field="nearest", min_similarity=threshold)).warp
     assert everything.valid.all()
     assert 0 < mutual.valid.sum() < everything.valid.sum()
     assert (near.valid | ~mutual.valid).all()  # a mutual match returns to its start

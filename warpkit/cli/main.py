@@ -235,6 +235,8 @@ def _warp(args: argparse.Namespace) -> None:
         shown = int((result.warped[..., 3] > 0).sum())
         print(f"{shown} pixels warped, {int(valid.sum())} of them trusted")
         print(quality_words(result.quality))
+    if result.doubt is not None:
+        print(result.doubt)
     print(f"open {args.output / 'overview.png'}")
 
 

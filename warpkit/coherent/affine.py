@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["apply_affine", "find_affines", "fit_affine", "homogeneous"]
+__all__ = ["apply_affine", "find_affines", "fit_affine", "homogeneous", "same_side"]
 
 _TRIPLES = 600
 _STRETCH = 4.0  # largest factor of a length
@@ -43,6 +43,12 @@ def fit_affine(xy: Tensor, to: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([linear, image - centre @ linear], dim=-2)
 
 
+def same_side(affine: Tensor, before: Tensor) -> Tensor:
+    """bool (...): affines (..., 3, 2) that mirror exactly where those before did."""
+    linear, old = affine[..., :2, :], before[..., :2, :]
+    return torch.linalg.det(linear) * torch.linalg.det(old) > 0
+
+
 def find_affines(
     xy: Tensor,
     to: Tensor,
@@ -51,6 +57,7 @@ def find_affines(
     *,
     columns: int,
     count: int,
+    turned_over: bool = False,
     guides: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Several affine motions by sequential RANSAC: what one explains counts no more for the next.
@@ -66,6 +73,7 @@ def find_affines(
         size: (B,), longer side of the object that `to` lies on.
         columns: of the grid of nodes.
         count: how many.
+        turned_over: whether a motion may mirror.
         guides: places (B, G, 2), where they lead (B, G, 2), and which are there, bool (B, G).
 
     Returns:
@@ -106,6 +114,8 @@ def find_affines(
     root = (half_sum**2 - area**2).clamp(min=0).sqrt()
     large, small = (half_sum + root).sqrt(), (half_sum - root).clamp(min=0).sqrt()
     # Turned over: that is the mirrored source's to explain.
+    if not turned_over:
+        usable &= area > 0
     usable &= (
         (area > 0) & (large < _STRETCH) & (small > 1 / _STRETCH) & (large < _ANISOTROPY * small)
     )
@@ -132,7 +142,8 @@ def find_affines(
         for _ in range(_REFITS if nodes > 3 else 0):
             near_by = torch.exp(-((apply_affine(one, xy) - to) ** 2).sum(-1) / scale[:, 0] ** 2)
             refit = fit_affine(xy.expand(batch, -1, -1), to, left * near_by)
-            one = torch.where((left * near_by).sum(1)[:, None, None] > 1e-6, refit, one)
+            kept = ((left * near_by).sum(1) > 1e-6) & same_side(refit, one)
+            one = torch.where(kept[:, None, None], refit, one)
         near_by = torch.exp(-((apply_affine(one, xy) - to) ** 2).sum(-1) / scale[:, 0] ** 2)
         found.append(one)
         support.append((left * near_by).sum(1) / total)

@@ -109,6 +109,7 @@ def solve_coarse(
         side,
         columns=size[1],
         count=config.layers,
+        turned_over=config.turned_over,
         guides=None if on_nodes is None else (on_nodes.target, on_nodes.source, on_nodes.given),
     )
     misfit = torch.zeros(batch, device=device)

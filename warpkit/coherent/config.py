@@ -24,6 +24,7 @@ class CoherentConfig:
             share of mutual matches that one affine motion explains.
         tolerance: largest inverse-consistency error of a valid pixel, as a share of the longer
             side of the target's object (its mask's box, the whole image without a mask).
+        turned_over: whether a motion may mirror parts of the source that is taken as it is.
         layers: most motions of one pair: an object over a still background has two.
         stiffness: factor of all weights of the smoothness term; below 1 the field bends more.
         rim: weight of the silhouettes' agreement, where both masks are given.
@@ -36,6 +37,7 @@ class CoherentConfig:
     mirror_margin: float = 0.01
     mirror_evidence: float = 1.0
     tolerance: float = 0.1
+    turned_over: bool = False
     layers: int = 3
     stiffness: float = 1.0
     rim: float = 0.05

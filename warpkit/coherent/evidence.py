@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from warpkit.coherent.affine import fit_affine
+from warpkit.coherent.affine import fit_affine, same_side
 from warpkit.coherent.nodes import Nodes
 from warpkit.coherent.smooth import blur
 from warpkit.coords import pixel_grid
@@ -89,5 +89,5 @@ def refitted(
     side = 0.2 * source_side(source)[:, None, None]
     weight = weight * torch.exp(-(((base - expected).norm(dim=-1) / side) ** 2))
     refit = fit_affine(xy.expand(*base.shape[:2], -1, -1), expected.expand_as(base), weight)
-    known = weight.sum(dim=-1) > 1e-3
+    known = (weight.sum(dim=-1) > 1e-3) & same_side(refit, affine)
     return torch.where(known[..., None, None], refit, affine)

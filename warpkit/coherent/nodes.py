@@ -20,6 +20,8 @@ from warpkit.types import DescriptorMap
 
 __all__ = ["Nodes", "Region", "make_nodes", "region_of", "stack_nodes"]
 
+_RIM = 0.06  # of the object's side: how far inside the outline is still near it
+_MASK_SIDE = 320  # pixels on the longer side of an object to which its mask is reduced
 _LEAST_COVER = 0.3  # share of a node's square inside the mask from which it takes part
 
 
@@ -30,12 +32,13 @@ class Region:
     Attributes:
         mask: bool (H, W); None for all of it.
         box: x1, y1, x2, y2 around it, in pixels, edges included.
-        rim: float32 (H, W), 1 on the outline, falling to 0 inside; None without a mask.
+        planes: float32 (1 or 2, h, w), the mask reduced to a few hundred pixels, and where outlines
+            matter how near the outline is: 1 on it, falling to 0 inside; None without a mask.
     """
 
     mask: Tensor | None
     box: tuple[float, float, float, float]
-    rim: Tensor | None
+    planes: Tensor | None
 
     @property
     def side(self) -> float:
@@ -108,16 +111,19 @@ def region_of(mask: Tensor | None, *, height: int, width: int, outlined: bool) -
         float(columns[-1]) + 0.5,
         float(rows[-1]) + 0.5,
     )
-    rim = None
+    planes = mask.float()[None]
+    side = max(box[2] - box[0], box[3] - box[1])
     if outlined:
         import cv2
 
         inside = mask.cpu().numpy().astype("uint8")
         # The picture's border is no outline: an object that touches it goes on beyond.
-        depth = torch.from_numpy(cv2.distanceTransform(inside, cv2.DIST_L2, 5))
-        rim = torch.exp(-depth / (0.06 * max(box[2] - box[0], box[3] - box[1])))
-        rim = (rim * mask.cpu()).to(mask.device)
-    return Region(mask, box, rim)
+        depth = torch.from_numpy(cv2.distanceTransform(inside, cv2.DIST_L2, 5)).to(mask.device)
+        planes = torch.cat([planes, planes * torch.exp(-depth / (_RIM * side))[None]])
+    if side > _MASK_SIDE:
+        size = [max(1, round(length * _MASK_SIDE / side)) for length in (height, width)]
+        planes = F.interpolate(planes[None], size=size, mode="area")[0]
+    return Region(mask, box, planes)
 
 
 def make_nodes(
@@ -160,18 +166,17 @@ def make_nodes(
     size = torch.tensor([descriptors.width, descriptors.height], device=device)
     cover = ((places > -0.5) & (places < size - 0.5)).all(dim=-1).float()
     rim = torch.zeros_like(cover)
-    if region.mask is not None:
+    if region.planes is not None:
+        planes = region.planes
+        size_there = torch.tensor([planes.shape[2], planes.shape[1]], device=device)
+        scale = size_there / size
         # Objects of a few pixels fall between places: look at the square, not at its centre.
-        reach = max(1, math.ceil(pitch / n))
-        planes = region.mask.float()[None] if region.rim is None else None
-        if planes is None:
-            assert region.rim is not None
-            planes = torch.stack([region.mask.float(), region.rim])
+        reach = max(1, math.ceil(pitch / n * float(scale.min())))
         if reach > 1:
-            planes = F.avg_pool2d(planes[None], reach, 1, reach // 2, count_include_pad=False)[
-                0, :, : region.mask.shape[0], : region.mask.shape[1]
-            ]
-        read = sample_bilinear(planes, places.reshape(-1, 2)).T.reshape(-1, *cover.shape)
+            pooled = F.avg_pool2d(planes[None], reach, 1, reach // 2, count_include_pad=False)
+            planes = pooled[0, :, : planes.shape[1], : planes.shape[2]]
+        there = (places + 0.5) * scale - 0.5
+        read = sample_bilinear(planes, there.reshape(-1, 2)).T.reshape(-1, *cover.shape)
         cover = cover * read[0]
         if len(read) > 1:
             rim = read[1]

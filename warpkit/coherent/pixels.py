@@ -127,7 +127,7 @@ def to_pixels(
         close = (pulled - found).norm(dim=-1) <= max(1.5, _SNAP * source.region.side)
         held = torch.where(contained[:, None], held, pulled)
         near = contained | close
-    tolerance = config.tolerance * target.region.side
+    tolerance = max(1.5, config.tolerance * target.region.side)
     agrees = error <= tolerance
     guide_error, unmet = _guide_report(forward, guides, pull)
     if flip:

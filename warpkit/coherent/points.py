@@ -16,7 +16,7 @@ from warpkit.coherent.config import CoherentConfig, Mirror
 from warpkit.coherent.field import CoherentField, coherent_field
 from warpkit.coherent.guides import Guides
 from warpkit.coords import sample_descriptors
-from warpkit.match.points import candidate_sites
+from warpkit.match.points import match_points
 from warpkit.types import DescriptorMap, Matches
 
 __all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent", "points_config"]
@@ -24,11 +24,9 @@ __all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent", "poin
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
 
-# Chosen on two folders of PF-WILLOW (car, motorbike) and CUB's training species: docs/warping.md.
-_MOST_COST = 0.078  # cosine that coherence may cost before `auto` prefers pixels
-_PULL = 0.04  # cosine by which a pixel far from the field must be better than one near it
-_REACH = 0.03  # of the target's region: how near is near
-_BLOCK = 2**24  # similarities held at once
+# Cosine that coherence may cost before `auto` prefers pixels. Chosen on a ninth of PF-WILLOW's
+# development pairs and a quarter of CUB's pairs of training species: docs/warping.md.
+_MOST_COST = 0.049
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +46,11 @@ class PointMatches:
 
 def points_config(mirror: Mirror = "auto") -> CoherentConfig:
     """The settings for points: sides have names (a left eye), so that a mirrored image must be much
-    more alike, and layers stay apart, as points fall on one or the other."""
-    return CoherentConfig(mirror=mirror, mirror_margin=0.03, mirror_evidence=0.0, merge=False)
+    more alike, and layers stay apart, as points fall on one or the other.
+    """
+    return CoherentConfig(
+        mirror=mirror, mirror_margin=0.03, mirror_evidence=0.0, turned_over=True, merge=False
+    )
 
 
 def match_points_coherent(
@@ -68,7 +69,7 @@ def match_points_coherent(
 
     The field is solved over the source (it is a warp whose target is the source image). With
     `auto` it is used where coherence costs little cosine against nearest neighbours; else every
-    point takes the most similar pixel, among equals the one near the field.
+    point takes the most similar pixel.
 
     Args:
         source: map of the source image.
@@ -99,38 +100,13 @@ def match_points_coherent(
         guides=turned,
         config=config or points_config(),
     )
-    places, _ = solved.at(xy)
-    chosen: FieldName = "coherent"
     if field == "auto" and guides is None and solved.cost > _MOST_COST:
-        chosen = "nearest"
-        side = max(target.height, target.width)
-        if target_mask is not None:
-            rows, columns = torch.nonzero(target_mask, as_tuple=True)
-            side = max(int(rows.max() - rows.min()), int(columns.max() - columns.min()), 1)
-        places = _nearest_near(source, target, xy, places, target_mask, _REACH * side)
+        found = match_points(source, target, checked, target_mask=target_mask)
+        return PointMatches(found, solved, "nearest")
+    places, _ = solved.at(xy)
     alike = sample_descriptors(source, xy) * sample_descriptors(target, places)
     similarity = alike.sum(dim=1).clamp(-1, 1)
     valid = torch.ones(len(xy), 1, dtype=torch.bool, device=xy.device)
-    return PointMatches(Matches(xy, places[:, None], similarity[:, None], valid), solved, chosen)
-
-
-def _nearest_near(
-    source: DescriptorMap,
-    target: DescriptorMap,
-    xy: Tensor,
-    places: Tensor,
-    target_mask: Tensor | None,
-    reach: float,
-) -> Tensor:
-    """The pixel (N, 2) with the largest cosine less a price that grows with the distance from the
-    field up to `_PULL`.
-    """
-    keys = candidate_sites(target, target_mask, "target_mask").xy
-    rows, queries = sample_descriptors(target, keys), sample_descriptors(source, xy)
-    found = []
-    step = max(1, _BLOCK // len(keys))
-    for start in range(0, len(xy), step):
-        score = queries[start : start + step] @ rows.T
-        far = torch.cdist(places[start : start + step], keys) / reach
-        found.append(keys[(score - _PULL * (far**2).clamp(max=1)).argmax(dim=1)])
-    return torch.cat(found)
+    return PointMatches(
+        Matches(xy, places[:, None], similarity[:, None], valid), solved, "coherent"
+    )

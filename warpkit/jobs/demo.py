@@ -142,7 +142,8 @@ def _own_pair(
     clock: Stopwatch,
 ) -> _Section:
     result = _warp_files(folder, images[0], images[1], masks, config, clock)
-    similarity = float(result.warp.similarity[result.warp.valid].mean())
+    valid = result.warp.valid
+    similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
     command = f"warpkit warp {images[0]} {images[1]} -o out"
     for flag, mask in zip(("--source-mask", "--target-mask"), masks, strict=True):
         command += "" if mask is None else f" {flag} {mask}"
@@ -158,7 +159,7 @@ def _own_pair(
             ("pair/warp/composite.png", "the target in the source's appearance"),
             ("pair/warp/overview.png", "inputs, field and similarity"),
         ),
-        (f"pair: {int(result.warp.valid.sum())} pixels, mean similarity {similarity:.3f}",),
+        (f"pair: {int((result.warped[..., 3] > 0).sum())} pixels, mean similarity {similarity:.3f}",),
         (command,),
     )
 

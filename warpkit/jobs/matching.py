@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.checks import InputError, check_image, check_mask, check_points, require
+from warpkit.checks import InputError, check_image, check_mask, check_points, one_of, require
 from warpkit.coherent import FieldName, Guides, Mirror, match_points_coherent, points_config
 from warpkit.io.images import check_target, read_image, write_image
 from warpkit.io.masks import read_mask
 from warpkit.io.output import write_json
 from warpkit.jobs.options import ModelOptions, check_filters
 from warpkit.match.filters import above_similarity
-from warpkit.match.matcher import Matcher
+from warpkit.match.matcher import Matcher, matcher_names
 from warpkit.match.points import match_points
 from warpkit.match.similarity import similarity_map
 from warpkit.types import Describer, DescriptorMap, Matches
@@ -65,6 +65,7 @@ class MatchConfig(ModelOptions):
                     not getattr(self, name),
                     f"{name} belongs to nearest neighbours: add --field nearest",
                 )
+            one_of(self.engine, ["auto", *matcher_names()], "matcher")
             require(
                 self.engine == "auto",
                 f"the engine {self.engine} searches nearest neighbours: add --field nearest",

@@ -90,10 +90,6 @@ class WarpConfig(ModelOptions):
                     f"{name} belongs to nearest neighbours: add --field nearest (a coherent field"
                     " is smooth between pixels and has a tolerance of its own)",
                 )
-            require(
-                self.engine == "auto",
-                f"the engine {self.engine} searches nearest neighbours: add --field nearest",
-            )
 
     def coherent(self) -> CoherentConfig:
         """How a coherent field is solved."""
@@ -175,6 +171,12 @@ def warp(
     watch("describing both images", 0, 3)
     quality: FieldQuality | None = None
     if config.field == "coherent":
+        if config.engine != "auto":
+            _log.info(
+                "the engine %s searches nearest neighbours, a coherent field does not: --field"
+                " nearest uses it",
+                config.engine,
+            )
         images = [source, target]
         if config.mirror != "never":
             images.append(np.ascontiguousarray(source[:, ::-1]))
@@ -299,8 +301,8 @@ def run_warp(
     """Warp two image files and write the results into a folder.
 
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
-    (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W), `shown` bool (H, W): valid or
-    filled) and `run.json`.
+    (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`. What is
+    shown but not trusted is opaque in `warped.png` and not `valid`.
 
     Args:
         guides: pairs of points, or a text or file of them (see `io.guides.read_guides`).
@@ -357,7 +359,6 @@ def run_warp(
                 source_xy=result.warp.source_xy.numpy().astype(np.float32),
                 similarity=result.warp.similarity.numpy().astype(np.float32),
                 valid=result.warp.valid.numpy(),
-                shown=result.warped[..., 3] > 0,
             )
         inputs: dict[str, Any] = {
             "source": str(source),
@@ -371,8 +372,6 @@ def run_warp(
         if result.quality is not None:
             facts["quality"] = dataclasses.asdict(result.quality)
         write_json(folder.file("run.json"), run_record("warp", config, clock.seconds, facts))
-    if result.doubt is not None:
-        _log.warning("%s", result.doubt)
     return result
 
 
@@ -390,9 +389,15 @@ def warp_overview(
         # The outline alone: the colours are what is carried.
         return image if mask is None else overlay_labels(image, mask.astype(np.uint8), alpha=0)
 
-    field = result.warp
+    # Tiles are small: large pictures are thinned before anything is coloured.
+    step, there = (max(1, image.shape[0] // 600) for image in (source, target))
+    source, target = source[::step, ::step], target[::there, ::there]
+    source_mask = None if source_mask is None else source_mask[::step, ::step]
+    target_mask = None if target_mask is None else target_mask[::there, ::there]
+    field = _thinned(result.warp, there)
     valid = field.valid.numpy()
-    shown = dataclasses.replace(field, valid=torch.from_numpy(result.warped[..., 3] > 0))
+    opaque = torch.from_numpy(result.warped[::there, ::there, 3] > 0)
+    shown = dataclasses.replace(field, valid=opaque)
     similarity = field.similarity.numpy()
     low = float(similarity[valid].min()) if valid.any() else 0.0
     high = float(similarity[valid].max()) if valid.any() else 1.0
@@ -402,12 +407,22 @@ def warp_overview(
     tiles = [
         ("source", outlined(source, source_mask)),
         ("target", outlined(target, target_mask)),
-        ("composite", result.composite),
+        ("composite", result.composite[::there, ::there]),
         ("source, coloured by place", source_colors(source, source_mask)),
         (_field_title(result.quality), field_colors(shown, target)),
         ("similarity", heat_map),
     ]
     return panel(tiles, columns=3, height=300)
+
+
+def _thinned(field: Warp, step: int) -> Warp:
+    """Every so many rows and columns of a warp."""
+    return dataclasses.replace(
+        field,
+        source_xy=field.source_xy[::step, ::step],
+        similarity=field.similarity[::step, ::step],
+        valid=field.valid[::step, ::step],
+    )
 
 
 def _field_title(quality: FieldQuality | None) -> str:

@@ -82,7 +82,11 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   function markGuides() {
     find("wp-marks").replaceChildren(...guides.marks(end).map(([point, i, waits]) => {
       const mark = document.createElement("span"), number = document.createElement("b");
-      mark.className = waits ? "wp-mark wp-waits" : "wp-mark";
+      mark.className = "wp-mark";
+      mark.classList.toggle("wp-waits", waits);
+      // At the right and upper edge the number stands on the other side.
+      mark.classList.toggle("wp-leftward", point[0] > 0.85 * state.width);
+      mark.classList.toggle("wp-downward", point[1] < 0.12 * state.height);
       mark.style.left = `${100 * (point[0] + 0.5) / state.width}%`;
       mark.style.top = `${100 * (point[1] + 0.5) / state.height}%`;
       // The first colour is that of a mask.
