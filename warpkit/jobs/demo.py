@@ -186,8 +186,7 @@ def _pair(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Sectio
     return _Section(
         "A warped pair",
         "The repainted object of an earlier frame is carried onto the same object in a later one,"
-        " inside both masks. Every pixel takes its most similar one, alone: where two places look"
-        " alike to the model, patches land in the wrong one.",
+        " inside both masks, along a field that is solved whole.",
         (
             ("pair/source.png", "source"),
             ("pair/target.png", "target"),

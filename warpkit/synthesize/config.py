@@ -145,7 +145,7 @@ class FilterConfig:
     """Which matches are kept. Filters run in the order given here; null (or false) is off.
 
     Lengths are shares of the object: the longer side of its mask's box in the image where the
-    length is measured.
+    length is measured. docs/synthesize.md has the curve that the defaults were chosen from.
 
     Attributes:
         similarity: least cosine.
@@ -154,19 +154,19 @@ class FilterConfig:
         ratio: largest distance ratio to the best competitor (see `warpkit.match.distance_ratio`).
         exclusion: competitors lie farther than this from the match.
         flip: largest distance to the match found in the mirrored target: ghosts on the other side
-            of a symmetric object move.
+            of a symmetric object move. Its descriptors cost as much as an image's own.
         coherence: largest distance to where the coherent field of the pair leads (see
             `warpkit.coherent`): one smooth motion of the whole object.
         affine: largest distance from where the neighbouring matches would carry the point.
     """
 
     similarity: float | None = None
-    mutual: bool = True
+    mutual: bool = False
     cycle: float | None = 0.02
-    ratio: float | None = 0.4
+    ratio: float | None = 0.7
     exclusion: float = 0.15
-    flip: float | None = 0.2
-    coherence: float | None = None
+    flip: float | None = None
+    coherence: float | None = 0.02
     affine: float | None = 0.02
 
     def __post_init__(self) -> None:

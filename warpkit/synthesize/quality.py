@@ -164,7 +164,9 @@ def measure_image(
     mirrored = np.ascontiguousarray(image[:, ::-1])
     bent_map, own_map, flipped_map = describer.describe([bent, image, mirrored])
     filters = settings.labels.filters
-    task = label_task(bent_map, own_map, bent_mask, mask, flipped=flipped_map)
+    # As in the set itself, where the mirrored image is described for the filter alone.
+    seen = flipped_map if filters.flip is not None else None
+    task = label_task(bent_map, own_map, bent_mask, mask, flipped=seen)
     (solved,) = coherent_fields([task])
     found = find_candidates(
         bent_map,
