@@ -243,12 +243,14 @@ def test_without_filling_only_what_is_trusted_is_shown(
 
 
 def test_filters_only_take_away(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
-    source, target = clip[0].image, clip[-1].image
-    everything = model.warp(source, target, config=WarpConfig(field="nearest")).warp
-    mutual = model.warp(source, target, config=WarpConfig(field="nearest", mutual=True)).warp
-    near = model.warp(source, target, config=WarpConfig(field="nearest", cycle_distance=2.0)).warp
+    def field(**filters: object) -> warpkit.Warp:
+        config = WarpConfig(field="nearest", **filters)  # type: ignore[arg-type]
+        return model.warp(clip[0].image, clip[-1].image, config=config).warp
+
+    everything = field()
     threshold = float(everything.similarity.median())
-    similar = model.warp(source, target, config=WarpConfig(field="nearest", min_similarity=threshold)).warp
+    mutual, near = field(mutual=True), field(cycle_distance=2.0)
+    similar = field(min_similarity=threshold)
     assert everything.valid.all()
     assert 0 < mutual.valid.sum() < everything.valid.sum()
     assert (near.valid | ~mutual.valid).all()  # a mutual match returns to its start

@@ -133,7 +133,7 @@ def solve_coarse(
         energy = (level.temperature * total.log() + peak)[..., 0]
         expected = share @ keys / total
         alike = torch.einsum("bknm,bnm->bkn", share, cosine) / total[..., 0]
-        shares = layer_shares(energy, there, size, nearest)
+        shares = layer_shares(energy, there, size, nearest, config.layer_price)
         weight = trust[:, None] * alike.clamp(min=0) ** 4 * shares
         if 2 * k < level.rounds:
             affine = refitted(affine, xy, base, expected, weight, source)

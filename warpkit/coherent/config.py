@@ -26,6 +26,7 @@ class CoherentConfig:
             side of the target's object (its mask's box, the whole image without a mask).
         turned_over: whether a motion may mirror parts of the source that is taken as it is.
         layers: most motions of one pair: an object over a still background has two.
+        layer_price: cosine by which every layer but the first must be better where it takes over.
         stiffness: factor of all weights of the smoothness term; below 1 the field bends more.
         rim: weight of the silhouettes' agreement, where both masks are given.
         merge: blend layers where they meet and mend folds, if both masks are given: for pictures of
@@ -39,6 +40,7 @@ class CoherentConfig:
     tolerance: float = 0.1
     turned_over: bool = False
     layers: int = 3
+    layer_price: float = 0.01
     stiffness: float = 1.0
     rim: float = 0.05
     merge: bool = True
@@ -51,6 +53,10 @@ class CoherentConfig:
             f"tolerance is a share above 0 and up to 1, got {self.tolerance}",
         )
         require(1 <= self.layers <= 8, f"layers is a number from 1 to 8, got {self.layers}")
+        require(
+            0 <= self.layer_price <= 1,
+            f"layer_price is a difference of cosines from 0 to 1, got {self.layer_price}",
+        )
         require(
             0.01 <= self.stiffness <= 100,
             f"stiffness is a factor from 0.01 to 100, got {self.stiffness}",

@@ -23,7 +23,6 @@ __all__ = [
 
 OUTSIDE = -2.0  # similarity of what is no candidate
 _LAYER_TEMPERATURE = 0.03
-_LAYER_PRICE = 0.02  # of every layer but the first
 _UNEXPLAINED = 0.15  # what a layer may cost more than the nearest neighbour
 
 
@@ -64,13 +63,14 @@ def source_side(source: Nodes) -> Tensor:
 
 
 def layer_shares(
-    energy: Tensor, there: Tensor, size: tuple[int, int], floor: Tensor | None
+    energy: Tensor, there: Tensor, size: tuple[int, int], floor: Tensor | None, layer_price: float
 ) -> Tensor:
     """How far each layer has each node: softmax of energies (B, K, N) averaged around nodes.
 
-    `floor` (B, N) is the energy of no layer, where a node may be none's.
+    `floor` (B, N) is the energy of no layer, where a node may be none's; every layer but the first
+    costs `layer_price`.
     """
-    price = torch.full((energy.shape[1],), _LAYER_PRICE, device=energy.device)
+    price = torch.full((energy.shape[1],), layer_price, device=energy.device)
     price[0] = 0
     energy = energy - price[:, None]
     if floor is not None:

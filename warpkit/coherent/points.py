@@ -49,7 +49,12 @@ def points_config(mirror: Mirror = "auto") -> CoherentConfig:
     more alike, and layers stay apart, as points fall on one or the other.
     """
     return CoherentConfig(
-        mirror=mirror, mirror_margin=0.03, mirror_evidence=0.0, turned_over=True, merge=False
+        mirror=mirror,
+        mirror_margin=0.05,
+        mirror_evidence=0.0,
+        turned_over=True,
+        layer_price=0.02,
+        merge=False,
     )
 
 

@@ -97,7 +97,8 @@ def refine(
         alike = found.clamp(min=0) ** 4 * there[:, None] * trust * doubt
         if level.layered and count > 1:
             energy = level.temperature * torch.logsumexp(logit, dim=-1)
-            taken = layer_shares(energy, there, size, None) * explained
+            taken = layer_shares(energy, there, size, None, config.layer_price)
+            taken = taken * explained
             shares = (shares + taken) / 2
             mine = shares
         if k == 0:

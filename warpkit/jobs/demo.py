@@ -142,7 +142,7 @@ def _own_pair(
     clock: Stopwatch,
 ) -> _Section:
     result = _warp_files(folder, images[0], images[1], masks, config, clock)
-    valid = result.warp.valid
+    valid, shown = result.warp.valid, int((result.warped[..., 3] > 0).sum())
     similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
     command = f"warpkit warp {images[0]} {images[1]} -o out"
     for flag, mask in zip(("--source-mask", "--target-mask"), masks, strict=True):
@@ -159,7 +159,7 @@ def _own_pair(
             ("pair/warp/composite.png", "the target in the source's appearance"),
             ("pair/warp/overview.png", "inputs, field and similarity"),
         ),
-        (f"pair: {int((result.warped[..., 3] > 0).sum())} pixels, mean similarity {similarity:.3f}",),
+        (f"pair: {shown} pixels, mean similarity {similarity:.3f}",),
         (command,),
     )
 

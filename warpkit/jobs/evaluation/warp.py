@@ -246,7 +246,7 @@ def _describer_field(
 
 def _coherent_field(describer: Describer, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
     # One object in both images: a mirrored source must be much more alike.
-    how = dataclasses.replace(points_config(config.mirror), merge=True)
+    how = dataclasses.replace(points_config(config.mirror), merge=True, layer_price=0.01)
 
     def predict(truth: FieldTruth) -> _Field:
         images = [truth.source, truth.target]
