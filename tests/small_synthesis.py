@@ -24,7 +24,10 @@ def settings(**changes) -> SynthesizeConfig:
         "generation": GenerationConfig(steps=2, guidance=1, variant="image"),
         "masks": MaskConfig(kind="whole"),
         "labels": LabelConfig(
-            points=8, least=1, filters=FilterConfig(mutual=True, ratio=None, flip=None)
+            points=8,
+            least=1,
+            # Pictures of 32 pixels after two steps are noise: hardly anything is coherent in them.
+            filters=FilterConfig(mutual=True, ratio=None, coherence=0.9),
         ),
         "quality": QualityConfig(images=2, sheets=1),
         "splits": SplitConfig(val=0.2, test=0.2),

@@ -176,6 +176,27 @@ def test_verify_finds_formats_that_disagree(whole, tmp_path):
         verify_set(copy)
 
 
+def test_verify_finds_scores_that_are_not_of_the_points(whole, tmp_path):
+    import shutil
+
+    from warpkit.synthesize.records import Record, encode_records, read_records
+    from warpkit.synthesize.verify import MANIFEST, write_manifest
+
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    path = next((copy / "shards").glob("train-*.tar"))
+    first, *others = read_records(path)
+    count = len(first.meta["source_points"])
+    for name in ("similarity", "coherence"):
+        assert len(first.meta[name]) == count
+    assert max(first.meta["coherence"]) <= 0.9  # the filter of these settings
+    meta = {**first.meta, "coherence": [0.0, *first.meta["coherence"]]}
+    path.write_bytes(encode_records([Record(first.id, meta, first.files), *others]))
+    write_manifest(copy, copy / MANIFEST, set())
+    with pytest.raises(InputError, match=f"{count + 1} values of coherence for {count} points"):
+        verify_set(copy)
+
+
 def test_pycocotools_reads_the_keypoints(whole):
     coco = pytest.importorskip("pycocotools.coco")
     read = coco.COCO(str(whole / "coco/keypoints_train.json"))

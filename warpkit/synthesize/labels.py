@@ -102,12 +102,14 @@ class Labels:
         source_xy: float32 (K, 2), pixels of the source image.
         target_xy: float32 (K, 2), pixels of the target image.
         similarity: float32 (K,); None for exact labels.
+        coherence: float32 (K,), see `Candidates`; None for exact labels and without the filter.
         left: matches left after each step, `candidates` first, then every filter that is on.
     """
 
     source_xy: Tensor
     target_xy: Tensor
     similarity: Tensor | None
+    coherence: Tensor | None
     left: Mapping[str, int]
 
 
@@ -270,9 +272,9 @@ def choose_labels(candidates: Candidates, config: LabelConfig) -> Labels:
     kept, left = filter_candidates(candidates, config.filters)
     rows = torch.nonzero(kept)[:, 0]
     rows = rows[farthest_points(candidates.source_xy[rows], config.points)]
-    return Labels(
-        candidates.source_xy[rows], candidates.target_xy[rows], candidates.similarity[rows], left
-    )
+    chosen = candidates.rows(rows)
+    coherence = None if config.filters.coherence is None else chosen.coherence
+    return Labels(chosen.source_xy, chosen.target_xy, chosen.similarity, coherence, left)
 
 
 def exact_candidates(

@@ -285,8 +285,9 @@ class PairMaker:
             facts[role]["box"] = list(mask_box(side.mask))
         facts["source_points"] = _rounded(labels.source_xy, 3)
         facts["target_points"] = _rounded(labels.target_xy, 3)
-        scores = labels.similarity
-        facts["similarity"] = None if scores is None else _rounded(scores, 4)
+        for name in ("similarity", "coherence"):
+            scores = getattr(labels, name)
+            facts[name] = None if scores is None else _rounded(scores, 4)
         with self._stage("encode"):
             files = self._files(*pair.sides, dense)
         return Record(facts["id"], {**facts, "status": "kept", "reason": None}, files)
@@ -363,7 +364,7 @@ class PairMaker:
         stride = config.stride or 2
         found = exact_candidates(source.field, source.mask, target.mask, stride=stride)
         rows = farthest_points(found[0], config.points) if len(found[0]) else slice(0)
-        labels = Labels(found[0][rows], found[1][rows], None, {"candidates": len(found[0])})
+        labels = Labels(found[0][rows], found[1][rows], None, None, {"candidates": len(found[0])})
         if not config.dense:
             return labels, None
         # The known field leads from the bent image to the other; it is stored as it is.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +222,19 @@ def _read_shards(root: Path, problems: list[str]) -> list[Signature]:
                 if image.size != mask.size:
                     problems.append(f"{path.name}: {record.id}: {name} and its mask differ in size")
             meta = record.meta
+            problems += _scores(meta, path.name)
             found.append(_signature(meta["category"], meta["source_points"], meta["target_points"]))
     return found
+
+
+def _scores(meta: Mapping[str, Any], place: str) -> list[str]:
+    """A problem for every score that has not one value a point; labels that are exact have none."""
+    count = len(meta["source_points"])
+    return [
+        f"{place}: {meta['id']} has {len(meta[name])} values of {name} for {count} points"
+        for name in ("similarity", "coherence")
+        if meta.get(name) is not None and len(meta[name]) != count
+    ]
 
 
 def _read_parquet(root: Path, problems: list[str]) -> list[Signature]:
@@ -232,6 +243,7 @@ def _read_parquet(root: Path, problems: list[str]) -> list[Signature]:
         meta = json.loads(row["meta"])
         if meta["id"] != row["id"]:
             problems.append(f"parquet row {row['id']} says that it is {meta['id']}")
+        problems += _scores(meta, "parquet")
         found.append(_signature(row["category"], row["source_points"], row["target_points"]))
     return found
 

@@ -108,7 +108,7 @@ def _annotation(record: Record, stem: str) -> dict[str, Any]:
 def _provenance(record: Record) -> dict[str, Any]:
     """What tells where a pair comes from, beside what the format asks for."""
     meta = record.meta
-    names = ("kind", "labels", "model", "similarity")
+    names = ("kind", "labels", "model", "similarity", "coherence")
     facts = {name: meta[name] for name in names}
     asked = ("prompt", "seed", "strength", "path", "warp_seed")
     for role in ROLES:
