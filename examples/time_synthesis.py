@@ -218,7 +218,7 @@ def write_all(records: list[Record], folder: Path) -> int:
 
 def settings(model: str, aggregator: Path | None, batch: int, pairs: int) -> SynthesizeConfig:
     # Limits that every match passes: all filters are computed and no pair is dropped by them.
-    filters = FilterConfig(mutual=False, cycle=9, ratio=9, flip=9, affine=9)
+    filters = FilterConfig(mutual=False, cycle=9, ratio=9, flip=9, coherence=9, affine=9)
     return SynthesizeConfig(
         model=model,
         aggregator=aggregator,

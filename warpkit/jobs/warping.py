@@ -181,7 +181,7 @@ def warp(
         if config.mirror != "never":
             images.append(np.ascontiguousarray(source[:, ::-1]))
         maps = describer.describe(images)
-        watch("solving the field", 1, 3)
+        watch("matching pixels", 1, 3)
         solved = coherent_field(
             maps[0],
             maps[1],
