@@ -93,7 +93,8 @@ class Gallery:
             f"The repainted {PAIR} of one frame on the {PAIR} of a later one, inside both masks:"
             " result, the place that every pixel comes from as a colour, and the similarity. Mean"
             f" distance to the true source pixel {error:.1f} pixels, of {source.image.shape[1]}.",
-            "warpkit warp A.png B.png --source-mask MA.png --target-mask MB.png --field nearest -o out",
+            "warpkit warp A.png B.png --source-mask MA.png --target-mask MB.png"
+            " --field nearest -o out",
         )
         self._splat(source, target, config)
         self._matches(source, target)
