@@ -493,6 +493,11 @@ def test_known_warps_are_measured_against_their_field():
     assert measured is not None
     assert len(measured.error) > 50
     assert measured.error.median() < 0.05
+    assert measured.candidates.coherence.median() < 0.05
+    rows = precision_rows([measured], FilterConfig(**{**OFF, "coherence": 0.05}), least=6)
+    alone, own = (row for row in rows if row.setting.endswith(("coherence <= 0.05", "nce 0.05")))
+    assert (alone.filter, alone.value, own.setting) == ("coherence", 0.05, "... coherence 0.05")
+    assert (alone.kept, alone.precision5) == (own.kept, own.precision5)
     bent, field, inside = bend(image, settings.warp, seed=3, jitter=0.0)
     source_xy, target_xy = exact_candidates(field, inside & mask, mask, stride=5)
     assert len(source_xy) > 10
@@ -501,6 +506,29 @@ def test_known_warps_are_measured_against_their_field():
         for pixels, xy in ((bent, source_xy), (image, target_xy))
     ]
     assert np.abs(colours[0] - colours[1]).max() <= 12  # a pixel is 5 or 6 levels
+
+
+@pytest.mark.parametrize("flip", [None, 0.2])
+def test_known_warps_are_solved_with_what_a_set_has(monkeypatch, flip):
+    """The mirrored image is described for the filter `flip` alone; the table needs it always."""
+    tasks = []
+
+    def counted(given):
+        tasks.extend(given)
+        return coherent_fields(given)
+
+    monkeypatch.setattr("warpkit.synthesize.quality.coherent_fields", counted)
+    labels = LabelConfig(stride=4, filters=FilterConfig(flip=flip))
+    mask = disc(24, 28)
+    measured = measure_image(
+        Painted(), noise(24, 28), mask, SynthesisSettings(labels=labels, jitter=0.0), seed=1
+    )
+    assert measured is not None
+    assert measured.candidates.flip.any()
+    (task,) = tasks
+    assert (task.mirrored is None) == (flip is None)
+    # From the bent image into the image: a field's own target is where it starts.
+    assert task.source_mask.tolist() == mask.tolist()
 
 
 # records
