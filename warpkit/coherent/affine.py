@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["apply_affine", "find_affines", "fit_affine", "homogeneous", "same_side"]
+__all__ = ["apply_affine", "find_affines", "fit_affine", "same_side"]
 
 _TRIPLES = 600
 _STRETCH = 4.0  # largest factor of a length
@@ -17,14 +17,10 @@ _TOLERANCE = 0.12  # of a supporting match, share of the object's longer side
 _REFITS = 6
 
 
-def homogeneous(xy: Tensor) -> Tensor:
-    """(..., 2) to (..., 3)."""
-    return torch.cat([xy, torch.ones_like(xy[..., :1])], dim=-1)
-
-
 def apply_affine(affine: Tensor, xy: Tensor) -> Tensor:
     """Points (..., N, 2) through affines (..., 3, 2)."""
-    return homogeneous(xy) @ affine
+    across, down, shift = affine[..., None, :, :].unbind(dim=-2)
+    return xy[..., :1] * across + xy[..., 1:] * down + shift
 
 
 def fit_affine(xy: Tensor, to: Tensor, weight: Tensor) -> Tensor:
@@ -38,8 +34,10 @@ def fit_affine(xy: Tensor, to: Tensor, weight: Tensor) -> Tensor:
     image = (to * share).sum(dim=-2, keepdim=True)
     a, b = xy - centre, to - image
     ridge = 1e-4 * torch.eye(2, device=xy.device, dtype=xy.dtype)
-    normal = (a * share).transpose(-1, -2) @ a + ridge
-    linear = torch.linalg.solve(normal, (a * share).transpose(-1, -2) @ b + ridge)
+    # Sums of outer products: matrix products this narrow are slow.
+    weighted = (a * share)[..., None]
+    normal = (weighted * a[..., None, :]).sum(dim=-3) + ridge
+    linear = torch.linalg.solve(normal, (weighted * b[..., None, :]).sum(dim=-3) + ridge)
     return torch.cat([linear, image - centre @ linear], dim=-2)
 
 

@@ -11,15 +11,17 @@ Sources: coupled convex optimisation, Heinrich et al., MICCAI 2014, and Siebert 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.coherent.affine import apply_affine, find_affines
+from warpkit.coherent.assignment import OUTSIDE, Candidates
 from warpkit.coherent.config import CoherentConfig
 from warpkit.coherent.evidence import (
-    OUTSIDE,
     cosines,
     extent,
     hubs_of,
@@ -29,7 +31,7 @@ from warpkit.coherent.evidence import (
     source_side,
 )
 from warpkit.coherent.guided import Guided, pull_layers, through_guides
-from warpkit.coherent.levels import COARSE, UNIT
+from warpkit.coherent.levels import COARSE
 from warpkit.coherent.nodes import Nodes
 from warpkit.coherent.smooth import sample_nodes, smooth_residual
 from warpkit.coords import pixel_grid
@@ -70,6 +72,32 @@ class Layered:
     hub: Tensor
     home: Nodes
     trust: Tensor
+
+    def select(self, rows: Tensor) -> Layered:
+        """The problems of these rows, in this order."""
+        parts: dict[str, Any] = {}
+        for one in fields(self):
+            part = getattr(self, one.name)
+            parts[one.name] = part.select(rows) if isinstance(part, Nodes) else part[rows]
+        return Layered(**parts)
+
+    def owning(self) -> Layered:
+        """Layers that have no node of a problem are let go of; those that are left of all stay."""
+        there = self.target.weight.flatten(1) > 0
+        count = self.share.shape[1]
+        mine = F.one_hot(self.share.argmax(dim=1), count) * there[..., None]
+        owns = (mine.sum(dim=1) > 0)[..., None]  # (B, K, 1)
+        kept = self.share * owns
+        total = self.share.sum(dim=1, keepdim=True)
+        kept = kept * (total / kept.sum(dim=1, keepdim=True).clamp(min=1e-9))
+        last = int(torch.nonzero(owns.any(dim=0)[:, 0]).max()) + 1
+        return replace(
+            self,
+            field=self.field[:, :last],
+            affine=self.affine[:, :last],
+            share=kept[:, :last],
+            support=self.support[:, :last],
+        )
 
 
 def solve_coarse(
@@ -118,29 +146,27 @@ def solve_coarse(
         given = on_nodes.given.float()
         misfit = (error * given).sum(1) / given.sum(1).clamp(min=1) / side
         affine[:, 0] = through_guides(affine[:, 0], on_nodes)
-    nearest = level.temperature * torch.logsumexp(score / level.temperature, dim=2)
+    candidates = Candidates(
+        score.unflatten(2, source.size)[:, None],
+        cosine.unflatten(2, source.size)[:, None],
+        torch.arange(source.size[1], device=device).float(),
+        torch.arange(source.size[0], device=device).float(),
+        temperature=level.temperature,
+    )
+    nearest = candidates.nearest[:, 0]
     base = apply_affine(affine, xy)
     field = base
-    squares = (keys**2).sum(dim=1)
     for k in range(level.rounds):
         theta, sigma = level.schedule(k)
-        theta = theta * config.stiffness
-        far = (field**2).sum(-1)[..., None] + squares - 2 * field @ keys.T  # (B, K, N, M)
-        logit = score[:, None] - (theta / UNIT**2) * far.clamp(0, level.limit * UNIT**2)
-        peak = logit.amax(dim=-1, keepdim=True)
-        share = torch.exp((logit - peak) / level.temperature)
-        total = share.sum(dim=-1, keepdim=True)
-        energy = (level.temperature * total.log() + peak)[..., 0]
-        expected = share @ keys / total
-        alike = torch.einsum("bknm,bnm->bkn", share, cosine) / total[..., 0]
-        shares = layer_shares(energy, there, size, nearest, config.layer_price)
-        weight = trust[:, None] * alike.clamp(min=0) ** 4 * shares
+        found = candidates.expect(field, theta=theta * config.stiffness, limit=level.limit)
+        shares = layer_shares(found.energy, there, size, nearest, config.layer_price)
+        weight = trust[:, None] * found.cosine.clamp(min=0) ** 4 * shares
         if 2 * k < level.rounds:
-            affine = refitted(affine, xy, base, expected, weight, source)
+            affine = refitted(affine, xy, base, found.place, weight, source)
             if on_nodes is not None:
                 affine[:, 0] = through_guides(affine[:, 0], on_nodes)
             base = apply_affine(affine, xy)
-        field = smooth_residual(expected, base, weight, size, sigma)
+        field = smooth_residual(found.place, base, weight, size, sigma)
         if on_nodes is not None:
             field = pull_layers(field, on_nodes, xy, size, reach=2.5)
     layer = shares.argmax(dim=1)
@@ -150,7 +176,7 @@ def solve_coarse(
     along = along / sample_nodes(source.descriptors, own).norm(dim=-1).clamp(min=1e-6)
     cover = target.weight.flatten(1)
     seen = cover * trust
-    gained = (shares * energy).sum(dim=1) - nearest
+    gained = (shares * found.energy).sum(dim=1) - nearest
     return Layered(
         target,
         source,

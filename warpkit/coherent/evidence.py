@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from warpkit.coherent.affine import fit_affine, same_side
+from warpkit.coherent.assignment import OUTSIDE
 from warpkit.coherent.nodes import Nodes
 from warpkit.coherent.smooth import blur
 from warpkit.coords import pixel_grid
 
 __all__ = [
-    "OUTSIDE",
     "cosines",
     "extent",
     "hubs_of",
@@ -21,7 +21,6 @@ __all__ = [
     "source_side",
 ]
 
-OUTSIDE = -2.0  # similarity of what is no candidate
 _LAYER_TEMPERATURE = 0.03
 _UNEXPLAINED = 0.15  # what a layer may cost more than the nearest neighbour
 

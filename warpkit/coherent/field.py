@@ -8,8 +8,6 @@ on a GPU and one by one on a CPU; the result of a pair does not depend on which 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ from warpkit.coherent.config import CoherentConfig
 from warpkit.coherent.guided import Guided
 from warpkit.coherent.guides import Guides
 from warpkit.coherent.levels import COARSE, FINE_OPEN, FINE_OUTLINED, Level
-from warpkit.coherent.nodes import Nodes, stack_nodes
+from warpkit.coherent.nodes import stack_nodes
 from warpkit.coherent.pairs import FieldTask, Side, check_task, guides_of, outlined, sides_of
 from warpkit.coherent.pixels import CoherentField, to_pixels
 from warpkit.coherent.windows import refine
@@ -29,7 +27,6 @@ from warpkit.types import DescriptorMap
 __all__ = ["CoherentField", "FieldTask", "coherent_field", "coherent_fields"]
 
 _FINEST = 0.75  # least distance of nodes in cells of the maps
-_ROWS = ("field", "affine", "share", "support", "evidence", "cosine", "misfit", "hub", "trust")
 _MISMATCH = 0.5  # what guides far from a hypothesis cost it, per side of the object
 
 
@@ -89,27 +86,28 @@ def coherent_fields(
 def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentField]:
     both = [sides_of(task, config) for task in tasks]
     targets = [target for target, _ in both]
-    tried: dict[bool, tuple[Layered, Guided | None]] = {}
-    for flip in both[0][1]:
-        guides = guides_of(tasks, [flip] * len(tasks))
-        tried[flip] = _run(targets, [sources[flip] for _, sources in both], guides, config), guides
-    scores = {
-        flip: (
-            coarse.cosine
-            + config.mirror_evidence * coarse.support[:, 0]
-            - _MISMATCH * coarse.misfit.clamp(max=1)
-        ).tolist()
-        for flip, (coarse, _) in tried.items()
-    }
+    # One batch: all pairs as they are, then all mirrored.
+    tried = list(both[0][1])
+    guides = guides_of(list(tasks) * len(tried), [flip for flip in tried for _ in tasks])
+    coarse = _run(
+        targets * len(tried),
+        [sources[flip] for flip in tried for _, sources in both],
+        guides,
+        config,
+    )
+    values = coarse.cosine + config.mirror_evidence * coarse.support[:, 0]
+    values = (values - _MISMATCH * coarse.misfit.clamp(max=1)).view(len(tried), -1)
+    scores = dict(zip(tried, values.tolist(), strict=True))
     flips = [
         True
         if False not in scores
         else True in scores and scores[True][i] > scores[False][i] + config.mirror_margin
         for i in range(len(tasks))
     ]
+    rows = [tried.index(flip) * len(tasks) + i for i, flip in enumerate(flips)]
+    chosen = coarse.select(torch.tensor(rows, device=values.device))
     sources = [sides[flip] for (_, sides), flip in zip(both, flips, strict=True)]
     guides = guides_of(tasks, flips)
-    chosen = _pick([tried[flip][0] for flip in tried], [list(tried).index(flip) for flip in flips])
     back = _run(sources, targets, _reverse(guides), config)
     levels = FINE_OUTLINED if outlined(tasks[0]) else FINE_OPEN
     forward = _finer(chosen, targets, sources, guides, config, levels)
@@ -117,15 +115,15 @@ def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentF
     back = _finer(back, sources, targets, _reverse(guides), config, levels[:1])
     fields = []
     for i, task in enumerate(tasks):
-        row = torch.tensor([i], device=forward.share.device)
+        row = torch.tensor([i], device=values.device)
         fields.append(
             to_pixels(
                 task,
                 config,
                 (targets[i], sources[i]),
-                (_row(forward, row), _row(back, row)),
+                (forward.select(row), back.select(row)),
                 flips[i],
-                {flip: values[i] for flip, values in scores.items()},
+                {flip: found[i] for flip, found in scores.items()},
             )
         )
     return fields
@@ -157,6 +155,7 @@ def _finer(
     config: CoherentConfig,
     levels: Sequence[Level],
 ) -> Layered:
+    coarse = coarse.owning()
     for level in levels:
         coarse = refine(
             coarse,
@@ -167,31 +166,3 @@ def _finer(
             guides,
         )
     return coarse
-
-
-def _pick(options: Sequence[Layered], which: Sequence[int]) -> Layered:
-    """Problem i of option `which[i]`, for all i."""
-    if len(options) == 1:
-        return options[0]
-    rows = torch.tensor(which, device=options[0].share.device)
-    order = torch.arange(len(which), device=rows.device)
-
-    def mixed(name: str) -> Tensor:
-        return torch.stack([getattr(option, name) for option in options])[rows, order]
-
-    source = Nodes(
-        *(
-            torch.stack([getattr(option.source, part) for option in options])[rows, order]
-            for part in ("descriptors", "weight", "rim", "origin", "pitch", "edge")
-        )
-    )
-    parts: dict[str, Any] = {name: mixed(name) for name in _ROWS}
-    return replace(options[0], source=source, home=source, **parts)
-
-
-def _row(coarse: Layered, row: Tensor) -> Layered:
-    parts: dict[str, Any] = {name: getattr(coarse, name)[row] for name in _ROWS}
-    ends: dict[str, Any] = {
-        name: getattr(coarse, name).select(row) for name in ("target", "source", "home")
-    }
-    return replace(coarse, **(ends | parts))

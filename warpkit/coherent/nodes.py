@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.coords import normalise, pixel_grid, pixel_to_grid, sample_bilinear
+from warpkit.coords import normalise, pixel_grid, pixel_to_grid
 from warpkit.types import DescriptorMap
 
 __all__ = ["Nodes", "Region", "make_nodes", "region_of", "stack_nodes"]
@@ -32,13 +32,14 @@ class Region:
     Attributes:
         mask: bool (H, W); None for all of it.
         box: x1, y1, x2, y2 around it, in pixels, edges included.
-        planes: float32 (1 or 2, h, w), the mask reduced to a few hundred pixels, and where outlines
-            matter how near the outline is: 1 on it, falling to 0 inside; None without a mask.
+        integral: float64 (1 or 2, h + 1, w + 1), sums above and to the left, of the mask reduced to
+            a few hundred pixels, and where outlines matter of how near the outline is: 1 on it,
+            falling to 0 inside; None without a mask.
     """
 
     mask: Tensor | None
     box: tuple[float, float, float, float]
-    planes: Tensor | None
+    integral: Tensor | None
 
     @property
     def side(self) -> float:
@@ -114,16 +115,30 @@ def region_of(mask: Tensor | None, *, height: int, width: int, outlined: bool) -
     planes = mask.float()[None]
     side = max(box[2] - box[0], box[3] - box[1])
     if outlined:
-        import cv2
-
-        inside = mask.cpu().numpy().astype("uint8")
-        # The picture's border is no outline: an object that touches it goes on beyond.
-        depth = torch.from_numpy(cv2.distanceTransform(inside, cv2.DIST_L2, 5)).to(mask.device)
-        planes = torch.cat([planes, planes * torch.exp(-depth / (_RIM * side))[None]])
+        planes = torch.cat([planes, planes * torch.exp(-_depth(mask, box) / (_RIM * side))[None]])
     if side > _MASK_SIDE:
         size = [max(1, round(length * _MASK_SIDE / side)) for length in (height, width)]
         planes = F.interpolate(planes[None], size=size, mode="area")[0]
-    return Region(mask, box, planes)
+    integral = planes.double().cumsum(dim=1).cumsum(dim=2)
+    return Region(mask, box, F.pad(integral, (1, 0, 1, 0)))
+
+
+def _depth(mask: Tensor, box: tuple[float, float, float, float]) -> Tensor:
+    """How deep every pixel lies inside the mask, (H, W), in pixels; zeros outside its box.
+
+    The picture's border is no outline: an object that touches it goes on beyond.
+    """
+    import cv2
+
+    height, width = mask.shape
+    # One pixel of what is around the box, where there is any.
+    rows = slice(max(0, int(box[1] - 0.5)), min(height, int(box[3] + 1.5)))
+    columns = slice(max(0, int(box[0] - 0.5)), min(width, int(box[2] + 1.5)))
+    inside = mask[rows, columns].cpu().numpy().astype("uint8")
+    depth = torch.zeros(height, width, device=mask.device)
+    found = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
+    depth[rows, columns] = torch.from_numpy(found).to(mask.device)
+    return depth
 
 
 def make_nodes(
@@ -166,38 +181,62 @@ def make_nodes(
     size = torch.tensor([descriptors.width, descriptors.height], device=device)
     cover = ((places > -0.5) & (places < size - 0.5)).all(dim=-1).float()
     rim = torch.zeros_like(cover)
-    if region.planes is not None:
-        planes = region.planes
-        size_there = torch.tensor([planes.shape[2], planes.shape[1]], device=device)
-        scale = size_there / size
-        # Objects of a few pixels fall between places: look at the square, not at its centre.
-        reach = max(1, math.ceil(pitch / n * float(scale.min())))
-        if reach > 1:
-            pooled = F.avg_pool2d(planes[None], reach, 1, reach // 2, count_include_pad=False)
-            planes = pooled[0, :, : planes.shape[1], : planes.shape[2]]
-        there = (places + 0.5) * scale - 0.5
-        read = sample_bilinear(planes, there.reshape(-1, 2)).T.reshape(-1, *cover.shape)
-        cover = cover * read[0]
-        if len(read) > 1:
-            rim = read[1]
+    if region.integral is not None:
+        cover_in, *rest = _means(region.integral, size, centre, (rows * n, columns * n), pitch / n)
+        cover = cover * cover_in
+        if rest:
+            rim = rest[0]
     far = float("inf")
     edge = [-far, -far, far, far]
     if region.mask is None:
         edge = [0.0, 0.0, columns - 1.0, rows - 1.0]
     weight = F.avg_pool2d(cover[None, None], n)
-    inside = F.avg_pool2d(values * cover, n) / weight.clamp(min=1e-3)
-    values = torch.where(weight > 1e-3, inside, F.avg_pool2d(values, n))
+    plain = F.avg_pool2d(values, n)
+    if region.mask is not None:  # nodes outside stay what they are: they count as hubs
+        inside = F.avg_pool2d(values * cover, n)
+        plain = torch.where(weight > 1e-3, inside, plain)
     weight = weight[0]
     # Where a region is so thin that no node is covered well, the best ones are it.
     least = min(_LEAST_COVER, 0.5 * float(weight.max()))
     return Nodes(
-        F.normalize(values, dim=1, eps=1e-6),
+        F.normalize(plain, dim=1, eps=1e-6),
         weight * (weight >= least),
         F.avg_pool2d(rim[None, None], n)[0],
         origin[None],
         torch.tensor([pitch], device=device),
         torch.tensor([edge], device=device),
     )
+
+
+def _means(
+    integral: Tensor, size: Tensor, centre: Tensor, count: tuple[int, int], side: float
+) -> Tensor:
+    """Means of planes over a grid of squares: (P, *count). Exact for any side: objects of a few
+    pixels count, too.
+
+    Args:
+        integral: (P, h + 1, w + 1), of planes that show the whole image.
+        size: of the image in pixels, (width, height).
+        centre: pixel (x, y) of the grid's centre.
+        side: of a square, in pixels.
+    """
+    device = integral.device
+    last = torch.tensor([integral.shape[2] - 1, integral.shape[1] - 1], device=device)
+    scale = last / size
+    edges = pixel_grid(height=count[0] + 1, width=count[1] + 1, device=device)
+    middle = torch.tensor([count[1], count[0]], device=device) / 2
+    at = (centre + (edges - middle) * side + 0.5) * scale
+    at = at.clamp(min=0).minimum(last)
+    low = at.floor().long().minimum(last - 1)
+    share = (at - low).double()
+    u, v = low.unbind(dim=-1)
+    across = [
+        integral[:, row, u] * (1 - share[..., 0]) + integral[:, row, u + 1] * share[..., 0]
+        for row in (v, v + 1)
+    ]
+    found = across[0] * (1 - share[..., 1]) + across[1] * share[..., 1]
+    total = found[:, 1:, 1:] - found[:, 1:, :-1] - found[:, :-1, 1:] + found[:, :-1, :-1]
+    return (total / (side * side * float(scale.prod()))).clamp(0, 1).float()
 
 
 def stack_nodes(parts: Sequence[Nodes]) -> Nodes:

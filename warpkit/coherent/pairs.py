@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -90,9 +90,14 @@ class Side:
 
     map: DescriptorMap
     region: Region
+    _made: dict[tuple[int, float], Nodes] = field(default_factory=dict, repr=False)
 
     def nodes(self, count: int, finest: float) -> Nodes:
-        return make_nodes(self.map, self.region, nodes=count, finest=finest)
+        """As `make_nodes`, made once."""
+        if (count, finest) not in self._made:
+            made = make_nodes(self.map, self.region, nodes=count, finest=finest)
+            self._made[count, finest] = made
+        return self._made[count, finest]
 
 
 def _flipped(descriptors: DescriptorMap) -> DescriptorMap:
@@ -117,9 +122,8 @@ def _reduced(maps: Sequence[DescriptorMap], channels: int) -> list[DescriptorMap
     if unit[0].shape[0] > channels:
         # The last map is a mirrored one and has the same directions as the first.
         rows = torch.cat([data.flatten(1).T for data in unit[:2]])
-        rows = rows[:: max(1, len(rows) // _PCA_ROWS)].double()
-        _, vectors = torch.linalg.eigh(rows.T @ rows)
-        basis = vectors[:, -channels:].to(unit[0].dtype)
+        rows = rows[:: max(1, len(rows) // _PCA_ROWS)]
+        basis = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -channels:]
         unit = [torch.einsum("cd,chw->dhw", basis, data) for data in unit]
     return [replace(m, data=data) for m, data in zip(maps, unit, strict=True)]
 

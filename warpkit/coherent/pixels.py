@@ -10,6 +10,7 @@ from torch import Tensor
 from warpkit.coherent.coarse import Layered
 from warpkit.coherent.config import CoherentConfig
 from warpkit.coherent.guided import Guided
+from warpkit.coherent.nodes import Region
 from warpkit.coherent.pairs import FieldTask, Side, guides_of, mirror_x, outlined
 from warpkit.coherent.quality import FieldQuality, field_regularity
 from warpkit.coherent.smooth import mend_folds, sample_nodes
@@ -116,15 +117,12 @@ def to_pixels(
     found = _read(forward, pixels, pull)
     limit = torch.tensor([task.source.width, task.source.height], device=found.device) - 1
     held = found.clamp(min=0).minimum(limit)
-    near = (held - found).norm(dim=-1) <= 0.5
+    near = _apart(held, found) <= 0.5
     contained = near
     if source.region.mask is not None:
         contained = near & inside_mask(source.region.mask, held)
-        home = nearest_set(source.region.mask)
-        row, column = torch.floor(held + 0.5).long().unbind(1)[::-1]
-        index = home[row, column]
-        pulled = torch.stack([index % task.source.width, index // task.source.width], dim=1).float()
-        close = (pulled - found).norm(dim=-1) <= max(1.5, _SNAP * source.region.side)
+        pulled = _pulled_in(held, source.region)
+        close = _apart(pulled, found) <= max(1.5, _SNAP * source.region.side)
         held = torch.where(contained[:, None], held, pulled)
         near = contained | close
     tolerance = max(1.5, config.tolerance * target.region.side)
@@ -165,6 +163,30 @@ def to_pixels(
         forward,
         pull,
     )
+
+
+def _pulled_in(places: Tensor, region: Region) -> Tensor:
+    """The pixels of a region's mask next to places (N, 2) of its image, from the edge of the box
+    around it for what lies far outside.
+    """
+    assert region.mask is not None
+    height, width = region.mask.shape
+    x1, y1, x2, y2 = region.box
+    margin = _SNAP * region.side + 2
+    left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
+    right, bottom = min(width, int(x2 + margin) + 1), min(height, int(y2 + margin) + 1)
+    home = nearest_set(region.mask[top:bottom, left:right])
+    column, row = torch.floor(places + 0.5).long().unbind(1)
+    index = home[
+        row.clamp(top, bottom - 1) - top,
+        column.clamp(left, right - 1) - left,
+    ]
+    across = right - left
+    return torch.stack([index % across + left, index // across + top], dim=1).float()
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    return torch.hypot(a[:, 0] - b[:, 0], a[:, 1] - b[:, 1])
 
 
 def _read(solved: Solved, xy: Tensor, pull: tuple[Tensor, Tensor] | None) -> Tensor:

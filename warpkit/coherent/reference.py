@@ -62,15 +62,14 @@ def solve_layer_slowly(
         v, conf, free = np.zeros_like(u), np.zeros(len(x)), np.zeros(len(x))
         nearest = np.zeros(len(x))
         for i in range(len(x)):
-            logits = []
+            best = score[i].max()
+            p = np.exp((score[i] - best) / tau)
+            nearest[i] = best + tau * math.log(p.sum())
             for j in range(len(y)):
                 d2 = (y[j][0] - u[i, 0]) ** 2 + (y[j][1] - u[i, 1]) ** 2
-                logits.append(score[i, j] - theta * min(d2 / UNIT**2, level.limit))
-            top = max(logits)
-            p = np.exp((np.array(logits) - top) / tau)
-            free[i] = top + tau * math.log(p.sum())
-            best = score[i].max()
-            nearest[i] = best + tau * math.log(np.exp((score[i] - best) / tau).sum())
+                near = math.exp(-theta * d2 / UNIT**2 / tau)
+                p[j] *= near + max(math.exp(-theta * level.limit / tau), 1e-30)
+            free[i] = best + tau * math.log(p.sum())
             p /= p.sum()
             v[i] = p @ np.array(y, float)
             conf[i] = p @ cosine[i]

@@ -11,19 +11,21 @@ import torch
 from torch import Tensor
 
 from warpkit.coherent.affine import apply_affine, fit_affine
+from warpkit.coherent.assignment import OUTSIDE, Candidates, Expected
 from warpkit.coherent.coarse import Layered
 from warpkit.coherent.config import CoherentConfig
-from warpkit.coherent.evidence import OUTSIDE, layer_shares, on_border, refitted
+from warpkit.coherent.evidence import layer_shares, on_border, refitted
 from warpkit.coherent.guided import Guided, pull_layers
 from warpkit.coherent.levels import UNIT, WINDOWS, Level
 from warpkit.coherent.nodes import Nodes
 from warpkit.coherent.smooth import sample_nodes, smooth_affine, smooth_residual
 from warpkit.coords import pixel_grid
 
-__all__ = ["own_layer", "refine"]
+__all__ = ["own_layer", "refine", "tiled_products", "whole_products"]
 
-_GATHER_COST = 40  # a gathered product takes as long as so many of a matrix product
-_BLOCK = 2048  # rows that are gathered at once
+_BLOCK = 2048  # target nodes whose products with all source nodes are there at once
+_MANY = 2500  # source nodes beyond which tiles are quicker on a CPU
+_TILE = 8  # target nodes on the side of a tile
 
 
 def refine(
@@ -71,32 +73,24 @@ def refine(
     )
     on_coarse = coarse.home.to_nodes(source.to_pixels(far_places.expand(batch, -1, -1)))
     hub = sample_nodes(coarse.hub[:, None], on_coarse)[..., 0]
-    cosine, score, candidates = _windows(
-        target, source, level.hubs * hub, centre, level.radius, config
+    likely, score, corner = _windows(
+        target, source, level.hubs * hub, centre, level.radius, config, level.temperature
     )
     # Lengths count as at the first fine level, whatever the number of nodes here.
-    scale = WINDOWS.nodes / max(*source.size)
+    scale = (WINDOWS.nodes / max(*source.size)) ** 2
     blur_scale = max(*size) / WINDOWS.nodes
+    alive = coarse.share.amax(dim=-1) > 0
     for k in range(level.rounds):
         theta, sigma = level.schedule(k)
         theta = theta * config.stiffness
-        far = ((candidates - centre[..., None, :]) ** 2).sum(-1) * (scale / UNIT) ** 2
-        penalised = score - theta * far.clamp(max=level.limit)
-        logit = penalised / level.temperature
-        peak = penalised.argmax(dim=-1, keepdim=True)
-        best = torch.gather(candidates, 3, peak[..., None].expand(*peak.shape, 2))[..., 0, :]
-        share = torch.softmax(logit, dim=-1)
-        expected = (share[..., None] * candidates).sum(dim=-2)
-        found = (share * cosine).sum(-1)
+        found = likely.expect(centre, theta=theta * scale, limit=level.limit / scale)
+        expected = found.place
         if not level.layered:
-            # Where one candidate takes all, the mean sticks to it: its parabola's top is exact.
-            top = best + _parabola(penalised, peak, 2 * level.radius + 1)
-            sharp = ((torch.gather(share, 3, peak) - 0.3) / 0.3).clamp(0, 1)
-            expected = expected + sharp * (top - expected)
-        doubt = 1 - 0.98 * on_border(best, source)
-        alike = found.clamp(min=0) ** 4 * there[:, None] * trust * doubt
+            expected = _sharpened(found, score, corner, centre, theta * scale, level)
+        doubt = 1 - 0.98 * on_border(expected, source)
+        alike = found.cosine.clamp(min=0) ** 4 * there[:, None] * trust * doubt
         if level.layered and count > 1:
-            energy = level.temperature * torch.logsumexp(logit, dim=-1)
+            energy = found.energy.masked_fill(~alive[..., None], OUTSIDE * 5)
             taken = layer_shares(energy, there, size, None, config.layer_price)
             taken = taken * explained
             shares = (shares + taken) / 2
@@ -123,28 +117,37 @@ def refine(
     )
 
 
-def _parabola(score: Tensor, peak: Tensor, side: int) -> Tensor:
-    """How far the top of a parabola through a window's peak and its neighbours is from the peak.
+def _sharpened(
+    found: Expected, score: Tensor, corner: Tensor, centre: Tensor, theta: float, level: Level
+) -> Tensor:
+    """The mean candidates; where one takes all, the top of the parabola through it and those beside
+    it, since a mean sticks to nodes there.
 
     Args:
-        score: (B, L, N, side * side), windows row by row.
-        peak: (B, L, N, 1), index of the best in each.
-
-    Returns:
-        (B, L, N, 2), at most half a node; 0 at a window's edge and next to what is no candidate.
+        score: (B, L, N, h, w), windows.
+        corner: (B, L, N, 2), the first node of each.
+        centre: (B, L, N, 2), the field.
     """
+    side = score.shape[-1]
+    steps = torch.arange(side, device=score.device)
+    far_x, far_y = (corner[..., None] + steps - centre[..., None]).square().unbind(dim=-2)
+    far = far_y[..., None] + far_x[..., None, :]
+    penalised = (score - theta / UNIT**2 * far).flatten(-2)
+    here, peak = penalised.max(dim=-1, keepdim=True)
     column, row = peak % side, peak // side
-    here = torch.gather(score, 3, peak)[..., 0]
     offsets = []
     for place, step in ((column, 1), (row, side)):
-        inner = ((place > 0) & (place < side - 1))[..., 0]
+        inner = (place > 0) & (place < side - 1)
         last = side * side - 1
-        before = torch.gather(score, 3, (peak - step).clamp(0, last))[..., 0]
-        after = torch.gather(score, 3, (peak + step).clamp(0, last))[..., 0]
+        before = torch.gather(penalised, 3, (peak - step).clamp(0, last))
+        after = torch.gather(penalised, 3, (peak + step).clamp(0, last))
         bend = (2 * here - before - after).clamp(min=1e-9)
         inner = inner & (torch.minimum(before, after) > OUTSIDE / 2)
         offsets.append(((after - before) / (2 * bend)).clamp(-0.5, 0.5) * inner)
-    return torch.stack(offsets, dim=-1)
+    top = corner + torch.cat([column, row], dim=-1) + torch.cat(offsets, dim=-1)
+    share = torch.exp((here[..., 0] - found.energy) / level.temperature)
+    sharp = ((share - 0.3) / 0.3).clamp(0, 1)[..., None]
+    return found.place + sharp * (top - found.place)
 
 
 def _one_hot(shares: Tensor) -> Tensor:
@@ -154,31 +157,40 @@ def _one_hot(shares: Tensor) -> Tensor:
 
 
 def _windows(
-    target: Nodes, source: Nodes, hub: Tensor, centre: Tensor, radius: int, config: CoherentConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines, scores (B, L, N, W) and places (B, L, N, W, 2) in windows around a field."""
-    steps = torch.arange(-radius, radius + 1, device=centre.device)
-    window = torch.cartesian_prod(steps, steps).flip(-1)
-    places = torch.floor(centre + 0.5).long()[..., None, :] + window
-    last = torch.tensor([source.size[1] - 1, source.size[0] - 1], device=centre.device)
-    inside = ((places >= 0) & (places <= last)).all(dim=-1)
-    held = places.clamp(min=0).minimum(last)
-    rows = held[..., 1] * source.size[1] + held[..., 0]
-    batch, layers, nodes, width = rows.shape
-    flat = rows.transpose(1, 2).reshape(batch, nodes, -1)
-    cosine = _cosines_at(target, source, flat)
-    score = cosine - torch.gather(hub, 1, flat.flatten(1)).view(flat.shape)
-    if config.rim > 0:
-        rim = torch.gather(source.rim.flatten(1), 1, flat.flatten(1)).view(flat.shape)
-        score = score - config.rim * (target.rim.flatten(1)[..., None] - rim) ** 2
-    allowed = source.weight.flatten(1) > 0
-    there = torch.gather(allowed, 1, flat.flatten(1)).view(flat.shape)
-    score = score.masked_fill(~there, OUTSIDE)
+    target: Nodes,
+    source: Nodes,
+    hub: Tensor,
+    centre: Tensor,
+    radius: int,
+    config: CoherentConfig,
+    temperature: float,
+) -> tuple[Candidates, Tensor, Tensor]:
+    """Windows around a field (B, L, N, 2).
 
-    def back(values: Tensor) -> Tensor:
-        return values.view(batch, nodes, layers, width).transpose(1, 2)
+    Returns:
+        Their candidates, the scores (B, L, N, h, w), and the first node (B, L, N, 2) of each.
+    """
+    side = 2 * radius + 1
+    corner = torch.floor(centre + 0.5).long() - radius
+    x, y = (corner[..., None] + torch.arange(side, device=centre.device)).unbind(dim=-2)
+    rows, columns = source.size
+    inside_x, inside_y = (x >= 0) & (x < columns), (y >= 0) & (y < rows)
+    row = y.clamp(0, rows - 1)[..., None] * columns + x.clamp(0, columns - 1)[..., None, :]
 
-    return back(cosine), back(score).masked_fill(~inside, OUTSIDE), places.float()
+    def at(values: Tensor) -> Tensor:  # of source nodes (B, h, w)
+        return torch.gather(values.flatten(1), 1, row.flatten(1)).view(row.shape)
+
+    tiled = centre.device.type == "cpu" and rows * columns > _MANY
+    cosine = (tiled_products if tiled else whole_products)(target, source, corner, side)
+    # What is no candidate costs so much that it is none.
+    score = cosine - at(torch.where(source.weight > 0, hub.view_as(source.weight), 2 - OUTSIDE))
+    if config.rim > 0 and bool(source.rim.any()):
+        apart = target.rim.flatten(1)[:, None, :, None, None] - at(source.rim)
+        score = score - config.rim * apart**2
+    inside = inside_y[..., None] & inside_x[..., None, :]
+    score = score.masked_fill(~inside, OUTSIDE).clamp(min=OUTSIDE)
+    likely = Candidates(score, cosine, x.float(), y.float(), temperature=temperature)
+    return likely, score, corner
 
 
 def own_layer(field: Tensor, layer: Tensor) -> Tensor:
@@ -186,16 +198,61 @@ def own_layer(field: Tensor, layer: Tensor) -> Tensor:
     return torch.gather(field, 1, layer[:, None, :, None].expand(-1, 1, -1, 2))[:, 0]
 
 
-def _cosines_at(target: Nodes, source: Nodes, rows: Tensor) -> Tensor:
-    """Cosines (B, N, W) of target nodes with source nodes `rows`."""
-    queries = target.descriptors.flatten(2).transpose(1, 2)
-    values = source.descriptors.flatten(2).transpose(1, 2)
-    if rows.shape[2] * _GATHER_COST > values.shape[1]:
-        return torch.gather(queries @ values.transpose(1, 2), 2, rows)
-    parts = []
-    for start in range(0, rows.shape[1], _BLOCK):
-        at = rows[:, start : start + _BLOCK]
-        index = at.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
-        near = torch.gather(values, 1, index).view(*at.shape, -1)
-        parts.append((near @ queries[:, start : start + _BLOCK, :, None])[..., 0])
-    return torch.cat(parts, dim=1)
+def whole_products(target: Nodes, source: Nodes, corner: Tensor, side: int) -> Tensor:
+    """Cosines of target nodes with the source nodes of their windows, out of all products.
+
+    Args:
+        corner: int64 (B, L, N, 2), first node (x, y) of every window.
+        side: of a window in nodes.
+
+    Returns:
+        (B, L, N, side, side); beyond the border that of the nearest node.
+    """
+    rows, columns = source.size
+    steps = torch.arange(side, device=corner.device)
+    x, y = (corner[..., None] + steps).unbind(dim=-2)
+    at = y.clamp(0, rows - 1)[..., None] * columns + x.clamp(0, columns - 1)[..., None, :]
+    found = []
+    for start in range(0, at.shape[2], _BLOCK):
+        part = at[:, :, start : start + _BLOCK]
+        queries = target.descriptors.flatten(2)[:, :, start : start + _BLOCK].transpose(1, 2)
+        products = queries @ source.descriptors.flatten(2)
+        index = part.transpose(1, 2).flatten(2)
+        near = torch.gather(products, 2, index).unflatten(2, (part.shape[1], side, side))
+        found.append(near.transpose(1, 2))
+    return torch.cat(found, dim=2)
+
+
+def tiled_products(target: Nodes, source: Nodes, corner: Tensor, side: int) -> Tensor:
+    """As `whole_products`: tiles of target nodes against the part of the source that their windows
+    cover, which is small where a field is smooth.
+    """
+    batch, layers = corner.shape[:2]
+    found = corner.new_zeros((batch, layers, *target.size, side, side), dtype=torch.float32)
+    corner = corner.unflatten(2, target.size)
+    steps = torch.arange(side)
+    last = torch.tensor([source.size[1], source.size[0]])
+    for b in range(batch):
+        queries, values = (nodes.descriptors[b].permute(1, 2, 0) for nodes in (target, source))
+        values = values.contiguous()
+        for layer in range(layers):
+            for top in range(0, target.size[0], _TILE):
+                for left in range(0, target.size[1], _TILE):
+                    tile = (slice(top, top + _TILE), slice(left, left + _TILE))
+                    first = corner[b, layer][tile].flatten(0, 1)
+                    low = first.amin(dim=0).clamp(min=0).minimum(last - 1)
+                    high = (first.amax(dim=0) + side).minimum(last).maximum(low + 1)
+                    part = values[low[1] : high[1], low[0] : high[0]]
+                    products = queries[tile].flatten(0, 1) @ part.flatten(0, 1).T
+                    x, y = (
+                        (first[..., None] + steps)
+                        .clamp(min=low[:, None])
+                        .minimum(high[:, None] - 1)
+                        .sub(low[:, None])
+                        .unbind(dim=1)
+                    )
+                    index = y[:, :, None] * part.shape[1] + x[:, None]
+                    near = torch.gather(products, 1, index.flatten(1))
+                    place = found[b, layer][tile]
+                    place.copy_(near.view(place.shape))
+    return found.flatten(2, 3)
