@@ -15,6 +15,7 @@ _STRETCH = 4.0  # largest factor of a length
 _ANISOTROPY = 3.0  # largest quotient of the two principal stretches
 _TOLERANCE = 0.12  # of a supporting match, share of the object's longer side
 _REFITS = 6
+_RIDGE = 1e-4  # squares of nodes that keep scale 1 where nothing is known
 
 
 def apply_affine(affine: Tensor, xy: Tensor) -> Tensor:
@@ -33,18 +34,25 @@ def fit_affine(xy: Tensor, to: Tensor, weight: Tensor) -> Tensor:
     centre = (xy * share).sum(dim=-2, keepdim=True)
     image = (to * share).sum(dim=-2, keepdim=True)
     a, b = xy - centre, to - image
-    ridge = 1e-4 * torch.eye(2, device=xy.device, dtype=xy.dtype)
-    # Sums of outer products: matrix products this narrow are slow.
-    weighted = (a * share)[..., None]
-    normal = (weighted * a[..., None, :]).sum(dim=-3) + ridge
-    linear = torch.linalg.solve(normal, (weighted * b[..., None, :]).sum(dim=-3) + ridge)
+    # Sums of outer products and the inverse written out: linear algebra this small is slow.
+    both = torch.cat([a, b], dim=-1)[..., None, :]
+    sums = ((a * share)[..., None] * both).sum(dim=-3)
+    sums = sums + _RIDGE * torch.eye(2, device=xy.device, dtype=xy.dtype).repeat(1, 2)
+    normal, right = sums[..., :2], sums[..., 2:]
+    p, q, r, s = normal.flatten(-2).unbind(-1)
+    turned = torch.stack([s, -q, -r, p], dim=-1).unflatten(-1, (2, 2))
+    linear = turned @ right / (p * s - q * r)[..., None, None]
     return torch.cat([linear, image - centre @ linear], dim=-2)
 
 
 def same_side(affine: Tensor, before: Tensor) -> Tensor:
     """bool (...): affines (..., 3, 2) that mirror exactly where those before did."""
-    linear, old = affine[..., :2, :], before[..., :2, :]
-    return torch.linalg.det(linear) * torch.linalg.det(old) > 0
+    return _area(affine) * _area(before) > 0
+
+
+def _area(affine: Tensor) -> Tensor:
+    """Determinants of the linear parts."""
+    return affine[..., 0, 0] * affine[..., 1, 1] - affine[..., 0, 1] * affine[..., 1, 0]
 
 
 def find_affines(

@@ -35,16 +35,16 @@ class CoherentConfig:
     """
 
     mirror: Mirror = "auto"
-    mirror_margin: float = 0.01
-    mirror_evidence: float = 1.0
+    mirror_margin: float = 0.02
+    mirror_evidence: float = 0.2
     tolerance: float = 0.1
     turned_over: bool = False
-    layers: int = 3
-    layer_price: float = 0.01
+    layers: int = 4
+    layer_price: float = 0.002
     stiffness: float = 1.0
     rim: float = 0.05
     merge: bool = True
-    channels: int = 96
+    channels: int = 128
 
     def __post_init__(self) -> None:
         one_of(self.mirror, MIRRORS, "mirror")

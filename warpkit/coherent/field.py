@@ -7,7 +7,9 @@ on a GPU and one by one on a CPU; the result of a pair does not depend on which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,7 +29,12 @@ from warpkit.types import DescriptorMap
 __all__ = ["CoherentField", "FieldTask", "coherent_field", "coherent_fields"]
 
 _FINEST = 0.75  # least distance of nodes in cells of the maps
+_THREADS = 8  # that prepare and finish pairs beside a GPU
 _MISMATCH = 0.5  # what guides far from a hypothesis cost it, per side of the object
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def coherent_field(
@@ -84,7 +91,8 @@ def coherent_fields(
 
 
 def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentField]:
-    both = [sides_of(task, config) for task in tasks]
+    device = tasks[0].target.data.device
+    both = _each(lambda task: sides_of(task, config), tasks, device)
     targets = [target for target, _ in both]
     # One batch: all pairs as they are, then all mirrored.
     tried = list(both[0][1])
@@ -105,7 +113,7 @@ def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentF
         for i in range(len(tasks))
     ]
     rows = [tried.index(flip) * len(tasks) + i for i, flip in enumerate(flips)]
-    chosen = coarse.select(torch.tensor(rows, device=values.device))
+    chosen = coarse.select(torch.tensor(rows, device=device))
     sources = [sides[flip] for (_, sides), flip in zip(both, flips, strict=True)]
     guides = guides_of(tasks, flips)
     back = _run(sources, targets, _reverse(guides), config)
@@ -113,20 +121,37 @@ def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentF
     forward = _finer(chosen, targets, sources, guides, config, levels)
     # The way back need not be finer than the tolerance.
     back = _finer(back, sources, targets, _reverse(guides), config, levels[:1])
-    fields = []
-    for i, task in enumerate(tasks):
-        row = torch.tensor([i], device=values.device)
-        fields.append(
-            to_pixels(
-                task,
-                config,
-                (targets[i], sources[i]),
-                (forward.select(row), back.select(row)),
-                flips[i],
-                {flip: found[i] for flip, found in scores.items()},
-            )
+
+    def pixels(i: int) -> CoherentField:
+        row = torch.tensor([i], device=device)
+        return to_pixels(
+            tasks[i],
+            config,
+            (targets[i], sources[i]),
+            (forward.select(row), back.select(row)),
+            flips[i],
+            {flip: found[i] for flip, found in scores.items()},
         )
-    return fields
+
+    return _each(pixels, range(len(tasks)), device)
+
+
+def _each(
+    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
+) -> list[Result]:
+    """`function` of every item; on a GPU in threads, as much of it waits for the device or is
+    done on the CPU.
+    """
+    if device.type != "cuda" or len(items) == 1:
+        return [function(item) for item in items]
+    stream = torch.cuda.current_stream(device)
+
+    def one(item: Item) -> Result:
+        with torch.no_grad(), torch.cuda.stream(stream):
+            return function(item)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(one, items))
 
 
 def _reverse(guides: Guided | None) -> Guided | None:

@@ -11,11 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.coords import normalise, pixel_grid, pixel_to_grid
+from warpkit.coords import pixel_to_grid
 from warpkit.types import DescriptorMap
 
 __all__ = ["Nodes", "Region", "make_nodes", "region_of", "stack_nodes"]
@@ -32,14 +34,21 @@ class Region:
     Attributes:
         mask: bool (H, W); None for all of it.
         box: x1, y1, x2, y2 around it, in pixels, edges included.
-        integral: float64 (1 or 2, h + 1, w + 1), sums above and to the left, of the mask reduced to
-            a few hundred pixels, and where outlines matter of how near the outline is: 1 on it,
-            falling to 0 inside; None without a mask.
+        planes: float32 (1 or 2, h, w), the mask reduced to a few hundred pixels, and where outlines
+            matter how near the outline is: 1 on it, falling to 0 inside; None without a mask.
     """
 
     mask: Tensor | None
     box: tuple[float, float, float, float]
-    integral: Tensor | None
+    planes: Tensor | None
+
+    def mirrored(self, width: int) -> Region:
+        """The same in the image turned left-right, `width` pixels wide."""
+        if self.mask is None or self.planes is None:
+            return self
+        x1, y1, x2, y2 = self.box
+        box = (width - 1 - x2, y1, width - 1 - x1, y2)
+        return Region(self.mask.flip(1), box, self.planes.flip(2))
 
     @property
     def side(self) -> float:
@@ -105,7 +114,8 @@ def region_of(mask: Tensor | None, *, height: int, width: int, outlined: bool) -
     """
     if mask is None:
         return Region(None, (-0.5, -0.5, width - 0.5, height - 0.5), None)
-    rows, columns = (torch.nonzero(mask.any(dim=d))[:, 0] for d in (1, 0))
+    inside = mask.cpu().numpy()
+    rows, columns = (np.flatnonzero(inside.any(axis=d)) for d in (1, 0))
     box = (
         float(columns[0]) - 0.5,
         float(rows[0]) - 0.5,
@@ -115,29 +125,31 @@ def region_of(mask: Tensor | None, *, height: int, width: int, outlined: bool) -
     planes = mask.float()[None]
     side = max(box[2] - box[0], box[3] - box[1])
     if outlined:
-        planes = torch.cat([planes, planes * torch.exp(-_depth(mask, box) / (_RIM * side))[None]])
+        depth = torch.from_numpy(_depth(inside, box)).to(mask.device)
+        planes = torch.cat([planes, planes * torch.exp(-depth / (_RIM * side))[None]])
     if side > _MASK_SIDE:
         size = [max(1, round(length * _MASK_SIDE / side)) for length in (height, width)]
         planes = F.interpolate(planes[None], size=size, mode="area")[0]
-    integral = planes.double().cumsum(dim=1).cumsum(dim=2)
-    return Region(mask, box, F.pad(integral, (1, 0, 1, 0)))
+    return Region(mask, box, planes)
 
 
-def _depth(mask: Tensor, box: tuple[float, float, float, float]) -> Tensor:
-    """How deep every pixel lies inside the mask, (H, W), in pixels; zeros outside its box.
+def _depth(
+    inside: npt.NDArray[np.bool_], box: tuple[float, float, float, float]
+) -> npt.NDArray[np.float32]:
+    """How deep every pixel lies inside a mask, (H, W), in pixels; zeros outside its box.
 
     The picture's border is no outline: an object that touches it goes on beyond.
     """
     import cv2
 
-    height, width = mask.shape
+    height, width = inside.shape
     # One pixel of what is around the box, where there is any.
     rows = slice(max(0, int(box[1] - 0.5)), min(height, int(box[3] + 1.5)))
     columns = slice(max(0, int(box[0] - 0.5)), min(width, int(box[2] + 1.5)))
-    inside = mask[rows, columns].cpu().numpy().astype("uint8")
-    depth = torch.zeros(height, width, device=mask.device)
-    found = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
-    depth[rows, columns] = torch.from_numpy(found).to(mask.device)
+    depth = np.zeros((height, width), np.float32)
+    depth[rows, columns] = cv2.distanceTransform(
+        inside[rows, columns].astype("uint8"), cv2.DIST_L2, 5
+    )
     return depth
 
 
@@ -153,90 +165,81 @@ def make_nodes(
         finest: least distance of nodes in cells of the map.
     """
     x1, y1, x2, y2 = region.box
+    height, width = descriptors.height, descriptors.width
     cell = min(descriptors.cell_width, descriptors.cell_height)
     pitch = max(region.side / nodes, finest * cell)
     columns = max(2, math.ceil((x2 - x1) / pitch - 1e-6))
     rows = max(2, math.ceil((y2 - y1) / pitch - 1e-6))
     device = descriptors.data.device
-    centre = torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2], device=device)
-    origin = centre - torch.tensor([columns - 1, rows - 1], device=device) * (pitch / 2)
     # Every node is the mean of n x n places in its square.
     n = max(1, math.ceil(pitch / cell - 1e-6))
-    places = pixel_grid(height=rows * n, width=columns * n, device=device)
-    places = origin + (places - (n - 1) / 2) * (pitch / n)
+    step = pitch / n
+    left = (x1 + x2) / 2 - columns * pitch / 2  # of the first square
+    top = (y1 + y2) / 2 - rows * pitch / 2
+    x = left + (torch.arange(columns * n, device=device) + 0.5) * step
+    y = top + (torch.arange(rows * n, device=device) + 0.5) * step
+    h, w = descriptors.grid_size
     on_map = torch.stack(
         [
-            pixel_to_grid(places[..., 0], descriptors.cell_width),
-            pixel_to_grid(places[..., 1], descriptors.cell_height),
+            (2 * pixel_to_grid(x, descriptors.cell_width) + 1)[None].expand(len(y), -1) / w - 1,
+            (2 * pixel_to_grid(y, descriptors.cell_height) + 1)[:, None].expand(-1, len(x)) / h - 1,
         ],
         dim=-1,
     )
-    h, w = descriptors.grid_size
     values = F.grid_sample(
         descriptors.data.float()[None],
-        normalise(on_map, height=h, width=w)[None],
+        on_map[None],
         padding_mode="border",
         align_corners=False,
     )
-    size = torch.tensor([descriptors.width, descriptors.height], device=device)
-    cover = ((places > -0.5) & (places < size - 0.5)).all(dim=-1).float()
-    rim = torch.zeros_like(cover)
-    if region.integral is not None:
-        cover_in, *rest = _means(region.integral, size, centre, (rows * n, columns * n), pitch / n)
-        cover = cover * cover_in
-        if rest:
-            rim = rest[0]
-    far = float("inf")
-    edge = [-far, -far, far, far]
-    if region.mask is None:
-        edge = [0.0, 0.0, columns - 1.0, rows - 1.0]
-    weight = F.avg_pool2d(cover[None, None], n)
     plain = F.avg_pool2d(values, n)
-    if region.mask is not None:  # nodes outside stay what they are: they count as hubs
-        inside = F.avg_pool2d(values * cover, n)
-        plain = torch.where(weight > 1e-3, inside, plain)
-    weight = weight[0]
+    far = float("inf")
+    if region.planes is None:
+        edge = [0.0, 0.0, columns - 1.0, rows - 1.0]
+        within_x, within_y = ((v > -0.5) & (v < end - 0.5) for v, end in ((x, width), (y, height)))
+        cover = (within_y[:, None] & within_x).float()[None]
+        weight = F.avg_pool2d(cover, n)
+        rim = torch.zeros_like(weight)
+    else:
+        edge = [-far, -far, far, far]
+        planes = region.planes
+        down = _overlaps(top, step, rows * n, height, planes.shape[1], device)
+        across = _overlaps(left, step, columns * n, width, planes.shape[2], device)
+        cover, *rest = (down @ planes @ across.T)[:, None]
+        weight = F.avg_pool2d(cover, n)
+        rim = F.avg_pool2d(rest[0], n) if rest else torch.zeros_like(weight)
+        # Nodes outside stay what they are: they count as hubs.
+        plain = torch.where(weight > 1e-3, F.avg_pool2d(values * cover, n), plain)
     # Where a region is so thin that no node is covered well, the best ones are it.
-    least = min(_LEAST_COVER, 0.5 * float(weight.max()))
+    least = (weight.max() * 0.5).clamp(max=_LEAST_COVER)
+    facts = torch.tensor([left + pitch / 2, top + pitch / 2, pitch, *edge], device=device)
     return Nodes(
         F.normalize(plain, dim=1, eps=1e-6),
         weight * (weight >= least),
-        F.avg_pool2d(rim[None, None], n)[0],
-        origin[None],
-        torch.tensor([pitch], device=device),
-        torch.tensor([edge], device=device),
+        rim,
+        facts[None, :2],
+        facts[None, 2],
+        facts[None, 3:],
     )
 
 
-def _means(
-    integral: Tensor, size: Tensor, centre: Tensor, count: tuple[int, int], side: float
+def _overlaps(
+    first: float, side: float, count: int, length: int, cells: int, device: torch.device
 ) -> Tensor:
-    """Means of planes over a grid of squares: (P, *count). Exact for any side: objects of a few
-    pixels count, too.
+    """How far intervals cover the cells of a line: (count, cells), shares of an interval.
 
     Args:
-        integral: (P, h + 1, w + 1), of planes that show the whole image.
-        size: of the image in pixels, (width, height).
-        centre: pixel (x, y) of the grid's centre.
-        side: of a square, in pixels.
+        first: where the first interval begins, in pixels.
+        side: of an interval in pixels; they follow each other.
+        length: of the line in pixels, from -0.5 on.
+        cells: that the line is divided into.
     """
-    device = integral.device
-    last = torch.tensor([integral.shape[2] - 1, integral.shape[1] - 1], device=device)
-    scale = last / size
-    edges = pixel_grid(height=count[0] + 1, width=count[1] + 1, device=device)
-    middle = torch.tensor([count[1], count[0]], device=device) / 2
-    at = (centre + (edges - middle) * side + 0.5) * scale
-    at = at.clamp(min=0).minimum(last)
-    low = at.floor().long().minimum(last - 1)
-    share = (at - low).double()
-    u, v = low.unbind(dim=-1)
-    across = [
-        integral[:, row, u] * (1 - share[..., 0]) + integral[:, row, u + 1] * share[..., 0]
-        for row in (v, v + 1)
-    ]
-    found = across[0] * (1 - share[..., 1]) + across[1] * share[..., 1]
-    total = found[:, 1:, 1:] - found[:, 1:, :-1] - found[:, :-1, 1:] + found[:, :-1, :-1]
-    return (total / (side * side * float(scale.prod()))).clamp(0, 1).float()
+    scale = cells / length
+    edges = (first + 0.5 + torch.arange(count + 1, device=device) * side) * scale
+    cell = torch.arange(cells + 1, device=device)
+    low = torch.maximum(edges[:-1, None], cell[:-1])
+    high = torch.minimum(edges[1:, None], cell[1:])
+    return (high - low).clamp(min=0) / (side * scale)
 
 
 def stack_nodes(parts: Sequence[Nodes]) -> Nodes:

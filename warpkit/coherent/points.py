@@ -24,9 +24,11 @@ __all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent", "poin
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
 
-# Cosine that coherence may cost before `auto` prefers pixels. Chosen on a ninth of PF-WILLOW's
-# development pairs and a quarter of CUB's pairs of training species: docs/warping.md.
-_MOST_COST = 0.049
+# `auto` prefers pixels where cost + _FAR_PRICE * share of far points is above _MOST_DOUBT. Chosen
+# on CUB's training species and every second pair of PF-WILLOW's folders here: docs/warping.md.
+_MOST_DOUBT = 0.063
+_FAR_PRICE = 0.025
+_FAR = 0.1  # of the target's longer side, between a point's nearest neighbour and its place
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,7 @@ def points_config(mirror: Mirror = "auto") -> CoherentConfig:
         mirror_margin=0.05,
         mirror_evidence=0.0,
         turned_over=True,
+        layers=3,
         layer_price=0.02,
         merge=False,
     )
@@ -73,8 +76,8 @@ def match_points_coherent(
     """Where a coherent field leads points of the source.
 
     The field is solved over the source (it is a warp whose target is the source image). With
-    `auto` it is used where coherence costs little cosine against nearest neighbours; else every
-    point takes the most similar pixel.
+    `auto` it is used where coherence costs little cosine against nearest neighbours and few points'
+    nearest neighbours lie far from it; else every point takes the most similar pixel.
 
     Args:
         source: map of the source image.
@@ -105,10 +108,14 @@ def match_points_coherent(
         guides=turned,
         config=config or points_config(),
     )
-    if field == "auto" and guides is None and solved.cost > _MOST_COST:
-        found = match_points(source, target, checked, target_mask=target_mask)
-        return PointMatches(found, solved, "nearest")
     places, _ = solved.at(xy)
+    # The nearest neighbours decide only where the cost alone does not.
+    if field == "auto" and guides is None and solved.cost > _MOST_DOUBT - _FAR_PRICE:
+        found = match_points(source, target, checked, target_mask=target_mask)
+        apart = (found.target_xy[:, 0] - places).norm(dim=1) / max(target.height, target.width)
+        far = float((apart > _FAR).float().mean()) if len(xy) else 0.0
+        if solved.cost + _FAR_PRICE * far > _MOST_DOUBT:
+            return PointMatches(found, solved, "nearest")
     alike = sample_descriptors(source, xy) * sample_descriptors(target, places)
     similarity = alike.sum(dim=1).clamp(-1, 1)
     valid = torch.ones(len(xy), 1, dtype=torch.bool, device=xy.device)

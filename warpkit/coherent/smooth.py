@@ -128,7 +128,7 @@ def folded(field: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     return ((area * sign[:, None, None, None]) <= 0).any(dim=1) & within, within
 
 
-def mend_folds(field: Tensor, inside: Tensor, *, rounds: int = 24) -> Tensor:
+def mend_folds(field: Tensor, inside: Tensor, *, rounds: int = 64) -> Tensor:
     """Smooth a field around its folds, wider and wider, until few are left.
 
     Nodes far from any fold stay exactly as they are.

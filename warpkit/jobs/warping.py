@@ -70,7 +70,7 @@ class WarpConfig(ModelOptions):
     mirror: Mirror = "auto"
     tolerance: float = 0.1
     fill: bool = True
-    layers: int = 3
+    layers: int = 4
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
     blend: Literal["paste", "feather", "poisson"] = "feather"
     feather: float = 4.0

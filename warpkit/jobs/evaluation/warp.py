@@ -5,7 +5,6 @@ In: a set of image pairs with dense correspondences. Out: one result per method,
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import time
@@ -21,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from warpkit.checks import require
-from warpkit.coherent import FieldName, Mirror, coherent_field, points_config
+from warpkit.coherent import CoherentConfig, FieldName, Mirror, coherent_field
 from warpkit.coords import pixel_grid
 from warpkit.evaluate.baselines import flow_field, identity_points
 from warpkit.evaluate.field_quality import PairQuality, mean_quality
@@ -245,8 +244,7 @@ def _describer_field(
 
 
 def _coherent_field(describer: Describer, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
-    # One object in both images: a mirrored source must be much more alike.
-    how = dataclasses.replace(points_config(config.mirror), merge=True, layer_price=0.01)
+    how = CoherentConfig(mirror=config.mirror)  # as `warpkit warp`
 
     def predict(truth: FieldTruth) -> _Field:
         images = [truth.source, truth.target]
