@@ -192,13 +192,13 @@ def make_nodes(
         padding_mode="border",
         align_corners=False,
     )
-    plain = F.avg_pool2d(values, n)
+    plain = _pooled(values, n)
     far = float("inf")
     if region.planes is None:
         edge = [0.0, 0.0, columns - 1.0, rows - 1.0]
         within_x, within_y = ((v > -0.5) & (v < end - 0.5) for v, end in ((x, width), (y, height)))
         cover = (within_y[:, None] & within_x).float()[None]
-        weight = F.avg_pool2d(cover, n)
+        weight = _pooled(cover, n)
         rim = torch.zeros_like(weight)
     else:
         edge = [-far, -far, far, far]
@@ -206,10 +206,10 @@ def make_nodes(
         down = _overlaps(top, step, rows * n, height, planes.shape[1], device)
         across = _overlaps(left, step, columns * n, width, planes.shape[2], device)
         cover, *rest = (down @ planes @ across.T)[:, None]
-        weight = F.avg_pool2d(cover, n)
-        rim = F.avg_pool2d(rest[0], n) if rest else torch.zeros_like(weight)
+        weight = _pooled(cover, n)
+        rim = _pooled(rest[0], n) if rest else torch.zeros_like(weight)
         # Nodes outside stay what they are: they count as hubs.
-        plain = torch.where(weight > 1e-3, F.avg_pool2d(values * cover, n), plain)
+        plain = torch.where(weight > 1e-3, _pooled(values * cover, n), plain)
     # Where a region is so thin that no node is covered well, the best ones are it.
     least = (weight.max() * 0.5).clamp(max=_LEAST_COVER)
     facts = torch.tensor([left + pitch / 2, top + pitch / 2, pitch, *edge], device=device)
@@ -221,6 +221,11 @@ def make_nodes(
         facts[None, 2],
         facts[None, 3:],
     )
+
+
+def _pooled(values: Tensor, n: int) -> Tensor:
+    """Means over squares of n x n."""
+    return values if n == 1 else F.avg_pool2d(values, n)
 
 
 def _overlaps(

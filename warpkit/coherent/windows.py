@@ -25,7 +25,7 @@ __all__ = ["own_layer", "refine", "tiled_products", "whole_products"]
 
 _BLOCK = 2048  # target nodes whose products with all source nodes are there at once
 _MANY = 2500  # source nodes beyond which tiles are quicker on a CPU
-_TILE = 8  # target nodes on the side of a tile
+_TILE = 12  # target nodes on the side of a tile
 
 
 def refine(
