@@ -7,9 +7,7 @@ on a GPU and one by one on a CPU; the result of a pair does not depend on which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,12 +27,7 @@ from warpkit.types import DescriptorMap
 __all__ = ["CoherentField", "FieldTask", "coherent_field", "coherent_fields"]
 
 _FINEST = 0.75  # least distance of nodes in cells of the maps
-_THREADS = 8  # that prepare and finish pairs beside a GPU
 _MISMATCH = 0.5  # what guides far from a hypothesis cost it, per side of the object
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def coherent_field(
@@ -92,7 +85,7 @@ def coherent_fields(
 
 def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentField]:
     device = tasks[0].target.data.device
-    both = _each(lambda task: sides_of(task, config), tasks, device)
+    both = [sides_of(task, config) for task in tasks]
     targets = [target for target, _ in both]
     # One batch: all pairs as they are, then all mirrored.
     tried = list(both[0][1])
@@ -121,37 +114,20 @@ def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentF
     forward = _finer(chosen, targets, sources, guides, config, levels)
     # The way back need not be finer than the tolerance.
     back = _finer(back, sources, targets, _reverse(guides), config, levels[:1])
-
-    def pixels(i: int) -> CoherentField:
+    fields = []
+    for i, task in enumerate(tasks):
         row = torch.tensor([i], device=device)
-        return to_pixels(
-            tasks[i],
-            config,
-            (targets[i], sources[i]),
-            (forward.select(row), back.select(row)),
-            flips[i],
-            {flip: found[i] for flip, found in scores.items()},
+        fields.append(
+            to_pixels(
+                task,
+                config,
+                (targets[i], sources[i]),
+                (forward.select(row), back.select(row)),
+                flips[i],
+                {flip: found[i] for flip, found in scores.items()},
+            )
         )
-
-    return _each(pixels, range(len(tasks)), device)
-
-
-def _each(
-    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
-) -> list[Result]:
-    """`function` of every item; on a GPU in threads, as much of it waits for the device or is
-    done on the CPU.
-    """
-    if device.type != "cuda" or len(items) == 1:
-        return [function(item) for item in items]
-    stream = torch.cuda.current_stream(device)
-
-    def one(item: Item) -> Result:
-        with torch.no_grad(), torch.cuda.stream(stream):
-            return function(item)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(one, items))
+    return fields
 
 
 def _reverse(guides: Guided | None) -> Guided | None:

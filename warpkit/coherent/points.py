@@ -55,6 +55,7 @@ def points_config(mirror: Mirror = "auto") -> CoherentConfig:
         mirror_margin=0.05,
         mirror_evidence=0.0,
         turned_over=True,
+        channels=96,
         layers=3,
         layer_price=0.02,
         merge=False,
