@@ -82,7 +82,7 @@ class Gallery:
         """A warp both ways, matches, and one pixel's similarities."""
         source, target = render_pair(name=PAIR, restyled=True)
         masks = {"source_mask": source.labels > 0, "target_mask": target.labels > 0}
-        config = WarpConfig(**self.options.model_options(), field="nearest")
+        config = WarpConfig(**self.options.model_options())
         result = warp(source.image, target.image, describer=self.describer, config=config, **masks)
         overview = warp_overview(source.image, target.image, result, **masks)
         write_image(self.folder / "warp.png", overview)
@@ -93,8 +93,7 @@ class Gallery:
             f"The repainted {PAIR} of one frame on the {PAIR} of a later one, inside both masks:"
             " result, the place that every pixel comes from as a colour, and the similarity. Mean"
             f" distance to the true source pixel {error:.1f} pixels, of {source.image.shape[1]}.",
-            "warpkit warp A.png B.png --source-mask MA.png --target-mask MB.png"
-            " --field nearest -o out",
+            "warpkit warp A.png B.png --source-mask MA.png --target-mask MB.png -o out",
         )
         self._splat(source, target, config)
         self._matches(source, target)

@@ -24,9 +24,10 @@ __all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent", "poin
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
 
-# `auto` prefers pixels where cost + _FAR_PRICE * share of far points is above _MOST_DOUBT. Chosen
-# on CUB's training species and every second pair of PF-WILLOW's folders here: docs/warping.md.
-_MOST_DOUBT = 0.063
+# `auto` prefers pixels where cost + _FOLD_PRICE * share of folds + _FAR_PRICE * share of far points
+# is above _MOST_DOUBT: chosen on CUB's training species and every second pair of PF-WILLOW here.
+_MOST_DOUBT = 0.09
+_FOLD_PRICE = 0.1
 _FAR_PRICE = 0.025
 _FAR = 0.1  # of the target's longer side, between a point's nearest neighbour and its place
 
@@ -77,8 +78,9 @@ def match_points_coherent(
     """Where a coherent field leads points of the source.
 
     The field is solved over the source (it is a warp whose target is the source image). With
-    `auto` it is used where coherence costs little cosine against nearest neighbours and few points'
-    nearest neighbours lie far from it; else every point takes the most similar pixel.
+    `auto` it is used where coherence costs little cosine against nearest neighbours, little is
+    folded, and few points' nearest neighbours lie far from it; else every point takes the most
+    similar pixel.
 
     Args:
         source: map of the source image.
@@ -110,12 +112,13 @@ def match_points_coherent(
         config=config or points_config(),
     )
     places, _ = solved.at(xy)
-    # The nearest neighbours decide only where the cost alone does not.
-    if field == "auto" and guides is None and solved.cost > _MOST_DOUBT - _FAR_PRICE:
+    doubt = solved.cost + _FOLD_PRICE * solved.quality.folds / 100
+    # Nearest neighbours are asked only where they can change the choice.
+    if field == "auto" and guides is None and doubt + _FAR_PRICE > _MOST_DOUBT:
         found = match_points(source, target, checked, target_mask=target_mask)
         apart = (found.target_xy[:, 0] - places).norm(dim=1) / max(target.height, target.width)
         far = float((apart > _FAR).float().mean()) if len(xy) else 0.0
-        if solved.cost + _FAR_PRICE * far > _MOST_DOUBT:
+        if doubt + _FAR_PRICE * far > _MOST_DOUBT:
             return PointMatches(found, solved, "nearest")
     alike = sample_descriptors(source, xy) * sample_descriptors(target, places)
     similarity = alike.sum(dim=1).clamp(-1, 1)

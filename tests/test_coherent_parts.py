@@ -1,0 +1,96 @@
+"""Parts of the coherent solver against what they shorten."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from coherent_maps import random_map
+
+from warpkit.coherent.assignment import OUTSIDE, Candidates
+from warpkit.coherent.levels import UNIT
+from warpkit.coherent.nodes import make_nodes, region_of
+from warpkit.coherent.pairs import _principal
+from warpkit.coherent.windows import tiled_products, whole_products
+
+
+def test_tiles_give_the_products_of_all_with_all() -> None:
+    maps = [random_map(90, 130, channels=12, seed=seed) for seed in (1, 2)]
+    nodes = [
+        make_nodes(m, region_of(None, height=m.height, width=m.width, outlined=False), nodes=21)
+        for m in maps
+    ]
+    rows, columns = nodes[0].size
+    generator = torch.Generator().manual_seed(0)
+    # Windows of two layers; some are far off, and some lie beyond the border.
+    corner = torch.randint(-9, 25, (1, 2, rows * columns, 2), generator=generator)
+    whole, tiled = (f(*nodes, corner, 5) for f in (whole_products, tiled_products))
+    assert torch.allclose(whole, tiled, atol=1e-5)
+    # And one by hand: the window's third column and second row.
+    x, y = (corner[0, 1, 30] + torch.tensor([2, 1])).tolist()
+    place = nodes[1].descriptors[
+        0, :, min(max(y, 0), nodes[1].size[0] - 1), min(max(x, 0), nodes[1].size[1] - 1)
+    ]
+    own = nodes[0].descriptors[0].flatten(1)[:, 30]
+    assert float(whole[0, 1, 30, 1, 2]) == pytest.approx(float(own @ place), abs=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_candidates_weigh_scores_and_distance(layers: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    score = torch.rand(2, layers, 7, 5, 6, generator=generator) - 0.5
+    score[0, :, 2, :, 3] = OUTSIDE
+    score[1, :, 4] = OUTSIDE  # nothing at all
+    cosine = torch.rand(score.shape, generator=generator)
+    field = 6 * torch.rand(2, 3, 7, 2, generator=generator)
+    x, y = torch.arange(6).float(), torch.arange(5).float()
+    tau, theta, limit = 0.05, 0.8, 1.5
+    found = Candidates(score, cosine, x, y, temperature=tau).expect(field, theta=theta, limit=limit)
+    for b, k, i in ((0, 0, 2), (1, 2, 6), (0, 1, 0)):
+        one = score[b, min(k, layers - 1), i].double()
+        apart = (x - field[b, k, i, 0]) ** 2 + (y - field[b, k, i, 1])[:, None] ** 2
+        near = torch.exp(-theta * apart / UNIT**2 / tau) + torch.exp(
+            torch.tensor(-theta * limit / tau)
+        )
+        weight = torch.exp(one / tau) * near * (one > OUTSIDE)
+        total = weight.sum()
+        place = torch.stack([(weight * x).sum(), (weight * y[:, None]).sum()]) / total
+        assert torch.allclose(found.place[b, k, i].double(), place, atol=1e-4)
+        alike = (weight * cosine[b, min(k, layers - 1), i]).sum() / total
+        assert float(found.cosine[b, k, i]) == pytest.approx(float(alike), abs=1e-5)
+        assert float(found.energy[b, k, i]) == pytest.approx(float(tau * total.log()), abs=1e-5)
+    # Without a candidate a node stays where its field leads, and says nothing.
+    assert torch.equal(found.place[1, :, 4], field[1, :, 4])
+    assert float(found.cosine[1, :, 4].abs().max()) == 0
+
+
+def test_nodes_cover_a_mask_exactly() -> None:
+    m = random_map(100, 160, channels=8)
+    mask = torch.zeros(100, 160, dtype=torch.bool)
+    mask[31:78, 40:103] = True
+    mask[50:52, 20:40] = True
+    nodes = make_nodes(m, region_of(mask, height=100, width=160, outlined=True), nodes=80)
+    # Squares of one pixel: nothing is too small to count but what a pixel's edge cuts.
+    assert float(nodes.weight.sum() * nodes.pitch**2) == pytest.approx(int(mask.sum()), rel=0.01)
+
+
+def test_a_mirrored_region_is_the_mirrored_masks() -> None:
+    mask = torch.zeros(90, 120, dtype=torch.bool)
+    mask[10:70, 5:44] = True
+    mask[20:40, 44:71] = True
+    turned = region_of(mask, height=90, width=120, outlined=True).mirrored(120)
+    again = region_of(mask.flip(1), height=90, width=120, outlined=True)
+    assert turned.mask is not None and torch.equal(turned.mask, mask.flip(1))
+    assert turned.box == again.box
+    assert turned.planes is not None and again.planes is not None
+    assert torch.allclose(turned.planes, again.planes, atol=1e-3)
+
+
+def test_principal_directions_keep_products() -> None:
+    generator = torch.Generator().manual_seed(1)
+    spectrum = 0.9 ** torch.arange(60).float()
+    rows = torch.randn(500, 60, generator=generator) * spectrum
+    basis = _principal(rows.T @ rows, 20)
+    assert torch.allclose(basis.T @ basis, torch.eye(20), atol=1e-5)
+    exact = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -20:]
+    kept, most = (float(((rows @ b) ** 2).sum()) for b in (basis, exact))
+    assert kept > 0.995 * most
