@@ -35,7 +35,7 @@ class CoherentConfig:
     """
 
     mirror: Mirror = "auto"
-    mirror_margin: float = 0.02
+    mirror_margin: float = 0.024
     mirror_evidence: float = 0.2
     tolerance: float = 0.1
     turned_over: bool = False
