@@ -135,12 +135,12 @@ def test_maps_that_had_to_go_are_described_again(
 def test_auto_says_which_it_took(
     pairs: list[AnnotatedPair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("warpkit.coherent.points._MOST_COST", -1.0)  # never the field
+    monkeypatch.setattr("warpkit.coherent.points._MOST_DOUBT", -1.0)  # never the field
     (pixels,) = predict_pairs(ColourDescriber(), pairs[:1], field="auto")
     assert pixels.quality is not None
     assert pixels.quality.taken is False
     np.testing.assert_array_equal(pixels.predicted, pixels.predicted.round())
-    monkeypatch.setattr("warpkit.coherent.points._MOST_COST", 2.0)
+    monkeypatch.setattr("warpkit.coherent.points._MOST_DOUBT", 2.0)
     (field,) = predict_pairs(ColourDescriber(), pairs[:1], field="auto")
     assert field.quality is not None
     assert field.quality.taken is True
