@@ -148,12 +148,13 @@ def digest(path: Path) -> str:
     return sha.hexdigest()[:16]
 
 
-def run_jobs(folder: Path) -> dict[str, str]:
-    """Run all jobs in a folder; hashes of their files by `job/file`."""
+def run_jobs(folder: Path, names: list[str]) -> dict[str, str]:
+    """Run jobs in a folder; hashes of their files by `job/file`."""
     found = {}
     os.chdir(folder)
     inputs(folder)
-    for name, arguments in jobs().items():
+    for name in names:
+        arguments = jobs()[name]
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             code = warpkit([*arguments, *(() if name in PRINTS else ("-o", f"out/{name}"))])
@@ -174,13 +175,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Hash what a fixed set of small jobs writes.")
     parser.add_argument("output", type=Path, help="JSON file to write")
     parser.add_argument("--compare", type=Path, help="JSON file of an earlier run")
+    parser.add_argument("--jobs", default=",".join(jobs()), help="the only ones, comma-separated")
     errors_in_one_line()
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     earlier = None if arguments.compare is None else json.loads(arguments.compare.read_text())
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = run_jobs(Path(folder).resolve())
+        found = run_jobs(Path(folder).resolve(), arguments.jobs.split(","))
         os.chdir(output.parent)
     output.write_text(json.dumps(found, indent=1) + "\n")
     if earlier is not None:

@@ -135,6 +135,19 @@ def test_bad_input_is_one_line(python, tmp_path):
     assert other.stderr.startswith("Traceback")
 
 
+def test_small_jobs_hash_the_same_twice_and_changes_are_named(run, python, tmp_path):
+    script, chosen = str(EXAMPLES / "hash_results.py"), ("--jobs", "warp,match,extract")
+    assert run(script, "a.json", *chosen, folder=tmp_path)[0] == "warp: 5 files"
+    again = run(script, "b.json", *chosen, "--compare", "a.json", folder=tmp_path)
+    assert again[-1] == "all 9 files are the same"
+    hashes = json.loads((tmp_path / "a.json").read_text())
+    hashes["warp/warp.npz"] = "0" * 16
+    (tmp_path / "a.json").write_text(json.dumps(hashes))
+    changed = python(script, "b.json", *chosen, "--compare", "a.json", folder=tmp_path)
+    assert changed.returncode == 1
+    assert changed.stdout.splitlines()[-1] == "warp/warp.npz"
+
+
 def test_every_example_is_run_here():
     named = re.findall(r'EXAMPLES / "(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(named)
