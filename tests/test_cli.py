@@ -123,7 +123,7 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "mirror": "auto",
         "tolerance": 0.1,
         "fill": True,
-        "layers": 3,
+        "layers": 4,
         "interpolation": "nearest",  # only in the file
         "blend": "feather",  # flag over file
         "feather": 3.0,  # the last --set
