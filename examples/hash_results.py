@@ -39,8 +39,9 @@ from warpkit.render import CLIPS, render_frame
 
 # Keys of run.json and its like that differ from run to run.
 PASSING = re.compile(
-    r"second|tim(e|ing)|stage|^files$|memory|_mb$|version|machine|host|platform|python|torch|path|date|threads|cpu"
-    r"|command|output|argv|folder|root|cache|commit|started|finished|fps|speed",
+    r"(^|_)(seconds?|times?|timings?|stages|files|memory|mb|versions?|machine|host|platform|python"
+    r"|torch|path|date|threads|cpu|commands?|output|argv|folder|root|cache|commit|started|finished"
+    r"|fps|speed)(_|$)"
 )
 SKIPPED = re.compile(r"^(SHA256SUMS|state\.pt|events\..*)$")  # of files that hold times
 PRINTS = ("match", "match_auto")  # jobs that print what others write
@@ -138,11 +139,13 @@ def digest(path: Path) -> str:
             sha.update(json.dumps(steady(json.loads(part)), sort_keys=True).encode())
     elif path.suffix == ".safetensors":
         for name, tensor in sorted(load_file(path).items()):
-            sha.update(name.encode() + tensor.numpy().tobytes())
+            sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            sha.update(tensor.numpy().tobytes())
     elif path.suffix == ".npz":
         with np.load(path) as arrays:
             for name in sorted(arrays.files):
-                sha.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+                array = np.ascontiguousarray(arrays[name])
+                sha.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     else:
         sha.update(path.read_bytes())
     return sha.hexdigest()[:16]
@@ -178,11 +181,16 @@ def main() -> None:
     parser.add_argument("--jobs", default=",".join(jobs()), help="the only ones, comma-separated")
     errors_in_one_line()
     arguments = parser.parse_args()
+    chosen = arguments.jobs.split(",")
+    if unknown := set(chosen) - jobs().keys():
+        parser.error(
+            f"no job is called {', '.join(sorted(unknown))}: there are {', '.join(jobs())}"
+        )
     output = arguments.output.resolve()
     earlier = None if arguments.compare is None else json.loads(arguments.compare.read_text())
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = run_jobs(Path(folder).resolve(), arguments.jobs.split(","))
+        found = run_jobs(Path(folder).resolve(), chosen)
         os.chdir(output.parent)
     output.write_text(json.dumps(found, indent=1) + "\n")
     if earlier is not None:

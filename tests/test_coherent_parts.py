@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from coherent_maps import random_map
@@ -34,26 +36,31 @@ def test_tiles_give_the_products_of_all_with_all() -> None:
     assert float(whole[0, 1, 30, 1, 2]) == pytest.approx(float(own @ place), abs=1e-5)
 
 
+@pytest.mark.parametrize("tau", [0.05, 0.01])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_candidates_weigh_scores_and_distance(layers: int) -> None:
+def test_candidates_weigh_scores_and_distance(layers: int, tau: float) -> None:
     generator = torch.Generator().manual_seed(4)
     score = torch.rand(2, layers, 7, 5, 6, generator=generator) - 0.5
     score[0, :, 2, :, 3] = OUTSIDE
+    score[0, :, 2, 2, 4] = -1.2  # bad, but a candidate
     score[1, :, 4] = OUTSIDE  # nothing at all
     cosine = torch.rand(score.shape, generator=generator)
     field = 6 * torch.rand(2, 3, 7, 2, generator=generator)
-    x, y = torch.arange(6).float(), torch.arange(5).float()
-    tau, theta, limit = 0.05, 0.8, 1.5
+    # Every layer and node has a rectangle of its own; one rectangle serves all layers alone.
+    first = torch.randint(0, 3, (2, 2, layers, 7, 1), generator=generator)
+    x, y = torch.arange(6).float() + first[0], torch.arange(5).float() + first[1]
+    theta, limit = 0.8, 1.5
     found = Candidates(score, cosine, x, y, temperature=tau).expect(field, theta=theta, limit=limit)
     for b, k, i in ((0, 0, 2), (1, 2, 6), (0, 1, 0)):
         one = score[b, min(k, layers - 1), i].double()
-        apart = (x - field[b, k, i, 0]) ** 2 + (y - field[b, k, i, 1])[:, None] ** 2
-        near = torch.exp(-theta * apart / UNIT**2 / tau) + torch.exp(
-            torch.tensor(-theta * limit / tau)
+        u, v = (axis[b, min(k, layers - 1), i].double() for axis in (x, y))
+        apart = (u - field[b, k, i, 0]) ** 2 + (v - field[b, k, i, 1])[:, None] ** 2
+        near = torch.exp(-theta * apart / UNIT**2 / tau) + max(
+            math.exp(-theta * limit / tau), 1e-30
         )
         weight = torch.exp(one / tau) * near * (one > OUTSIDE)
         total = weight.sum()
-        place = torch.stack([(weight * x).sum(), (weight * y[:, None]).sum()]) / total
+        place = torch.stack([(weight * u).sum(), (weight * v[:, None]).sum()]) / total
         assert torch.allclose(found.place[b, k, i].double(), place, atol=1e-4)
         alike = (weight * cosine[b, min(k, layers - 1), i]).sum() / total
         assert float(found.cosine[b, k, i]) == pytest.approx(float(alike), abs=1e-5)
@@ -68,8 +75,8 @@ def test_nodes_cover_a_mask_exactly() -> None:
     mask = torch.zeros(100, 160, dtype=torch.bool)
     mask[31:78, 40:103] = True
     mask[50:52, 20:40] = True
-    nodes = make_nodes(m, region_of(mask, height=100, width=160, outlined=True), nodes=80)
-    # Squares of one pixel: nothing is too small to count but what a pixel's edge cuts.
+    nodes = make_nodes(m, region_of(mask, height=100, width=160, outlined=True), nodes=83)
+    # Squares of one pixel: each is in or out.
     assert float(nodes.weight.sum() * nodes.pitch**2) == pytest.approx(int(mask.sum()), rel=0.01)
 
 

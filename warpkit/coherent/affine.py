@@ -63,7 +63,6 @@ def find_affines(
     *,
     columns: int,
     count: int,
-    turned_over: bool = False,
     guides: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Several affine motions by sequential RANSAC: what one explains counts no more for the next.
@@ -79,7 +78,6 @@ def find_affines(
         size: (B,), longer side of the object that `to` lies on.
         columns: of the grid of nodes.
         count: how many.
-        turned_over: whether a motion may mirror.
         guides: places (B, G, 2), where they lead (B, G, 2), and which are there, bool (B, G).
 
     Returns:
@@ -120,8 +118,6 @@ def find_affines(
     root = (half_sum**2 - area**2).clamp(min=0).sqrt()
     large, small = (half_sum + root).sqrt(), (half_sum - root).clamp(min=0).sqrt()
     # Turned over: that is the mirrored source's to explain.
-    if not turned_over:
-        usable &= area > 0
     usable &= (
         (area > 0) & (large < _STRETCH) & (small > 1 / _STRETCH) & (large < _ANISOTROPY * small)
     )

@@ -55,7 +55,7 @@ class Candidates:
         self.shape = score.shape
         self.top = score.amax(dim=(-1, -2))
         likely = torch.exp((score - self.top[..., None, None]) / temperature)
-        likely = likely * (score > OUTSIDE / 2)
+        likely = likely * (score > OUTSIDE)
         self._both = torch.cat([likely, likely * cosine], dim=-2)  # (B, L, N, 2h, w)
         self._x, self._y = x, y
         h = score.shape[-2]

@@ -52,7 +52,7 @@ class Layered:
         share: (B, K, N), how far each layer has each node; what is missing to 1 no layer explains.
         support: (B, K), share of the evidence that each affine explained.
         evidence: (B,), mean free energy of the layers where evidence is, less that of nearest
-            neighbours, at most 0: what coherence costs.
+            neighbours, hardly above 0: what coherence costs.
         cosine: (B,), mean cosine along the field.
         misfit: (B,), mean distance of the guides from the unguided motion, share of the object.
         hub: (B, h, w), how much every source node of the coarse level is liked by everything.
@@ -82,7 +82,9 @@ class Layered:
         return Layered(**parts)
 
     def owning(self) -> Layered:
-        """Layers that have no node of a problem are let go of; those that are left of all stay."""
+        """The shares of layers that own no node of a problem go to its others; layers beyond the
+        last that any problem needs are cut.
+        """
         there = self.target.weight.flatten(1) > 0
         count = self.share.shape[1]
         mine = F.one_hot(self.share.argmax(dim=1), count) * there[..., None]
@@ -137,7 +139,6 @@ def solve_coarse(
         side,
         columns=size[1],
         count=config.layers,
-        turned_over=config.turned_over,
         guides=None if on_nodes is None else (on_nodes.target, on_nodes.source, on_nodes.given),
     )
     misfit = torch.zeros(batch, device=device)
@@ -171,9 +172,9 @@ def solve_coarse(
             field = pull_layers(field, on_nodes, xy, size, reach=2.5)
     layer = shares.argmax(dim=1)
     own = torch.gather(field, 1, layer[:, None, :, None].expand(-1, 1, -1, 2))[:, 0]
-    along = sample_nodes(source.descriptors, own)
-    along = (along * target.descriptors.flatten(2).transpose(1, 2)).sum(-1)
-    along = along / sample_nodes(source.descriptors, own).norm(dim=-1).clamp(min=1e-6)
+    found_there = sample_nodes(source.descriptors, own)
+    along = (found_there * target.descriptors.flatten(2).transpose(1, 2)).sum(-1)
+    along = along / found_there.norm(dim=-1).clamp(min=1e-6)
     cover = target.weight.flatten(1)
     seen = cover * trust
     gained = (shares * found.energy).sum(dim=1) - nearest

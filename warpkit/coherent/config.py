@@ -24,7 +24,6 @@ class CoherentConfig:
             share of mutual matches that one affine motion explains.
         tolerance: largest inverse-consistency error of a valid pixel, as a share of the longer
             side of the target's object (its mask's box, the whole image without a mask).
-        turned_over: whether a motion may mirror parts of the source that is taken as it is.
         layers: most motions of one pair: an object over a still background has two.
         layer_price: cosine by which every layer but the first must be better where it takes over.
         stiffness: factor of all weights of the smoothness term; below 1 the field bends more.
@@ -38,7 +37,6 @@ class CoherentConfig:
     mirror_margin: float = 0.024
     mirror_evidence: float = 0.2
     tolerance: float = 0.1
-    turned_over: bool = False
     layers: int = 4
     layer_price: float = 0.002
     stiffness: float = 1.0
@@ -58,8 +56,8 @@ class CoherentConfig:
             f"layer_price is a difference of cosines from 0 to 1, got {self.layer_price}",
         )
         require(
-            0.01 <= self.stiffness <= 100,
-            f"stiffness is a factor from 0.01 to 100, got {self.stiffness}",
+            0.01 <= self.stiffness <= 3,
+            f"stiffness is a factor from 0.01 to 3, got {self.stiffness}",
         )
         require(0 <= self.rim <= 1, f"rim is a weight from 0 to 1, got {self.rim}")
         require(self.channels >= 8, f"channels must be at least 8, got {self.channels}")

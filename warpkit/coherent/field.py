@@ -2,7 +2,9 @@
 are.
 
 In: descriptor maps of both images, masks, guides. Out: `CoherentField`. Pairs are solved together
-on a GPU and one by one on a CPU; the result of a pair does not depend on which others come with it.
+on a GPU and one by one on a CPU; the result of a pair does not depend on which others come with it,
+but for objects so small that they have fewer nodes than others of their batch: lengths are those of
+the largest there.
 """
 
 from __future__ import annotations

@@ -67,6 +67,10 @@ def check_task(task: FieldTask) -> None:
     if task.mirrored is not None:
         check_search(task.target, task.mirrored, k=1)
         require(
+            bool(torch.isfinite(task.mirrored.data).all()),
+            "the descriptors of the mirrored source hold values that are not finite",
+        )
+        require(
             (task.mirrored.height, task.mirrored.width) == (task.source.height, task.source.width),
             "the mirrored source must have the size of the source, got"
             f" {task.mirrored.height} x {task.mirrored.width} for {task.source.height} x"

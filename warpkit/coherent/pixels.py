@@ -73,6 +73,7 @@ class CoherentField:
 
     def at(self, target_xy: Tensor) -> tuple[Tensor, Tensor]:
         """The field and its cosine at sub-pixel points (N, 2) of the target: (N, 2) and (N,)."""
+        target_xy = target_xy.to(self._solved.field.device)
         places = _read(self._solved, target_xy, self._pull)
         cosine = sample_nodes(
             self._solved.cosine[:, None], self._solved.target.to_nodes(target_xy[None].float())

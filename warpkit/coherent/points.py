@@ -55,7 +55,6 @@ def points_config(mirror: Mirror = "auto") -> CoherentConfig:
         mirror=mirror,
         mirror_margin=0.05,
         mirror_evidence=0.0,
-        turned_over=True,
         channels=96,
         layers=3,
         layer_price=0.02,
@@ -117,7 +116,7 @@ def match_points_coherent(
     if field == "auto" and guides is None and doubt + _FAR_PRICE > _MOST_DOUBT:
         found = match_points(source, target, checked, target_mask=target_mask)
         apart = (found.target_xy[:, 0] - places).norm(dim=1) / max(target.height, target.width)
-        far = float((apart > _FAR).float().mean()) if len(xy) else 0.0
+        far = float((apart > _FAR).float().mean())
         if doubt + _FAR_PRICE * far > _MOST_DOUBT:
             return PointMatches(found, solved, "nearest")
     alike = sample_descriptors(source, xy) * sample_descriptors(target, places)

@@ -30,7 +30,8 @@ class FieldQuality:
         folds: percent of cells that are turned over.
         sd_log_j: standard deviation of the logarithm of the area scale, folds left out.
         mirrored: whether the source is taken mirrored left-right.
-        score_as_is: mean cosine of the coarse field for the source as it is; None if not solved.
+        score_as_is: of the source as it is: the coarse field's mean cosine, plus the weighed share
+            of mutual matches that one affine explains; None if not solved.
         score_mirrored: the same for the mirrored source.
         guide_error: largest distance of a guide from the field, in source pixels; None without.
         unmet: indices of guides that are missed by more than one source pixel.

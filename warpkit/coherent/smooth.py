@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["blur", "folded", "jacobian", "mend_folds", "sample_nodes", "smooth_residual"]
+__all__ = [
+    "blur",
+    "folded",
+    "jacobian",
+    "mend_folds",
+    "sample_nodes",
+    "smooth_affine",
+    "smooth_residual",
+]
 
 _SLOPE = 0.02  # ridge of the slopes of an affine fit
 _NOTHING = 1e-3  # weight of the base itself: what nothing is known of follows it
@@ -129,7 +137,7 @@ def folded(field: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mend_folds(field: Tensor, inside: Tensor, *, rounds: int = 64) -> Tensor:
-    """Smooth a field around its folds, wider and wider, until few are left.
+    """Smooth a field around its folds, wider and wider, until none is left.
 
     Nodes far from any fold stay exactly as they are.
 
@@ -148,8 +156,6 @@ def mend_folds(field: Tensor, inside: Tensor, *, rounds: int = 64) -> Tensor:
         share = blur(near, sigma).clamp(0, 1)[..., None]
         planes = torch.cat([field * weight[..., None], weight[..., None]], dim=-1)
         planes = blur(planes.permute(0, 3, 1, 2), sigma).permute(0, 2, 3, 1)
-        # Zero beyond the border pulls the mean inwards at the rim: a straight line through the
-        # rim is kept by smoothing what deviates from the mean motion alone.
         smooth = planes[..., :2] / planes[..., 2:].clamp(min=1e-6)
         share = share * (weight[..., None] > 0)
         field = field + share * (smooth - field)

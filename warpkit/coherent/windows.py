@@ -80,6 +80,7 @@ def refine(
     scale = (WINDOWS.nodes / max(*source.size)) ** 2
     blur_scale = max(*size) / WINDOWS.nodes
     alive = coarse.share.amax(dim=-1) > 0
+    alone = (alive.sum(dim=1) == 1)[:, None, None]
     for k in range(level.rounds):
         theta, sigma = level.schedule(k)
         theta = theta * config.stiffness
@@ -94,7 +95,8 @@ def refine(
             taken = layer_shares(energy, there, size, None, config.layer_price)
             taken = taken * explained
             shares = (shares + taken) / 2
-            mine = shares
+            # One layer alone weighs fully, whatever its company in the batch.
+            mine = torch.where(alone, _one_hot(shares), shares)
         if k == 0:
             affine = refitted(affine, xy, base, expected, mine * alike, source)
             base = apply_affine(affine, xy)
@@ -230,8 +232,8 @@ def tiled_products(target: Nodes, source: Nodes, corner: Tensor, side: int) -> T
     batch, layers = corner.shape[:2]
     found = corner.new_zeros((batch, layers, *target.size, side, side), dtype=torch.float32)
     corner = corner.unflatten(2, target.size)
-    steps = torch.arange(side)
-    last = torch.tensor([source.size[1], source.size[0]])
+    steps = torch.arange(side, device=corner.device)
+    last = torch.tensor([source.size[1], source.size[0]], device=corner.device)
     for b in range(batch):
         queries, values = (nodes.descriptors[b].permute(1, 2, 0) for nodes in (target, source))
         values = values.contiguous()
