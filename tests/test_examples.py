@@ -136,16 +136,14 @@ def test_bad_input_is_one_line(python, tmp_path):
 
 
 def test_small_jobs_hash_the_same_twice_and_changes_are_named(run, python, tmp_path):
-    script, chosen = str(EXAMPLES / "hash_results.py"), ("--jobs", "warp,match,extract")
-    assert run(script, "a.json", *chosen, folder=tmp_path)[0] == "warp: 5 files"
-    again = run(script, "b.json", *chosen, "--compare", "a.json", folder=tmp_path)
-    assert again[-1] == "all 9 files are the same"
+    script, chosen = str(EXAMPLES / "hash_results.py"), ("--jobs", "warp,extract")
+    assert run(script, "a.json", *chosen, folder=tmp_path) == ["warp: 5 files", "extract: 3 files"]
     hashes = json.loads((tmp_path / "a.json").read_text())
     hashes["warp/warp.npz"] = "0" * 16
     (tmp_path / "a.json").write_text(json.dumps(hashes))
-    changed = python(script, "b.json", *chosen, "--compare", "a.json", folder=tmp_path)
-    assert changed.returncode == 1
-    assert changed.stdout.splitlines()[-1] == "warp/warp.npz"
+    again = python(script, "b.json", *chosen, "--compare", "a.json", folder=tmp_path)
+    assert again.returncode == 1
+    assert again.stdout.splitlines()[2:] == ["warp/warp.npz"]
 
 
 def test_every_example_is_run_here():
