@@ -69,8 +69,8 @@ steps: 3
 """
 
 
-def inputs(folder: Path) -> None:
-    """A pair with masks, a clip of eight frames with its mask, edit and points, and two sets."""
+def inputs(folder: Path, names: list[str]) -> None:
+    """What jobs of these names read: a clip of eight frames with masks and an edit, and two sets."""
     spec = replace(CLIPS["fish"], height=96, width=160)
     clip, davis = folder / "clip", folder / "davis"
     clip.mkdir()
@@ -86,7 +86,8 @@ def inputs(folder: Path) -> None:
     write_image(folder / "edit.png", render_frame(spec, 0, edited=True).image)
     (folder / "synthesis.yaml").write_text(SYNTHESIS)
     (folder / "training.yaml").write_text(TRAINING)
-    write_rendered_set(folder / "pairs", count=4, points=6)
+    if {"pck", "pck_auto", "train"} & set(names):
+        write_rendered_set(folder / "pairs", count=4, points=6)
 
 
 def jobs() -> dict[str, list[str]]:
@@ -155,7 +156,7 @@ def run_jobs(folder: Path, names: list[str]) -> dict[str, str]:
     """Run jobs in a folder; hashes of their files by `job/file`."""
     found = {}
     os.chdir(folder)
-    inputs(folder)
+    inputs(folder, names)
     for name in names:
         arguments = jobs()[name]
         printed = io.StringIO()
