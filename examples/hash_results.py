@@ -70,7 +70,7 @@ steps: 3
 
 
 def inputs(folder: Path, names: list[str]) -> None:
-    """What jobs of these names read: a clip of eight frames with masks and an edit, and two sets."""
+    """What jobs read: a clip of eight frames with masks and an edit, and two sets."""
     spec = replace(CLIPS["fish"], height=96, width=160)
     clip, davis = folder / "clip", folder / "davis"
     clip.mkdir()
