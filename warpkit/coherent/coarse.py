@@ -27,6 +27,7 @@ from warpkit.coherent.evidence import (
     hubs_of,
     layer_shares,
     on_border,
+    own_layer,
     refitted,
     source_side,
 )
@@ -170,8 +171,7 @@ def solve_coarse(
         field = smooth_residual(found.place, base, weight, size, sigma)
         if on_nodes is not None:
             field = pull_layers(field, on_nodes, xy, size, reach=2.5)
-    layer = shares.argmax(dim=1)
-    own = torch.gather(field, 1, layer[:, None, :, None].expand(-1, 1, -1, 2))[:, 0]
+    own = own_layer(field, shares.argmax(dim=1))
     found_there = sample_nodes(source.descriptors, own)
     along = (found_there * target.descriptors.flatten(2).transpose(1, 2)).sum(-1)
     along = along / found_there.norm(dim=-1).clamp(min=1e-6)

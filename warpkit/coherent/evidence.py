@@ -17,6 +17,7 @@ __all__ = [
     "hubs_of",
     "layer_shares",
     "on_border",
+    "own_layer",
     "refitted",
     "source_side",
 ]
@@ -79,6 +80,11 @@ def layer_shares(
     near = blur(planes, 1.0).flatten(2)
     found = torch.softmax(near[:, :-1] / (near[:, -1:] + 1e-3) / _LAYER_TEMPERATURE, dim=1)
     return found[:, : len(price)]
+
+
+def own_layer(field: Tensor, layer: Tensor) -> Tensor:
+    """The field (B, N, 2) of the layer (B, N) that each node belongs to."""
+    return torch.gather(field, 1, layer[:, None, :, None].expand(-1, 1, -1, 2))[:, 0]
 
 
 def refitted(

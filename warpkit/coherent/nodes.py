@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.coords import pixel_to_grid
+from warpkit.coords import normalise, pixel_to_grid
 from warpkit.types import DescriptorMap
 
 __all__ = ["Nodes", "Region", "make_nodes", "region_of", "stack_nodes"]
@@ -179,16 +179,11 @@ def make_nodes(
     x = left + (torch.arange(columns * n, device=device) + 0.5) * step
     y = top + (torch.arange(rows * n, device=device) + 0.5) * step
     h, w = descriptors.grid_size
-    on_map = torch.stack(
-        [
-            (2 * pixel_to_grid(x, descriptors.cell_width) + 1)[None].expand(len(y), -1) / w - 1,
-            (2 * pixel_to_grid(y, descriptors.cell_height) + 1)[:, None].expand(-1, len(x)) / h - 1,
-        ],
-        dim=-1,
-    )
+    u = pixel_to_grid(x, descriptors.cell_width)[None].expand(len(y), -1)
+    v = pixel_to_grid(y, descriptors.cell_height)[:, None].expand(-1, len(x))
     values = F.grid_sample(
         descriptors.data.float()[None],
-        on_map[None],
+        normalise(torch.stack([u, v], dim=-1), height=h, width=w)[None],
         padding_mode="border",
         align_corners=False,
     )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from warpkit.coherent.coarse import Layered
+from warpkit.coherent.evidence import own_layer
 from warpkit.coherent.nodes import Nodes
 from warpkit.coherent.smooth import blur, sample_nodes
-from warpkit.coherent.windows import own_layer
 
 __all__ = ["Solved", "finish"]
 

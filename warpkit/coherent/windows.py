@@ -14,14 +14,14 @@ from warpkit.coherent.affine import apply_affine, fit_affine
 from warpkit.coherent.assignment import OUTSIDE, Candidates, Expected
 from warpkit.coherent.coarse import Layered
 from warpkit.coherent.config import CoherentConfig
-from warpkit.coherent.evidence import layer_shares, on_border, refitted
+from warpkit.coherent.evidence import layer_shares, on_border, own_layer, refitted
 from warpkit.coherent.guided import Guided, pull_layers
 from warpkit.coherent.levels import UNIT, WINDOWS, Level
 from warpkit.coherent.nodes import Nodes
 from warpkit.coherent.smooth import sample_nodes, smooth_affine, smooth_residual
 from warpkit.coords import pixel_grid
 
-__all__ = ["own_layer", "refine", "tiled_products", "whole_products"]
+__all__ = ["refine", "tiled_products", "whole_products"]
 
 _BLOCK = 2048  # target nodes whose products with all source nodes are there at once
 _MANY = 2500  # source nodes beyond which tiles are quicker on a CPU
@@ -193,11 +193,6 @@ def _windows(
     score = score.masked_fill(~inside, OUTSIDE).clamp(min=OUTSIDE)
     likely = Candidates(score, cosine, x.float(), y.float(), temperature=temperature)
     return likely, score, corner
-
-
-def own_layer(field: Tensor, layer: Tensor) -> Tensor:
-    """The field (B, N, 2) of the layer (B, N) that each node belongs to."""
-    return torch.gather(field, 1, layer[:, None, :, None].expand(-1, 1, -1, 2))[:, 0]
 
 
 def whole_products(target: Nodes, source: Nodes, corner: Tensor, side: int) -> Tensor:
