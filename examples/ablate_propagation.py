@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from warpkit.aggregate.extractor import Extractor, load_extractor
 from warpkit.checks import errors_in_one_line
+from warpkit.datasets.davis import DavisSequence, read_davis, read_davis_labels
+from warpkit.describe.extractor import Extractor
+from warpkit.describe.load import load_extractor
 from warpkit.evaluate.jaccard import SequenceScore, score_sequence
-from warpkit.io.davis import DavisSequence, read_davis, read_davis_labels
 from warpkit.io.images import read_image
-from warpkit.io.output import write_text
+from warpkit.io.whole import write_text
 from warpkit.propagate import LabelConfig, LabelPropagator
 from warpkit.types import DescriptorMap
 

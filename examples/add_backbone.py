@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, load_extractor, save_aggregator
+from warpkit.aggregate import AggregationConfig, AggregationNetwork, save_aggregator
 from warpkit.checks import require
+from warpkit.describe import load_extractor
 from warpkit.features import Backbone, BackboneSpec, Layer, StepFeatures, register_backbone
 from warpkit.match import match_points
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from warpkit.aggregate import load_extractor
-from warpkit.aggregate.hypercolumns import Hypercolumns
 from warpkit.checks import errors_in_one_line, require
+from warpkit.describe import load_extractor
+from warpkit.describe.hypercolumns import Hypercolumns
 from warpkit.evaluate import bootstrap_mean, pck, predict_pairs, score_pairs
+from warpkit.evaluate.sets.pair_sets import PairSetOptions, read_pair_set
 from warpkit.features import create_backbone
 from warpkit.features.tiny import TINY_WEIGHTS
-from warpkit.jobs.evaluation.pair_sets import PairSetOptions, read_pair_set
 from warpkit.types import Describer
 
 parser = argparse.ArgumentParser()

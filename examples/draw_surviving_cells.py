@@ -19,7 +19,7 @@ from torch import Tensor
 import warpkit
 from warpkit.checks import errors_in_one_line
 from warpkit.coords import lattice_sites
-from warpkit.match.grid_plan import BlockShape, GridNodes, GridPlan, plan_sites
+from warpkit.match.grid.plan import BlockShape, GridNodes, GridPlan, plan_sites
 from warpkit.render import render_pair
 from warpkit.types import DescriptorMap
 from warpkit.viz import OBJECT_COLORS, panel, scale_colors

@@ -17,7 +17,7 @@ import torch
 
 from warpkit.checks import errors_in_one_line, require
 from warpkit.coords import plan_fit
-from warpkit.evaluate.generation import round_trip, sample_grid, spread
+from warpkit.evaluate.generation import evenly_spaced, inversion_round_trip, sample_grid
 from warpkit.features import create_backbone
 from warpkit.features.tiny import TINY_WEIGHTS, load_unet
 from warpkit.io.images import IMAGE_SUFFIXES, read_image, write_image
@@ -92,7 +92,7 @@ size = args.size
 if args.pictures is not None:
     found = sorted(p for p in args.pictures.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     require(len(found) > 0, f"no pictures below {args.pictures}")
-    pictures = [centre(path) for path in spread(found, args.number)]
+    pictures = [centre(path) for path in evenly_spaced(found, args.number)]
 elif args.image is not None:
     pictures = [centre(args.image)]
     size = len(pictures[0]) // backbone.spec.multiple * backbone.spec.multiple
@@ -102,14 +102,14 @@ else:
 tiles, psnrs = [], []
 for number, picture in enumerate(pictures):
     real = to_tensor(picture, size)
-    back, psnr = round_trip(backbone, real)
+    back, psnr = inversion_round_trip(backbone, real)
     psnrs.append(float(psnr[0]))
     if number < 4:
         tiles += [
             ("image", to_array(real[0])),
             (f"inverted and back, {psnrs[-1]:.1f} dB", to_array(back[0])),
         ]
-write_image(args.output / "round_trip.png", panel(tiles, columns=2, height=256))
+write_image(args.output / "inversion_round_trip.png", panel(tiles, columns=2, height=256))
 what = f"inverted in {args.inversion} steps and generated again"
 if len(psnrs) == 1:
     print(f"{what}: PSNR {psnrs[0]:.1f} dB")

@@ -34,8 +34,8 @@ from warpkit.checks import errors_in_one_line
 from warpkit.cli.main import main as warpkit
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels
-from warpkit.jobs.dataset import write_rendered_set
 from warpkit.render import CLIPS, render_frame
+from warpkit.synthesize.browse import write_rendered_set
 
 # Keys of run.json and its like that differ from run to run.
 PASSING = re.compile(

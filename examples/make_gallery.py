@@ -18,17 +18,17 @@ import numpy as np
 import torch
 
 from warpkit.checks import errors_in_one_line
+from warpkit.describe.options import ModelOptions
+from warpkit.image.inspect import InspectConfig, run_inspect
+from warpkit.image.match import MatchConfig, look_at, match
+from warpkit.image.warp import WarpConfig, warp, warp_overview
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.video import VideoWriter
-from warpkit.jobs.inspection import InspectConfig, run_inspect
-from warpkit.jobs.matching import MatchConfig, look_at, match
-from warpkit.jobs.options import ModelOptions
-from warpkit.jobs.propagation_config import PropagateConfig
-from warpkit.jobs.video import run_propagate
-from warpkit.jobs.warping import WarpConfig, warp, warp_overview
-from warpkit.match.spread import farthest_points
+from warpkit.match.farthest import farthest_points
 from warpkit.render import CLIPS, RenderedFrame, render_frame, render_pair
+from warpkit.video.config import PropagateConfig
+from warpkit.video.run import run_propagate
 from warpkit.viz import draw_matches, draw_similarity, panel
 from warpkit.warp.splat import fill_holes, forward_splat, softmax_weight
 

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from warpkit.checks import errors_in_one_line
-from warpkit.jobs.dataset import write_rendered_set
+from warpkit.synthesize.browse import write_rendered_set
 
 parser = argparse.ArgumentParser()
 parser.add_argument("output", type=Path)

@@ -30,19 +30,19 @@ from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.features.single_file import unet_config
 from warpkit.features.unet_calls import UnetCalls
-from warpkit.io.output import write_json
-from warpkit.jobs.synthesize import SynthesizeConfig
+from warpkit.io.whole import write_json
 from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
-    LabelConfig,
     MaskConfig,
+    PairLabelConfig,
     QualityConfig,
 )
 from warpkit.synthesize.maker import PairMaker
 from warpkit.synthesize.records import Record, encode_records
+from warpkit.synthesize.run import SynthesizeConfig
 from warpkit.synthesize.writers import (
-    CocoWriter,
+    CocoKeypointWriter,
     LayoutWriter,
     ParquetWriter,
     SetWriter,
@@ -205,7 +205,7 @@ def write_all(records: list[Record], folder: Path) -> int:
 
     writers: list[SetWriter] = [
         LayoutWriter(place, spair=True, dhf=True),
-        CocoWriter(place, points=32, description="timing"),
+        CocoKeypointWriter(place, points=32, description="timing"),
         ShardWriter(place, size=1000),
         ParquetWriter(place, size=1000),
     ]
@@ -235,7 +235,7 @@ def settings(model: str, aggregator: Path | None, batch: int, pairs: int) -> Syn
             steps=None if aggregator else args.steps,
         ),
         masks=MaskConfig(kind="whole"),
-        labels=LabelConfig(least=1, filters=filters),
+        labels=PairLabelConfig(least=1, filters=filters),
         quality=QualityConfig(images=0, sheets=0),
     )
 

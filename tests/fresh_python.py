@@ -23,8 +23,8 @@ import json, os, runpy, sys
 import cv2
 import diffusers.models.unets.unet_2d_condition
 import kornia.filters
-import warpkit.aggregate.extractor
-import warpkit.jobs.model
+import warpkit.describe.extractor
+import warpkit.api
 
 
 def run(job):

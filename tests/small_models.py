@@ -10,7 +10,7 @@ import torch
 from small_pipeline import save_small_pipeline
 from test_checkpoint import SD15_CONFIG, published_state
 
-from warpkit.aggregate import published
+from warpkit.describe import published
 from warpkit.features import model_sources
 
 CHANNELS = (16,) * 6 + (8,) * 6

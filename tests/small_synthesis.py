@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from warpkit.jobs.synthesize import SynthesizeConfig
 from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
-    LabelConfig,
     MaskConfig,
+    PairLabelConfig,
     QualityConfig,
     SplitConfig,
 )
+from warpkit.synthesize.run import SynthesizeConfig
 
 
 def settings(**changes) -> SynthesizeConfig:
@@ -23,7 +23,7 @@ def settings(**changes) -> SynthesizeConfig:
         "batch": 2,
         "generation": GenerationConfig(steps=2, guidance=1, variant="image"),
         "masks": MaskConfig(kind="whole"),
-        "labels": LabelConfig(
+        "labels": PairLabelConfig(
             points=8,
             least=1,
             # Pictures of 32 pixels after two steps are noise: hardly anything is coherent in them.

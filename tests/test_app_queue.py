@@ -14,7 +14,7 @@ import pytest
 from warpkit.app.queue import JobQueue
 from warpkit.app.status import failed, status
 from warpkit.checks import InputError
-from warpkit.jobs.watch import Watch
+from warpkit.runs.progress import ProgressCallback
 
 LONG = 20.0
 
@@ -32,15 +32,15 @@ class Gate:
     def __init__(self) -> None:
         self.running, self.free = threading.Event(), threading.Event()
 
-    def __call__(self, watch: Watch) -> str:
+    def __call__(self, progress: ProgressCallback) -> str:
         self.running.set()
         while not self.free.wait(0.005):
-            watch("waiting", 1, 4)
+            progress("waiting", 1, 4)
         return "through"
 
 
-def value(result: Any) -> Callable[[Watch], Any]:
-    return lambda watch: result
+def value(result: Any) -> Callable[[ProgressCallback], Any]:
+    return lambda progress: result
 
 
 def test_one_job_at_a_time_per_model_in_order(queue: JobQueue) -> None:
@@ -50,7 +50,7 @@ def test_one_job_at_a_time_per_model_in_order(queue: JobQueue) -> None:
     assert gate.running.wait(LONG)
     assert other.running.wait(LONG)  # another model does not wait
     order: list[int] = []
-    later = [queue.submit("a", lambda watch, i=i: order.append(i)) for i in range(3)]
+    later = [queue.submit("a", lambda progress, i=i: order.append(i)) for i in range(3)]
     assert [queue.position(job) for job in (first, beside, *later)] == [0, 0, 1, 2, 3]
     assert queue.busy() == {"a": 4, "b": 1}
     gate.free.set()
@@ -64,7 +64,7 @@ def test_one_job_at_a_time_per_model_in_order(queue: JobQueue) -> None:
 def test_never_two_jobs_of_a_model_together(queue: JobQueue) -> None:
     inside, most = 0, 0
 
-    def work(watch: Watch) -> None:
+    def work(progress: ProgressCallback) -> None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -93,7 +93,7 @@ def test_progress_is_seen(queue: JobQueue) -> None:
 def test_a_waiting_job_is_cancelled_at_once_and_never_runs(queue: JobQueue) -> None:
     gate, ran = Gate(), threading.Event()
     first = queue.submit("a", gate)
-    waiting = queue.submit("a", lambda watch: ran.set())
+    waiting = queue.submit("a", lambda progress: ran.set())
     last = queue.submit("a", value("last"))
     queue.cancel(waiting)
     assert waiting.wait(0)
@@ -115,10 +115,10 @@ def test_a_running_job_is_cancelled_at_its_next_step_and_lets_go_of_its_memory(
         given = np.zeros(1000)  # what the page hands over
         held.append(weakref.ref(given))
 
-        def work(watch: Watch) -> float:
+        def work(progress: ProgressCallback) -> float:
             made = np.ones(1000)  # what the job makes
             held.append(weakref.ref(made))
-            gate(watch)
+            gate(progress)
             return float(made.sum() + given.sum())
 
         return queue.submit("a", work)
@@ -160,13 +160,13 @@ def test_an_owners_jobs_are_cancelled_by_kind(queue: JobQueue) -> None:
 def test_errors_reach_the_visitor_and_the_queue_goes_on(
     queue: JobQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bad_input(watch: Watch) -> None:
+    def bad_input(progress: ProgressCallback) -> None:
         raise InputError("paint <b>something</b>")
 
-    def broken(watch: Watch) -> None:
+    def broken(progress: ProgressCallback) -> None:
         raise ZeroDivisionError("/secret/path")
 
-    def full(watch: Watch) -> None:
+    def full(progress: ProgressCallback) -> None:
         raise MemoryError
 
     jobs = [queue.submit("a", work) for work in (bad_input, broken, full)]

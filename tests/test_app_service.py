@@ -22,8 +22,8 @@ from warpkit.app.video_service import VideoService
 from warpkit.app.warp_service import WarpService
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError
-from warpkit.jobs.dataset import read_set
-from warpkit.jobs.options import ModelOptions
+from warpkit.describe.options import ModelOptions
+from warpkit.synthesize.browse import read_set
 
 OPTIONS = ModelOptions(model="tiny", device="cpu", size=32)
 
@@ -241,7 +241,7 @@ def test_a_cancelled_video_leaves_nothing(
     service.submit("gone", "tiny", "gate", gate)
     assert gate.running.wait(LONG)
     job = videos.propagate("gone", "tiny", clip=upload.name, labels=labels)
-    before = job.watch
+    before = job.progress
 
     def stop_midway(stage: str, done: int, total: int | None) -> None:
         before(stage, done, total)
@@ -249,7 +249,7 @@ def test_a_cancelled_video_leaves_nothing(
             service.queue.cancel(job)
             before(stage, done, total)
 
-    job.watch = stop_midway  # type: ignore[method-assign]
+    job.progress = stop_midway  # type: ignore[method-assign]
     gate.free.set()
     assert job.wait(LONG)
     assert job.state == "cancelled"

@@ -26,7 +26,7 @@ from warpkit.app.warp_service import WarpService, warp_words
 from warpkit.app.workspace import Workspace
 from warpkit.checks import InputError
 from warpkit.coherent import FieldQuality
-from warpkit.jobs.warping import WarpResult
+from warpkit.image.warp import WarpResult
 from warpkit.types import DescriptorMap, Warp
 
 Image = npt.NDArray[np.uint8]

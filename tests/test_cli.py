@@ -16,8 +16,8 @@ import warpkit
 from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.cli.main import main
-from warpkit.jobs import warping
-from warpkit.jobs.warping import WarpConfig
+from warpkit.image import warp as warping
+from warpkit.image.warp import WarpConfig
 
 Cli = Callable[..., Ran]
 Tree = Callable[[Path], dict[str, bytes | None]]

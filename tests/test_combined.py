@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from warpkit.aggregate import load_extractor, resolve_model
-from warpkit.aggregate.combined import CombinedExtractor
 from warpkit.checks import InputError
 from warpkit.coords import sample_descriptors
+from warpkit.describe import load_extractor, resolve_model
+from warpkit.describe.combined import CombinedExtractor
 from warpkit.types import DescriptorMap
 
 

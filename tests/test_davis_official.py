@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from warpkit.checks import InputError
+from warpkit.datasets.davis import DavisSequence
 from warpkit.evaluate.bootstrap import bootstrap_mean
 from warpkit.evaluate.davis import score_davis
 from warpkit.evaluate.jaccard import (
@@ -25,11 +26,10 @@ from warpkit.evaluate.jaccard import (
     disk_dilation,
     frame_statistics,
     mask_boundary,
-    mean_scores,
+    mean_sequence_scores,
     region_similarity,
     score_sequence,
 )
-from warpkit.io.davis import DavisSequence
 from warpkit.io.masks import write_labels
 
 VIDEOS = Path(__file__).parents[1] / "videos"
@@ -135,7 +135,7 @@ def assert_as_literal(clips: dict[str, tuple[Clip, Clip]], *, all_frames: bool =
             pairs += [(ours[k], theirs[column]) for k, column in enumerate(STATISTICS)]
         pairs += [(score.means()[k], v) for k, v in literal_means(rows[name]).items()]
     whole = literal_means([row for some in rows.values() for row in some])
-    pairs += [(mean_scores(scores).means()[k], v) for k, v in whole.items()]
+    pairs += [(mean_sequence_scores(scores).means()[k], v) for k, v in whole.items()]
     ours, theirs = np.array(pairs, float).T
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
@@ -360,8 +360,8 @@ def test_the_order_of_the_clips_does_not_matter() -> None:
     for n in range(4):
         truth = random_clip(generator, 5 + n, 24, 31)
         clips[f"clip {n}"] = ([spoil(labels, t + n) for t, labels in enumerate(truth)], truth)
-    report = mean_scores(scores_of(clips))
-    other = mean_scores(scores_of(dict(reversed(clips.items()))))
+    report = mean_sequence_scores(scores_of(clips))
+    other = mean_sequence_scores(scores_of(dict(reversed(clips.items()))))
     assert list(other.sequences) == list(reversed(report.sequences))
     np.testing.assert_allclose(list(other.means().values()), list(report.means().values()))
 
@@ -375,7 +375,7 @@ def test_intervals_resample_clips_weighted_by_their_objects() -> None:
             truth = [np.where(labels == 4, 0, labels) for labels in truth]
         clips[str(n)] = ([spoil(labels, t + n) for t, labels in enumerate(truth)], truth)
     clips["short"] = (truth[:2], truth[:2])
-    report = mean_scores(scores_of(clips))
+    report = mean_sequence_scores(scores_of(clips))
     values = [report.sequences[str(n)].J for n in range(5)]
     interval = report.interval(seed=3, resamples=200)
     assert interval["J"] == bootstrap_mean(values, weights=[3, 2, 3, 2, 3], seed=3, n=200)
@@ -389,7 +389,7 @@ def test_intervals_resample_clips_weighted_by_their_objects() -> None:
     assert document["sequences"]["0"]["objects"]["4"]["F_decay"] == pytest.approx(
         report.sequences["0"].per_object[2, 5]
     )
-    one = mean_scores({"0": report.sequences["0"]})
+    one = mean_sequence_scores({"0": report.sequences["0"]})
     assert one.interval()["J"] == pytest.approx((one.J, one.J))
 
 

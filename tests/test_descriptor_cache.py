@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from warpkit.aggregate.extractor import Extractor, load_extractor
 from warpkit.checks import InputError
-from warpkit.io.descriptor_cache import DescriptorCache
+from warpkit.describe.cache import DescriptorCache
+from warpkit.describe.extractor import Extractor
+from warpkit.describe.load import load_extractor
 from warpkit.io.tensors import write_tensors
 from warpkit.types import DescriptorMap
 

@@ -13,12 +13,12 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.coherent import CoherentConfig
+from warpkit.datasets import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality, mean_quality
 from warpkit.evaluate.predict import PairPrediction, point_mask, predict_pairs
 from warpkit.evaluate.prediction_cache import PredictionCache
 from warpkit.evaluate.prediction_files import read_predictions, write_predictions
 from warpkit.io.images import write_image
-from warpkit.io.pairs import AnnotatedPair
 from warpkit.types import DescriptorMap
 
 FIGURES = PairQuality(

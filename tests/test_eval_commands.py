@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 
 from warpkit.checks import InputError
+from warpkit.datasets import AnnotatedPair, write_dhf_json
+from warpkit.evaluate.commands.pck import EvalPckConfig, run_eval_pck
+from warpkit.evaluate.commands.table import run_eval_table
 from warpkit.evaluate.prediction_files import relative_name
+from warpkit.evaluate.sets.pair_sets import PAIR_SETS, PairSetOptions, read_pair_set
 from warpkit.evaluate.tables import (
     as_html,
     as_markdown,
@@ -24,10 +28,6 @@ from warpkit.evaluate.tables import (
 )
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
-from warpkit.io.pairs import AnnotatedPair, write_dhf_json
-from warpkit.jobs.evaluation.pair_sets import PAIR_SETS, PairSetOptions, read_pair_set
-from warpkit.jobs.evaluation.pck import EvalPckConfig, run_eval_pck
-from warpkit.jobs.evaluation.table import run_eval_table
 from warpkit.render import CLIPS, render_frame
 
 Cli = Callable[..., Any]
@@ -219,7 +219,7 @@ def test_a_second_run_predicts_nothing(
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("predicted again")
 
-    monkeypatch.setattr("warpkit.jobs.evaluation.pck.predict_pairs", refuse)
+    monkeypatch.setattr("warpkit.evaluate.commands.pck.predict_pairs", refuse)
     again = run_eval_pck("dhf-json", pairs, cache=tmp_path, config=config)
     assert again["pck"] == first["pck"]
     assert again["seconds_per_pair"] == first["seconds_per_pair"]
@@ -282,7 +282,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("the work began")
 
-    monkeypatch.setattr("warpkit.jobs.evaluation.pck.read_pair_set", refuse)
+    monkeypatch.setattr("warpkit.evaluate.commands.pck.read_pair_set", refuse)
     for arguments in (("-o", pairs), ("--json", pairs / "pairs.json")):
         ran = evaluate(cli, "pck", "dhf-json", "--root", pairs, *arguments)
         assert ran.code == 2

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
+from warpkit.datasets import AnnotatedPair, write_dhf_json
+from warpkit.evaluate.commands.pck import EvalPckConfig, run_eval_pck
+from warpkit.evaluate.commands.warp import EvalWarpConfig, _describer_field, run_eval_warp
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.fields import FieldTruth, field_error, score_fields
 from warpkit.evaluate.predict import PairPrediction
+from warpkit.evaluate.sets.field_sets import field_truths
 from warpkit.evaluate.tables import as_markdown, merge_tables, result_table
 from warpkit.io.images import write_image
-from warpkit.io.pairs import AnnotatedPair, write_dhf_json
-from warpkit.jobs.evaluation.field_sets import field_truths
-from warpkit.jobs.evaluation.pck import EvalPckConfig, run_eval_pck
-from warpkit.jobs.evaluation.warp import EvalWarpConfig, _describer_field, run_eval_warp
 from warpkit.types import DescriptorMap
 
 Cli = Callable[..., Any]
@@ -113,7 +113,7 @@ def test_field_mirror_and_boxes_are_part_of_what_is_cached(
         for pair in listed:
             yield PairPrediction(pair, pair.target_points, 80, 112, 0.5, FIGURES)
 
-    monkeypatch.setattr("warpkit.jobs.evaluation.pck.predict_pairs", fake)
+    monkeypatch.setattr("warpkit.evaluate.commands.pck.predict_pairs", fake)
 
     def run(**options: Any) -> dict[str, Any]:
         config = EvalPckConfig(**SMALL, **options)

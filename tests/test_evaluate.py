@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
+from warpkit.datasets import AnnotatedPair
 from warpkit.evaluate import (
     Hog,
     PairPrediction,
@@ -23,7 +24,7 @@ from warpkit.evaluate import (
     flow_labels,
     identity_points,
     mask_boundary,
-    mean_scores,
+    mean_sequence_scores,
     pck,
     predict_identity,
     predict_pairs,
@@ -32,7 +33,6 @@ from warpkit.evaluate import (
     score_sequence,
 )
 from warpkit.io.images import write_image
-from warpkit.io.pairs import AnnotatedPair
 from warpkit.types import DescriptorMap
 
 
@@ -214,14 +214,14 @@ def test_mean_scores_count_every_object_once() -> None:
     alone = [np.where(labels == 3, labels, 0) for labels in truth]
     one_object = score_sequence([np.zeros_like(a) for a in alone], alone)  # J 0
     short = score_sequence(truth[:2], truth[:2])
-    report = mean_scores({"two": two_objects, "one": one_object, "short": short})
+    report = mean_sequence_scores({"two": two_objects, "one": one_object, "short": short})
     np.testing.assert_allclose(report.J, (1 / 3 + 1 + 0) / 3)
     assert report.unscored == ("short",)
     document = json.loads(json.dumps(report.to_json()))
     assert document["mean"]["J"] == pytest.approx(4 / 9)
     assert document["sequences"]["one"]["J"] == 0
     assert document["sequences"]["two"]["objects"]["1"]["J"] == pytest.approx(1 / 3)
-    nothing = mean_scores({"short": short})
+    nothing = mean_sequence_scores({"short": short})
     assert nothing.JF is None
     assert json.loads(json.dumps(nothing.to_json()))["interval"] == {}
 

@@ -13,16 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate import (
-    AggregationConfig,
-    AggregationNetwork,
-    Extractor,
-    load_extractor,
-    resolve_model,
-    save_aggregator,
-)
+from warpkit.aggregate import AggregationConfig, AggregationNetwork, save_aggregator
 from warpkit.checks import InputError
 from warpkit.coords import lattice_sites, sample_descriptors
+from warpkit.describe import Extractor, load_extractor, resolve_model
 from warpkit.features import Backbone, BackboneSpec, Layer, StepFeatures, register_backbone
 
 

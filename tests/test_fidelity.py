@@ -16,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, Extractor
+from warpkit.aggregate import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
+from warpkit.describe import Extractor
 from warpkit.features.codecs import VaeCodec
 from warpkit.features.ddim import DdimSchedule
 from warpkit.features.diffusion import DiffusionBackbone

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from warpkit.aggregate.hypercolumns import Hypercolumns
 from warpkit.checks import InputError
-from warpkit.evaluate.generation import round_trip, sample_grid, spread
+from warpkit.describe.hypercolumns import Hypercolumns
+from warpkit.evaluate.generation import evenly_spaced, inversion_round_trip, sample_grid
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import DiffusionSettings
 from warpkit.features.tiny import UnetConfig, build_unet, unet_backbone
@@ -26,11 +26,11 @@ def backbone() -> DiffusionBackbone:
 
 
 def test_names_are_spread():
-    assert spread("abcdefg", 3) == ("a", "c", "e")
-    assert spread("ab", 5) == ("a", "b")
-    assert spread([1, 2, 3, 4], 1) == (1,)
+    assert evenly_spaced("abcdefg", 3) == ("a", "c", "e")
+    assert evenly_spaced("ab", 5) == ("a", "b")
+    assert evenly_spaced([1, 2, 3, 4], 1) == (1,)
     with pytest.raises(InputError, match="count must be at least one name, got 0"):
-        spread("ab", 0)
+        evenly_spaced("ab", 0)
 
 
 def test_a_grid_shows_every_class_and_seed(backbone, monkeypatch):
@@ -63,7 +63,7 @@ def test_a_grid_shows_every_class_and_seed(backbone, monkeypatch):
 
 def test_the_psnr_is_that_of_the_images_that_come_back(backbone):
     images = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    back, psnr = round_trip(backbone, images)
+    back, psnr = inversion_round_trip(backbone, images)
     assert back.shape == images.shape
     for i in range(2):
         error = float(((back[i] - images[i]) ** 2).mean())
@@ -77,7 +77,7 @@ def test_a_unet_that_sees_no_noise_gives_the_image_back(backbone):
     still.unet.conv_out.weight.zero_()
     still.unet.conv_out.bias.zero_()
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    _, psnr = round_trip(still, images)
+    _, psnr = inversion_round_trip(still, images)
     assert float(psnr) > 90
 
 

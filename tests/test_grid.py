@@ -23,13 +23,13 @@ from warpkit.match import (
     PairMatches,
     Window,
     create_matcher,
-    grid_cpu,
-    grid_engine,
-    grid_refine,
     search_many,
     search_pair,
 )
-from warpkit.match.grid_plan import BlockShape, GridNodes, plan_sites
+from warpkit.match.grid import cpu as grid_cpu
+from warpkit.match.grid import engine as grid_engine
+from warpkit.match.grid import refine as grid_refine
+from warpkit.match.grid.plan import BlockShape, GridNodes, plan_sites
 from warpkit.types import DescriptorMap, Sites
 
 TIE = 1e-6
@@ -47,7 +47,7 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The compiled loops, or the GPU's kernels in Triton's interpreter (see conftest.py)."""
     if request.param == "triton":
-        from warpkit.match import grid_triton
+        from warpkit.match.grid import triton as grid_triton
 
         monkeypatch.setattr(grid_triton, "DEVICE", "cpu")
         monkeypatch.setattr(grid_engine, "_loops", lambda device, k: grid_triton)
@@ -180,7 +180,7 @@ def test_the_engine_is_exact(data: st.DataObject, channels: int, k: int) -> None
 @given(data=st.data(), channels=st.integers(1, 9))
 @settings(max_examples=12, deadline=None)
 def test_the_kernels_are_exact(data: st.DataObject, channels: int) -> None:
-    from warpkit.match import grid_triton
+    from warpkit.match.grid import triton as grid_triton
 
     query, key = data.draw(maps(channels)), data.draw(maps(channels))
     queries, keys = data.draw(sites_of(query)), data.draw(sites_of(key))
@@ -484,8 +484,8 @@ def test_a_gpu_without_triton_falls_back_aloud(monkeypatch, caplog):
 
 
 def test_missing_numba_says_how_to_get_it(monkeypatch):
-    monkeypatch.delattr("warpkit.match.grid_cpu")
-    monkeypatch.setitem(sys.modules, "warpkit.match.grid_cpu", None)
+    monkeypatch.delattr("warpkit.match.grid.cpu")
+    monkeypatch.setitem(sys.modules, "warpkit.match.grid.cpu", None)
     item = random_map(2, 3, height=4, width=6)
     with pytest.raises(InputError, match="pip install numba"):
         create_matcher("grid").search(item, item, pixels(item), pixels(item))

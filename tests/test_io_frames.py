@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from warpkit.checks import InputError
-from warpkit.io.frames import Frames, open_frames
+from warpkit.io.frame import Frames
+from warpkit.io.frames import open_frames
 from warpkit.io.images import write_image
 from warpkit.io.video import VideoWriter
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from warpkit.checks import InputError
-from warpkit.io.rle import CocoWriter, decode_rle, encode_rle
+from warpkit.io.rle import CocoMaskWriter, decode_rle, encode_rle
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -62,7 +62,7 @@ def test_a_clip(tmp_path: Path) -> None:
     labels = np.zeros((6, 8), np.uint8)
     labels[1:3, 2:7], labels[4, 4] = 7, 2
     path = tmp_path / "masks.json"
-    with CocoWriter(path, height=6, width=8) as writer:
+    with CocoMaskWriter(path, height=6, width=8) as writer:
         writer.write(labels, frame=3, name="00003.png")
         writer.write(np.zeros_like(labels), frame=5, name="00005.png")
         assert not path.exists()
@@ -79,7 +79,7 @@ def test_a_clip(tmp_path: Path) -> None:
 def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match="masks are 6 x 8"),
-        CocoWriter(tmp_path / "masks.json", height=6, width=8) as writer,
+        CocoMaskWriter(tmp_path / "masks.json", height=6, width=8) as writer,
     ):
         writer.write(np.zeros((8, 6), np.uint8), frame=0, name="0.png")
     assert list(tmp_path.iterdir()) == []

@@ -15,12 +15,11 @@ from warpkit.aggregate import (
     AggregationConfig,
     AggregationNetwork,
     load_aggregator,
-    load_extractor,
-    resolve_model,
     save_aggregator,
 )
 from warpkit.aggregate.pruning import kept_entries, restrict
 from warpkit.checks import InputError
+from warpkit.describe import load_extractor, resolve_model
 from warpkit.features.model_sources import RELEASES
 from warpkit.io.config import load_config
 
@@ -257,7 +256,7 @@ def test_the_documentation_has_every_file():
 
 
 def test_the_files_name_no_unknown_key():
-    from warpkit.aggregate.model_config import ModelConfig
+    from warpkit.describe.model_file import ModelConfig
 
     for path in FILES.values():
         text = path.read_text(encoding="utf-8")

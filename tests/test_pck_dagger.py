@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from warpkit.datasets import AnnotatedPair
 from warpkit.evaluate.keypoints import own_points, score_pairs
 from warpkit.evaluate.predict import PairPrediction
-from warpkit.io.pairs import AnnotatedPair
 
 
 def test_own_points_by_hand() -> None:

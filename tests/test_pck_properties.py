@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from warpkit.datasets import AnnotatedPair
 from warpkit.evaluate import PairPrediction, score_pairs
-from warpkit.io.pairs import AnnotatedPair
 
 ALPHA = 0.1
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
+from warpkit.datasets import AnnotatedPair
 from warpkit.evaluate import PairPrediction
 from warpkit.evaluate.methods import baseline_describer, fingerprint
 from warpkit.evaluate.prediction_cache import PredictionCache, method_digest
@@ -22,9 +23,8 @@ from warpkit.evaluate.prediction_files import (
     write_pair_list,
     write_predictions,
 )
-from warpkit.io.cache_folder import default_cache
 from warpkit.io.images import read_image, write_image
-from warpkit.io.pairs import AnnotatedPair
+from warpkit.runs.cache import default_cache
 from warpkit.types import DescriptorMap
 
 METHOD = {"method": "ours", "descriptors": "abc", "subpixel": False}

@@ -64,7 +64,7 @@ def top_level_imports(source: str) -> list[tuple[int, str]]:
 def test_import_warpkit_pulls_in_nothing_heavy() -> None:
     # All that a command needs before its work begins.
     code = (
-        "import sys, warpkit, warpkit.match, warpkit.viz, warpkit.jobs.warping;"
+        "import sys, warpkit, warpkit.match, warpkit.viz, warpkit.image.warp;"
         f" print([name for name in {HEAVY + LATE} if name in sys.modules])"
     )
     done = subprocess.run(

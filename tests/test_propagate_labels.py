@@ -19,7 +19,7 @@ from warpkit.propagate.affinity import (
     reference_cells,
     with_colour,
 )
-from warpkit.propagate.carry_values import carry_values, may_take_values
+from warpkit.propagate.cell_values import may_take_values, propagate_values
 from warpkit.propagate.coverage import (
     cell_colours,
     cell_coverage,
@@ -104,7 +104,7 @@ def test_values_are_carried_as_by_the_reference(windows):
         planes = part.view(h, w, 2)
         planes[4:9, 3 + n : 9 + n, 0] = 0.7
         planes[12:15, 20:24, 1] = 1e-9  # however little
-    found = carry_values(query, keys, windows, values, k=k, temperature=temperature)
+    found = propagate_values(query, keys, windows, values, k=k, temperature=temperature)
     matches = reference_cells(query, keys, windows, k=k)
     true = blend_cells(matches, torch.cat(values), temperature=temperature)
     torch.testing.assert_close(found, true, rtol=0, atol=1e-12)

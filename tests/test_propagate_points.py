@@ -8,7 +8,7 @@ import pytest
 
 from warpkit.checks import InputError
 from warpkit.evaluate.baselines import RgbPatches
-from warpkit.jobs.evaluation.tapvid import follow_points
+from warpkit.evaluate.commands.tapvid import follow_points
 from warpkit.propagate import PointConfig, PointTracker
 
 HEIGHT, WIDTH = 72, 96

@@ -17,7 +17,12 @@ from warpkit.propagate.cell_matches import ObjectCells, match_cells
 from warpkit.propagate.coherent_matches import coherent_matches
 from warpkit.propagate.flow import flow_between
 from warpkit.propagate.poses import turned_fields
-from warpkit.propagate.smooth_fields import affine_values, edge_weight, fit_affine, smooth_values
+from warpkit.propagate.smooth_fields import (
+    affine_values,
+    edge_weight,
+    fit_weighted_affine,
+    smooth_values,
+)
 from warpkit.render import CLIPS, render_frame, render_image, true_motion
 from warpkit.types import DescriptorMap
 
@@ -318,7 +323,7 @@ def test_an_affine_map_is_found_among_wrong_matches():
     xy = generator.uniform(0, 90, (200, 2))
     values = affine_values(truth, xy)
     values[:50] += generator.uniform(-60, 60, (50, 2))
-    found = fit_affine(xy, values.astype(np.float32), np.ones(200, np.float32))
+    found = fit_weighted_affine(xy, values.astype(np.float32), np.ones(200, np.float32))
     np.testing.assert_allclose(found, truth, atol=0.05)
 
 
@@ -331,7 +336,7 @@ def test_edges_know_only_the_motion_across_them():
     weight = np.zeros((100, 3), np.float32)
     weight[:50, 0] = 1
     weight[50:, 2] = 1
-    found = fit_affine(xy, values, weight)
+    found = fit_weighted_affine(xy, values, weight)
     np.testing.assert_allclose(found, [[1, 0, 3], [0, 1, -2]], atol=1e-2)
 
 

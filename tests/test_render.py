@@ -12,8 +12,8 @@ from warpkit.render import (
     CLIPS,
     HARD_CLIPS,
     ClipSpec,
-    Layer,
     Light,
+    SceneLayer,
     render_clip,
     render_frame,
     render_pair,
@@ -50,7 +50,7 @@ def _rigid(pose: Pose, **changes: object) -> ClipSpec:
         frame_rate=10,
         seed=1,
         scenery="tiles",
-        objects=(Layer("beetle", 1, (pose,), STYLE, EDITED),),
+        objects=(SceneLayer("beetle", 1, (pose,), STYLE, EDITED),),
     )
     return replace(spec, **changes)  # type: ignore[arg-type]
 
@@ -267,7 +267,7 @@ def test_material_colours_are_the_same_point_for_point() -> None:
     # A smooth texture and a big object: warping frame 0 gives frame t to a few grey levels.
     body = Wave(0.1, anchor=0.4, reach=0.9, length=1.2, period=1.0)
     pose = Pose(Curve(-0.1, rate=0.3), angle=Curve(0.0, rate=0.4), scale=Curve(1.0))
-    spec = _rigid(pose, height=96, width=145, objects=(Layer("fish", 1, (body, pose), STYLE),))
+    spec = _rigid(pose, height=96, width=145, objects=(SceneLayer("fish", 1, (body, pose), STYLE),))
     first, frame = render_frame(spec, 0), render_frame(spec, 4)
     use = frame.visible & _away_from_edges(frame.labels) & (frame.labels == 1)
     difference = np.abs(_sample(first.image, frame.source_xy[use]) - frame.image[use])
@@ -313,8 +313,8 @@ def test_occlusion_hides_and_reveals() -> None:
 
 def test_visibility_by_hand() -> None:
     # One beetle passes in front of another that stands still.
-    still = Layer("beetle", 1, (Pose(scale=Curve(0.5)),), STYLE)
-    passing = Layer("beetle", 2, (Pose(Curve(-2.0, rate=20.0), scale=Curve(0.5)),), EDITED)
+    still = SceneLayer("beetle", 1, (Pose(scale=Curve(0.5)),), STYLE)
+    passing = SceneLayer("beetle", 2, (Pose(Curve(-2.0, rate=20.0), scale=Curve(0.5)),), EDITED)
     spec = _rigid(Pose(), objects=(still, passing))
     frame = render_frame(spec, 1)  # exactly in front
     assert not (frame.labels == 1).any()
@@ -414,13 +414,13 @@ def test_bad_input_says_what_is_wrong() -> None:
     with pytest.raises(InputError, match=r"unknown scenery 'reeff'.*Did you mean 'reef'"):
         replace(spec, scenery="reeff")
     with pytest.raises(InputError, match=r"unknown drawing 'fsh'.*Did you mean 'fish'"):
-        Layer("fsh", 1, (), STYLE)
+        SceneLayer("fsh", 1, (), STYLE)
     with pytest.raises(InputError, match=r"unknown pattern 'spot'.*Did you mean 'spots'"):
         replace(STYLE, pattern="spot")
     with pytest.raises(InputError, match="label must be 0 to 255, got 256"):
-        Layer("fish", 256, (), STYLE)
+        SceneLayer("fish", 256, (), STYLE)
     with pytest.raises(InputError, match="is scenery"):
-        Layer("kelp", 0, (), STYLE, EDITED)
+        SceneLayer("kelp", 0, (), STYLE, EDITED)
     with pytest.raises(InputError, match="at least 2 x 2 pixels, got 1 x 57"):
         replace(spec, height=1)
     with pytest.raises(InputError, match="at least one frame"):

@@ -10,8 +10,8 @@ from original_names import save_single_file
 from safetensors.torch import load_file, save_file
 from small_pipeline import save_small_pipeline
 
-from warpkit.aggregate import load_extractor
 from warpkit.checks import InputError
+from warpkit.describe import load_extractor
 from warpkit.features import single_file as module
 from warpkit.features.codecs import TextConditioner
 from warpkit.features.model_sources import Release

@@ -14,8 +14,9 @@ import torch
 from small_pipeline import save_small_pipeline
 
 import warpkit.features.model_sources as module
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, load_extractor, save_aggregator
+from warpkit.aggregate import AggregationConfig, AggregationNetwork, save_aggregator
 from warpkit.checks import InputError
+from warpkit.describe import load_extractor
 from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.features.model_sources import release_name
 from warpkit.features.registry import backbone_names, create_backbone, register_backbone

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from warpkit.io.config import load_config
-from warpkit.jobs.synthesize import SynthesizeConfig
 from warpkit.synthesize.maker import PairMaker
+from warpkit.synthesize.run import SynthesizeConfig
 
 
 def test_the_shipped_configuration_makes_a_pair():

@@ -19,16 +19,16 @@ from small_synthesis import settings
 
 import warpkit
 from warpkit.checks import InputError, OutputError
-from warpkit.io.pairs import read_spair, read_synth
-from warpkit.jobs import synthesize as job
-from warpkit.jobs.synthesize import run_synthesize
+from warpkit.datasets import read_spair, read_synth
 from warpkit.render import CLIPS, render_frame
 from warpkit.synthesize import engines
+from warpkit.synthesize import run as job
 from warpkit.synthesize.config import (
     GenerationConfig,
-    LabelConfig,
+    PairLabelConfig,
     SplitConfig,
 )
+from warpkit.synthesize.run import run_synthesize
 from warpkit.synthesize.verify import verify_set
 
 
@@ -294,7 +294,7 @@ def test_killed_at_random_and_resumed(whole, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from small_synthesis import settings\n"
-        "from warpkit.jobs.synthesize import run_synthesize\n"
+        "from warpkit.synthesize.run import run_synthesize\n"
         "run_synthesize(sys.argv[1], config=settings())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "out"), str(Path(__file__).parent)]
@@ -431,7 +431,7 @@ def test_bad_input_is_one_line(cli, tmp_path):
 
 
 def test_no_pair_kept_says_why(tmp_path):
-    config = settings(labels=LabelConfig(points=500, least=500))
+    config = settings(labels=PairLabelConfig(points=500, least=500))
     with pytest.raises(InputError, match=r"none of 6 pairs was kept \(too few matches 6\)"):
         run_synthesize(tmp_path / "out", config=config)
     assert list(tmp_path.iterdir()) == []

@@ -11,8 +11,8 @@ import torch
 from small_synthesis import settings
 
 from warpkit.checks import InputError
-from warpkit.synthesize.config import FilterConfig, LabelConfig
-from warpkit.synthesize.lanes import ModelLane
+from warpkit.synthesize.config import FilterConfig, PairLabelConfig
+from warpkit.synthesize.executors import ModelExecutor
 from warpkit.synthesize.maker import PairMaker
 from warpkit.synthesize.records import encode_records
 
@@ -80,7 +80,7 @@ def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
     plans = [config.plans().pair(number) for number in range(3)]
     made, failed = maker._begin, threading.Event()
 
-    class LateLane(ModelLane):
+    class LateLane(ModelExecutor):
         def submit(self, call, /, *given, **named):
             def late():
                 if given == (0, [plans[0]]):
@@ -97,7 +97,7 @@ def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
         return made(chunk, pool)
 
     monkeypatch.setattr(maker, "_begin", begin)
-    monkeypatch.setattr("warpkit.synthesize.maker.ModelLane", LateLane)
+    monkeypatch.setattr("warpkit.synthesize.maker.ModelExecutor", LateLane)
     run = maker.run([[plan] for plan in plans], ahead=True)
     (record,) = next(run)
     assert record.id == plans[0].id
@@ -118,7 +118,7 @@ def test_fields_are_solved_where_the_filter_is_on(monkeypatch):
     monkeypatch.setattr(module, "coherent_fields", counted)
     filters = FilterConfig(mutual=False, ratio=None, flip=None, coherence=0.9, affine=None)
     for limit in (0.9, None):
-        labels = LabelConfig(points=8, least=1, filters=replace(filters, coherence=limit))
+        labels = PairLabelConfig(points=8, least=1, filters=replace(filters, coherence=limit))
         config = settings(pairs=3, labels=labels)
         made = PairMaker(config, config.load_extractor()).make(
             [config.plans().pair(number) for number in range(3)]

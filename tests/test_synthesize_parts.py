@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from warpkit.aggregate import load_extractor
 from warpkit.checks import InputError
 from warpkit.coherent import coherent_fields
 from warpkit.coords import lattice_sites
+from warpkit.describe import load_extractor
 from warpkit.features.diffusion import DiffusionBackbone
+from warpkit.image.grabcut import refine_mask
 from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
-from warpkit.synthesize.bend import bend
 from warpkit.synthesize.card import data_card
 from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
-    LabelConfig,
+    PairLabelConfig,
     SlotConfig,
     SplitConfig,
     SynthesisSettings,
 )
 from warpkit.synthesize.generation import Generator
 from warpkit.synthesize.labels import (
-    Candidates,
+    MatchCandidates,
     choose_labels,
     exact_candidates,
     filter_candidates,
@@ -35,7 +35,7 @@ from warpkit.synthesize.labels import (
     mask_box,
     object_side,
 )
-from warpkit.synthesize.masks import cluster_cells, find_mask, foreground_cells, refine_mask
+from warpkit.synthesize.masks import cluster_cells, find_mask, foreground_cells
 from warpkit.synthesize.plan import (
     GeneratedPlans,
     ImagePlan,
@@ -57,6 +57,7 @@ from warpkit.synthesize.quality import (
 )
 from warpkit.synthesize.records import Record, decode_records, encode_records
 from warpkit.synthesize.summary import summarise, without_duplicates
+from warpkit.synthesize.warped_copy import warped_copy
 from warpkit.synthesize.writers.coco import run_lengths
 from warpkit.types import DescriptorMap
 from warpkit.warp.known import KnownWarpConfig
@@ -219,7 +220,7 @@ def test_farthest_points():
     assert sorted(farthest_points(xy, 9).tolist()) == [0, 1, 2, 3, 4]
 
 
-def candidates(**columns) -> Candidates:
+def candidates(**columns) -> MatchCandidates:
     count = len(next(iter(columns.values())))
     grid = torch.stack([torch.arange(count) * 2.0, (torch.arange(count) % 3) * 2.0], dim=1)
     values = {
@@ -232,7 +233,7 @@ def candidates(**columns) -> Candidates:
         "flip": torch.zeros(count),
         "coherence": torch.zeros(count),
     }
-    return Candidates(**{**values, **columns}, target_side=100.0)
+    return MatchCandidates(**{**values, **columns}, target_side=100.0)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def test_filters_run_in_order_and_are_counted():
     found = replace(found, coherence=torch.tensor([0.0, 0, 0, 0, 0.3, 0, 0]))
     _, left = filter_candidates(found, FilterConfig(**{**OFF, "coherence": 0.2, "affine": 0.01}))
     assert list(left.items()) == [("candidates", 7), ("coherence", 6), ("affine", 6)]
-    labels = choose_labels(found, LabelConfig(points=2, least=1, filters=config))
+    labels = choose_labels(found, PairLabelConfig(points=2, least=1, filters=config))
     assert len(labels.source_xy) == 2
     assert kept.sum() == 5
 
@@ -487,7 +488,7 @@ def test_known_warps_are_measured_against_their_field():
     settings = SynthesisSettings(
         jitter=0.0,
         warp=KnownWarpConfig(rotation=10, scale=(1, 1), translation=0.05, perspective=0, bend=0),
-        labels=LabelConfig(stride=3),
+        labels=PairLabelConfig(stride=3),
     )
     measured = measure_image(Painted(), image, mask, settings, seed=3)
     assert measured is not None
@@ -498,7 +499,7 @@ def test_known_warps_are_measured_against_their_field():
     alone, own = (row for row in rows if row.setting.endswith(("coherence <= 0.05", "nce 0.05")))
     assert (alone.filter, alone.value, own.setting) == ("coherence", 0.05, "... coherence 0.05")
     assert (alone.kept, alone.precision5) == (own.kept, own.precision5)
-    bent, field, inside = bend(image, settings.warp, seed=3, jitter=0.0)
+    bent, field, inside = warped_copy(image, settings.warp, seed=3, jitter=0.0)
     source_xy, target_xy = exact_candidates(field, inside & mask, mask, stride=5)
     assert len(source_xy) > 10
     colours = [
@@ -518,7 +519,7 @@ def test_known_warps_are_solved_with_what_a_set_has(monkeypatch, flip):
         return coherent_fields(given)
 
     monkeypatch.setattr("warpkit.synthesize.quality.coherent_fields", counted)
-    labels = LabelConfig(stride=4, filters=FilterConfig(flip=flip))
+    labels = PairLabelConfig(stride=4, filters=FilterConfig(flip=flip))
     mask = disc(24, 28)
     measured = measure_image(
         Painted(), noise(24, 28), mask, SynthesisSettings(labels=labels, jitter=0.0), seed=1
@@ -599,7 +600,7 @@ def test_run_lengths_go_down_the_columns():
         (lambda: GenerationConfig(eta=1.5), "eta lies between 0 and 1, got 1.5"),
         (lambda: FilterConfig(ratio=-1), "filters.ratio must be 0 or more"),
         (lambda: FilterConfig(similarity=2), "filters.similarity is a cosine"),
-        (lambda: LabelConfig(points=3, least=4), r"least must lie in 1\.\.points"),
+        (lambda: PairLabelConfig(points=3, least=4), r"least must lie in 1\.\.points"),
         (lambda: SplitConfig(val=0.6, test=0.4), "shares that leave some for training"),
         (lambda: SynthesisSettings(batch=0), "batch must be at least one"),
         (lambda: SlotConfig(name="class", values=("a",)), "no slot name"),

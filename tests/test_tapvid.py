@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from warpkit.checks import InputError
-from warpkit.evaluate.tapvid import mean_scores, score_tracks
+from warpkit.evaluate.tapvid import mean_track_scores, score_tracks
 from warpkit.render import CLIPS, render_frame, render_tracks
 
 
@@ -56,7 +56,7 @@ def test_equals_the_literal_definition(mode: str, seed: int) -> None:
     expected = literal(*case, 60, 90, mode)
     found = (scores.average_jaccard, scores.position, scores.occlusion)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert mean_scores([scores, scores]).average_jaccard == pytest.approx(expected[0])
+    assert mean_track_scores([scores, scores]).average_jaccard == pytest.approx(expected[0])
 
 
 def test_hand_computed() -> None:

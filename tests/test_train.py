@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from warpkit.aggregate import load_extractor
 from warpkit.checks import InputError
+from warpkit.describe import load_extractor
 from warpkit.features.tiny import UnetConfig, build_unet, load_unet
 from warpkit.train import aggregator as aggregator_module
 from warpkit.train import backbone as backbone_module

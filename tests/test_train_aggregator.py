@@ -24,16 +24,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from test_train_pair_lists import SIZES, write_ramps
 
-from warpkit.aggregate import load_aggregator, load_extractor
+from warpkit.aggregate import load_aggregator
 from warpkit.checks import InputError
+from warpkit.datasets import read_synth
+from warpkit.describe import load_extractor
 from warpkit.evaluate import predict_pairs, score_pairs
 from warpkit.features.tiny import UnetConfig, build_unet, save_unet
-from warpkit.io.pairs import read_synth
 from warpkit.train import aggregator as module
 from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
 from warpkit.train.losses import symmetric_cross_entropy
 from warpkit.train.pair_lists import PairListConfig
-from warpkit.train.tracking import Log, open_tracker
+from warpkit.train.trackers import Log, open_tracker
 from warpkit.train.validation import Validation, ValidationConfig
 
 ROOT = Path(__file__).parents[1]

@@ -17,14 +17,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from test_train_pair_lists import SIZES, write_ramps
 
-from warpkit.aggregate.hypercolumns import Hypercolumns
 from warpkit.checks import InputError
+from warpkit.datasets import read_synth
+from warpkit.describe.hypercolumns import Hypercolumns
 from warpkit.evaluate import predict_pairs, score_pairs
 from warpkit.features import create_backbone
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.tiny import UnetConfig, build_unet, load_unet, unet_backbone
 from warpkit.io.images import read_image
-from warpkit.io.pairs import read_synth
 from warpkit.train import backbone as module
 from warpkit.train import probes as probes_module
 from warpkit.train.backbone import AlignmentConfig, BackboneTrainConfig, train_backbone

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid, plan_fit, sample_bilinear
+from warpkit.datasets import AnnotatedPair, read_synth, write_dhf_json
 from warpkit.io.config import load_config
-from warpkit.io.pairs import AnnotatedPair, read_synth, write_dhf_json
 from warpkit.train import views
 from warpkit.train.aggregator_config import AggregatorTrainConfig
 from warpkit.train.pair_lists import (

@@ -16,32 +16,32 @@ from typing import TYPE_CHECKING, Any
 from warpkit.version import __version__
 
 if TYPE_CHECKING:
+    from warpkit.api import Model, load
     from warpkit.checks import InputError
+    from warpkit.image.match import MatchConfig
+    from warpkit.image.warp import WarpConfig, WarpResult
     from warpkit.io.frames import open_frames
     from warpkit.io.images import read_image, read_rgba, write_image
     from warpkit.io.masks import read_labels, read_mask, write_labels
     from warpkit.io.video import VideoWriter
-    from warpkit.jobs.matching import MatchConfig
-    from warpkit.jobs.model import Model, load
-    from warpkit.jobs.propagation import FrameResult, PropagateConfig
-    from warpkit.jobs.warping import WarpConfig, WarpResult
     from warpkit.propagate.edits import EditLayer
     from warpkit.types import DescriptorMap, Matches, Warp
+    from warpkit.video.propagation import FrameResult, PropagateConfig
 
 _HOMES = {
     "DescriptorMap": "warpkit.types",
     "EditLayer": "warpkit.propagate.edits",
-    "FrameResult": "warpkit.jobs.propagation",
+    "FrameResult": "warpkit.video.propagation",
     "InputError": "warpkit.checks",
-    "MatchConfig": "warpkit.jobs.matching",
+    "MatchConfig": "warpkit.image.match",
     "Matches": "warpkit.types",
-    "Model": "warpkit.jobs.model",
-    "PropagateConfig": "warpkit.jobs.propagation",
+    "Model": "warpkit.api",
+    "PropagateConfig": "warpkit.video.propagation",
     "VideoWriter": "warpkit.io.video",
     "Warp": "warpkit.types",
-    "WarpConfig": "warpkit.jobs.warping",
-    "WarpResult": "warpkit.jobs.warping",
-    "load": "warpkit.jobs.model",
+    "WarpConfig": "warpkit.image.warp",
+    "WarpResult": "warpkit.image.warp",
+    "load": "warpkit.api",
     "open_frames": "warpkit.io.frames",
     "read_image": "warpkit.io.images",
     "read_labels": "warpkit.io.masks",

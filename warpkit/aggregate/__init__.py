@@ -1,4 +1,8 @@
-"""Aggregation: layer features of all recorded steps to one descriptor per cell."""
+"""Aggregation: layer features of all recorded steps to one descriptor per cell.
+
+Holds the network, its form that reads a run step by step, stacks of raw layers, pruning and
+checkpoints. Takes features from `features`; knows nothing of images, models' names or matching.
+"""
 
 from warpkit.aggregate.checkpoint import (
     check_fits,
@@ -7,21 +11,14 @@ from warpkit.aggregate.checkpoint import (
     save_aggregator,
     save_published,
 )
-from warpkit.aggregate.extractor import Extractor, load_extractor
-from warpkit.aggregate.models import MODELS, ModelPreset, resolve_model
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 
 __all__ = [
-    "MODELS",
     "AggregationConfig",
     "AggregationNetwork",
-    "Extractor",
-    "ModelPreset",
     "check_fits",
     "load_aggregator",
-    "load_extractor",
     "load_published",
-    "resolve_model",
     "save_aggregator",
     "save_published",
 ]

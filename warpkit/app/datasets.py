@@ -12,9 +12,9 @@ from typing import Any
 from warpkit.app.workspace import Session
 from warpkit.checks import InputError, require
 from warpkit.io.images import write_image
-from warpkit.jobs.dataset import (
+from warpkit.synthesize.browse import (
     LISTS,
-    PairSet,
+    MadeSet,
     draw_pair,
     draw_pairs,
     read_set,
@@ -43,7 +43,7 @@ class DataSets:
         self._root = None if root is None else root.resolve()
         self._example = example
         self._lock = threading.Lock()
-        self._read: dict[str, PairSet] = {}
+        self._read: dict[str, MadeSet] = {}
 
     def names(self) -> list[str]:
         """The sets there are, the example last."""
@@ -70,7 +70,7 @@ class DataSets:
         require(folder.is_relative_to(self._root) and folder.is_dir(), outside)
         return folder
 
-    def read(self, name: Any) -> PairSet:
+    def read(self, name: Any) -> MadeSet:
         """A set, read once.
 
         Raises:

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from warpkit.checks import InputError, require
-from warpkit.io.frames import Frames, open_frames
+from warpkit.io.frame import Frames
+from warpkit.io.frames import open_frames
 from warpkit.io.images import image_size
 from warpkit.io.video_length import video_seconds
 

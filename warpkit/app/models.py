@@ -6,13 +6,12 @@ import dataclasses
 import threading
 from collections import OrderedDict
 
-from warpkit.aggregate.combined import CombinedExtractor
-from warpkit.aggregate.extractor import Extractor
-from warpkit.aggregate.models import resolve_model
 from warpkit.checks import InputError, one_of
-from warpkit.jobs.memory import release, resident
-from warpkit.jobs.models import list_models
-from warpkit.jobs.options import ModelOptions
+from warpkit.describe.extractor import ModelDescriber
+from warpkit.describe.manage import list_models
+from warpkit.describe.options import ModelOptions
+from warpkit.describe.table import resolve_model
+from warpkit.runs.memory import release, resident
 
 __all__ = ["ModelShelf"]
 
@@ -30,7 +29,7 @@ class ModelShelf:
 
     def __init__(self, options: ModelOptions, *, most: int = 2) -> None:
         self._options, self._most = options, most
-        self._loaded: OrderedDict[str, Extractor | CombinedExtractor] = OrderedDict()
+        self._loaded: OrderedDict[str, ModelDescriber] = OrderedDict()
         self._lock = threading.Lock()
         here = [row["model"] for row in list_models() if row["here"] == "yes"]
         self.names = list(dict.fromkeys([options.model, *here]))
@@ -62,7 +61,7 @@ class ModelShelf:
             return self._options
         return dataclasses.replace(self._options, model=name, aggregator=None, size=None, fit=None)
 
-    def load(self, name: str) -> Extractor | CombinedExtractor:
+    def load(self, name: str) -> ModelDescriber:
         """The model, loaded now if it is not yet; the one used longest ago may go for it."""
         options = self.options(name)
         with self._lock:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from warpkit.aggregate.extractor import out_of_memory
 from warpkit.checks import InputError, require
-from warpkit.jobs.memory import release
-from warpkit.jobs.watch import Watch
+from warpkit.describe.extractor import out_of_memory
+from warpkit.runs.memory import release
+from warpkit.runs.progress import ProgressCallback
 
 __all__ = ["Cancelled", "Job", "JobQueue", "State"]
 
@@ -44,7 +44,7 @@ class Job:
 
     owner: str
     model: str
-    work: Callable[[Watch], Any] | None
+    work: Callable[[ProgressCallback], Any] | None
     tag: str = ""
     state: State = "waiting"
     stage: str = ""
@@ -74,7 +74,7 @@ class Job:
         """Wait for the end; whether it came."""
         return self._ended.wait(timeout)
 
-    def watch(self, stage: str, done: int, total: int | None) -> None:
+    def progress(self, stage: str, done: int, total: int | None) -> None:
         """The job's own ear: keeps the progress, and raises when it was cancelled."""
         self.stage, self.done, self.total = stage, done, total
         if self._stop.is_set():
@@ -98,12 +98,12 @@ class JobQueue:
         self._closed = False
 
     def submit(
-        self, model: str, work: Callable[[Watch], Any], *, owner: str = "", tag: str = ""
+        self, model: str, work: Callable[[ProgressCallback], Any], *, owner: str = "", tag: str = ""
     ) -> Job:
         """Put work at the end of a model's queue.
 
         Args:
-            work: called with the job's `watch`, which it calls between its steps.
+            work: called with the job's `progress`, which it calls between its steps.
 
         Raises:
             InputError: too many wait.
@@ -195,8 +195,8 @@ class JobQueue:
         state: State = "failed"
         assert work is not None
         try:
-            job.watch("starting", 0, None)
-            job.result = work(job.watch)
+            job.progress("starting", 0, None)
+            job.result = work(job.progress)
             state = "done"
         except Cancelled:
             state = "cancelled"

@@ -16,7 +16,7 @@ from typing import Any
 from warpkit.app.limits import Limits
 from warpkit.app.workspace import Workspace
 from warpkit.checks import InputError, require
-from warpkit.jobs.options import ModelOptions
+from warpkit.describe.options import ModelOptions
 
 __all__ = ["HOST", "LocalOnly", "serve"]
 
@@ -184,14 +184,14 @@ def _warm_up(service: Any) -> None:
     """Load the model, and compile the loops of matching where a machine has not yet."""
     model = service.models.default
 
-    def work(watch: Any) -> None:
+    def work(progress: Any) -> None:
         import numpy as np
 
-        from warpkit.jobs.warping import WarpConfig, warp
+        from warpkit.image.warp import WarpConfig, warp
 
-        watch("loading the model", 0, None)
+        progress("loading the model", 0, None)
         describer = service.models.load(model)
-        watch("getting ready", 1, 2)
+        progress("getting ready", 1, 2)
         picture = np.zeros((32, 32, 3), np.uint8)
         picture[8:24, 8:24] = 255
         config = WarpConfig(**service.models.options(model).model_options())

@@ -18,13 +18,13 @@ from warpkit.app.pictures import decode_labels
 from warpkit.app.queue import Job, JobQueue
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError, one_of, require
+from warpkit.describe.options import ModelOptions
+from warpkit.image.cutout import cut_out
+from warpkit.image.inspect import InspectConfig, run_inspect
+from warpkit.image.match import MatchConfig, run_match, similarity_at
 from warpkit.io.images import read_image, write_image
-from warpkit.jobs.cutout import cut_out
-from warpkit.jobs.inspection import InspectConfig, run_inspect
-from warpkit.jobs.matching import MatchConfig, look_at, run_match
-from warpkit.jobs.options import ModelOptions
-from warpkit.jobs.watch import Watch
 from warpkit.render import CLIPS, render_frame
+from warpkit.runs.progress import ProgressCallback
 from warpkit.types import Describer
 from warpkit.viz import draw_similarity
 
@@ -97,7 +97,9 @@ class Service:
             self.queue.cancel_all(visitor)
             self.kept.drop(visitor)
 
-    def submit(self, visitor: str, model: str, tag: str, work: Callable[[Watch], Any]) -> Job:
+    def submit(
+        self, visitor: str, model: str, tag: str, work: Callable[[ProgressCallback], Any]
+    ) -> Job:
         """Put work of a kind into a model's queue."""
         one_of(model, self.models.names, "model")
         return self.queue.submit(model, work, owner=visitor, tag=tag)
@@ -198,11 +200,11 @@ class Service:
         config = MatchConfig(**self.models.options(model).model_options())
         drawing = session.new_file(".png")
 
-        def work(watch: Watch) -> LookResult:
-            describer = self.describer(visitor, model, watch)
-            watch("comparing", 1, 2)
+        def work(progress: ProgressCallback) -> LookResult:
+            describer = self.describer(visitor, model, progress)
+            progress("comparing", 1, 2)
             first, second = (read_image(upload.path) for upload in pictures)
-            found = look_at(
+            found = similarity_at(
                 first,
                 second,
                 xy,
@@ -234,9 +236,9 @@ class Service:
         )
         drawing, table = session.new_file(".png"), session.new_file(".json")
 
-        def work(watch: Watch) -> PointsResult:
-            describer = self.describer(visitor, model, watch)
-            watch("matching", 1, 2)
+        def work(progress: ProgressCallback) -> PointsResult:
+            describer = self.describer(visitor, model, progress)
+            progress("matching", 1, 2)
             found = run_match(
                 pictures[0].path,
                 pictures[1].path,
@@ -262,24 +264,26 @@ class Service:
         config = InspectConfig(**self.models.options(model).model_options(), layers=bool(layers))
         folder = session.new_folder() / "results"
 
-        def work(watch: Watch) -> list[Path]:
-            extractor = self._loaded(model, watch)
-            return run_inspect(images, folder, config=config, extractor=extractor, watch=watch)
+        def work(progress: ProgressCallback) -> list[Path]:
+            extractor = self._loaded(model, progress)
+            return run_inspect(
+                images, folder, config=config, extractor=extractor, progress=progress
+            )
 
         return self.submit(visitor, model, "inspect", work)
 
-    def describer(self, visitor: str, model: str, watch: Watch) -> Describer:
+    def describer(self, visitor: str, model: str, progress: ProgressCallback) -> Describer:
         """A model that describes no picture twice for a visitor, and is loaded only if it must."""
 
         def load() -> Describer:
-            loaded: Describer = self._loaded(model, watch)
-            watch("describing", 0, None)
+            loaded: Describer = self._loaded(model, progress)
+            progress("describing", 0, None)
             return loaded
 
         return self.kept.describer(visitor, model, load)
 
-    def _loaded(self, model: str, watch: Watch) -> Any:
-        watch("loading the model", 0, None)
+    def _loaded(self, model: str, progress: ProgressCallback) -> Any:
+        progress("loading the model", 0, None)
         return self.models.load(model)
 
     def check_points(self, points: Any) -> list[list[float]]:

@@ -23,10 +23,10 @@ from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.video import VideoWriter
-from warpkit.jobs.propagation_config import PropagateConfig
-from warpkit.jobs.video import run_propagate
-from warpkit.jobs.watch import Watch
 from warpkit.render import CLIPS, render_frame
+from warpkit.runs.progress import ProgressCallback
+from warpkit.video.config import PropagateConfig
+from warpkit.video.run import run_propagate
 from warpkit.viz import draw_points, overlay_labels
 
 __all__ = ["VideoRun", "VideoService"]
@@ -265,11 +265,17 @@ class VideoService:
         return run.frames[place]
 
     def _run(
-        self, session: Session, run: VideoRun, model: str, watch: Watch, *, update: bool = False
+        self,
+        session: Session,
+        run: VideoRun,
+        model: str,
+        progress: ProgressCallback,
+        *,
+        update: bool = False,
     ) -> VideoRun:
         """The job itself, in the model's thread."""
         service = self.service
-        watch("loading the model", 0, None)
+        progress("loading the model", 0, None)
         describer = service.models.load(model)
         # A container that tells no number of frames is read up to the limit alone.
         end = service.limits.frames * run.stride
@@ -285,7 +291,7 @@ class VideoService:
                 config=run.config,
                 update=update,
                 describer=describer,
-                watch=watch,
+                progress=progress,
             )
         except BaseException:
             # What was begun is not gone on with; results of an earlier run stay.

@@ -15,9 +15,9 @@ from warpkit.app.service import Service
 from warpkit.app.workspace import Upload
 from warpkit.checks import InputError, one_of, require
 from warpkit.coherent import MIRRORS, FieldQuality
+from warpkit.image.warp import WarpConfig, WarpResult, run_warp
 from warpkit.io.masks import write_labels
-from warpkit.jobs.warping import WarpConfig, WarpResult, run_warp
-from warpkit.jobs.watch import Watch
+from warpkit.runs.progress import ProgressCallback
 
 __all__ = ["WarpFiles", "WarpService", "warp_words"]
 
@@ -114,7 +114,7 @@ class WarpService:
                 masks[i] = place / f"{name}_mask.png"
                 write_labels(place / f"{name}_mask.png", labels)
 
-        def work(watch: Watch) -> WarpFiles:
+        def work(progress: ProgressCallback) -> WarpFiles:
             result = run_warp(
                 pictures[0].path,
                 pictures[1].path,
@@ -123,8 +123,8 @@ class WarpService:
                 target_mask=masks[1],
                 guides=pairs,
                 config=config,
-                describer=service.describer(visitor, model, watch),
-                watch=watch,
+                describer=service.describer(visitor, model, progress),
+                progress=progress,
             )
             archive = Path(shutil.make_archive(str(folder), "zip", folder))
             session.keep_warp(place)

@@ -1,1 +1,4 @@
-"""The command line."""
+"""The command line: parsers, and one call of a task for each command.
+
+Holds no work of its own. Nothing imports it.
+"""

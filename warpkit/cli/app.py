@@ -34,7 +34,7 @@ def add_app(commands: Any) -> None:
 def app(args: argparse.Namespace) -> None:
     """Serve the page."""
     from warpkit.app.server import serve
-    from warpkit.jobs.options import ModelOptions
+    from warpkit.describe.options import ModelOptions
 
     serve(
         configuration(ModelOptions, args, MODEL_FLAGS),
@@ -56,7 +56,7 @@ def add_mask(commands: Any) -> None:
 
 def mask(args: argparse.Namespace) -> None:
     """Write a mask."""
-    from warpkit.jobs.cutout import parse_box, run_mask
+    from warpkit.image.cutout import parse_box, run_mask
 
     found = run_mask(args.image, parse_box(args.box), args.output, overwrite=args.overwrite)
     print(f"{int(found.sum())} pixels of the object written to {args.output}")

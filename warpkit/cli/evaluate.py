@@ -119,7 +119,7 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _cache(args: argparse.Namespace) -> Path | None:
-    from warpkit.io.cache_folder import default_cache
+    from warpkit.runs.cache import default_cache
 
     if args.no_cache:
         return None
@@ -166,7 +166,7 @@ def _show(result: dict[str, Any], output: Path | None) -> None:
 
 
 def _pck(args: argparse.Namespace) -> None:
-    from warpkit.jobs.evaluation.pck import EvalPckConfig, list_pairs, run_eval_pck
+    from warpkit.evaluate.commands.pck import EvalPckConfig, list_pairs, run_eval_pck
 
     _numbers(args)
     flags = ("alphas", "pairs", "seed", "split", "category", "species", "pairing", "baselines")
@@ -185,7 +185,7 @@ def _pck(args: argparse.Namespace) -> None:
 
 
 def _davis(args: argparse.Namespace) -> None:
-    from warpkit.jobs.evaluation.davis import EvalDavisConfig, run_eval_davis
+    from warpkit.evaluate.commands.davis import EvalDavisConfig, run_eval_davis
 
     if not args.all_frames:
         args.all_frames = None
@@ -197,7 +197,7 @@ def _davis(args: argparse.Namespace) -> None:
 
 
 def _warp(args: argparse.Namespace) -> None:
-    from warpkit.jobs.evaluation.warp import EvalWarpConfig, run_eval_warp
+    from warpkit.evaluate.commands.warp import EvalWarpConfig, run_eval_warp
 
     _numbers(args)
     flags = ("alphas", "pairs", "seed", "baselines", "field", "mirror", "masks")
@@ -214,7 +214,7 @@ def _warp(args: argparse.Namespace) -> None:
 
 
 def _tapvid(args: argparse.Namespace) -> None:
-    from warpkit.jobs.evaluation.tapvid import EvalTapvidConfig, run_eval_tapvid
+    from warpkit.evaluate.commands.tapvid import EvalTapvidConfig, run_eval_tapvid
 
     flags = (*MODEL_FLAGS, "clips", "query_mode", "seed")
     result = run_eval_tapvid(
@@ -233,7 +233,7 @@ def _tapvid(args: argparse.Namespace) -> None:
 
 
 def _table(args: argparse.Namespace) -> None:
-    from warpkit.jobs.evaluation.table import run_eval_table
+    from warpkit.evaluate.commands.table import run_eval_table
 
     print(
         run_eval_table(

@@ -44,7 +44,7 @@ def inspect(args: argparse.Namespace) -> None:
             getattr(args, name) is None,
             f"--{name} belongs to the sweep: warpkit inspect sweep DATASET --root DIR",
         )
-    from warpkit.jobs.inspection import InspectConfig, run_inspect
+    from warpkit.image.inspect import InspectConfig, run_inspect
 
     args.layers = False if args.no_layers else None
     config = configuration(InspectConfig, args, (*MODEL_FLAGS, "layers"))
@@ -54,8 +54,8 @@ def inspect(args: argparse.Namespace) -> None:
 
 def _sweep(args: argparse.Namespace) -> None:
     from warpkit.checks import one_of, require
-    from warpkit.jobs.evaluation.pair_sets import PAIR_SETS
-    from warpkit.jobs.sweep import SweepConfig, run_sweep
+    from warpkit.evaluate.commands.sweep import SweepConfig, run_sweep
+    from warpkit.evaluate.sets.pair_sets import PAIR_SETS
 
     require(
         len(args.what) == 2 and args.root is not None,

@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from warpkit.jobs.demo import DemoConfig, run_demo
+    from warpkit.demo import DemoConfig, run_demo
 
     config = configuration(DemoConfig, args, MODEL_FLAGS)
     report = run_demo(
@@ -212,8 +212,8 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _warp(args: argparse.Namespace) -> None:
+    from warpkit.image.warp import WarpConfig, quality_words, run_warp
     from warpkit.io.guides import read_guide_flags
-    from warpkit.jobs.warping import WarpConfig, quality_words, run_warp
 
     flags = ("blend", "interpolation", "field", "mirror", "fill")
     config = configuration(WarpConfig, args, (*MODEL_FLAGS, *flags))
@@ -241,8 +241,8 @@ def _warp(args: argparse.Namespace) -> None:
 
 
 def _match(args: argparse.Namespace) -> None:
+    from warpkit.image.match import MatchConfig, parse_points, run_match
     from warpkit.io.guides import read_guide_flags
-    from warpkit.jobs.matching import MatchConfig, parse_points, run_match
 
     config = configuration(MatchConfig, args, (*MODEL_FLAGS, "field", "mirror"))
     result = run_match(
@@ -269,8 +269,8 @@ def _match(args: argparse.Namespace) -> None:
 
 def _propagate(args: argparse.Namespace) -> None:
     from warpkit.io.points import read_queries
-    from warpkit.jobs.propagation import PropagateConfig
-    from warpkit.jobs.video import parse_masks, run_propagate
+    from warpkit.video.propagation import PropagateConfig
+    from warpkit.video.run import parse_masks, run_propagate
 
     config = configuration(PropagateConfig, args, (*MODEL_FLAGS, "mode", "edit_mode", "cuts"))
     output = run_propagate(
@@ -294,7 +294,7 @@ def _propagate(args: argparse.Namespace) -> None:
 
 
 def _extract(args: argparse.Namespace) -> None:
-    from warpkit.jobs.extraction import ExtractConfig, run_extract
+    from warpkit.image.extract import ExtractConfig, run_extract
 
     flags = (*MODEL_FLAGS, "half") if args.half else MODEL_FLAGS
     written = run_extract(
@@ -318,7 +318,7 @@ def _bench(args: argparse.Namespace) -> None:
         print(f"{_bench_propagate(args)}\n\nresults in {args.output}")
         return
     else:
-        from warpkit.jobs.benchmark import BenchConfig, run_bench_match
+        from warpkit.bench.match import BenchConfig, run_bench_match
 
         table = run_bench_match(
             args.output,
@@ -331,7 +331,7 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _bench_propagate(args: argparse.Namespace) -> str:
-    from warpkit.jobs.benchmark_propagate import BenchPropagateConfig, run_bench_propagate
+    from warpkit.bench.propagate import BenchPropagateConfig, run_bench_propagate
 
     return run_bench_propagate(
         args.output,
@@ -343,8 +343,8 @@ def _bench_propagate(args: argparse.Namespace) -> str:
 
 
 def _bench_extract(args: argparse.Namespace) -> str:
+    from warpkit.bench.extract import ExtractBenchConfig, run_bench_extract
     from warpkit.checks import require
-    from warpkit.jobs.extract_benchmark import ExtractBenchConfig, run_bench_extract
 
     require(not args.images, "bench extract takes no images: time does not depend on them")
     for name in ("steps", "batches"):
@@ -365,7 +365,7 @@ def _bench_extract(args: argparse.Namespace) -> str:
 
 def _train(args: argparse.Namespace) -> None:
     if args.kind == "export":
-        from warpkit.jobs.export import run_export
+        from warpkit.train.export import run_export
 
         run_export(args.checkpoint, args.output, overwrite=args.overwrite)
         print(f"written to {args.output}")

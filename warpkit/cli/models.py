@@ -42,7 +42,7 @@ def add_models(commands: Any) -> None:
 
 def models(args: argparse.Namespace) -> None:
     """Run `warpkit models`."""
-    from warpkit.jobs.models import convert_model, download_model, verify_model
+    from warpkit.describe.manage import convert_model, download_model, verify_model
 
     if args.action == "download":
         lines = download_model(
@@ -66,7 +66,7 @@ def models(args: argparse.Namespace) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from warpkit.jobs.models import list_models
+    from warpkit.describe.manage import list_models
 
     rows = list_models()
     if as_json:

@@ -58,7 +58,7 @@ def synthesize(args: argparse.Namespace) -> None:
         print("\n".join(verify_set(args.action[1])))
         return
     require(args.output is not None, "say where to write: -o DIR")
-    from warpkit.jobs.synthesize import SynthesizeConfig, run_synthesize
+    from warpkit.synthesize.run import SynthesizeConfig, run_synthesize
 
     flags = [*_FLAGS]
     if args.known_warps:

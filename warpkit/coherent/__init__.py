@@ -10,8 +10,8 @@ from warpkit.coherent.guides import Guides
 from warpkit.coherent.labels import coherent_warp_of_labels
 from warpkit.coherent.points import (
     FIELDS,
+    FieldMatches,
     FieldName,
-    PointMatches,
     match_points_coherent,
     points_config,
 )
@@ -22,12 +22,12 @@ __all__ = [
     "MIRRORS",
     "CoherentConfig",
     "CoherentField",
+    "FieldMatches",
     "FieldName",
     "FieldQuality",
     "FieldTask",
     "Guides",
     "Mirror",
-    "PointMatches",
     "coherent_field",
     "coherent_fields",
     "coherent_warp_of_labels",

@@ -21,7 +21,7 @@ from warpkit.coherent.guides import Guides
 from warpkit.coherent.levels import COARSE, FINE_OPEN, FINE_OUTLINED, Level
 from warpkit.coherent.nodes import stack_nodes
 from warpkit.coherent.pairs import FieldTask, Side, check_task, guides_of, outlined, sides_of
-from warpkit.coherent.pixels import CoherentField, to_pixels
+from warpkit.coherent.pixels import CoherentField, field_to_pixels
 from warpkit.coherent.windows import refine
 from warpkit.match.matcher import exact_products
 from warpkit.types import DescriptorMap
@@ -120,7 +120,7 @@ def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentF
     for i, task in enumerate(tasks):
         row = torch.tensor([i], device=device)
         fields.append(
-            to_pixels(
+            field_to_pixels(
                 task,
                 config,
                 (targets[i], sources[i]),

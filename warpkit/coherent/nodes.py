@@ -84,7 +84,7 @@ class Nodes:
         """Rows and columns."""
         return int(self.weight.shape[1]), int(self.weight.shape[2])
 
-    def to_pixels(self, nodes: Tensor) -> Tensor:
+    def field_to_pixels(self, nodes: Tensor) -> Tensor:
         """Node coordinates (B, ..., 2) in pixels."""
         shape = (-1, *[1] * (nodes.ndim - 2))
         return self.origin.view(*shape, 2) + nodes * self.pitch.view(*shape, 1)

@@ -20,7 +20,7 @@ from warpkit.match.filters import inside_mask
 from warpkit.match.nearest_set import nearest_set
 from warpkit.types import Warp
 
-__all__ = ["CoherentField", "to_pixels"]
+__all__ = ["CoherentField", "field_to_pixels"]
 
 _SNAP = 0.05  # of the source object's side: how far beyond its outline a pixel may be pulled in
 _GUIDE_REACH = 0.08  # of the target's region: how far a guide's last correction reaches
@@ -84,7 +84,7 @@ class CoherentField:
         return places.clamp(min=-0.5).minimum(limit), cosine.clamp(-1, 1)
 
 
-def to_pixels(
+def field_to_pixels(
     task: FieldTask,
     config: CoherentConfig,
     sides: tuple[Side, Side],
@@ -105,7 +105,7 @@ def to_pixels(
     nodes = pixel_grid(
         height=forward.target.size[0], width=forward.target.size[1], device=there.device
     ).view(1, -1, 2)
-    at = forward.target.to_pixels(nodes)[0]
+    at = forward.target.field_to_pixels(nodes)[0]
     places = _read(forward, at, pull)
     away = (_read(back, places, None) - at).norm(dim=-1)
     height, width = task.target.height, task.target.width
@@ -194,7 +194,7 @@ def _read(solved: Solved, xy: Tensor, pull: tuple[Tensor, Tensor] | None) -> Ten
     """The field at target pixels (N, 2) in pixels of the source as it was solved: (N, 2)."""
     places = xy[None].to(solved.field.device).float()
     at = solved.target.to_nodes(places)
-    found = solved.source.to_pixels(sample_nodes(solved.field.permute(0, 3, 1, 2), at))[0]
+    found = solved.source.field_to_pixels(sample_nodes(solved.field.permute(0, 3, 1, 2), at))[0]
     if pull is not None:
         centres, shares = pull
         reach = _GUIDE_REACH * max(*solved.target.size) * float(solved.target.pitch[0])

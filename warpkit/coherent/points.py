@@ -19,7 +19,7 @@ from warpkit.coords import sample_descriptors
 from warpkit.match.points import match_points
 from warpkit.types import DescriptorMap, Matches
 
-__all__ = ["FIELDS", "FieldName", "PointMatches", "match_points_coherent", "points_config"]
+__all__ = ["FIELDS", "FieldMatches", "FieldName", "match_points_coherent", "points_config"]
 
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
@@ -33,7 +33,7 @@ _FAR = 0.1  # of the target's longer side, between a point's nearest neighbour a
 
 
 @dataclass(frozen=True, eq=False)
-class PointMatches:
+class FieldMatches:
     """Matched points and the field they went through.
 
     Attributes:
@@ -73,7 +73,7 @@ def match_points_coherent(
     guides: Guides | None = None,
     field: FieldName = "coherent",
     config: CoherentConfig | None = None,
-) -> PointMatches:
+) -> FieldMatches:
     """Where a coherent field leads points of the source.
 
     The field is solved over the source (it is a warp whose target is the source image). With
@@ -118,10 +118,10 @@ def match_points_coherent(
         apart = (found.target_xy[:, 0] - places).norm(dim=1) / max(target.height, target.width)
         far = float((apart > _FAR).float().mean())
         if doubt + _FAR_PRICE * far > _MOST_DOUBT:
-            return PointMatches(found, solved, "nearest")
+            return FieldMatches(found, solved, "nearest")
     alike = sample_descriptors(source, xy) * sample_descriptors(target, places)
     similarity = alike.sum(dim=1).clamp(-1, 1)
     valid = torch.ones(len(xy), 1, dtype=torch.bool, device=xy.device)
-    return PointMatches(
+    return FieldMatches(
         Matches(xy, places[:, None], similarity[:, None], valid), solved, "coherent"
     )

@@ -45,14 +45,14 @@ def refine(
     device = target.weight.device
     xy = pixel_grid(height=size[0], width=size[1], device=device).view(-1, 2)
     batch, count = coarse.share.shape[:2]
-    pixels = target.to_pixels(xy.expand(batch, -1, -1))
+    pixels = target.field_to_pixels(xy.expand(batch, -1, -1))
     before = coarse.target.to_nodes(pixels)
     old = pixel_grid(height=coarse.target.size[0], width=coarse.target.size[1], device=device).view(
         -1, 2
     )
 
     def finer(nodes: Tensor) -> Tensor:
-        return source.to_nodes(coarse.source.to_pixels(nodes))
+        return source.to_nodes(coarse.source.field_to_pixels(nodes))
 
     added = coarse.field - apply_affine(coarse.affine, old)
     planes = added.transpose(2, 3).flatten(1, 2).unflatten(2, coarse.target.size)
@@ -71,7 +71,7 @@ def refine(
     far_places = pixel_grid(height=source.size[0], width=source.size[1], device=device).view(
         1, -1, 2
     )
-    on_coarse = coarse.home.to_nodes(source.to_pixels(far_places.expand(batch, -1, -1)))
+    on_coarse = coarse.home.to_nodes(source.field_to_pixels(far_places.expand(batch, -1, -1)))
     hub = sample_nodes(coarse.hub[:, None], on_coarse)[..., 0]
     likely, score, corner = _windows(
         target, source, level.hubs * hub, centre, level.radius, config, level.temperature

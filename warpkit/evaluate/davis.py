@@ -1,7 +1,7 @@
 """Score folders of predicted masks against a DAVIS data set, sequences in parallel.
 
-In: `warpkit.io.davis.DavisSequence`s and a folder of mask PNGs for each. Out: a `DavisReport`, and
-a line for everything that was not scored.
+In: `warpkit.datasets.davis.DavisSequence`s and a folder of mask PNGs for each. Out: a
+`DavisReport`, and a line for everything that was not scored.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from warpkit.checks import InputError, require
-from warpkit.evaluate.jaccard import DavisReport, SequenceScore, mean_scores, score_sequence
-from warpkit.io.davis import DavisSequence, read_davis_labels, read_davis_year
+from warpkit.datasets.davis import DavisSequence, read_davis_labels, read_davis_year
+from warpkit.evaluate.jaccard import (
+    DavisReport,
+    SequenceScore,
+    mean_sequence_scores,
+    score_sequence,
+)
 
 __all__ = ["score_davis"]
 
@@ -65,7 +70,7 @@ def score_davis(
     notes = [note for _, _, note in results if note]
     scores = {n: score for n, (score, *_) in zip(names, results, strict=True) if score is not None}
     require(bool(scores), f"no sequence could be scored: {'; '.join(problems) or 'there is none'}")
-    return mean_scores(scores), problems, notes
+    return mean_sequence_scores(scores), problems, notes
 
 
 def _score_folder(

@@ -17,14 +17,14 @@ from warpkit.checks import require
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.viz import panel
 
-__all__ = ["round_trip", "sample_grid", "spread"]
+__all__ = ["evenly_spaced", "inversion_round_trip", "sample_grid"]
 
 T = TypeVar("T")
 
 _BATCH = 16
 
 
-def spread(names: Sequence[T], count: int) -> tuple[T, ...]:
+def evenly_spaced(names: Sequence[T], count: int) -> tuple[T, ...]:
     """At most `count` of the names, evenly over their order, the first always among them."""
     require(count > 0, f"count must be at least one name, got {count}")
     count = min(count, len(names))
@@ -86,7 +86,7 @@ def sample_grid(
 
 
 @torch.no_grad()
-def round_trip(backbone: DiffusionBackbone, images: Tensor) -> tuple[Tensor, Tensor]:
+def inversion_round_trip(backbone: DiffusionBackbone, images: Tensor) -> tuple[Tensor, Tensor]:
     """Invert images to noise and generate them again, all DDIM steps, without guidance.
 
     Args:

@@ -28,7 +28,7 @@ __all__ = [
     "disk_dilation",
     "frame_statistics",
     "mask_boundary",
-    "mean_scores",
+    "mean_sequence_scores",
     "region_similarity",
     "score_sequence",
 ]
@@ -236,7 +236,7 @@ def score_sequence(
             require(
                 bool(objects),
                 "the first true frame has no object (ids 1 to 254): read 0/255 masks with"
-                " warpkit.io.davis.read_davis_labels",
+                " warpkit.datasets.davis.read_davis_labels",
             )
         masks = [(ours == i, theirs == i) for i in objects]
         region.append([region_similarity(a, b) for a, b in masks])
@@ -288,7 +288,7 @@ class DavisReport(DavisMeans):
         }
 
 
-def mean_scores(sequences: Mapping[str, SequenceScore]) -> DavisReport:
+def mean_sequence_scores(sequences: Mapping[str, SequenceScore]) -> DavisReport:
     """Average clips as DAVIS does: every object of every clip counts once."""
     require(bool(sequences), "there are no sequences to average")
     rows = np.concatenate([score.per_object for score in sequences.values()])

@@ -43,7 +43,7 @@ def _rgb(size: int, device: torch.device) -> Describer:
 
 def _random(size: int, device: torch.device) -> Describer:
     """The embedded model's architecture with weights as they are before training, seed 0."""
-    from warpkit.aggregate.hypercolumns import Hypercolumns
+    from warpkit.describe.hypercolumns import Hypercolumns
     from warpkit.features.tiny import UnetConfig, build_unet, unet_backbone
 
     config = UnetConfig()
@@ -58,7 +58,7 @@ def _random(size: int, device: torch.device) -> Describer:
 
 def _efficientnet(size: int, device: torch.device) -> Describer:
     """Strides 16 and 32 of a classifier trained on ImageNet's labels."""
-    from warpkit.aggregate.hypercolumns import Hypercolumns
+    from warpkit.describe.hypercolumns import Hypercolumns
     from warpkit.features.efficientnet import EfficientNetBackbone
 
     backbone = EfficientNetBackbone(device=device, blocks=(10, 15), size=size)

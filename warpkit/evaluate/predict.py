@@ -22,10 +22,10 @@ from warpkit.coherent import (
     match_points_coherent,
     points_config,
 )
+from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import Box
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.io.images import read_image
-from warpkit.io.pairs import AnnotatedPair
-from warpkit.io.pairs.pair import Box
 from warpkit.match.matcher import Matcher
 from warpkit.match.points import match_points
 from warpkit.types import Describer, DescriptorMap, Matches

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from warpkit.checks import InputError, OutputError
+from warpkit.datasets import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_files import plain_points, point_array
-from warpkit.io.cache_folder import code_digest, file_sha256
 from warpkit.io.images import image_size
-from warpkit.io.pairs import AnnotatedPair
+from warpkit.runs.cache import code_digest, file_sha256
 
 __all__ = ["ContentHashes", "PredictionCache", "code_digest", "method_digest"]
 

@@ -27,11 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, require
+from warpkit.datasets import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.io.images import image_size
-from warpkit.io.output import write_text
-from warpkit.io.pairs import AnnotatedPair
+from warpkit.io.whole import write_text
 
 __all__ = [
     "plain_points",

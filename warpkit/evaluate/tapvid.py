@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from warpkit.checks import one_of, require
 
-__all__ = ["QUERY_MODES", "THRESHOLDS", "TrackScores", "mean_scores", "score_tracks"]
+__all__ = ["QUERY_MODES", "THRESHOLDS", "TrackScores", "mean_track_scores", "score_tracks"]
 
 THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of 256
 QUERY_MODES = ("first", "strided")
@@ -108,7 +108,7 @@ def score_tracks(
     )
 
 
-def mean_scores(clips: Sequence[TrackScores]) -> TrackScores:
+def mean_track_scores(clips: Sequence[TrackScores]) -> TrackScores:
     """The mean over clips, each counting alike, as the benchmark does."""
     require(len(clips) > 0, "there are no clips to average")
     return TrackScores(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from warpkit.coords import FitMode
-from warpkit.features.turns import Turns
+from warpkit.features.model_lock import ModelLock
 
 __all__ = ["Backbone", "BackboneSpec", "Layer", "StepFeatures"]
 
@@ -90,11 +90,11 @@ class Backbone(ABC):
     spec: BackboneSpec
 
     @property
-    def turns(self) -> Turns:
+    def locked(self) -> ModelLock:
         """Threads that call this take turns; two that do not would read each other's features."""
         with _MAKING:
-            turns: Turns = vars(self).setdefault("_turns", Turns(self.device))
-        return turns
+            lock: ModelLock = vars(self).setdefault("_lock", ModelLock(self.device))
+        return lock
 
     @property
     @abstractmethod

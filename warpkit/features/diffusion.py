@@ -18,10 +18,10 @@ from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeature
 from warpkit.features.codecs import TextConditioner
 from warpkit.features.ddim import CLEAN, DdimSchedule, ddim_step
 from warpkit.features.diffusion_settings import DiffusionSettings
+from warpkit.features.model_lock import ModelLock
 from warpkit.features.perturbed_attention import perturbed
 from warpkit.features.seeded_noise import NoiseDraws
 from warpkit.features.taps import decoder_taps
-from warpkit.features.turns import Turns
 from warpkit.features.unet_calls import UnetCalls, resolve_acceleration
 
 __all__ = [
@@ -74,7 +74,7 @@ class DiffusionBackbone(Backbone):
             images are generated as well, so that it need not come back for every new prompt.
     """
 
-    _turns: Turns
+    _turns: ModelLock
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class DiffusionBackbone(Backbone):
         calls = calls or self._calls
         if other._calls.names == calls.names:
             other._calls = calls
-        other._turns = self.turns
+        vars(other)["_lock"] = self.locked
         other._perturbed = self._perturbed
         other._prompt_cache = self._prompt_cache
         return other

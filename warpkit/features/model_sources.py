@@ -15,15 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from warpkit.checks import InputError, first_line, require
-from warpkit.io.cache_folder import default_cache, file_sha256
-from warpkit.io.output import write_json
+from warpkit.io.whole import write_json
+from warpkit.runs.cache import default_cache, file_sha256
 
 __all__ = [
     "RELEASES",
     "HubFile",
     "Listing",
+    "ModelSource",
     "Release",
-    "Source",
     "download",
     "find_file",
     "find_remote",
@@ -86,7 +86,7 @@ def release_name(model: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A model on this machine.
 
     Attributes:
@@ -137,7 +137,7 @@ def find_source(
     family: Family = "stable-diffusion",
     revision: str | None = None,
     local_files_only: bool = False,
-) -> Source:
+) -> ModelSource:
     """The folder of a model: as it is, from the local cache, else downloaded.
 
     Args:
@@ -153,7 +153,7 @@ def find_source(
             _is_complete(Path(model), family, configurations_only=True),
             f"{model} is a folder but no {_KIND[family]}: expected {_EXPECTED[family]} in it",
         )
-        return Source(model, model, Path(model))
+        return ModelSource(model, model, Path(model))
     ids = _hub_ids(model)
     failures: list[str] = []
     for look in (_cached,) if local_files_only else (_cached, _downloaded):
@@ -190,24 +190,24 @@ def _missing() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, HfHubHTTPError, *bases)
 
 
-def _cached(model: str, hub_id: str, family: Family, revision: str | None) -> Source:
+def _cached(model: str, hub_id: str, family: Family, revision: str | None) -> ModelSource:
     if Path(hub_id).is_dir():  # a mirror on this machine
-        return Source(model, hub_id, Path(hub_id))
+        return ModelSource(model, hub_id, Path(hub_id))
     from huggingface_hub import snapshot_download
 
     folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     if not _is_complete(folder, family):
         raise FileNotFoundError("its files in the cache are not complete")
-    return Source(model, hub_id, folder, folder.name)
+    return ModelSource(model, hub_id, folder, folder.name)
 
 
-def _downloaded(model: str, hub_id: str, family: Family, revision: str | None) -> Source:
+def _downloaded(model: str, hub_id: str, family: Family, revision: str | None) -> ModelSource:
     if Path(hub_id).is_dir():
-        return Source(model, hub_id, Path(hub_id))
+        return ModelSource(model, hub_id, Path(hub_id))
     return download(model, list_remote(hub_id, family=family, revision=revision))
 
 
-def download(model: str, listing: Listing) -> Source:
+def download(model: str, listing: Listing) -> ModelSource:
     """Fetch what a listing names, hash it, and keep the hashes.
 
     Raises:
@@ -224,7 +224,7 @@ def download(model: str, listing: Listing) -> Source:
     folder = Path(
         snapshot_download(listing.repository, revision=listing.commit, allow_patterns=names)
     )
-    source = Source(model, listing.repository, folder, listing.commit)
+    source = ModelSource(model, listing.repository, folder, listing.commit)
     _keep_hashes(source, listing)
     return source
 
@@ -313,7 +313,7 @@ def _record_path(name: str, commit: str) -> Path:
     return default_cache() / "models" / f"{name.replace('/', '--')}@{commit[:40]}.json"
 
 
-def _keep_hashes(source: Source, listing: Listing) -> None:
+def _keep_hashes(source: ModelSource, listing: Listing) -> None:
     """Hash the downloaded files, compare with what the hub states, and write the record."""
     assert source.commit is not None
     files = {}
@@ -338,7 +338,7 @@ def _keep_hashes(source: Source, listing: Listing) -> None:
     )
 
 
-def verify_source(source: Source) -> list[str]:
+def verify_source(source: ModelSource) -> list[str]:
     """Compare a downloaded model with the hashes kept at its download.
 
     Returns:

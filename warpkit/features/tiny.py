@@ -30,10 +30,10 @@ __all__ = [
     "UnetConfig",
     "build_unet",
     "load_unet",
+    "parse_unet_config",
     "save_unet",
     "tiny_backbone",
     "unet_backbone",
-    "unet_config",
 ]
 
 TINY_WEIGHTS = Path(__file__).parents[1] / "weights" / "tiny-unet.safetensors"
@@ -70,7 +70,7 @@ class UnetConfig:
         return DdimSchedule(num_steps, beta_start=self.beta_start, beta_end=self.beta_end)
 
 
-def unet_config(raw: Mapping[str, Any]) -> UnetConfig:
+def parse_unet_config(raw: Mapping[str, Any]) -> UnetConfig:
     """A configuration from its JSON form, where tuples are lists."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
     return UnetConfig(**values)
@@ -128,7 +128,7 @@ def load_unet(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: its metadata 'unet' is no JSON: {error}") from error
     try:
-        config = unet_config(raw)
+        config = parse_unet_config(raw)
     except TypeError as error:
         raise InputError(
             f"{path} was written by another version of warpkit: its configuration does not read"

@@ -123,7 +123,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class _Reader:
-    """Turns a tree of plain values into dataclasses and knows where every value came from."""
+    """ModelLock a tree of plain values into dataclasses and knows where every value came from."""
 
     def __init__(self, source: str) -> None:
         self._source = source

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, OutputError, require
-from warpkit.io.images import check_target, partial_path
+from warpkit.io.images import check_target
+from warpkit.io.whole import partial_path
 
 __all__ = ["known_flow", "read_flo", "write_flo"]
 

@@ -8,8 +8,6 @@ Embedded colour profiles are not applied.
 from __future__ import annotations
 
 import io
-import os
-import secrets
 import struct
 import warnings
 import zlib
@@ -20,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from warpkit.checks import InputError, OutputError, check_image, require
+from warpkit.checks import InputError, check_image, require
+from warpkit.io.whole import written_whole
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -28,7 +27,6 @@ __all__ = [
     "encode_image",
     "image_size",
     "open_image",
-    "partial_path",
     "read_image",
     "read_rgba",
     "save_whole",
@@ -189,11 +187,6 @@ def check_target(path: Path) -> None:
     require(path.parent.is_dir(), f"{path}: the folder {path.parent} does not exist: create it")
 
 
-def partial_path(path: Path) -> Path:
-    """A fresh hidden name beside `path`, with its suffix, for a file still being written."""
-    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
-
-
 def save_whole(image: Image.Image, path: Path, **options: Any) -> None:
     """Save a Pillow image whole or not at all; what was at `path` is replaced at the end.
 
@@ -201,15 +194,8 @@ def save_whole(image: Image.Image, path: Path, **options: Any) -> None:
         InputError: if the folder is missing or cannot be written to.
     """
     check_target(path)
-    partial = partial_path(path)
-    try:
-        with partial.open("xb") as file:
-            image.save(file, **options)
-        os.replace(partial, path)  # noqa: PTH105 - the name says that it is atomic
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("xb") as file:
+        image.save(file, **options)
 
 
 def encode_image(array: npt.NDArray[np.uint8], suffix: str) -> bytes:

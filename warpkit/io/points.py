@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, require
-from warpkit.io.images import check_target, partial_path
-from warpkit.io.output import write_json, write_text
+from warpkit.io.images import check_target
+from warpkit.io.whole import partial_path, write_json, write_text
 
 __all__ = ["PointQueries", "PointTracks", "read_queries", "write_tracks"]
 

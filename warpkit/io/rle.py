@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, OutputError, require
-from warpkit.io.images import check_target, partial_path
+from warpkit.io.images import check_target
+from warpkit.io.whole import partial_path
 
-__all__ = ["CocoWriter", "decode_rle", "encode_rle"]
+__all__ = ["CocoMaskWriter", "decode_rle", "encode_rle"]
 
 Rle = dict[str, Any]
 
@@ -92,14 +93,14 @@ def _from_text(text: str) -> list[int]:
     return counts
 
 
-class CocoWriter:
+class CocoMaskWriter:
     """Writes the masks of a clip as a COCO file; a context manager.
 
     One image per frame, one category per object, one annotation per object and frame that shows
     it. Annotations go to the disk as they come: memory holds a few numbers per frame. The file
     appears when the block ends without an exception.
 
-        with CocoWriter("masks.json", height=480, width=854) as writer:
+        with CocoMaskWriter("masks.json", height=480, width=854) as writer:
             writer.write(labels, frame=0, name="00000")
     """
 
@@ -129,7 +130,7 @@ class CocoWriter:
             frame: number of the frame, the id of its image.
             name: its file name.
         """
-        assert self._file is not None, "CocoWriter.write is for use inside a `with` block"
+        assert self._file is not None, "CocoMaskWriter.write is for use inside a `with` block"
         require(
             labels.shape == self._size,
             f"{self.path}: masks are {self._size[0]} x {self._size[1]} (height x width), that of"

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import Tensor
 
-from warpkit.io.images import partial_path
+from warpkit.io.whole import partial_path
 
 __all__ = ["read_tensors", "write_tensors"]
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, OutputError, check_image, one_of, require
 from warpkit.io.audio import SoundTrack
-from warpkit.io.images import check_target, partial_path
+from warpkit.io.images import check_target
+from warpkit.io.whole import partial_path
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, check_image, require
 from warpkit.io.file_end import reaches_end
-from warpkit.io.frames import Frame, Frames, Selection
+from warpkit.io.frame import Frame, Frames, Selection
 
 if TYPE_CHECKING:
     from av.container import InputContainer

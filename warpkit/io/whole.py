@@ -1,18 +1,34 @@
-"""A file that a library writes by its name: whole, or as it was."""
+"""The one way to write a file: beside its place under a hidden name, then moved there in one step.
+
+In: a path and a writer, text, or data for JSON. Out: a file that is whole, or what stood there.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
+from torch import Tensor
 
 from warpkit.checks import OutputError, first_line
-from warpkit.io.images import partial_path
+from warpkit.io.config import to_dict
 
-__all__ = ["written_whole"]
+__all__ = ["partial_path", "write_json", "write_text", "written_whole"]
+
+
+def partial_path(path: Path) -> Path:
+    """A fresh hidden name beside `path`, with its suffix, for a file still being written."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
 
 
 @contextmanager
@@ -28,6 +44,57 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(partial, path)  # noqa: PTH105 - the name says that it is atomic
     # Writers report a full disk or a missing folder in classes of their own.
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise OutputError(f"{path} cannot be written: {first_line(error)}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise OutputError(f"cannot write {path}: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON in one step: the file is whole or as it was. UTF-8, indented, newline at the end.
+
+    Paths and fractions become text (`"30000/1001"`), tensors and arrays lists or numbers,
+    dataclasses mappings. JSON has no NaN and no infinity: both become null.
+
+    Raises:
+        InputError: if the file cannot be written.
+        TypeError: for a value that JSON cannot hold.
+    """
+    text = json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text in one step: the file is whole or as it was.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    with written_whole(Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        value = value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        value = to_dict(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path | Fraction):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_json_key(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    raise TypeError(f"cannot write {type(value).__name__} as JSON: {value!r}")
+
+
+def _json_key(key: Any) -> str:
+    if isinstance(key, bool) or not isinstance(
+        key, str | int | float | np.number | Path | Fraction
+    ):
+        raise TypeError(f"cannot use {type(key).__name__} as a JSON key: {key!r}")
+    return str(key)

@@ -1,5 +1,6 @@
 """Matching: nearest neighbours between descriptor maps, filters, keypoints."""
 
+from warpkit.match.farthest import farthest_points
 from warpkit.match.filters import (
     above_similarity,
     affine_residual,
@@ -30,7 +31,6 @@ from warpkit.match.pair import (
     search_pair,
 )
 from warpkit.match.points import candidate_sites, default_matcher, match_points
-from warpkit.match.spread import farthest_points
 
 __all__ = [
     "Matcher",

@@ -34,7 +34,7 @@ __all__ = [
 _ENGINES = {
     "reference": "warpkit.match.reference",
     "faiss": "warpkit.match.faiss_engine",
-    "grid": "warpkit.match.grid_engine",
+    "grid": "warpkit.match.grid.engine",
 }
 _CLASSES: dict[str, type[Matcher]] = {}
 

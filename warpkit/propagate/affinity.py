@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from warpkit.propagate.spread_work import spread
+from warpkit.propagate.parallel import map_parts
 
 __all__ = [
     "CellMatches",
@@ -216,7 +216,7 @@ def _search_whole(rows: Tensor, key: Tensor, k: int) -> CellMatches:
     def search(block: Tensor) -> CellMatches:
         return _best_of_groups((block @ columns).view(len(block), h, w), k)
 
-    found = spread(search, rows.split(_ROWS), rows.device)
+    found = map_parts(search, rows.split(_ROWS), rows.device)
     return CellMatches(
         torch.cat([part.similarity for part in found]), torch.cat([part.index for part in found])
     )
@@ -244,7 +244,7 @@ def _search_windows(
         similarity[tile.v, tile.u, : cell.shape[1]] = found.similarity
         index[tile.v, tile.u, : cell.shape[1]] = frame * (h * w) + cell
 
-    spread(search, tiles(asked, window), query.device)
+    map_parts(search, tiles(asked, window), query.device)
     return CellMatches(similarity[asked], index[asked])
 
 

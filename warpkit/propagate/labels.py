@@ -23,7 +23,7 @@ from torch import Tensor
 
 from warpkit.checks import check_image, check_same_size, require
 from warpkit.propagate.affinity import Window, principal_directions, with_colour
-from warpkit.propagate.carry_values import carry_values
+from warpkit.propagate.cell_values import propagate_values
 from warpkit.propagate.coverage import (
     cell_colours,
     cell_coverage,
@@ -151,7 +151,7 @@ class LabelPropagator:
         window = self._window(descriptors)
         first = window if self.config.window_annotated else None
         windows = [first] * len(self._annotated) + [window] * len(self._recent)
-        blended = carry_values(
+        blended = propagate_values(
             queries,
             [frame.keys for frame in frames],
             windows,

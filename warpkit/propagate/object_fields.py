@@ -25,7 +25,12 @@ from warpkit.propagate.cell_matches import ObjectCells, PointMatches, match_cell
 from warpkit.propagate.coherent_matches import coherent_matches
 from warpkit.propagate.flow import flow_between, grey_of
 from warpkit.propagate.poses import turned_fields
-from warpkit.propagate.smooth_fields import affine_values, edge_weight, fit_affine, smooth_values
+from warpkit.propagate.smooth_fields import (
+    affine_values,
+    edge_weight,
+    fit_weighted_affine,
+    smooth_values,
+)
 from warpkit.types import DescriptorMap
 
 __all__ = ["ObjectField", "ObjectTracker", "sample"]
@@ -332,7 +337,7 @@ class _Area:
         places = np.flatnonzero(weight.ravel() > 0)
         places = places[:: max(1, len(places) // _SAMPLES)]
         here, there = self.places.reshape(-1, 2)[places], xy.reshape(-1, 2)[places]
-        rough = fit_affine(here, there, weight.ravel()[places])
+        rough = fit_weighted_affine(here, there, weight.ravel()[places])
         if abs(np.linalg.det(rough[:, :2])) < _LEAST_SCALE**2:
             return rough, affine_values(rough, self.places)
         # Edges know motion across themselves, in directions of this frame: what the field adds to
@@ -340,7 +345,7 @@ class _Area:
         trust = self.edges * weight[..., None]
         back = np.linalg.inv(rough[:, :2])
         moved = ((xy - rough[:, 2]) @ back.T).astype(np.float32)
-        fine = fit_affine(here, moved.reshape(-1, 2)[places], trust.reshape(-1, 3)[places])
+        fine = fit_weighted_affine(here, moved.reshape(-1, 2)[places], trust.reshape(-1, 3)[places])
         base = affine_values(fine, self.places)
         moved = base + smooth_values(moved - base, trust, _SCALES)
         affine = np.column_stack(
@@ -355,7 +360,7 @@ class _Area:
             stiff: whether matches far from the affine map of all count little. If not, parts may
                 move on their own, and wrong matches do more harm.
         """
-        affine = fit_affine(matches.xy, matches.source_xy, matches.weight)
+        affine = fit_weighted_affine(matches.xy, matches.source_xy, matches.weight)
         away = matches.source_xy - affine_values(affine, matches.xy)
         far = np.linalg.norm(away, axis=1) / (3 * matches.cell)
         weight = matches.weight

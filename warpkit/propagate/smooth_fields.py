@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["affine_values", "edge_weight", "fit_affine", "smooth_values"]
+__all__ = ["affine_values", "edge_weight", "fit_weighted_affine", "smooth_values"]
 
 Array = npt.NDArray[np.float32]
 
@@ -20,7 +20,7 @@ _PRIOR = 0.02
 _ROUNDS = 5  # of reweighting
 
 
-def fit_affine(
+def fit_weighted_affine(
     xy: npt.NDArray[np.floating], values: Array, weight: Array
 ) -> npt.NDArray[np.float64]:
     """The affine map through values at points, robust to a minority that is wrong.

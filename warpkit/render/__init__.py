@@ -10,15 +10,15 @@ from warpkit.render.frames import (
     true_motion,
 )
 from warpkit.render.hard_clips import HARD_CLIPS
-from warpkit.render.scene import ClipSpec, Layer, Light
+from warpkit.render.scene import ClipSpec, Light, SceneLayer
 
 __all__ = [
     "CLIPS",
     "HARD_CLIPS",
     "ClipSpec",
-    "Layer",
     "Light",
     "RenderedFrame",
+    "SceneLayer",
     "render_clip",
     "render_frame",
     "render_image",

@@ -11,14 +11,14 @@ from warpkit.checks import one_of, require
 from warpkit.render.drawing import Style
 from warpkit.render.frames import RenderedFrame, render_clip, render_frame
 from warpkit.render.motion import Camera, Curve, Flap, Pose, Squeeze, Step, Wave
-from warpkit.render.scene import ClipSpec, Layer, Light
+from warpkit.render.scene import ClipSpec, Light, SceneLayer
 
 __all__ = [
     "CLIPS",
     "ClipSpec",
-    "Layer",
     "Light",
     "RenderedFrame",
+    "SceneLayer",
     "render_clip",
     "render_frame",
     "render_pair",
@@ -27,7 +27,9 @@ __all__ = [
 _UP = -math.pi / 2  # turns a drawing's +x to the top of the frame
 
 
-def _turtle(label: int, body: tuple[Step, ...], style: Style, edited: Style) -> tuple[Layer, ...]:
+def _turtle(
+    label: int, body: tuple[Step, ...], style: Style, edited: Style
+) -> tuple[SceneLayer, ...]:
     """A turtle: four paddles that beat around their hinges, under a shell with a head."""
     paddles = (
         # hinge x, hinge y, angle at rest, beat, size, phase
@@ -44,8 +46,8 @@ def _turtle(label: int, body: tuple[Step, ...], style: Style, edited: Style) -> 
                 scale=Curve(size),
                 mirror=side < 0,
             )
-            layers.append(Layer("paddle", label, (hinge, *body), style, edited))
-    return (*layers, Layer("turtle", label, body, style, edited))
+            layers.append(SceneLayer("paddle", label, (hinge, *body), style, edited))
+    return (*layers, SceneLayer("turtle", label, body, style, edited))
 
 
 _BEETLE = ClipSpec(
@@ -57,7 +59,7 @@ _BEETLE = ClipSpec(
     seed=3,
     scenery="ground",
     objects=(
-        Layer(
+        SceneLayer(
             "beetle",
             1,
             (
@@ -85,7 +87,7 @@ _FISH = ClipSpec(
     seed=5,
     scenery="reef",
     objects=(
-        Layer(
+        SceneLayer(
             "fish",
             1,
             (
@@ -127,7 +129,7 @@ _TURTLE = ClipSpec(
             Style("b02a3f", "f6c945", "bfe3a0", dark="2a1a24", pattern="zigzag"),
         ),
         *(
-            Layer(
+            SceneLayer(
                 "kelp",
                 0,
                 (
@@ -152,7 +154,7 @@ _BUTTERFLY = ClipSpec(
     seed=2,
     scenery="meadow",
     objects=(
-        Layer(
+        SceneLayer(
             "butterfly",
             1,
             (
@@ -187,7 +189,7 @@ _JELLYFISH = ClipSpec(
     seed=6,
     scenery="deep",
     objects=(
-        Layer(
+        SceneLayer(
             "jellyfish",
             1,
             (
@@ -221,7 +223,7 @@ _BALLOONS = ClipSpec(
     seed=4,
     scenery="sky",
     objects=(
-        Layer(
+        SceneLayer(
             "balloon",
             1,
             (
@@ -235,7 +237,7 @@ _BALLOONS = ClipSpec(
             Style("2f7fc8", "f4f0e0", "e8b030", dark="1a2438"),
             Style("2a9a62", "f2e6a0", "d8468a", dark="14301f", pattern="zigzag"),
         ),
-        Layer(
+        SceneLayer(
             "balloon",
             2,
             (

@@ -9,7 +9,7 @@ import math
 
 from warpkit.render.drawing import Style
 from warpkit.render.motion import Camera, Curve, Flap, Pose, Wave
-from warpkit.render.scene import ClipSpec, Layer, Light
+from warpkit.render.scene import ClipSpec, Light, SceneLayer
 
 __all__ = ["HARD_CLIPS"]
 
@@ -24,7 +24,7 @@ _DART = ClipSpec(
     seed=11,
     scenery="reef",
     objects=(
-        Layer(
+        SceneLayer(
             "fish",
             1,
             (
@@ -53,7 +53,7 @@ _SHAKE = ClipSpec(
     seed=13,
     scenery="ground",
     objects=(
-        Layer(
+        SceneLayer(
             "beetle",
             1,
             (
@@ -86,7 +86,7 @@ _ZIGZAG = ClipSpec(
     seed=17,
     scenery="meadow",
     objects=(
-        Layer(
+        SceneLayer(
             "butterfly",
             1,
             (
@@ -115,7 +115,7 @@ _THICKET = ClipSpec(
     seed=19,
     scenery="reef",
     objects=(
-        Layer(
+        SceneLayer(
             "fish",
             1,
             (
@@ -131,7 +131,7 @@ _THICKET = ClipSpec(
             Style("d04a3a", "f8f0d8", "f0a030", dark="30100c", pattern="star"),
         ),
         *(
-            Layer(
+            SceneLayer(
                 "kelp",
                 0,
                 (
@@ -159,7 +159,7 @@ _RETURN = ClipSpec(
     seed=23,
     scenery="reef",
     objects=(
-        Layer(
+        SceneLayer(
             "fish",
             1,
             (

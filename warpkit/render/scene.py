@@ -14,7 +14,7 @@ from warpkit.render.motion import Array, Camera, Curve, Step
 from warpkit.render.scenery import SCENERIES
 from warpkit.render.things import THINGS
 
-__all__ = ["DRAWINGS", "ClipSpec", "Layer", "Light"]
+__all__ = ["DRAWINGS", "ClipSpec", "Light", "SceneLayer"]
 
 DRAWINGS = {**CREATURES, **THINGS}
 
@@ -37,7 +37,7 @@ class Light:
 
 
 @dataclass(frozen=True)
-class Layer:
+class SceneLayer:
     """One drawing that moves: an object, a part of one, or scenery that passes in front.
 
     Attributes:
@@ -120,7 +120,7 @@ class ClipSpec:
     frame_rate: int
     seed: int
     scenery: str
-    objects: tuple[Layer, ...]
+    objects: tuple[SceneLayer, ...]
     camera: Camera = field(default_factory=Camera)
     light: Light = field(default_factory=Light)
     supersampling: int = 3

@@ -14,8 +14,8 @@ __all__ = [
     "FilterConfig",
     "Format",
     "GenerationConfig",
-    "LabelConfig",
     "MaskConfig",
+    "PairLabelConfig",
     "QualityConfig",
     "SlotConfig",
     "SplitConfig",
@@ -184,7 +184,7 @@ class FilterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelConfig:
+class PairLabelConfig:
     """Which points of a pair are labelled.
 
     Attributes:
@@ -266,7 +266,7 @@ class SynthesisSettings:
     side: int | None = 512
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     masks: MaskConfig = field(default_factory=MaskConfig)
-    labels: LabelConfig = field(default_factory=LabelConfig)
+    labels: PairLabelConfig = field(default_factory=PairLabelConfig)
     warp: KnownWarpConfig = field(default_factory=KnownWarpConfig)
     jitter: float = 0.5
     suffix: Literal["jpg", "png"] = "jpg"

@@ -15,14 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpkit.aggregate.combined import CombinedExtractor
-from warpkit.aggregate.extractor import Extractor
 from warpkit.checks import InputError, require
+from warpkit.describe.extractor import ModelDescriber
 from warpkit.features.backbone import StepFeatures
 from warpkit.features.diffusion import DiffusionBackbone
-from warpkit.synthesize.bend import to_pixels
 from warpkit.synthesize.config import GenerationConfig
 from warpkit.synthesize.plan import ImagePlan
+from warpkit.synthesize.warped_copy import to_uint8
 from warpkit.types import DescriptorMap
 
 __all__ = ["DescribedImage", "Generator"]
@@ -53,14 +52,14 @@ class Generator:
         skip: the steps that a variant leaves out.
     """
 
-    def __init__(self, extractor: Extractor | CombinedExtractor, config: GenerationConfig) -> None:
+    def __init__(self, extractor: ModelDescriber, config: GenerationConfig) -> None:
         """Check that the model can do what is asked for.
 
         Raises:
             InputError: the model cannot generate, or cannot read the features of such a run.
         """
         self.extractor, self.config = extractor, config
-        parts = extractor.parts if isinstance(extractor, CombinedExtractor) else (extractor,)
+        parts = extractor.parts
         able = [part for part in parts if isinstance(part.backbone, DiffusionBackbone)]
         if len(able) != 1:
             raise InputError(
@@ -128,7 +127,7 @@ class Generator:
         plans, sources = [plan for plan, _ in pairs], [source for _, source in pairs]
         backbone = self._backbone
         pixels = torch.stack([_to_tensor(source.image) for source in sources]).to(backbone.device)
-        with torch.no_grad(), self._part.turn():
+        with torch.no_grad(), self._part.locked():
             latent = backbone.codec.encode(pixels).float()
         first = backbone.schedule.generation()[self.skip]
         noisy = backbone.noised(latent, self._noise(plans), first.timestep)
@@ -153,7 +152,7 @@ class Generator:
         else:
             listen = recorded.append
         maps: Tensor | None = None
-        with self._part.turn():  # all that the model does is queued, and nothing is waited for
+        with self._part.locked():  # all that the model does is queued, and nothing is waited for
             images = self._backbone.generate(
                 [plan.prompt or "" for plan in plans],
                 latent,
@@ -173,7 +172,7 @@ class Generator:
             bool(torch.isfinite(images).all()),
             "a generated image is not finite: the model's half precision overflowed",
         )
-        arrays = to_pixels(images)
+        arrays = to_uint8(images)
         described = self._describe(arrays, maps)
         return [DescribedImage(*both) for both in zip(arrays, described, strict=True)]
 
@@ -184,8 +183,6 @@ class Generator:
         if maps is None:
             return self.extractor.describe(arrays)
         own = [DescriptorMap.covering(data, height=self._side, width=self._side) for data in maps]
-        if not isinstance(self.extractor, CombinedExtractor):
-            return own
         parts = [own if part is self._part else part.describe(arrays) for part in self._parts]
         return [self.extractor.stack(each) for each in zip(*parts, strict=True)]
 

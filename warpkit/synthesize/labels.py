@@ -1,7 +1,7 @@
 """Pseudo-labels of a pair: dense matches inside masks, filtered, a few well spread ones chosen.
 
-In: two descriptor maps and masks. Out: `Candidates` with what every filter looks at, and `Labels`.
-On known warps the same places have exact labels.
+In: two descriptor maps and masks. Out: `MatchCandidates` with what every filter looks at, and
+`Labels`. On known warps the same places have exact labels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from warpkit.checks import check_mask
 from warpkit.coherent import CoherentField, FieldTask
 from warpkit.coords import sample_bilinear
-from warpkit.io.pairs.pair import Box
+from warpkit.datasets.pair import Box
 from warpkit.match import (
     Matcher,
     Window,
@@ -31,13 +31,13 @@ from warpkit.match import (
     inside_mask,
     search_pair,
 )
-from warpkit.synthesize.config import FilterConfig, LabelConfig
+from warpkit.synthesize.config import FilterConfig, PairLabelConfig
 from warpkit.types import DescriptorMap, Sites
 
 __all__ = [
     "FILTERS",
-    "Candidates",
     "Labels",
+    "MatchCandidates",
     "choose_labels",
     "exact_candidates",
     "filter_candidates",
@@ -54,7 +54,7 @@ FILTERS = ("similarity", "mutual", "cycle", "ratio", "flip", "coherence", "affin
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
+class MatchCandidates:
     """Every match that was considered in a pair, on the CPU.
 
     Attributes:
@@ -84,14 +84,14 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.source_xy)
 
-    def rows(self, kept: Tensor) -> Candidates:
+    def rows(self, kept: Tensor) -> MatchCandidates:
         """The matches of a bool or index tensor."""
         columns = {
             column.name: getattr(self, column.name)[kept]
             for column in fields(self)
             if column.name != "target_side"
         }
-        return Candidates(**columns, target_side=self.target_side)
+        return MatchCandidates(**columns, target_side=self.target_side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Labels:
         source_xy: float32 (K, 2), pixels of the source image.
         target_xy: float32 (K, 2), pixels of the target image.
         similarity: float32 (K,); None for exact labels.
-        coherence: float32 (K,), see `Candidates`; None for exact labels and without the filter.
+        coherence: float32 (K,), see `MatchCandidates`; None for exact labels, without the filter.
         left: matches left after each step, `candidates` first, then every filter that is on.
     """
 
@@ -160,7 +160,7 @@ def find_candidates(
     stride: int | None = None,
     exclusion: float = 0.15,
     matcher: Matcher | None = None,
-) -> Candidates:
+) -> MatchCandidates:
     """Match every place of the source object to its most similar target pixel.
 
     Args:
@@ -208,7 +208,7 @@ def find_candidates(
     if field is not None:
         apart = (field.at(queries.xy)[0] - target_xy).norm(dim=1) / side
     kept = found.forward.found[:, 0]
-    return Candidates(
+    return MatchCandidates(
         source_xy=queries.xy[kept].cpu(),
         target_xy=target_xy[kept].cpu(),
         similarity=similarity[kept].cpu(),
@@ -234,7 +234,7 @@ def _mirrored_match(
 
 
 def filter_candidates(
-    candidates: Candidates, config: FilterConfig
+    candidates: MatchCandidates, config: FilterConfig
 ) -> tuple[Tensor, dict[str, int]]:
     """Run the filters that are on, one after the other.
 
@@ -253,7 +253,7 @@ def filter_candidates(
     return kept, left
 
 
-def _passes(candidates: Candidates, name: str, limit: float, kept: Tensor) -> Tensor:
+def _passes(candidates: MatchCandidates, name: str, limit: float, kept: Tensor) -> Tensor:
     if name == "mutual":
         return candidates.mutual
     if name == "similarity":
@@ -267,7 +267,7 @@ def _passes(candidates: Candidates, name: str, limit: float, kept: Tensor) -> Te
     return away / candidates.target_side <= limit
 
 
-def choose_labels(candidates: Candidates, config: LabelConfig) -> Labels:
+def choose_labels(candidates: MatchCandidates, config: PairLabelConfig) -> Labels:
     """Filter matches and take at most `config.points` that are spread over the source object."""
     kept, left = filter_candidates(candidates, config.filters)
     rows = torch.nonzero(kept)[:, 0]

@@ -19,32 +19,37 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.aggregate.combined import CombinedExtractor
-from warpkit.aggregate.extractor import Extractor
 from warpkit.checks import InputError
 from warpkit.coherent import CoherentField, coherent_fields
 from warpkit.coords import sample_nearest
+from warpkit.describe.extractor import ModelDescriber
 from warpkit.io.images import encode_image
 from warpkit.match import Matcher, farthest_points
-from warpkit.synthesize.bend import bend
+from warpkit.runs.clock import Stopwatch
 from warpkit.synthesize.config import SynthesisSettings
-from warpkit.synthesize.ends import ImageMaker, Stages, with_copy
+from warpkit.synthesize.described_pair import DescribedPair, PairSide
+from warpkit.synthesize.executors import (
+    InlineExecutor,
+    ModelExecutor,
+    StreamExecutor,
+    like_this_thread,
+)
 from warpkit.synthesize.generation import DescribedImage
 from warpkit.synthesize.labels import (
-    Candidates,
     Labels,
+    MatchCandidates,
     choose_labels,
     exact_candidates,
     find_candidates,
     label_task,
     mask_box,
 )
-from warpkit.synthesize.lanes import ModelLane, NoLane, SideLane, like_this_thread
 from warpkit.synthesize.masks import object_mask
+from warpkit.synthesize.pair_images import ImageMaker, with_copy
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.synthesize.quality import image_hash, image_problem, pair_problem
-from warpkit.synthesize.ready import Ready, Side
 from warpkit.synthesize.records import Record
+from warpkit.synthesize.warped_copy import warped_copy
 from warpkit.types import DescriptorMap
 from warpkit.warp.field import dense_warp
 
@@ -65,7 +70,7 @@ class PairMaker:
     def __init__(
         self,
         settings: SynthesisSettings,
-        extractor: Extractor | CombinedExtractor,
+        extractor: ModelDescriber,
         matcher: Matcher | None = None,
     ) -> None:
         """Check that the model can do what the settings ask for.
@@ -74,9 +79,11 @@ class PairMaker:
             InputError: it cannot generate.
         """
         self.settings, self.extractor, self.matcher = settings, extractor, matcher
-        self._stage = Stages("generate", "describe", "masks", "field", "match", "choose", "encode")
-        self.seconds = self._stage.seconds
-        self._images = ImageMaker(settings, extractor, self._stage)
+        self._clock = Stopwatch(
+            "generate", "describe", "masks", "field", "match", "choose", "encode"
+        )
+        self.seconds = self._clock.seconds
+        self._images = ImageMaker(settings, extractor, self._clock)
 
     def make(self, plans: Sequence[PairPlan]) -> list[Record]:
         """One record a plan, in order. Plans that are made together form a chunk: float rounding
@@ -100,16 +107,16 @@ class PairMaker:
         device = self.extractor.device
         ahead = device.type == "cuda" if ahead is None else ahead
         before, threads = torch.get_num_threads(), self.settings.threads
-        begun: deque[Future[list[Future[Ready]]]] = deque()
+        begun: deque[Future[list[Future[DescribedPair]]]] = deque()
         labelled: deque[Future[Future[list[Future[Record]]]]] = deque()
         torch.set_num_threads(threads)
         pool = ThreadPoolExecutor(threads, "pairs", initializer=like_this_thread(threads, device))
-        model = ModelLane(threads, device) if ahead else NoLane()
-        search = SideLane(device) if ahead else NoLane()
+        model = ModelExecutor(threads, device) if ahead else InlineExecutor()
+        search = StreamExecutor(device) if ahead else InlineExecutor()
         stop, last = Event(), Event()  # no more searches; no more images
         failed: list[int] = []  # chunks whose images could not be made
 
-        def begin(number: int, plans: Sequence[PairPlan]) -> list[Future[Ready]]:
+        def begin(number: int, plans: Sequence[PairPlan]) -> list[Future[DescribedPair]]:
             if last.is_set() or any(earlier < number for earlier in failed):
                 return []  # nobody gets to see them
             try:
@@ -142,7 +149,7 @@ class PairMaker:
             while labelled:
                 yield records()
 
-    def _begin(self, plans: Sequence[PairPlan], pool: Executor) -> list[Future[Ready]]:
+    def _begin(self, plans: Sequence[PairPlan], pool: Executor) -> list[Future[DescribedPair]]:
         """Make the images of a chunk, and let threads look at them."""
         images = self._images(plans)
         if self.settings.masks.kind == "found":
@@ -154,7 +161,7 @@ class PairMaker:
 
     def _label(
         self,
-        begun: Future[list[Future[Ready]]],
+        begun: Future[list[Future[DescribedPair]]],
         pool: Executor,
         search: Executor,
         stop: Event,
@@ -186,12 +193,12 @@ class PairMaker:
         plan: PairPlan,
         source: DescribedImage | InputError | None,
         target: DescribedImage | InputError,
-    ) -> Ready:
+    ) -> DescribedPair:
         """Masks and checks of a pair."""
         facts = self._facts(plan)
         for end in (source, target):
             if isinstance(end, InputError):
-                return Ready(facts, None, "unreadable image")
+                return DescribedPair(facts, None, "unreadable image")
         assert isinstance(target, DescribedImage) and not isinstance(source, InputError)
         sides = self._sides(plan, source, target)
         for role, side in zip(("source", "target"), sides, strict=True):
@@ -201,9 +208,9 @@ class PairMaker:
                 "hash": image_hash(side.image),
             }
         reason = self._problem(plan, *sides)
-        return Ready(facts, sides if reason is None else None, reason)
+        return DescribedPair(facts, sides if reason is None else None, reason)
 
-    def _flips(self, pairs: Sequence[Ready]) -> list[DescriptorMap | None]:
+    def _flips(self, pairs: Sequence[DescribedPair]) -> list[DescriptorMap | None]:
         """The maps of mirrored targets, described together, where the filter needs them."""
         if self.settings.labels.filters.flip is None:
             return [None] * len(pairs)
@@ -212,37 +219,37 @@ class PairMaker:
             for number, pair in enumerate(pairs)
             if pair.searched is not None
         }
-        with self._stage("describe"):
+        with self._clock.stage("describe"):
             maps = self.extractor.describe(list(wanted.values()))
         found = dict(zip(wanted, maps, strict=True))
         return [found.get(number) for number in range(len(pairs))]
 
     def _fields(
-        self, pairs: Sequence[Ready], flips: Sequence[DescriptorMap | None]
+        self, pairs: Sequence[DescribedPair], flips: Sequence[DescriptorMap | None]
     ) -> list[CoherentField | None]:
         """The coherent fields of a chunk, solved together, where the filter needs them."""
         fields: list[CoherentField | None] = [None] * len(pairs)
         if self.settings.labels.filters.coherence is None:
             return fields
         tasks = {
-            number: label_task(*pair.ends(), flipped=flipped)
+            number: label_task(*pair.search_inputs(), flipped=flipped)
             for number, (pair, flipped) in enumerate(zip(pairs, flips, strict=True))
             if pair.searched is not None
         }
-        with self._stage("field"):
+        with self._clock.stage("field"):
             for number, field in zip(tasks, coherent_fields(list(tasks.values())), strict=True):
                 fields[number] = field
         return fields
 
     def _matched(
-        self, pair: Ready, flipped: DescriptorMap | None, field: CoherentField | None
-    ) -> tuple[Candidates | None, Dense | None]:
+        self, pair: DescribedPair, flipped: DescriptorMap | None, field: CoherentField | None
+    ) -> tuple[MatchCandidates | None, Dense | None]:
         """Matches of a pair whose labels are not known, and the dense field if it is stored."""
         if pair.searched is None:
             return None, None
         config = self.settings.labels
-        source, target, source_mask, target_mask = pair.ends()
-        with self._stage("match"):
+        source, target, source_mask, target_mask = pair.search_inputs()
+        with self._clock.stage("match"):
             candidates = find_candidates(
                 source,
                 target,
@@ -267,11 +274,13 @@ class PairMaker:
             )
             return candidates, {"source_xy": dense.source_xy.cpu(), "valid": dense.valid.cpu()}
 
-    def _encode(self, pair: Ready, candidates: Candidates | None, dense: Dense | None) -> Record:
+    def _encode(
+        self, pair: DescribedPair, candidates: MatchCandidates | None, dense: Dense | None
+    ) -> Record:
         """The record of a pair, with its files."""
         if pair.sides is None:
             return pair.dropped()
-        with self._stage("choose"):
+        with self._clock.stage("choose"):
             if candidates is None:
                 labels, dense = self._exact_labels(*pair.sides)
             else:
@@ -288,7 +297,7 @@ class PairMaker:
         for name in ("similarity", "coherence"):
             scores = getattr(labels, name)
             facts[name] = None if scores is None else _rounded(scores, 4)
-        with self._stage("encode"):
+        with self._clock.stage("encode"):
             files = self._files(*pair.sides, dense)
         return Record(facts["id"], {**facts, "status": "kept", "reason": None}, files)
 
@@ -322,27 +331,29 @@ class PairMaker:
 
     def _sides(
         self, plan: PairPlan, source: DescribedImage | None, target: DescribedImage
-    ) -> tuple[Side, Side]:
+    ) -> tuple[PairSide, PairSide]:
         """Both images with their masks; a source to be bent is bent here."""
-        there = Side(target.image, target.descriptors, self._mask(plan.target, target))
+        there = PairSide(target.image, target.descriptors, self._mask(plan.target, target))
         if source is not None:
-            return Side(source.image, source.descriptors, self._mask(plan.source, source)), there
+            return PairSide(
+                source.image, source.descriptors, self._mask(plan.source, source)
+            ), there
         seed = plan.source.warp_seed
         assert seed is not None
-        image, field, inside = bend(
+        image, field, inside = warped_copy(
             target.image, self.settings.warp, seed=seed, jitter=self.settings.jitter
         )
         mask = None
         if there.mask is not None:
             carried = sample_nearest(torch.from_numpy(there.mask), field.reshape(-1, 2))
             mask = carried.reshape(inside.shape).numpy() & inside
-        return Side(image, None, mask, field), there
+        return PairSide(image, None, mask, field), there
 
     def _mask(self, plan: ImagePlan, image: DescribedImage) -> Mask | None:
-        with self._stage("masks"):
+        with self._clock.stage("masks"):
             return object_mask(self.settings.masks, plan, image)
 
-    def _problem(self, plan: PairPlan, source: Side, target: Side) -> str | None:
+    def _problem(self, plan: PairPlan, source: PairSide, target: PairSide) -> str | None:
         """Why a pair cannot be used, if so."""
         for side in (target, source):
             problem = image_problem(side.image)
@@ -358,7 +369,7 @@ class PairMaker:
                 return "no object found"
         return None
 
-    def _exact_labels(self, source: Side, target: Side) -> tuple[Labels, Dense | None]:
+    def _exact_labels(self, source: PairSide, target: PairSide) -> tuple[Labels, Dense | None]:
         config = self.settings.labels
         assert source.field is not None and source.mask is not None and target.mask is not None
         stride = config.stride or 2
@@ -370,7 +381,7 @@ class PairMaker:
         # The known field leads from the bent image to the other; it is stored as it is.
         return labels, {"target_xy": source.field, "valid": torch.from_numpy(source.mask)}
 
-    def _files(self, source: Side, target: Side, dense: Dense | None) -> dict[str, bytes]:
+    def _files(self, source: PairSide, target: PairSide, dense: Dense | None) -> dict[str, bytes]:
         suffix = self.settings.suffix
         files: dict[str, bytes] = {}
         for role, side in (("source", source), ("target", target)):

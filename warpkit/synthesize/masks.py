@@ -15,6 +15,7 @@ from torch import Tensor
 
 from warpkit.checks import require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
+from warpkit.image.grabcut import largest_piece, refine_mask
 from warpkit.io.masks import read_mask
 from warpkit.synthesize.config import MaskConfig
 from warpkit.synthesize.generation import DescribedImage
@@ -25,16 +26,13 @@ __all__ = [
     "cluster_cells",
     "find_mask",
     "foreground_cells",
-    "largest_piece",
     "object_mask",
-    "refine_mask",
 ]
 
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
 
 _ROUNDS = 20  # of k-means
-_SURE = 0.06  # share of the image's side by which sure regions stay away from the outline
 
 
 def find_mask(
@@ -124,59 +122,6 @@ def foreground_cells(labels: Tensor) -> Tensor:
         if inside > outside:
             found |= cluster
     return found
-
-
-def refine_mask(image: Image, mask: Mask, *, iterations: int = 4) -> Mask:
-    """Move a rough outline to the edges of the image, by GrabCut.
-
-    Deep inside the mask is sure to be object, far outside sure to be background; the band between
-    is decided by colour.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        mask: bool (H, W), neither empty nor full.
-
-    Returns:
-        bool (H, W); `mask` itself where GrabCut leaves nothing.
-
-    Source: Rother, Kolmogorov, Blake, GrabCut, SIGGRAPH 2004.
-    """
-    import cv2
-
-    band = max(2, round(_SURE * min(mask.shape)))
-    square = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))
-    bits = mask.astype(np.uint8)
-    sure = cv2.erode(bits, square, borderType=cv2.BORDER_REPLICATE)
-    possible = cv2.dilate(bits, square)
-    state = np.full(mask.shape, cv2.GC_BGD, np.uint8)
-    state[possible > 0] = cv2.GC_PR_BGD
-    state[bits > 0] = cv2.GC_PR_FGD
-    state[sure > 0] = cv2.GC_FGD
-    if not (state == cv2.GC_BGD).any():
-        return mask
-    # Its colour models start from OpenCV's random numbers.
-    cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    bgr = np.ascontiguousarray(image[..., ::-1])
-    no_box = (0, 0, 0, 0)  # the mask says it all
-    cv2.grabCut(bgr, state, no_box, *models, iterations, cv2.GC_INIT_WITH_MASK)
-    refined = largest_piece((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD))
-    return refined if refined.any() else mask
-
-
-def largest_piece(mask: Mask) -> Mask:
-    """The largest connected piece of a mask, with its holes filled."""
-    import cv2
-
-    if not mask.any():
-        return mask
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    piece = (pieces == largest).astype(np.uint8)
-    outlines, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros_like(piece)
-    cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
-    return filled.astype(bool)
 
 
 def object_mask(config: MaskConfig, plan: ImagePlan, image: DescribedImage) -> Mask | None:

@@ -13,9 +13,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from warpkit.checks import InputError, require
+from warpkit.datasets.draw import name_ranks
+from warpkit.datasets.json_fields import check_folder, read_lines
 from warpkit.io.images import IMAGE_SUFFIXES
-from warpkit.io.pairs.draw import name_ranks
-from warpkit.io.pairs.fields import check_folder, read_lines
 from warpkit.synthesize.config import GenerationConfig, SplitConfig
 
 __all__ = [

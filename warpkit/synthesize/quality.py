@@ -19,15 +19,15 @@ from torch import Tensor
 from warpkit.coherent import coherent_fields
 from warpkit.coords import sample_bilinear, sample_nearest
 from warpkit.match import Matcher, inside_mask
-from warpkit.synthesize.bend import bend
 from warpkit.synthesize.config import FilterConfig, SynthesisSettings
 from warpkit.synthesize.labels import (
     FILTERS,
-    Candidates,
+    MatchCandidates,
     filter_candidates,
     find_candidates,
     label_task,
 )
+from warpkit.synthesize.warped_copy import warped_copy
 from warpkit.types import Describer
 
 __all__ = [
@@ -109,7 +109,7 @@ class Measured:
         error: float32 (N,), distance to the truth, share of the target object's longer side.
     """
 
-    candidates: Candidates
+    candidates: MatchCandidates
     error: Tensor
 
 
@@ -156,7 +156,7 @@ def measure_image(
     Returns:
         Every match whose truth lies on the object; None where none does.
     """
-    bent, field, inside = bend(image, settings.warp, seed=seed, jitter=settings.jitter)
+    bent, field, inside = warped_copy(image, settings.warp, seed=seed, jitter=settings.jitter)
     carried = sample_nearest(torch.from_numpy(mask), field.reshape(-1, 2))
     bent_mask = carried.reshape(inside.shape).numpy() & inside
     if not bent_mask.any() or not mask.any():

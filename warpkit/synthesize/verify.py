@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from warpkit.checks import InputError, first_line, require
-from warpkit.io.cache_folder import file_sha256
-from warpkit.io.output import write_text
-from warpkit.io.pairs import AnnotatedPair, read_dhf_json, read_spair, usable_pairs
-from warpkit.io.pairs.fields import check_folder, load_json, read_lines
+from warpkit.datasets import AnnotatedPair, read_dhf_json, read_spair, usable_pairs
+from warpkit.datasets.json_fields import check_folder, load_json, read_lines
+from warpkit.io.whole import write_text
+from warpkit.runs.cache import file_sha256
 from warpkit.synthesize.records import read_records
 
 __all__ = ["MANIFEST", "verify_set", "write_manifest"]

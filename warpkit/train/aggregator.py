@@ -25,12 +25,13 @@ from warpkit.aggregate.network import AggregationNetwork
 from warpkit.checks import require
 from warpkit.features.backbone import Backbone
 from warpkit.features.registry import resolve_device
-from warpkit.io.output import run_record, write_json
+from warpkit.io.whole import write_json
+from warpkit.runs.folder import run_record
 from warpkit.train.aggregator_config import AggregatorTrainConfig
 from warpkit.train.losses import TEMPERATURE, symmetric_cross_entropy
 from warpkit.train.pairs import PairBatch, join
 from warpkit.train.processes import Processes
-from warpkit.train.sources import Source, create_sources
+from warpkit.train.sources import PairStream, create_sources
 from warpkit.train.start import canvas_sizes, create_network, frozen_backbone, starting_point
 from warpkit.train.state import (
     check_finite,
@@ -42,7 +43,7 @@ from warpkit.train.state import (
     restore_state,
     save_state,
 )
-from warpkit.train.tracking import Log, open_tracker
+from warpkit.train.trackers import Log, open_tracker
 from warpkit.train.validation import Validation
 
 __all__ = ["AggregatorTrainConfig", "train_aggregator"]
@@ -217,7 +218,7 @@ def _open_log(
 
 
 def _draw(
-    sources: Sequence[Source], sizes: Sequence[int], generator: torch.Generator
+    sources: Sequence[PairStream], sizes: Sequence[int], generator: torch.Generator
 ) -> list[PairBatch]:
     """A step's pairs of every source, all on canvases of one size."""
     size = sizes[0]

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.registry import resolve_device
 from warpkit.features.tiny import save_unet
-from warpkit.io.output import run_record, write_json
+from warpkit.io.whole import write_json
+from warpkit.runs.folder import run_record
 from warpkit.train.backbone_config import AlignmentConfig, BackboneTrainConfig
 from warpkit.train.backbone_start import averaged_unet, starting_unet
 from warpkit.train.images import ImageStore, crop_views, load_images
@@ -40,7 +41,7 @@ from warpkit.train.state import (
 )
 from warpkit.train.student import MasterWeights, Student
 from warpkit.train.teacher import Teacher, alignment_loss
-from warpkit.train.tracking import Log, open_tracker
+from warpkit.train.trackers import Log, open_tracker
 
 __all__ = ["AlignmentConfig", "BackboneTrainConfig", "train_backbone"]
 

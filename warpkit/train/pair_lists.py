@@ -19,9 +19,9 @@ from torch import Tensor
 
 from warpkit.checks import require
 from warpkit.coords import plan_fit, scale_points
+from warpkit.datasets import AnnotatedPair, read_dhf_json, read_spair, read_synth, usable_pairs
+from warpkit.datasets.pair import Box, Points
 from warpkit.io.images import read_image
-from warpkit.io.pairs import AnnotatedPair, read_dhf_json, read_spair, read_synth, usable_pairs
-from warpkit.io.pairs.pair import Box, Points
 from warpkit.train.pairs import PairBatch
 from warpkit.train.views import Views, draw_views, look
 

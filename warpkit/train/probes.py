@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from warpkit.aggregate.hypercolumns import Hypercolumns
 from warpkit.checks import OutputError, one_of, require
-from warpkit.evaluate.generation import sample_grid, spread
+from warpkit.describe.hypercolumns import Hypercolumns
+from warpkit.evaluate.generation import evenly_spaced, sample_grid
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.tiny import UnetConfig, unet_backbone
 from warpkit.io.images import write_image
@@ -76,7 +76,7 @@ class Probes:
             asked = config.samples.classes
             for name in asked:
                 one_of(name, unet_config.classes, "class")
-            self.classes = asked or spread(unet_config.classes, config.samples.count)
+            self.classes = asked or evenly_spaced(unet_config.classes, config.samples.count)
 
     def _describers(self) -> dict[str, Hypercolumns]:
         """By name in the log; the first one decides."""

@@ -12,11 +12,11 @@ from warpkit.train.images import load_images
 from warpkit.train.pair_lists import AnnotatedPairs, PairListConfig, digest, read_pair_list
 from warpkit.train.pairs import ContourPairs, KeypointPairs, PairSource, WarpPairs
 
-__all__ = ["Source", "create_sources"]
+__all__ = ["PairStream", "create_sources"]
 
 
 @dataclass(frozen=True)
-class Source:
+class PairStream:
     """A source in use.
 
     Attributes:
@@ -34,7 +34,7 @@ class Source:
 
 def create_sources(
     config: AggregatorTrainConfig, device: torch.device, *, size: int
-) -> list[Source]:
+) -> list[PairStream]:
     """Every source that the configuration asks for.
 
     Args:
@@ -43,24 +43,24 @@ def create_sources(
     Raises:
         InputError: none is asked for, or the data of one are missing or broken.
     """
-    sources: list[Source] = []
+    sources: list[PairStream] = []
     if config.warp_pairs or config.contour_pairs:
         if config.images is None:
             raise InputError("warp_pairs and contour_pairs need `images`, a training folder")
         store = load_images(config.images, side=size, limit=config.limit or None).to(device)
         if config.warp_pairs:
             warps = WarpPairs(store, config.warp, background=config.warp_background)
-            sources.append(Source("warps", warps, config.warp_pairs))
+            sources.append(PairStream("warps", warps, config.warp_pairs))
         if config.contour_pairs:
             contours = ContourPairs(store, config.contour_classes)
-            sources.append(Source("contours", contours, config.contour_pairs))
+            sources.append(PairStream("contours", contours, config.contour_pairs))
     if config.keypoint_pairs:
         if config.keypoints is None:
             raise InputError("keypoint_pairs needs `keypoints`, a folder with a JSON index")
         keypoints = KeypointPairs(
             config.keypoints, groups=config.species, device=device, side=size * 9 // 8
         )
-        sources.append(Source("keypoints", keypoints, config.keypoint_pairs))
+        sources.append(PairStream("keypoints", keypoints, config.keypoint_pairs))
     for number, listed in enumerate(config.pairs):
         name = "pairs" if len(config.pairs) == 1 else f"pairs{number}"
         sources.append(_annotated(listed, device, name=name, side=size * 9 // 8))
@@ -71,7 +71,7 @@ def create_sources(
     return sources
 
 
-def _annotated(listed: PairListConfig, device: torch.device, *, name: str, side: int) -> Source:
+def _annotated(listed: PairListConfig, device: torch.device, *, name: str, side: int) -> PairStream:
     annotated = read_pair_list(listed)
     pairs = AnnotatedPairs(
         annotated,
@@ -83,4 +83,4 @@ def _annotated(listed: PairListConfig, device: torch.device, *, name: str, side:
     )
     # Folders may move, and the cache changes no draw.
     how = (listed.count, listed.view, listed.flip)
-    return Source(name, pairs, listed.count, f"{digest(annotated)} {how}")
+    return PairStream(name, pairs, listed.count, f"{digest(annotated)} {how}")

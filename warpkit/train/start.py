@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from warpkit.aggregate.checkpoint import check_fits, load_aggregator
-from warpkit.aggregate.models import MODELS, resolve_model
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.checks import InputError, require
+from warpkit.describe.table import MODELS, resolve_model
 from warpkit.features.backbone import Backbone, BackboneSpec
 from warpkit.features.registry import create_backbone
 from warpkit.train.aggregator_config import AggregatorTrainConfig

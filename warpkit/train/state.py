@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from warpkit.checks import InputError, OutputError, require
-from warpkit.io.differences import differences
 from warpkit.io.images import IMAGE_SUFFIXES
+from warpkit.runs.differences import differences
 
 __all__ = [
     "check_finite",

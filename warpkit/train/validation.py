@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 
-from warpkit.aggregate.extractor import Extractor
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.checks import require
+from warpkit.datasets import AnnotatedPair
+from warpkit.describe.extractor import Extractor
 from warpkit.evaluate.keypoints import score_pairs
 from warpkit.evaluate.predict import predict_pairs
 from warpkit.features.backbone import Backbone
-from warpkit.io.pairs import AnnotatedPair
 from warpkit.train.pair_lists import PairList, digest, read_pair_list
 from warpkit.types import Describer
 

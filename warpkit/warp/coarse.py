@@ -16,7 +16,7 @@ from warpkit.match import filters
 from warpkit.match.nearest_set import nearest_set
 from warpkit.types import DescriptorMap, Sites
 
-__all__ = ["LatticeField", "to_pixels"]
+__all__ = ["LatticeField", "lattice_to_pixels"]
 
 _SMOOTH_STEPS = 3.0  # neighbouring matches closer than this many lattice steps are interpolated
 
@@ -49,7 +49,7 @@ class LatticeField(NamedTuple):
         return cls(source_xy.view(*size, 2), searched.view(size), kept_sites.view(size))
 
 
-def to_pixels(
+def lattice_to_pixels(
     field: LatticeField,
     pixels: Sites,
     source: DescriptorMap,

@@ -18,7 +18,7 @@ from warpkit.match.matcher import Matcher
 from warpkit.match.pair import Window, search_many, search_pair
 from warpkit.match.points import candidate_sites, default_matcher
 from warpkit.types import DescriptorMap, Matches, Sites, Warp
-from warpkit.warp.coarse import LatticeField, to_pixels
+from warpkit.warp.coarse import LatticeField, lattice_to_pixels
 
 __all__ = ["dense_warp", "dense_warps"]
 
@@ -100,7 +100,7 @@ def dense_warp(
         source_xy, similarity = found.refined.xy[:, 0], found.refined.similarity[:, 0]
     if not whole:
         field = LatticeField.of(queries, source_xy, kept)
-        source_xy, kept = to_pixels(field, pixels, source, target, source_mask)
+        source_xy, kept = lattice_to_pixels(field, pixels, source, target, source_mask)
         similarity = _similarity(source, target, source_xy, pixels.xy)
         if subpixel:
             coarse = Matches(pixels.xy, source_xy[:, None], similarity[:, None], kept[:, None])

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from warpkit.io.output import write_json
+from warpkit.io.whole import write_json
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.writers.layout import ROLES, image_path
 from warpkit.synthesize.writers.target import Place
 
-__all__ = ["CocoWriter", "run_lengths"]
+__all__ = ["CocoKeypointWriter", "run_lengths"]
 
 _VISIBLE = 2
 
 
-class CocoWriter:
+class CocoKeypointWriter:
     """Writes `coco/keypoints_{train,val,test}.json`; file names are relative to the set's folder.
 
     Args:

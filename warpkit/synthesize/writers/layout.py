@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from warpkit.io.output import write_json, write_text
+from warpkit.io.whole import write_json, write_text
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.writers.target import Place, write_bytes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from warpkit.checks import OutputError
-from warpkit.io.images import partial_path
+from warpkit.io.whole import partial_path
 from warpkit.synthesize.records import Record
 
 __all__ = ["Place", "SetWriter", "write_bytes"]

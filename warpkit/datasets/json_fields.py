@@ -1,0 +1,134 @@
+"""Fields of annotation files: JSON objects, lines of text and MATLAB matrices, each checked."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.checks import InputError, first_line, require
+from warpkit.datasets.pair import Box, Points
+
+__all__ = [
+    "box_field",
+    "check_folder",
+    "image_file",
+    "kind",
+    "load_json",
+    "load_mat",
+    "points_field",
+    "read_lines",
+    "text_field",
+    "value_field",
+]
+
+
+def check_folder(root: Path | str, what: str) -> Path:
+    """`root` as a path; raises `InputError` with `what` was expected unless it is a folder."""
+    root = Path(root)
+    require(root.is_dir(), f"{root} is not a folder: expected {what}")
+    return root
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file that are not blank, without surrounding spaces.
+
+    Raises:
+        InputError: if there is no such file, or it is not text.
+    """
+    require(path.is_file(), f"no such file: {path}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except ValueError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InputError: if there is no such file, or it is not JSON.
+    """
+    require(path.is_file(), f"no such file: {path}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {first_line(error)}") from error
+
+
+def load_mat(path: Path) -> dict[str, Any]:
+    """The variables of a MATLAB file.
+
+    Raises:
+        InputError: if there is no such file, it is damaged, or SciPy is not installed.
+    """
+    require(path.is_file(), f"the annotation {path} is missing")
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError as error:
+        raise InputError(
+            "reading .mat annotations needs SciPy: pip install 'warpkit-hyperfeatures[train]'"
+        ) from error
+    try:
+        return dict(loadmat(path))
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
+        raise InputError(f"{path} is not a readable .mat file: {first_line(error)}") from error
+
+
+def kind(value: Any) -> str:
+    """The name of a value's type, for messages."""
+    return type(value).__name__
+
+
+def value_field(item: Any, key: str) -> Any:
+    """The value of a JSON object's field, which must be there."""
+    require(isinstance(item, dict), f"must be a JSON object, got {kind(item)}")
+    require(key in item, f"'{key}' is missing")
+    return item[key]
+
+
+def text_field(item: Any, key: str) -> str:
+    """A field of text that is not empty."""
+    value = value_field(item, key)
+    require(isinstance(value, str) and bool(value), f"'{key}' must be text, got {value!r}")
+    return value
+
+
+def points_field(item: Any, key: str) -> Points:
+    """A field of `[x, y]` pairs as float32 (N, 2), N >= 1."""
+    what = "a list of [x, y] pairs with at least one pair"
+    points = _numbers(item, key, what)
+    require(
+        points.ndim == 2 and points.shape[1] == 2 and len(points) > 0,
+        f"'{key}' must be {what}, got shape {points.shape}",
+    )
+    return points.astype(np.float32)
+
+
+def box_field(item: Any, key: str) -> Box:
+    """A field `[x1, y1, x2, y2]`."""
+    box = _numbers(item, key, "[x1, y1, x2, y2]")
+    require(box.shape == (4,), f"'{key}' must be [x1, y1, x2, y2], got shape {box.shape}")
+    x1, y1, x2, y2 = box.tolist()
+    return x1, y1, x2, y2
+
+
+def image_file(folder: Path, name: str) -> Path:
+    """The path of an image, which must be there."""
+    path = folder / name
+    require(path.is_file(), f"the image {path} is missing")
+    return path
+
+
+def _numbers(item: Any, key: str, what: str) -> npt.NDArray[np.float64]:
+    value = value_field(item, key)
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"'{key}' must be {what}") from error

@@ -1,0 +1,223 @@
+"""`warpkit models`: list, download, verify and convert models.
+
+Nothing is downloaded before its licence and size were shown; what is downloaded is hashed, and the
+hashes are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from warpkit.aggregate.checkpoint import load_aggregator, save_aggregator
+from warpkit.aggregate.network import AggregationConfig
+from warpkit.checks import InputError, require
+from warpkit.describe.published import PUBLISHED_AGGREGATORS, verify_aggregator
+from warpkit.describe.table import MODELS, ModelPreset, resolve_model
+from warpkit.features.architecture import decoder_layers
+from warpkit.features.ddim import Prediction
+from warpkit.features.model_sources import (
+    RELEASES,
+    Family,
+    download,
+    find_file,
+    find_remote,
+    find_source,
+    verify_source,
+)
+from warpkit.features.single_file import EmptyPromptTokens, is_single_file
+from warpkit.io.images import check_target
+from warpkit.runs.folder import OutputFolder
+
+__all__ = ["convert_model", "download_model", "list_models", "verify_model"]
+
+
+def list_models() -> list[dict[str, str]]:
+    """One row per alias: name, what it is, licence, size of its weights, whether they are here."""
+    return [
+        {
+            "model": preset.name,
+            "what": preset.summary,
+            "licence": preset.licence,
+            "weights": preset.size,
+            "here": "yes" if _is_here(preset) else "no",
+        }
+        for preset in MODELS.values()
+    ]
+
+
+def _is_here(preset: ModelPreset) -> bool:
+    if "model" not in preset.options:
+        return True  # ships with the package
+    try:
+        find_source(_model(preset), family=_family(preset), local_files_only=True)
+        if preset.aggregator is not None:
+            preset.aggregator_file(local_files_only=True)
+    except InputError:
+        return False
+    return True
+
+
+def _model(preset: ModelPreset) -> str:
+    require(
+        "model" in preset.options,
+        f"'{preset.name}' has nothing to download: expected one of {', '.join(RELEASES)}, a hub id"
+        " or a model file",
+    )
+    return str(preset.options["model"])
+
+
+def _family(preset: ModelPreset) -> Family:
+    return "vit" if preset.backbone == "vit" else "stable-diffusion"
+
+
+def download_model(
+    name: str, *, revision: str | None = None, confirm: Callable[[str], bool] = lambda _: True
+) -> list[str]:
+    """Bring a model and its aggregator to this machine.
+
+    Args:
+        name: alias, hub id or model file.
+        revision: branch, tag or commit; by default that of the model file, or the newest.
+        confirm: asked with one line of what would be downloaded (source, size, licence); no
+            download without its yes.
+
+    Returns:
+        One line per part that is here now.
+
+    Raises:
+        InputError: nothing to download, out of reach, damaged on its way, or declined.
+    """
+    preset = resolve_model(name)
+    model, family = _model(preset), _family(preset)
+    revision = revision or preset.options.get("revision")
+    report = []
+    if not is_single_file(model):
+        try:
+            source = find_source(model, family=family, revision=revision, local_files_only=True)
+        except InputError:
+            listing = find_remote(model, family=family, revision=revision)
+            _agreed(
+                confirm,
+                f"{model}: {listing.repository} at {listing.commit[:12]},"
+                f" {listing.gigabytes:.2f} GB, licence {listing.licence}",
+            )
+            source = download(model, listing)
+        report.append(f"{model}: {source.folder}")
+    if "unet" in preset.options:
+        file = str(preset.options["unet"])
+        _agreed(confirm, f"weights of the UNet: {file}, licence: see its page on the hub")
+        report.append(f"UNet: {find_file(file, what='the weights of the UNet')}")
+    if isinstance(preset.aggregator, str) and preset.aggregator in PUBLISHED_AGGREGATORS:
+        alias = preset.aggregator
+        _agreed(
+            confirm,
+            f"aggregator: {PUBLISHED_AGGREGATORS[alias][1]} of the method's authors, a few dozen"
+            " MB, no licence stated",
+        )
+        report.append(f"aggregator: {preset.aggregator_file()}")
+    return report
+
+
+def _agreed(confirm: Callable[[str], bool], question: str) -> None:
+    require(confirm(question), f"not downloaded: {question}")
+
+
+def verify_model(name: str) -> list[str]:
+    """Compare a downloaded model and its aggregator with the hashes kept when they came.
+
+    Returns:
+        The folder that was checked, as one line.
+
+    Raises:
+        InputError: it is not here, no hashes were kept, or a file is not as it was.
+    """
+    preset = resolve_model(name)
+    source = find_source(
+        _model(preset),
+        family=_family(preset),
+        revision=preset.options.get("revision"),
+        local_files_only=True,
+    )
+    wrong = verify_source(source)
+    if isinstance(preset.aggregator, str) and preset.aggregator in PUBLISHED_AGGREGATORS:
+        wrong += verify_aggregator(preset.aggregator)
+    require(
+        not wrong,
+        f"'{name}' is not as it was downloaded: {'; '.join(wrong)}. Delete these files and run"
+        f" `warpkit models download {name}`",
+    )
+    return [f"{source.folder} is as it was downloaded"]
+
+
+def convert_model(
+    path: Path,
+    output: Path,
+    *,
+    model: str | None = None,
+    prediction: Prediction | None = None,
+    overwrite: bool = False,
+) -> str:
+    """A published aggregator as safetensors, or a single-file Stable Diffusion as a folder.
+
+    Args:
+        path: `.pt` of the published layout, or `.safetensors` under the original names.
+        output: `FILE.safetensors` for the first, a folder for the second.
+        model: the model that an aggregator must fit; by default the one that it names.
+        prediction: what the UNet predicts; for a single file of Stable Diffusion 2.x.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        InputError: unreadable, of another layout, or an aggregator that does not fit the model.
+    """
+    require(path.is_file(), f"no file at {path}")
+    if path.suffix == ".safetensors":
+        return _convert_single_file(path, output, prediction, overwrite)
+    require(
+        output.suffix == ".safetensors",
+        f"{output}: a converted aggregator is a safetensors file, name it FILE.safetensors",
+    )
+    require(overwrite or not output.exists(), f"{output} exists: give --overwrite to replace it")
+    check_target(output)
+    network = load_aggregator(path, model=model)
+    _check_layers(network.config, model or network.config.model, path)
+    save_aggregator(output, network, half=False, converted_from=path.name)
+    config = network.config
+    return (
+        f"{output}: {len(config.layers)} layers, {len(config.steps)} of {config.num_steps} steps,"
+        f" for '{config.model}'"
+    )
+
+
+def _check_layers(config: AggregationConfig, model: str, path: Path) -> None:
+    layers = decoder_layers(model)
+    require(
+        config.layers == tuple(layers) and config.channels == tuple(layers.values()),
+        f"{path} (for '{config.model}') does not fit '{model}': it expects layers of"
+        f" {list(config.channels)} channels, the model has {list(layers.values())}",
+    )
+
+
+def _convert_single_file(
+    path: Path, output: Path, prediction: Prediction | None, overwrite: bool
+) -> str:
+    import torch
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    from warpkit.features.stable_diffusion import load_parts
+
+    parts = load_parts(str(path), torch.float32, prediction=prediction)
+    require(
+        not isinstance(parts.tokenizer, EmptyPromptTokens),
+        f"{path} holds no vocabulary, and none is in the cache: run `warpkit models download sd15`"
+        " (for 2.x sd21) first, or use the file as it is with --model",
+    )
+    with OutputFolder(output, overwrite=overwrite, inputs=[path]) as folder:
+        for name in ("unet", "vae", "text_encoder", "tokenizer"):
+            place = folder.file(f"{name}/config.json").parent
+            getattr(parts, name).save_pretrained(place)
+        place = folder.file("scheduler/scheduler_config.json").parent
+        DDIMScheduler(**parts.scheduler).save_pretrained(place)
+    return f"{output}: a diffusers model"

@@ -1,0 +1,112 @@
+"""Options that every job with a model shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from warpkit.checks import require
+from warpkit.describe.cache import DescriptorCache
+from warpkit.describe.extractor import Extractor, ModelDescriber
+from warpkit.describe.load import load_extractor
+from warpkit.describe.table import is_model_file, resolve_model
+from warpkit.features.unet_calls import Acceleration
+from warpkit.io.config import to_dict
+from warpkit.match.matcher import Matcher, create_matcher
+from warpkit.runs.cache import file_sha256
+
+__all__ = ["ModelOptions", "check_filters"]
+
+
+def check_filters(*, cycle_distance: float | None, min_similarity: float | None) -> None:
+    """Raise unless the thresholds of match filters can be met by some match."""
+    require(
+        cycle_distance is None or cycle_distance >= 0,
+        f"a cycle distance is 0 or more pixels, got {cycle_distance}",
+    )
+    require(
+        min_similarity is None or -1 <= min_similarity <= 1,
+        f"a similarity is a cosine between -1 and 1, got {min_similarity}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model describes the images, where it runs, which engine matches.
+
+    Attributes:
+        model: an alias (`tiny`, `sd15`, `sd15-onestep`, `sd21`, `dino`, `dinov2`, ...), a model
+            file (.yaml), a folder, a single safetensors file, a hub id, or a registered backbone.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        aggregator: checkpoint file; by default the model's own.
+        size: side of the model's canvas in pixels; by default the model's own.
+        fit: `pad` keeps the aspect ratio, `squash` resizes to a square (the paper).
+        engine: matching engine; `auto` picks one by the size of the problem.
+        batch_size: images that are described at once.
+        acceleration: `none`, `graphs` (CUDA graphs), `compile` (compiled as well: about a
+            minute for every canvas and batch size, then the fastest); `auto` is `graphs` on CUDA.
+        descriptor_cache: folder that keeps descriptors between runs, in half precision.
+        descriptor_cache_gb: most gigabytes in it; the least recently used ones go.
+    """
+
+    model: str = "embedded"
+    device: str = "auto"
+    aggregator: Path | None = None
+    size: int | None = None
+    fit: Literal["pad", "squash"] | None = None
+    engine: str = "auto"
+    batch_size: int = 8
+    acceleration: Acceleration = "auto"
+    descriptor_cache: Path | None = None
+    descriptor_cache_gb: float = 20.0
+
+    def model_options(self) -> dict[str, Any]:
+        """These options alone, to build another job's configuration from."""
+        return {item.name: getattr(self, item.name) for item in fields(ModelOptions)}
+
+    def recorded_facts(self) -> dict[str, Any]:
+        """What a run record keeps of a model file: its content, since files change."""
+        preset = resolve_model(self.model) if is_model_file(self.model) else None
+        if preset is None or preset.config is None:
+            return {}
+        facts: dict[str, Any] = {"model_file": to_dict(preset.config)}
+        named = {name: getattr(preset.config, name) for name in ("unet", "aggregator")}
+        weights = {
+            name: file_sha256(Path(str(file)))
+            for name, file in named.items()
+            if file is not None and Path(str(file)).is_file()
+        }
+        return facts | ({"model_weights": weights} if weights else {})
+
+    def load_extractor(self) -> ModelDescriber:
+        """The model, ready to describe images."""
+        cache = None
+        if self.descriptor_cache is not None:
+            cache = DescriptorCache(self.descriptor_cache, limit_gb=self.descriptor_cache_gb)
+        # Not every backbone has a UNet to accelerate.
+        asked = {} if self.acceleration == "auto" else {"acceleration": self.acceleration}
+        return load_extractor(
+            self.model,
+            device=self.device,
+            aggregator=self.aggregator,
+            size=self.size,
+            fit=self.fit,
+            batch_size=self.batch_size,
+            cache=cache,
+            **asked,
+        )
+
+    def load_single(self) -> Extractor:
+        """The model, for jobs that look into it.
+
+        Raises:
+            InputError: it combines several.
+        """
+        resolve_model(self.model).single()
+        (part,) = self.load_extractor().parts
+        return part
+
+    def load_matcher(self) -> Matcher | None:
+        """The engine asked for; None leaves the choice to the matching functions."""
+        return None if self.engine == "auto" else create_matcher(self.engine)

@@ -1,0 +1,338 @@
+"""`warpkit eval davis`: how well masks are carried through annotated clips.
+
+In: a DAVIS folder. Out: J, F and J&F of a model, of baselines or of somebody's folder of masks, as
+JSON, and the masks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.checks import require
+from warpkit.datasets.davis import DavisSequence, read_davis
+from warpkit.describe.options import ModelOptions
+from warpkit.evaluate.baselines import copy_first_labels, flow_labels
+from warpkit.evaluate.commands.mask_store import MaskMethod, carried_masks
+from warpkit.evaluate.commands.shared import (
+    check_baselines,
+    check_outputs,
+    check_seed,
+    library_versions,
+    method_file_name,
+)
+from warpkit.evaluate.davis import score_davis
+from warpkit.evaluate.jaccard import DavisReport, mean_sequence_scores
+from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_describer, fingerprint
+from warpkit.evaluate.prediction_cache import ContentHashes, code_digest
+from warpkit.io.config import to_dict
+from warpkit.io.whole import write_json
+from warpkit.propagate import LabelConfig
+from warpkit.runs.clock import Stopwatch
+from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.types import Describer
+from warpkit.video.propagation import PropagateConfig, propagate
+
+__all__ = ["EvalDavisConfig", "run_eval_davis"]
+
+_LOGGER = logging.getLogger("warpkit")
+
+Labels = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalDavisConfig(ModelOptions):
+    """What is propagated and how it is scored.
+
+    Attributes:
+        baselines: names of `MASK_BASELINES`, or `all`.
+        year: `2016` scores one foreground object, `2017` every object id; None goes by each mask.
+        split: a list below `ImageSets`, such as `2017/val`; None takes every sequence.
+        sequences: only these; empty for all.
+        resolution: folder of the frames and annotations.
+        all_frames: score every frame; else the official frames, 2 to N - 1.
+        mode: how masks are carried, as in `warpkit propagate`.
+        label: settings of label propagation.
+        workers: processes that score; None takes one per CPU.
+        seed: of the bootstrap.
+    """
+
+    baselines: tuple[str, ...] = ()
+    year: Literal["2016", "2017"] | None = None
+    split: str | None = None
+    sequences: tuple[str, ...] = ()
+    resolution: str = "480p"
+    all_frames: bool = False
+    mode: Literal["label", "gather", "splat"] = "label"
+    label: LabelConfig = field(default_factory=LabelConfig)
+    workers: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_baselines(self.baselines, MASK_BASELINES)
+        check_seed(self.seed)
+        require(
+            len(set(self.sequences)) == len(self.sequences),
+            f"a sequence is named twice: {', '.join(self.sequences)}",
+        )
+        require(
+            self.workers is None or self.workers >= 1,
+            f"workers must be at least 1 process, got {self.workers}",
+        )
+
+    def baseline_names(self) -> tuple[str, ...]:
+        """The baselines asked for, `all` spelled out."""
+        return MASK_BASELINES if "all" in self.baselines else self.baselines
+
+    def propagation(self) -> PropagateConfig:
+        """The settings of the propagation."""
+        return PropagateConfig(**self.model_options(), mode=self.mode, label=self.label)
+
+
+def run_eval_davis(
+    root: Path | str,
+    *,
+    output: Path | str | None = None,
+    json_file: Path | str | None = None,
+    predictions: Path | str | None = None,
+    cache: Path | None = None,
+    config: EvalDavisConfig | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Carry the first mask of every sequence to its end and score the masks.
+
+    Args:
+        root: the folder that holds `JPEGImages` and `Annotations`.
+        output: folder for `result.json` and `masks/<method>/<sequence>/*.png`.
+        json_file: also write the result here.
+        predictions: score this folder, `<sequence>/*.png`, instead of a model.
+        cache: folder where masks are kept between runs, a sequence at a time.
+        config: what and how.
+
+    Returns:
+        The result: the main method's `mean` and `sequences[name]` with `J`, `F`, `JF` in 0..1,
+        `interval`, `left_out`, `seconds_per_frame`; `baselines`, the same of each; the record.
+
+    Raises:
+        InputError: bad input, or an output that exists.
+    """
+    config = config or EvalDavisConfig()
+    root = Path(root)
+    check_outputs(output, json_file, overwrite=overwrite, inputs=[root, predictions])
+    clock = Stopwatch()
+    sequences, problems = read_davis(
+        root,
+        resolution=config.resolution,
+        split=config.split,
+        sequences=config.sequences or None,
+        year=config.year,
+    )
+    frames = sum(len(sequence) for sequence in sequences)
+    _LOGGER.info("%d sequences, %d frames, %d left out", len(sequences), frames, len(problems))
+    methods: list[MaskMethod | None] = [_model_method(config) if predictions is None else None]
+    methods += [_baseline_method(name, config) for name in config.baseline_names()]
+    hashes = ContentHashes()
+    with tempfile.TemporaryDirectory(prefix="warpkit-") as temporary:
+        store = Path(temporary) if cache is None else cache / "masks"
+        runs: list[_DavisRun] = []
+        for method in methods:
+            if method is None:
+                assert predictions is not None
+                run = _given(Path(predictions), sequences)
+            else:
+                with clock.stage(f"propagate {method.name}"):
+                    masks, seconds = carried_masks(
+                        method, sequences, store, hashes, problems, config.year
+                    )
+                run = _DavisRun(method.name, masks, seconds)
+            require(
+                method_file_name(run.name) not in [method_file_name(r.name) for r in runs],
+                f"two rows would be called '{run.name}': rename the folder of predictions",
+            )
+            with clock.stage("score"):
+                run = _scored_run(run, sequences, config, problems, given=method is None)
+            runs.append(run)
+        # Every method is scored on the same sequences: those that all could carry.
+        common = [
+            s.name for s in sequences if all(s.name in run.report().sequences for run in runs)
+        ]
+        require(bool(common), f"no sequence was scored for all methods: {'; '.join(problems)}")
+        rows = []
+        for run in runs:
+            shared = mean_sequence_scores({name: run.report().sequences[name] for name in common})
+            scores = shared.to_json(seed=config.seed)
+            rows.append({"method": run.name, **scores, "seconds_per_frame": run.seconds})
+        first, *others = rows
+        result = {
+            "kind": "davis",
+            "dataset": f"davis-{config.year}" if config.year else "davis",
+            "title": _title(config, common),
+            "scored": _scored(config, [s for s in sequences if s.name in common], hashes),
+            **first,
+            "left_out": list(dict.fromkeys(problems)),
+            "baselines": others,
+            **run_record("eval davis", config, clock.seconds, {"data_root": str(root.resolve())}),
+        }
+        if output is not None:
+            scored = [s for s in sequences if s.name in common]
+            _write(output, result, runs, scored, predictions, overwrite=overwrite)
+    if json_file is not None:
+        write_json(json_file, result)
+    return result
+
+
+@dataclass(frozen=True)
+class _DavisRun:
+    """One method's masks and scores.
+
+    Attributes:
+        name: of the method.
+        masks: folder of PNGs by sequence.
+        seconds: a frame; None where nobody measured it.
+        scores: None before they are scored.
+    """
+
+    name: str
+    masks: Mapping[str, Path]
+    seconds: float | None
+    scores: DavisReport | None = None
+
+    def report(self) -> DavisReport:
+        assert self.scores is not None
+        return self.scores
+
+
+def _given(folder: Path, sequences: Sequence[DavisSequence]) -> _DavisRun:
+    """Somebody's masks: `folder/<sequence>/*.png`."""
+    require(folder.is_dir(), f"{folder} is not a folder of <sequence>/*.png masks")
+    return _DavisRun(folder.resolve().name, {s.name: folder / s.name for s in sequences}, None)
+
+
+def _scored_run(
+    run: _DavisRun,
+    sequences: Sequence[DavisSequence],
+    config: EvalDavisConfig,
+    problems: list[str],
+    *,
+    given: bool,
+) -> _DavisRun:
+    """The run with its scores; what is `given` must cover all sequences."""
+    report, more, notes = score_davis(
+        [s for s in sequences if s.name in run.masks],
+        run.masks,
+        all_frames=config.all_frames,
+        workers=config.workers,
+    )
+    require(
+        not (given and more),
+        f"the predictions do not cover the data set: {more[0] if more else ''} ({len(more)} such"
+        " sequences); a score over a part would be another score: give all masks, or name the"
+        " sequences with --sequences",
+    )
+    problems += [f"{run.name}: {line}" for line in more]
+    for note in notes:
+        _LOGGER.warning("%s: %s", run.name, note)
+    return replace(run, scores=report)
+
+
+def _write(
+    output: Path | str,
+    result: Mapping[str, Any],
+    runs: Sequence[_DavisRun],
+    sequences: Sequence[DavisSequence],
+    predictions: Path | str | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write `result.json` and the masks of every run."""
+    inputs = [path for s in sequences for path in (*s.frame_paths, *s.mask_paths)]
+    if predictions is not None:
+        inputs += Path(predictions).glob("*/*.png")
+    with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
+        for run in runs:
+            for sequence in sequences:
+                place = f"masks/{method_file_name(run.name)}/{sequence.name}"
+                for path in sequence.mask_paths:
+                    mask = run.masks[sequence.name] / f"{path.stem}.png"
+                    shutil.copyfile(mask, folder.file(f"{place}/{mask.name}"))
+        write_json(folder.file("result.json"), result)
+
+
+def _title(config: EvalDavisConfig, names: Sequence[str]) -> str:
+    year = f"DAVIS-{config.year}" if config.year else "DAVIS"
+    few = ", ".join(names) if len(names) <= 5 else f"{len(names)} sequences"
+    return f"{year} ({f'{config.split}: ' if config.split else ''}{few}{_rule(config)})"
+
+
+def _rule(config: EvalDavisConfig) -> str:
+    return ", all frames" if config.all_frames else ""
+
+
+def _scored(
+    config: EvalDavisConfig, sequences: Sequence[DavisSequence], hashes: ContentHashes
+) -> str:
+    """A digest of what was scored: annotations, year and frame rule."""
+    digest = hashlib.sha256(f"{config.year}{_rule(config)}".encode())
+    for sequence in sequences:
+        digest.update(sequence.name.encode())
+        for path in sequence.mask_paths:
+            digest.update(f"{path.stem} {hashes(path)}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def _describer_method(name: str, describer: Describer, config: EvalDavisConfig) -> MaskMethod:
+    settings = config.propagation()
+    matcher = config.load_matcher()
+
+    def carry(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
+        for result in propagate(
+            images, describer=describer, labels=first, config=settings, matcher=matcher
+        ):
+            assert result.labels is not None
+            yield result.labels
+
+    options = to_dict(settings)
+    for option in settings.model_options():
+        options.pop(option)
+    identity = {
+        "method": name,
+        "code": code_digest(),
+        "versions": library_versions(),
+        "descriptors": fingerprint(describer),
+        "engine": config.engine,
+        "settings": options,
+    }
+    return MaskMethod(name, identity, carry)
+
+
+def _model_method(config: EvalDavisConfig) -> MaskMethod:
+    extractor = config.load_extractor()
+    return _describer_method(extractor.name, extractor, config)
+
+
+def _baseline_method(name: str, config: EvalDavisConfig) -> MaskMethod:
+    if name in DESCRIBERS:
+        describer = baseline_describer(name, device=config.device, clips=True)
+        return _describer_method(name, describer, config)
+    identity = {"method": name, "code": code_digest(), "versions": library_versions()}
+    if name == "copy-first":
+
+        def copy(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
+            return copy_first_labels(first, frames=frames)
+
+        return MaskMethod(name, identity, copy)
+
+    def flow(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
+        return flow_labels(images, first)
+
+    return MaskMethod(name, identity, flow)

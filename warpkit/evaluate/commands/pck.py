@@ -1,0 +1,366 @@
+"""`warpkit eval pck`: how many keypoints a model, baselines or somebody's file put in place.
+
+In: a data set's name and folder. Out: one result per method, as JSON, and the predictions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from warpkit.checks import require
+from warpkit.coherent import FIELDS, FieldName, Mirror, points_config
+from warpkit.datasets import AnnotatedPair
+from warpkit.describe.options import ModelOptions
+from warpkit.evaluate.baselines import predict_identity
+from warpkit.evaluate.commands.shared import (
+    check_baselines,
+    check_field,
+    check_outputs,
+    check_scoring,
+    library_versions,
+    method_file_name,
+)
+from warpkit.evaluate.field_quality import mean_quality
+from warpkit.evaluate.keypoints import ALPHAS, score_pairs
+from warpkit.evaluate.methods import (
+    DESCRIBERS,
+    POINT_BASELINES,
+    baseline_describer,
+    fingerprint,
+)
+from warpkit.evaluate.predict import BOX_MARGIN, PairPrediction, predict_pairs
+from warpkit.evaluate.prediction_cache import ContentHashes, PredictionCache, code_digest
+from warpkit.evaluate.prediction_files import (
+    read_predictions,
+    relative_name,
+    write_pair_list,
+    write_predictions,
+)
+from warpkit.evaluate.sets.pair_sets import PairSet, PairSetOptions, read_pair_set
+from warpkit.features.registry import resolve_device
+from warpkit.io.whole import write_json
+from warpkit.runs.clock import Stopwatch
+from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.memory import PeakMemory
+from warpkit.types import Describer
+
+__all__ = ["EvalPckConfig", "list_pairs", "run_eval_pck"]
+
+_LOGGER = logging.getLogger("warpkit")
+
+_BOXES = (
+    "in both images only the extent of the annotated points and"
+    f" {100 * BOX_MARGIN:.0f} % of its longer side around it (uses the annotation)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPckConfig(ModelOptions):
+    """What is predicted and how it is scored.
+
+    Attributes:
+        baselines: names of `POINT_BASELINES`, or `all`.
+        alphas: tolerances as shares of L.
+        pairs: that many pairs, drawn; None takes all (360 of `cub`).
+        seed: of the draw and of the bootstrap.
+        subpixel: refine every match by a window soft-argmax; published numbers do without.
+        resamples: of the bootstrap.
+        data: which part of the data set.
+        field: `nearest`, every point's most similar pixel, as numbers are published; `coherent`,
+            one smooth field a pair; `auto` decides for each pair.
+        mirror: whether fields may take the target mirrored: `auto`, `never`, `always`.
+        boxes: candidates lie around the annotated points of both images alone. This uses the
+            annotation: such numbers compare with one another only.
+    """
+
+    baselines: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = ALPHAS
+    pairs: int | None = None
+    seed: int = 0
+    subpixel: bool = False
+    resamples: int = 1000
+    data: PairSetOptions = dataclasses.field(default_factory=PairSetOptions)
+    field: FieldName = "nearest"
+    mirror: Mirror = "auto"
+    boxes: bool = False
+
+    def __post_init__(self) -> None:
+        check_baselines(self.baselines, POINT_BASELINES)
+        check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
+        check_field(self.field, FIELDS, mirror=self.mirror, subpixel=self.subpixel)
+
+    def baseline_names(self) -> tuple[str, ...]:
+        """The baselines asked for, `all` spelled out."""
+        return POINT_BASELINES if "all" in self.baselines else self.baselines
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A row: its name, everything that makes its answers, and how it predicts."""
+
+    name: str
+    identity: Mapping[str, Any]
+    predict: Callable[[Sequence[AnnotatedPair], list[str]], Iterator[PairPrediction]]
+    device: torch.device
+
+
+def run_eval_pck(
+    dataset: str,
+    root: Path | str,
+    *,
+    output: Path | str | None = None,
+    json_file: Path | str | None = None,
+    predictions: Path | str | None = None,
+    cache: Path | None = None,
+    config: EvalPckConfig | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Predict the points of a data set's pairs and score them.
+
+    Args:
+        dataset: a key of `PAIR_SETS`.
+        root: the data set's folder.
+        output: folder for `result.json` and `predictions/<method>.json`; None writes none.
+        json_file: also write the result here.
+        predictions: score this file instead of a model (see `warpkit.evaluate.prediction_files`).
+        cache: folder where predictions are kept between runs; None keeps none.
+        config: what and how.
+
+    Returns:
+        The result: the main method's `pck[alpha]["image" | "box"]["per_point" | "per_image"]` in
+        percent with `interval`, `pck_dagger` in the same form, `pairs`, `points`, `per_category`,
+        `left_out` (one line an item), `seconds_per_pair`, `memory_mb`, `quality` (means over the
+        pairs' coherent fields, None without); `baselines`, the same of each; `candidates`, what
+        `boxes` restricts them to, else None; the run's record.
+
+    Raises:
+        InputError: bad input, or an output that exists.
+    """
+    config = config or EvalPckConfig()
+    check_outputs(output, json_file, overwrite=overwrite, inputs=[root, predictions])
+    clock = Stopwatch()
+    with clock.stage("read"):
+        pair_set = read_pair_set(
+            dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
+        )
+    _LOGGER.info(
+        "%s: %d pairs%s",
+        *(pair_set.title, len(pair_set.pairs), _left_out(len(pair_set.problems))),
+    )
+    problems: list[str] = []
+    runs: list[tuple[str, list[PairPrediction], dict[str, Any]]] = []
+    hashes = ContentHashes()
+    if predictions is not None:
+        with clock.stage("read predictions"):
+            name, listed, unused = read_predictions(
+                Path(predictions), pair_set.pairs, root=pair_set.root
+            )
+        runs.append((name, listed, {"unused_predictions": unused, "memory_mb": None}))
+    else:
+        runs.append(_predict(_model_method(config), pair_set, cache, hashes, problems, clock))
+    for baseline in config.baseline_names():
+        require(
+            method_file_name(baseline) not in [method_file_name(name) for name, *_ in runs],
+            f"two rows would be called '{baseline}': give the predictions another 'method'",
+        )
+        method = _baseline_method(baseline, config)
+        runs.append(_predict(method, pair_set, cache, hashes, problems, clock))
+
+    # Every method is scored on the same pairs: those that all could read.
+    common = set.intersection(*({id(p.pair) for p in listed} for _, listed, _ in runs))
+    left_out = [*pair_set.problems, *dict.fromkeys(problems)]
+    rows = []
+    with clock.stage("score"):
+        for name, listed, facts in runs:
+            counted = [p for p in listed if id(p.pair) in common]
+            report = score_pairs(
+                counted,
+                alphas=config.alphas,
+                seed=config.seed,
+                resamples=config.resamples,
+            )
+            times = [p.seconds for p in listed if p.seconds is not None]
+            missing = sum(int(np.isnan(p.predicted).any(axis=1).sum()) for p in counted)
+            rows.append(
+                {
+                    "method": name,
+                    **report.to_json(),
+                    # The median: the first pair of a machine compiles the matcher's loops.
+                    "seconds_per_pair": statistics.median(times) if times else None,
+                    "missing_points": missing,
+                    "quality": mean_quality(p.quality for p in counted),
+                    **facts,
+                }
+            )
+    first, *others = rows
+    result = {
+        "kind": "pck",
+        "dataset": pair_set.name,
+        "title": pair_set.title + (", candidates in boxes of annotated points" * config.boxes),
+        "threshold": pair_set.threshold,
+        "candidates": _BOXES if config.boxes else None,
+        "scored": _scored(
+            [p for p in pair_set.pairs if id(p) in common], pair_set.root, boxes=config.boxes
+        ),
+        **first,
+        "left_out": left_out,
+        "baselines": others,
+        **run_record("eval pck", config, clock.seconds, {"data_root": str(Path(root).resolve())}),
+    }
+    if output is not None:
+        inputs = [predictions, root]
+        with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
+            for name, listed, _ in runs:
+                write_predictions(
+                    folder.file(f"predictions/{method_file_name(name)}.json"),
+                    name,
+                    listed,
+                    root=pair_set.root,
+                )
+            write_json(folder.file("result.json"), result)
+    if json_file is not None:
+        write_json(json_file, result)
+    return result
+
+
+def list_pairs(
+    dataset: str,
+    root: Path | str,
+    path: Path | str,
+    *,
+    config: EvalPckConfig | None = None,
+    overwrite: bool = False,
+) -> tuple[int, list[str]]:
+    """Write the pairs that would be evaluated, for another method to predict.
+
+    Returns:
+        How many pairs were written, and one line for every item left out.
+    """
+    config = config or EvalPckConfig()
+    check_outputs(None, path, overwrite=overwrite, inputs=[root])
+    pair_set = read_pair_set(
+        dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
+    )
+    write_pair_list(Path(path), pair_set.pairs, root=pair_set.root)
+    return len(pair_set.pairs), list(pair_set.problems)
+
+
+def _scored(pairs: Sequence[AnnotatedPair], root: Path, *, boxes: bool) -> str:
+    """A digest of what was scored: images, points, boxes, categories; and of what was given."""
+    # Methods that are told where the points are stand in no table with others.
+    digest = hashlib.sha256(b"boxes" if boxes else b"")
+    for pair in pairs:
+        names = [relative_name(path, root) for path in (pair.source_path, pair.target_path)]
+        digest.update(repr((*names, pair.category, pair.target_box)).encode())
+        digest.update(np.ascontiguousarray(pair.source_points).tobytes())
+        digest.update(np.ascontiguousarray(pair.target_points).tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _left_out(count: int) -> str:
+    return f", {count} items left out" if count else ""
+
+
+def _identity(name: str, config: EvalPckConfig, **facts: Any) -> dict[str, Any]:
+    return {
+        "method": method_file_name(name),
+        "code": code_digest(),
+        "versions": library_versions(),
+        **facts,
+    }
+
+
+def _describer_method(name: str, describer: Describer, config: EvalPckConfig) -> _Method:
+    matcher = config.load_matcher()
+
+    def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
+        return predict_pairs(
+            describer,
+            pairs,
+            matcher=matcher,
+            subpixel=config.subpixel,
+            field=config.field,
+            coherent=points_config(config.mirror),
+            boxes=config.boxes,
+            problems=problems,
+        )
+
+    facts = {
+        "descriptors": fingerprint(describer),
+        "engine": config.engine,
+        "subpixel": config.subpixel,
+        "field": config.field,
+        "mirror": config.mirror,
+        "boxes": config.boxes,
+    }
+    identity = _identity(name, config, **facts)
+    return _Method(name, identity, predict, resolve_device(config.device))
+
+
+def _model_method(config: EvalPckConfig) -> _Method:
+    extractor = config.load_extractor()
+    return _describer_method(extractor.name, extractor, config)
+
+
+def _baseline_method(name: str, config: EvalPckConfig) -> _Method:
+    if name in DESCRIBERS:
+        describer = baseline_describer(name, device=config.device)
+        return _describer_method(name, describer, config)
+
+    def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
+        return predict_identity(pairs)
+
+    return _Method(name, _identity(name, config), predict, torch.device("cpu"))
+
+
+def _predict(
+    method: _Method,
+    pair_set: PairSet,
+    cache: Path | None,
+    hashes: ContentHashes,
+    problems: list[str],
+    clock: Stopwatch,
+) -> tuple[str, list[PairPrediction], dict[str, Any]]:
+    """The method's predictions of the set's pairs in their order, as far as they can be read."""
+    with clock.stage(f"predict {method.name}"):
+        kept = None
+        if cache is not None:
+            kept = PredictionCache(cache / "predictions", method.identity, hashes)
+        found = {}
+        if kept is not None:
+            for pair in pair_set.pairs:
+                earlier = kept.find(pair)
+                if earlier is not None:
+                    found[id(pair)] = earlier
+        missing = [pair for pair in pair_set.pairs if id(pair) not in found]
+        if len(found):
+            _LOGGER.info(
+                "%s: %d of %d pairs predicted earlier",
+                *(method.name, len(found), len(pair_set.pairs)),
+            )
+        memory = kept.memory_mb if kept is not None else None
+        if missing:
+            bar = tqdm(total=len(missing), desc=method.name, unit="pair", disable=None)
+            with PeakMemory(method.device) as peak, bar:
+                for prediction in method.predict(missing, problems):
+                    found[id(prediction.pair)] = prediction
+                    if kept is not None:
+                        kept.add(prediction)
+                    bar.update()
+            if peak.megabytes is not None:
+                memory = max(memory or 0.0, peak.megabytes)
+                if kept is not None:
+                    kept.add_memory(peak.megabytes)
+    listed = [found[id(pair)] for pair in pair_set.pairs if id(pair) in found]
+    return method.name, listed, {"memory_mb": memory}

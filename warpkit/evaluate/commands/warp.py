@@ -1,0 +1,301 @@
+"""`warpkit eval warp`: end-point error and PCK of dense fields against exact truth.
+
+In: a set of image pairs with dense correspondences. Out: one result per method, as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from warpkit.checks import require
+from warpkit.coherent import CoherentConfig, FieldName, Mirror, coherent_field
+from warpkit.coords import pixel_grid
+from warpkit.describe.options import ModelOptions
+from warpkit.evaluate.baselines import flow_field, identity_points
+from warpkit.evaluate.commands.shared import (
+    check_baselines,
+    check_field,
+    check_outputs,
+    check_scoring,
+)
+from warpkit.evaluate.field_quality import PairQuality, mean_quality
+from warpkit.evaluate.fields import FieldError, FieldTruth, field_error, score_fields
+from warpkit.evaluate.keypoints import ALPHAS
+from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
+from warpkit.evaluate.sets.field_sets import (
+    FIELD_SETS,
+    SET_MASKS,
+    field_truths,
+    guess_field_set,
+)
+from warpkit.io.whole import write_json
+from warpkit.runs.clock import Stopwatch
+from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.types import Describer
+from warpkit.warp.field import dense_warp
+
+__all__ = ["EvalWarpConfig", "run_eval_warp"]
+
+_LOGGER = logging.getLogger("warpkit")
+
+_FIELDS: tuple[FieldName, ...] = ("nearest", "coherent")
+
+
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """A prediction.
+
+    Attributes:
+        source_xy: (H, W, 2), source pixels.
+        shown: bool (H, W), where it holds.
+        valid: bool (H, W), where the method trusts it; None for `shown`.
+        quality: of a coherent field.
+    """
+
+    source_xy: npt.NDArray[np.floating[Any]]
+    shown: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_] | None = None
+    quality: PairQuality | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalWarpConfig(ModelOptions):
+    """What is warped and how it is scored.
+
+    Attributes:
+        baselines: names of `FIELD_BASELINES`, or `all`.
+        alphas: tolerances as shares of the source image's longer side.
+        pairs: at most that many pairs, drawn; for the clips, frames of each clip.
+        seed: of the draw, the known warps and the bootstrap.
+        subpixel: move matches between pixels by a window soft-argmax.
+        resamples: of the bootstrap.
+        field: `nearest`, every pixel's most similar source pixel, as published rows are measured;
+            `coherent`, one smooth field a pair, scored wherever the truth is known.
+        mirror: whether fields may take the source mirrored: `auto`, `never`, `always`.
+        masks: give the methods the object masks that the set has: of both images of the clips, of
+            the target in TSS.
+    """
+
+    baselines: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = (0.01, *ALPHAS)
+    pairs: int | None = None
+    seed: int = 0
+    subpixel: bool = False
+    resamples: int = 1000
+    field: FieldName = "nearest"
+    mirror: Mirror = "auto"
+    masks: bool = False
+
+    def __post_init__(self) -> None:
+        check_baselines(self.baselines, FIELD_BASELINES)
+        check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
+        check_field(self.field, _FIELDS, mirror=self.mirror, subpixel=self.subpixel)
+
+    def baseline_names(self) -> tuple[str, ...]:
+        """The baselines asked for, `all` spelled out."""
+        return FIELD_BASELINES if "all" in self.baselines else self.baselines
+
+
+def run_eval_warp(
+    name: str | None = None,
+    root: Path | str | None = None,
+    *,
+    output: Path | str | None = None,
+    json_file: Path | str | None = None,
+    config: EvalWarpConfig | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Predict dense fields and score them where the truth is known.
+
+    No masks are given to the methods unless `masks` is set; only the scored pixels are inside them.
+
+    Args:
+        name: a key of `FIELD_SETS`; None goes by what `root` holds.
+        root: the set's folder; None for the rendered clips.
+        output: folder for `result.json`.
+        json_file: also write the result here.
+        config: what and how.
+
+    Returns:
+        The result: `epe`, `epe_median`, `coverage`, `valid`, `pck[alpha]["per_point" |
+        "per_image"]` and intervals of the model, `quality` (means over the pairs' coherent fields,
+        None without), `left_out`; `baselines`, the same of each; `masks`, which were given, else
+        None; the run's record.
+
+    Raises:
+        InputError: bad input, or an output that exists.
+    """
+    config = config or EvalWarpConfig()
+    folder = None if root is None else Path(root)
+    name = name or guess_field_set(folder)
+    require(
+        not config.masks or name not in FIELD_SETS or name in SET_MASKS,
+        f"the set '{name}' has no object masks to give: leave 'masks' out, or evaluate"
+        f" {' or '.join(SET_MASKS)}",
+    )
+    given = SET_MASKS.get(name) if config.masks else None
+    check_outputs(output, json_file, overwrite=overwrite, inputs=[root])
+    clock = Stopwatch()
+    problems: list[str] = []
+    methods: dict[str, Callable[[FieldTruth], _Field]] = {}
+    model = config.load_extractor()
+    methods[model.name] = _describer_field(model, config)
+    for baseline in config.baseline_names():
+        methods[baseline] = _baseline_field(baseline, config)
+    errors: dict[str, list[FieldError]] = {method: [] for method in methods}
+    truths = field_truths(name, folder, count=config.pairs, seed=config.seed, problems=problems)
+    scored = hashlib.sha256(f"{name} {config.seed if name == 'known' else ''}".encode())
+    # Methods that are given masks stand in no table with others.
+    scored.update(b"masks" if config.masks else b"")
+    for truth in tqdm(truths, desc=FIELD_SETS.get(name, name), unit="pair", disable=None):
+        scored.update(truth.name.encode())
+        scored.update(np.ascontiguousarray(truth.source_xy[truth.known]).tobytes())
+        for method, predict in methods.items():
+            started = time.perf_counter()
+            with clock.stage(f"predict {method}"):
+                found = predict(truth)
+            errors[method].append(
+                field_error(
+                    truth,
+                    found.source_xy,
+                    found.shown,
+                    seconds=time.perf_counter() - started,
+                    valid=found.valid,
+                    quality=found.quality,
+                )
+            )
+    require(
+        bool(errors[model.name]),
+        f"no usable pair in {folder}: {problems[0] if problems else 'it holds none'}",
+    )
+    rows = []
+    for method, listed in errors.items():
+        report = score_fields(
+            listed, alphas=config.alphas, seed=config.seed, resamples=config.resamples
+        )
+        spent = sum(error.seconds or 0.0 for error in listed)
+        rows.append(
+            {
+                "method": method,
+                **report.to_json(),
+                "seconds_per_pair": spent / len(listed),
+                "quality": mean_quality(error.quality for error in listed),
+            }
+        )
+    first, *others = rows
+    result = {
+        "kind": "warp",
+        "dataset": name,
+        "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)"
+        + (f", {given}" if given else ""),
+        "masks": given,
+        "scored": scored.hexdigest()[:24],
+        **first,
+        "left_out": problems,
+        "baselines": others,
+        **run_record(
+            "eval warp",
+            config,
+            clock.seconds,
+            {"data_root": None if folder is None else str(folder.resolve())},
+        ),
+    }
+    if output is not None:
+        with OutputFolder(output, overwrite=overwrite) as out:
+            write_json(out.file("result.json"), result)
+    if json_file is not None:
+        write_json(json_file, result)
+    return result
+
+
+def _describer_field(
+    describer: Describer, config: EvalWarpConfig
+) -> Callable[[FieldTruth], _Field]:
+    if config.field == "coherent":
+        return _coherent_field(describer, config)
+    matcher = config.load_matcher()
+
+    def predict(truth: FieldTruth) -> _Field:
+        source, target = describer.describe([truth.source, truth.target])
+        device = target.data.device
+        # A pixel is matched alone, so only those that are scored need to be.
+        found = dense_warp(
+            source,
+            target,
+            target_mask=_on(truth.known, device),
+            source_mask=_on(truth.source_mask, device) if config.masks else None,
+            matcher=matcher,
+            subpixel=config.subpixel,
+        )
+        return _Field(found.source_xy.cpu().numpy(), found.valid.cpu().numpy())
+
+    return predict
+
+
+def _coherent_field(describer: Describer, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
+    how = CoherentConfig(mirror=config.mirror)  # as `warpkit warp`
+
+    def predict(truth: FieldTruth) -> _Field:
+        images = [truth.source, truth.target]
+        if config.mirror != "never":
+            images.append(np.ascontiguousarray(truth.source[:, ::-1]))
+        source, target, *mirrored = describer.describe(images)
+        device = target.data.device
+        solved = coherent_field(
+            source,
+            target,
+            mirrored=mirrored[0] if mirrored else None,
+            source_mask=_on(truth.source_mask, device) if config.masks else None,
+            target_mask=_on(truth.target_mask, device) if config.masks else None,
+            config=how,
+        )
+        filled = solved.warp(fill=True)
+        return _Field(
+            filled.source_xy.cpu().numpy(),
+            filled.valid.cpu().numpy(),
+            solved.valid.cpu().numpy(),
+            PairQuality.of(solved.quality),
+        )
+
+    return predict
+
+
+def _on(mask: npt.NDArray[np.bool_] | None, device: torch.device) -> Tensor | None:
+    return None if mask is None else torch.from_numpy(mask).to(device)
+
+
+def _baseline_field(name: str, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
+    if name in DESCRIBERS:
+        describer = baseline_describer(name, device=config.device)
+        return _describer_field(describer, config)
+    return _identity_field if name == "identity" else _flow_field
+
+
+def _identity_field(truth: FieldTruth) -> _Field:
+    height, width = truth.target.shape[:2]
+    grid = pixel_grid(height=height, width=width).reshape(-1, 2).numpy()
+    source_xy = identity_points(
+        grid,
+        source_height=height,
+        source_width=width,
+        target_height=truth.source.shape[0],
+        target_width=truth.source.shape[1],
+    )
+    return _Field(source_xy.reshape(height, width, 2), np.ones((height, width), bool))
+
+
+def _flow_field(truth: FieldTruth) -> _Field:
+    everywhere = np.ones(truth.target.shape[:2], bool)
+    return _Field(flow_field(truth.source, truth.target), everywhere)

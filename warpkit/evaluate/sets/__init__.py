@@ -1,0 +1,1 @@
+"""The sets that an evaluation scores, opened by their names: pairs of images, fields of clips."""

@@ -1,0 +1,343 @@
+"""Find where given points of one image are in another.
+
+In: two images and points of the first. Out: `Matches` from `match`, a JSON file from `run_match`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from warpkit.checks import InputError, check_image, check_mask, check_points, one_of, require
+from warpkit.coherent import FieldName, Guides, Mirror, match_points_coherent, points_config
+from warpkit.describe.options import ModelOptions, check_filters
+from warpkit.io.images import check_target, read_image, write_image
+from warpkit.io.masks import read_mask
+from warpkit.io.whole import write_json
+from warpkit.match.filters import above_similarity
+from warpkit.match.matcher import Matcher, matcher_names
+from warpkit.match.points import match_points
+from warpkit.match.similarity import similarity_map
+from warpkit.types import Describer, DescriptorMap, Matches
+from warpkit.viz import draw_matches, draw_similarity
+
+__all__ = ["MatchConfig", "PointSimilarity", "match", "parse_points", "run_match", "similarity_at"]
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchConfig(ModelOptions):
+    """How points are matched.
+
+    Attributes:
+        field: `auto` takes a coherent field where that costs little similarity, else the most
+            similar pixel; `coherent` and `nearest` always take the one.
+        mirror: whether a coherent field may take the target mirrored left-right.
+        subpixel: refine every match by a window soft-argmax (`nearest`; a coherent field lies
+            between pixels by itself).
+        mutual: `nearest`: mark matches as invalid unless the way back hits the start.
+        cycle_distance: `nearest`: mark matches as invalid unless the way back ends so near, in
+            pixels.
+        min_similarity: mark matches below this cosine as invalid.
+    """
+
+    field: FieldName = "nearest"
+    mirror: Mirror = "auto"
+    subpixel: bool = True
+    mutual: bool = False
+    cycle_distance: float | None = None
+    min_similarity: float | None = None
+
+    def __post_init__(self) -> None:
+        check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
+        if self.field != "nearest":
+            for name in ("mutual", "cycle_distance"):
+                require(
+                    not getattr(self, name),
+                    f"{name} belongs to nearest neighbours: add --field nearest",
+                )
+            one_of(self.engine, ["auto", *matcher_names()], "matcher")
+            require(
+                self.engine == "auto",
+                f"the engine {self.engine} searches nearest neighbours: add --field nearest",
+            )
+
+
+class Described:
+    """A pair that was described already, for functions that take a describer."""
+
+    name = "described"
+
+    def __init__(
+        self, describer: Describer, source: Image, target: Image, *, mirrored: bool = False
+    ) -> None:
+        images = [source, target]
+        if mirrored:
+            images.append(np.ascontiguousarray(target[:, ::-1]))
+        self.maps = describer.describe(images)
+        self.source, self.target = self.maps[:2]
+
+    def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:
+        """The maps of the pair (and of the mirrored target), whatever is asked for."""
+        return self.maps[: len(images)]
+
+
+def match(
+    source: Image,
+    target: Image,
+    points: npt.ArrayLike,
+    *,
+    describer: Describer,
+    source_mask: Mask | None = None,
+    target_mask: Mask | None = None,
+    guides: npt.ArrayLike | None = None,
+    config: MatchConfig | None = None,
+    matcher: Matcher | None = None,
+) -> Matches:
+    """Find the best match in the target for points of the source.
+
+    Args:
+        source: uint8 RGB (Hs, Ws, 3).
+        target: uint8 RGB (H, W, 3).
+        points: (N, 2), `(x, y)` pixels of the source.
+        describer: what describes images, e.g. `warpkit.load("tiny")`.
+        source_mask: bool (Hs, Ws), where the way back may end.
+        target_mask: bool (H, W), the only pixels that are candidates.
+        guides: pairs of points (G, 2, 2) that belong together, source first; with a coherent field.
+        config: how to match; the model options of it are not used here.
+        matcher: matching engine; None picks one.
+
+    Raises:
+        InputError: images, masks or points of the wrong kind, or points outside the source.
+    """
+    config = config or MatchConfig()
+    check_image(source, "source")
+    check_image(target, "target")
+    xy = check_points(points, height=source.shape[0], width=source.shape[1])
+    masks = []
+    for mask, image, name in ((source_mask, source, "source"), (target_mask, target, "target")):
+        if mask is not None:
+            mask = check_mask(
+                mask, height=image.shape[0], width=image.shape[1], name=f"{name} mask"
+            )
+        masks.append(None if mask is None else torch.from_numpy(mask))
+    if config.field != "nearest":
+        images = [source, target]
+        if config.mirror != "never":
+            images.append(np.ascontiguousarray(target[:, ::-1]))
+        maps = describer.describe(images)
+        found = match_points_coherent(
+            maps[0],
+            maps[1],
+            torch.from_numpy(xy),
+            mirrored=maps[2] if len(maps) > 2 else None,
+            source_mask=masks[0],
+            target_mask=masks[1],
+            guides=None
+            if guides is None
+            else Guides.of(guides, source=source.shape[:2], target=target.shape[:2]),
+            field=config.field,
+            config=points_config(config.mirror),
+        ).matches
+        if config.min_similarity is not None:
+            found = above_similarity(found, config.min_similarity)
+        return found
+    require(guides is None, "guides steer a coherent field: add --field coherent")
+    source_map, target_map = describer.describe([source, target])
+    return match_points(
+        source_map,
+        target_map,
+        torch.from_numpy(xy),
+        source_mask=masks[0],
+        target_mask=masks[1],
+        matcher=matcher,
+        mutual=config.mutual,
+        cycle_distance=config.cycle_distance,
+        min_similarity=config.min_similarity,
+        subpixel=config.subpixel,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PointSimilarity:
+    """One point of the source, seen from the target.
+
+    Attributes:
+        source_xy: float32 (2,), the point.
+        target_xy: float32 (2,), its match.
+        similarity: cosine of the two.
+        map: float32 (H, W), cosine of every pixel of the target.
+    """
+
+    source_xy: npt.NDArray[np.float32]
+    target_xy: npt.NDArray[np.float32]
+    similarity: float
+    map: npt.NDArray[np.float32]
+
+
+def similarity_at(
+    source: Image,
+    target: Image,
+    point: Sequence[float],
+    *,
+    describer: Describer,
+    target_mask: Mask | None = None,
+    config: MatchConfig | None = None,
+    matcher: Matcher | None = None,
+) -> PointSimilarity:
+    """The match of one point, and how alike every pixel of the target is to it.
+
+    Args:
+        source: uint8 RGB (Hs, Ws, 3).
+        target: uint8 RGB (H, W, 3).
+        point: `(x, y)` in pixels of the source.
+        describer: what describes images.
+        target_mask: bool (H, W), the only pixels that the match may be; the map is of all.
+        config: as for `match`.
+        matcher: matching engine; None picks one.
+
+    Raises:
+        InputError: as `match`.
+    """
+    pair = Described(describer, source, target)
+    found = match(
+        source,
+        target,
+        [point],
+        describer=pair,
+        target_mask=target_mask,
+        config=config,
+        matcher=matcher,
+    )
+    seen = similarity_map(pair.source, pair.target, point)
+    return PointSimilarity(
+        found.source_xy[0].cpu().numpy(),
+        found.target_xy[0, 0].cpu().numpy(),
+        float(found.similarity[0, 0]),
+        seen.cpu().numpy(),
+    )
+
+
+def parse_points(text: str) -> npt.NDArray[np.float32]:
+    """Points from `"x,y;x,y"` or from a JSON file: a list of pairs, or `source_points` in it.
+
+    Raises:
+        InputError: neither of these.
+    """
+    path = Path(text)
+    if path.suffix.lower() == ".json":
+        require(path.is_file(), f"no points file at {path}")
+        try:
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is not valid JSON: {error}") from error
+        if isinstance(content, dict):
+            content = content.get("source_points")
+        expected = "a list of [x, y] pairs, or an object with such a list as 'source_points'"
+    else:
+        content = [part.split(",") for part in text.split(";") if part.strip()]
+        expected = 'points as "x,y;x,y" or the name of a .json file'
+    try:
+        points = np.asarray(content, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected {expected}, got {text!r}") from error
+    require(
+        points.ndim == 2 and points.shape[1] == 2 and len(points) > 0,
+        f"expected {expected}, got {text!r}",
+    )
+    return points
+
+
+def run_match(
+    source: Path | str,
+    target: Path | str,
+    points: Sequence[Sequence[float]] | npt.NDArray[np.float32],
+    *,
+    output: Path | str | None = None,
+    picture: Path | str | None = None,
+    similarity: Path | str | None = None,
+    source_mask: Path | str | None = None,
+    target_mask: Path | str | None = None,
+    guides: npt.ArrayLike | None = None,
+    config: MatchConfig | None = None,
+    overwrite: bool = False,
+    describer: Describer | None = None,
+) -> dict[str, Any]:
+    """Match points between two image files.
+
+    Args:
+        output: JSON file to write.
+        picture: image file to write, with the matches drawn in.
+        similarity: image file to write, with the similarity of the first point to every pixel of
+            the target.
+        describer: the model that `config` names, where it is loaded already.
+
+    Returns:
+        `source_points`, `target_points`, `similarity`, `valid`: one entry per point.
+
+    Raises:
+        InputError: an input that cannot be used, or an output file that exists.
+    """
+    config = config or MatchConfig()
+    written = [Path(name) for name in (output, picture, similarity) if name is not None]
+    require(
+        len({path.resolve() for path in written}) == len(written),
+        f"the results cannot share a file, got {', '.join(map(str, written))}",
+    )
+    read = {Path(path).resolve() for path in (source, target, source_mask, target_mask) if path}
+    for path in written:
+        require(
+            overwrite or not path.exists(),
+            f"{path} exists: choose another name or add --overwrite",
+        )
+        check_target(path)
+        require(
+            not path.exists() or (path.is_file() and path.resolve() not in read),
+            f"{path} is an input or no ordinary file and is not replaced: choose another name",
+        )
+    images = read_image(source), read_image(target)
+    mirrored = config.field != "nearest" and config.mirror != "never"
+    described = Described(describer or config.load_extractor(), *images, mirrored=mirrored)
+    found = match(
+        *images,
+        points,
+        describer=described,
+        source_mask=None if source_mask is None else read_mask(source_mask),
+        target_mask=None if target_mask is None else read_mask(target_mask),
+        guides=guides,
+        config=config,
+        matcher=config.load_matcher(),
+    )
+    result = {
+        "source_points": found.source_xy.tolist(),
+        "target_points": found.target_xy[:, 0].tolist(),
+        "similarity": found.similarity[:, 0].tolist(),
+        "valid": found.valid[:, 0].tolist(),
+    }
+    # The picture first: its suffix may be wrong, and then no file is left behind.
+    if picture is not None:
+        drawn = draw_matches(
+            *images,
+            found.source_xy.cpu().numpy(),
+            found.target_xy[:, 0].cpu().numpy(),
+            found.valid[:, 0].cpu().numpy(),
+        )
+        write_image(picture, drawn)
+    if similarity is not None:
+        seen = similarity_map(described.source, described.target, found.source_xy[0])
+        drawn = draw_similarity(
+            *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
+        )
+        write_image(similarity, drawn)
+    if output is not None:
+        write_json(output, result)
+    return result

@@ -1,0 +1,107 @@
+"""What a video and a folder of images have in common: frames, their selection, their reader."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.checks import require
+
+__all__ = ["Frame", "Frames", "Selection"]
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame.
+
+    Attributes:
+        index: number of the frame in the original video or folder, from 0.
+        image: uint8 (H, W, 3), RGB, upright.
+        time: seconds since the first frame of the original.
+        name: name for files made from it: the image's name without suffix, or "00042".
+    """
+
+    index: int
+    image: Image
+    time: Fraction
+    name: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Frames `start`, `start + stride`, ... before `end` (None = to the last one)."""
+
+    start: int
+    end: int | None
+    stride: int
+
+    def __post_init__(self) -> None:
+        require(self.start >= 0, f"start must be 0 or more, got {self.start}")
+        require(self.stride >= 1, f"stride must be 1 or more, got {self.stride}")
+        require(
+            self.end is None or self.end > self.start,
+            f"end must be greater than start = {self.start}, got {self.end}",
+        )
+
+    def __contains__(self, index: int) -> bool:
+        return (
+            index >= self.start
+            and (self.end is None or index < self.end)
+            and (index - self.start) % self.stride == 0
+        )
+
+    def indices(self, total: int, path: Path) -> range:
+        """The selected indices among `total` frames."""
+        require(self.start < total, f"{path}: start={self.start}, but it has {total} frames only")
+        return self.up_to(total)
+
+    def up_to(self, total: int) -> range:
+        """As `indices`, empty where the frames end before `start`."""
+        return range(self.start, total if self.end is None else min(self.end, total), self.stride)
+
+
+class Frames(ABC):
+    """A selection of frames of a video or a folder.
+
+    Attributes:
+        path: the video file or folder.
+        height: height of every frame in pixels, upright.
+        width: width of every frame in pixels, upright.
+        count: number of selected frames; None if only decoding the whole video would tell.
+        about: number of selected frames, guessed from the duration where `count` is None; None if
+            nothing tells.
+        frame_rate: frames per second of the original, before `stride`.
+        names: names of the selected frames (folders), or None (videos).
+    """
+
+    path: Path
+    height: int
+    width: int
+    count: int | None
+    about: int | None
+    frame_rate: Fraction
+    names: list[str] | None
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """The selected frames in order; a new pass each time, one frame in memory.
+
+        Raises:
+            InputError: at the frame that cannot be read, and at the end of a file cut short.
+        """
+
+    @abstractmethod
+    def read(self, index: int) -> Frame:
+        """One selected frame by its index in the original; the same pixels as iteration gives.
+
+        Raises:
+            InputError: if the index is not selected, does not exist or cannot be decoded.
+        """

@@ -1,0 +1,1 @@
+"""The exact matcher on grids: a plan of blocks, compiled loops for CPU and GPU, refinement."""

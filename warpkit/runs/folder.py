@@ -1,0 +1,364 @@
+"""Result folders and records: nothing half-written, nothing that was there is lost.
+
+In: names and values. Out: an output folder that either holds everything a run was to write or
+what it held before, JSON files that are whole or absent, and the record that goes beside results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from torch import Tensor
+
+from warpkit.checks import InputError, OutputError, require
+from warpkit.io.config import to_dict
+from warpkit.version import __version__
+
+__all__ = ["OutputFolder", "installed_version", "run_record"]
+
+_STAGING = ".warpkit-partial"
+
+# Distributions whose version a record names; of a tuple the first that is installed.
+_RECORDED: dict[str, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "numpy": ("numpy",),
+    "numba": ("numba",),
+    "triton": ("triton",),
+    "diffusers": ("diffusers",),
+    "transformers": ("transformers",),
+    "safetensors": ("safetensors",),
+    "faiss": ("faiss-cpu", "faiss-gpu"),
+    "opencv": ("opencv-python-headless", "opencv-python"),
+    "kornia": ("kornia",),
+    "av": ("av",),
+    "pillow": ("pillow",),
+}
+
+
+class OutputFolder:
+    """The folder of one run's results, filled completely or not at all.
+
+    Files are written into a hidden staging folder on the same file system and moved into place
+    when the `with` block ends without an exception. After an exception the staging folder is
+    removed and whatever stood at `path` is as it was; an error of the file system itself becomes an
+    `OutputError`. With `overwrite` only files of the same names are replaced; others stay, and an
+    input of the run is never replaced.
+
+    With `resume` the staging folder outlives an exception or a kill, and the next run with
+    `resume` finds its files again: `resumed` says so, and `file(name)` gives their paths. Whether
+    they belong to the same configuration is for the run to decide; `restart()` drops them. Writers
+    must be atomic, with a hidden temporary name, as all writers of `warpkit.io` are. Two runs at a
+    time into one folder are refused.
+
+    Example:
+        with OutputFolder("out") as folder:
+            write_json(folder.file("report.json"), {"pck": 0.5})
+
+    Args:
+        path: the folder; missing parents are made.
+        overwrite: allow a folder that already holds something.
+        resume: keep unfinished work and continue from it.
+        inputs: files that the run reads, and that no result may replace.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        inputs: Iterable[str | Path | None] = (),
+    ) -> None:
+        self.path = Path(path)
+        self.overwrite = overwrite
+        self.resume = resume
+        self.resumed = False
+        self._target = Path()
+        self._staging: Path | None = None
+        self._private: set[Path] = set()
+        self._inputs = {Path(name).resolve() for name in inputs if name is not None}
+        self._lock: int | None = None
+
+    def __enter__(self) -> OutputFolder:
+        """Check the folder and make the staging folder.
+
+        Raises:
+            InputError: if the path is a file, holds something and `overwrite` is off, or cannot be
+                written.
+        """
+        try:
+            self._target = self.path.resolve()
+            self._check_target()
+            # Inside an existing folder (it may be a mount of its own), else in its nearest
+            # existing ancestor: either way a rename moves the results without copying.
+            base = self._target
+            while not base.exists():
+                base = base.parent
+            require(base.is_dir(), f"cannot write to {self.path}: {base} is a file, not a folder")
+            staging = self._staging_in(base)
+            if self.resume:
+                # The folder may have been made since the interrupted run chose its place.
+                places = [self._staging_in(folder) for folder in (base, *base.parents)]
+                staging = next((place for place in places if place.is_dir()), staging)
+            else:
+                staging = staging.with_name(f"{staging.name}-{uuid.uuid4().hex[:8]}")
+            staging.mkdir(exist_ok=self.resume)
+            if self.resume:
+                self._lock = _lock(staging, self.path)
+            # A hidden file was being written when the earlier run was killed.
+            for unfinished in staging.rglob(".*"):
+                unfinished.unlink()
+            self.resumed = any(path.is_file() for path in staging.rglob("*"))
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self.path}: {error.strerror}; choose another output folder"
+            ) from error
+        self._staging = staging
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        staging, self._staging = self._staging, None
+        assert staging is not None
+        try:
+            if kind is None:
+                self._publish(staging)
+                return
+            if not self.resume:
+                shutil.rmtree(staging, ignore_errors=True)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+        if isinstance(error, OSError | SafetensorError):
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(f"cannot write to {self.path}: {reason}") from error
+
+    def _staging_in(self, base: Path) -> Path:
+        """Where unfinished results are while they are kept in `base`."""
+        # Hashed, so that every folder has its own and no name becomes too long.
+        key = hashlib.sha256(os.fsencode(self._target)).hexdigest()[:12]
+        return base / f"{_STAGING}-{key}"
+
+    def check(self) -> None:
+        """Raise now what entering the block would raise about what stands at the path.
+
+        Raises:
+            InputError: the path is a file, or holds something and `overwrite` is off.
+        """
+        self._target = self.path.resolve()
+        self._check_target()
+
+    def file(self, name: str, *, private: bool = False) -> Path:
+        """The path to write the result `name` to (`"masks/00000.png"`); its folder is made.
+
+        The path is valid inside the `with` block only.
+
+        Args:
+            private: the file serves a resumed run; it is not among the results.
+        """
+        if self._staging is None:
+            raise RuntimeError("OutputFolder.file is for use inside its `with` block")
+        parts = PurePosixPath(name)
+        hidden = any(part.startswith(".") for part in parts.parts)
+        if parts.is_absolute() or not parts.parts or hidden:
+            raise ValueError(
+                "a result's name must lie inside the output folder and not be hidden (start with"
+                f" a point), got '{name}'"
+            )
+        require(
+            self._target / parts not in self._inputs,
+            f"{self.path / parts} is an input of this run and would be replaced by a result:"
+            " choose another output folder",
+        )
+        path = self._staging / parts
+        if private:
+            self._private.add(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def restart(self) -> None:
+        """Drop what an interrupted run left behind."""
+        if self._staging is None:
+            raise RuntimeError("OutputFolder.restart is for use inside its `with` block")
+        # The folder itself stays: it holds the lock.
+        for item in self._staging.iterdir():
+            if item.is_dir():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
+        self.resumed = False
+
+    def abandon(self) -> None:
+        """Let go of unfinished work even with `resume`: the input itself turned out to be bad."""
+        self.resume = False
+
+    def _check_target(self) -> None:
+        if not self._target.exists():
+            return
+        require(
+            self._target.is_dir(),
+            f"cannot write to {self.path}: it is a file, not a folder; choose another output"
+            " folder",
+        )
+        # Unfinished work of another run is not a result.
+        held = [item for item in self._target.iterdir() if not item.name.startswith(_STAGING)]
+        require(
+            self.overwrite or not held,
+            f"{self.path} exists and is not empty: choose another output folder, or use"
+            " --overwrite to replace files of the same names",
+        )
+
+    def _publish(self, staging: Path) -> None:
+        """Move everything into place, or nothing: then the results stay in the staging folder."""
+        try:
+            self._check_target()
+            for path in self._private:
+                path.unlink(missing_ok=True)
+            if self._target.exists():
+                _move_files(staging, self._target)
+            else:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                staging.rename(self._target)
+        except (InputError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(
+                f"the results could not be moved to {self.path} and are kept in {staging}: {reason}"
+            ) from error
+
+
+def _lock(staging: Path, path: Path) -> int | None:
+    """Hold a folder for this process; the system lets go when the process ends, killed or not.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    descriptor = os.open(staging, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"another run is writing into {path} right now: wait for it, or choose another output"
+            " folder"
+        ) from error
+    return descriptor
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Move all files below `source` to the same names below `target`; on an error undo it all."""
+    names = sorted(path.relative_to(source) for path in source.rglob("*") if not path.is_dir())
+    folders = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_dir())
+    for name in names:
+        require(not (target / name).is_dir(), f"{target / name} is a folder, not a file")
+    for name in folders:
+        place = target / name
+        require(place.is_dir() or not place.exists(), f"{place} is a file, not a folder")
+
+    # What is replaced is first linked here, so that every step can be taken back.
+    replaced = target / f"{_STAGING}-replaced-{uuid.uuid4().hex[:8]}"
+    with contextlib.ExitStack() as undo:
+        for name in folders:
+            if not (target / name).exists():
+                (target / name).mkdir()
+                undo.callback((target / name).rmdir)
+        replaced.mkdir()
+        undo.callback(shutil.rmtree, replaced)
+        for index, name in enumerate(names):
+            place, backup = target / name, replaced / str(index)
+            undo.callback(_take_back, source / name, place, backup)
+            if place.exists() or place.is_symlink():
+                _link_or_copy(place, backup)
+            (source / name).replace(place)
+        undo.pop_all()
+    shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(source, ignore_errors=True)
+
+
+def _take_back(staged: Path, place: Path, backup: Path) -> None:
+    """Undo one move if it had happened; the backup counts only then, it may be incomplete."""
+    if staged.exists():
+        return
+    place.replace(staged)
+    if backup.exists() or backup.is_symlink():
+        backup.replace(place)
+
+
+def _link_or_copy(path: Path, backup: Path) -> None:
+    try:
+        os.link(path, backup, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # a file system without hard links
+        shutil.copy2(path, backup, follow_symlinks=False)
+
+
+def run_record(
+    command: str,
+    config: Any,
+    timings: Mapping[str, float],
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What is saved beside results: the command, its configuration, versions, machine and times.
+
+    Args:
+        command: the command as typed, such as `"eval pck"`.
+        config: the command's configuration, a dataclass or a mapping. A dataclass may add entries
+            by a method `recorded_facts`, such as the content of files that it names.
+        timings: seconds by stage.
+        extra: further entries, such as counts; they may not replace those made here.
+
+    Returns:
+        a mapping for `write_json`; `date` is UTC in ISO 8601, a version is null where the package
+        is not installed.
+    """
+    versions = {"warpkit": __version__, "python": platform.python_version()}
+    record: dict[str, Any] = {
+        "command": command,
+        "config": to_dict(config) if is_dataclass(config) else dict(config),
+        "timings": {stage: round(seconds, 4) for stage, seconds in timings.items()},
+        "versions": versions | {name: installed_version(*_RECORDED[name]) for name in _RECORDED},
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+        },
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    facts: dict[str, Any] = getattr(config, "recorded_facts", dict)()
+    record |= facts
+    clash = sorted(record.keys() & (extra or {}).keys())
+    if clash:
+        raise ValueError(f"a run record holds {', '.join(clash)} already")
+    return record | dict(extra or {})
+
+
+def installed_version(*distributions: str) -> str | None:
+    """Version of the first distribution that is installed; nothing is imported."""
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None

@@ -1,0 +1,192 @@
+"""Look into a synthesised set: a folder with `pairs.json` and its images.
+
+In: the folder. Out: its pairs with what is known of each, and pictures of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.checks import InputError, require
+from warpkit.datasets import AnnotatedPair, write_dhf_json
+from warpkit.datasets.dhf import read_dhf_item
+from warpkit.datasets.json_fields import check_folder, load_json
+from warpkit.io.images import read_image, write_image
+from warpkit.render import CLIPS, render_frame
+from warpkit.viz import draw_matches, panel
+
+__all__ = ["MadeSet", "SetPair", "draw_pair", "draw_pairs", "read_set", "write_rendered_set"]
+
+Image = npt.NDArray[np.uint8]
+
+LISTS = ("pairs.json", "pairs_val.json", "pairs_test.json")
+
+
+@dataclass(frozen=True, eq=False)
+class SetPair:
+    """A pair of a set.
+
+    Attributes:
+        pair: images, points, boxes and category.
+        facts: whatever else its list says of it: id, prompts, seeds, scores.
+    """
+
+    pair: AnnotatedPair
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class MadeSet:
+    """A set that was read.
+
+    Attributes:
+        root: its folder.
+        pairs: the usable ones, in the order of its lists.
+        problems: one line for every other.
+    """
+
+    root: Path
+    pairs: tuple[SetPair, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def categories(self) -> dict[str, int]:
+        """Pairs of every category, the most frequent first."""
+        return dict(Counter(one.pair.category for one in self.pairs).most_common())
+
+    @property
+    def points(self) -> int:
+        """Labelled points of all pairs."""
+        return sum(len(one.pair) for one in self.pairs)
+
+    def of(self, category: str | None) -> list[SetPair]:
+        """The pairs of a category; all for None."""
+        return [one for one in self.pairs if category in (None, one.pair.category)]
+
+
+_SHOWN = {
+    *("source_path", "target_path", "source_points", "target_points"),
+    *("source_bounding_box", "target_bounding_box", "category"),
+}
+
+
+def read_set(root: Path | str) -> MadeSet:
+    """Read a set's lists (`pairs.json`, and those of validation and test where there are any).
+
+    Raises:
+        InputError: no such folder, no list in it, or no usable pair.
+    """
+    root = check_folder(root, "a synthesised set with pairs.json and its images")
+    lists = [root / name for name in LISTS if (root / name).is_file()]
+    require(bool(lists), f"{root} holds no pairs.json: expected a synthesised set")
+    pairs, problems = [], []
+    for path in lists:
+        items = load_json(path)
+        require(isinstance(items, list), f"{path} must hold a JSON list of pairs")
+        for position, item in enumerate(items):
+            try:
+                pair = read_dhf_item(item, root)
+                for image in (pair.source_path, pair.target_path):
+                    require(
+                        image.resolve().is_relative_to(root.resolve()),
+                        f"{image} lies outside the set",
+                    )
+            except InputError as error:
+                problems.append(f"{path.name} item {position}: {error}")
+                continue
+            facts = {key: value for key, value in item.items() if key not in _SHOWN}
+            pairs.append(SetPair(pair, {"list": path.name, **facts}))
+    require(
+        bool(pairs),
+        f"no usable pair in {root}: {problems[0] if problems else 'its list is empty'}",
+    )
+    return MadeSet(root, tuple(pairs), tuple(problems))
+
+
+def draw_pair(one: SetPair, *, points: int = 60, height: int = 480) -> Image:
+    """Both images of a pair and their corresponding points, as uint8 RGB.
+
+    Args:
+        points: the most that are drawn.
+    """
+    pair = one.pair
+    return draw_matches(
+        read_image(pair.source_path),
+        read_image(pair.target_path),
+        pair.source_points[:points],
+        pair.target_points[:points],
+        height=height,
+    )
+
+
+def draw_pairs(pairs: list[SetPair], *, first: int = 0, columns: int = 2) -> Image:
+    """A contact sheet of pairs, as uint8 RGB.
+
+    Args:
+        first: number of the first one, for the titles.
+    """
+    tiles = [
+        (f"{first + number}  {one.pair.category}", draw_pair(one, points=12, height=240))
+        for number, one in enumerate(pairs)
+    ]
+    return panel(tiles, columns=columns, height=240)
+
+
+def write_rendered_set(
+    output: Path, *, count: int = 60, points: int = 12, seed: int = 0, supersampling: int = 3
+) -> list[AnnotatedPair]:
+    """Write annotated pairs with exact correspondences, cut from the project's own clips.
+
+    A pair is two frames of a clip; its points are random object pixels of the first that both
+    frames show. Images go into a folder a clip, the list into `pairs.json`.
+
+    Args:
+        output: the folder, made where it is missing.
+        count: pairs to try; one whose object is out of the picture is left out.
+        points: most points a pair.
+        supersampling: colour samples per pixel side; fewer are drawn faster and look rougher.
+    """
+    generator = np.random.default_rng(seed)
+    names = sorted(CLIPS)
+    pairs = []
+    for number in range(count):
+        name = names[number % len(names)]
+        t = int(generator.integers(1, CLIPS[name].frames))
+        # The renderer's truth is between frame 0 and another one.
+        spec = replace(CLIPS[name], supersampling=supersampling)
+        source, target = render_frame(spec, 0), render_frame(spec, t)
+        rows, columns = np.nonzero((source.labels > 0) & target.target_visible)
+        chosen = generator.choice(len(rows), size=min(points, len(rows)), replace=False)
+        y, x = rows[chosen], columns[chosen]
+        if len(x) == 0 or not (target.labels > 0).any():
+            continue
+        places = output / name / "000.png", output / name / f"{t:03d}.png"
+        for frame, place in zip((source, target), places, strict=True):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_image(place, frame.image)
+        pairs.append(
+            AnnotatedPair(
+                places[0],
+                places[1],
+                np.stack([x, y], axis=1).astype(np.float32),
+                target.target_xy[y, x],
+                _box(source.labels > 0),
+                _box(target.labels > 0),
+                name,
+            )
+        )
+    write_dhf_json(output / "pairs.json", pairs, output)
+    return pairs
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """The box x1, y1, x2, y2 around the pixels of a mask."""
+    y, x = np.nonzero(mask)
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())

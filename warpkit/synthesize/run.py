@@ -1,0 +1,390 @@
+"""Synthesise a data set of pseudo-labelled pairs: plan, make, measure, write, describe.
+
+In: a configuration. Out: a folder with every format asked for, a data card, contact sheets,
+precision on known warps, and a manifest; whole, or left where the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from warpkit.checks import InputError, OutputError, require
+from warpkit.describe.options import ModelOptions
+from warpkit.describe.table import resolve_model
+from warpkit.evaluate.generation import evenly_spaced
+from warpkit.io.config import dump_yaml, to_dict
+from warpkit.io.images import write_image
+from warpkit.io.whole import write_json, write_text
+from warpkit.match import Matcher
+from warpkit.runs.cache import file_sha256
+from warpkit.runs.clock import Stopwatch
+from warpkit.runs.differences import differences
+from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.synthesize.card import data_card
+from warpkit.synthesize.config import (
+    FORMATS,
+    Format,
+    QualityConfig,
+    SplitConfig,
+    SynthesisSettings,
+)
+from warpkit.synthesize.engines import MadeChunk, make_here, make_on_ray
+from warpkit.synthesize.maker import PairMaker
+from warpkit.synthesize.plan import GeneratedPlans, PairPlan, PhotoPlans, Plans, list_photos
+from warpkit.synthesize.precision import measure_set
+from warpkit.synthesize.quality import PrecisionRow
+from warpkit.synthesize.records import Record, encode_records, read_records
+from warpkit.synthesize.sheets import SHEET, contact_sheet
+from warpkit.synthesize.summary import Summary, summarise, without_duplicates
+from warpkit.synthesize.verify import MANIFEST, write_manifest
+from warpkit.synthesize.writers import (
+    CocoKeypointWriter,
+    LayoutWriter,
+    ParquetWriter,
+    SetWriter,
+    ShardWriter,
+)
+from warpkit.synthesize.writers.target import write_bytes
+from warpkit.types import Describer
+from warpkit.version import __version__
+
+__all__ = ["SynthesizeConfig", "run_synthesize"]
+
+_log = logging.getLogger("warpkit")
+
+_CHUNKS, _TASK, _FINISHED = "chunks", "task.json", "finished"
+# Where a run is done changes nothing of what it makes.
+_WHERE = ("executor", "workers", "device")
+_FOLDER_SIZE = 1000  # chunks a folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeConfig(SynthesisSettings, ModelOptions):
+    """A synthesised set.
+
+    Attributes:
+        pairs: how many are made; some of them are dropped.
+        splits, quality: see there.
+        formats: what is written.
+        shard: most pairs of a WebDataset shard or a Parquet file.
+        executor: `local` makes pairs in this process, `ray` on a Ray cluster (or one started here).
+        workers: of Ray; null takes one a GPU, or as many as the CPUs allow.
+    """
+
+    pairs: int = 40
+    splits: SplitConfig = field(default_factory=SplitConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    formats: tuple[Format, ...] = FORMATS
+    shard: int = 1000
+    executor: Literal["local", "ray"] = "local"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.pairs > 0, f"pairs must be at least one, got {self.pairs}")
+        require(self.shard > 0, f"shard must be at least one pair, got {self.shard}")
+        require(len(self.formats) > 0, f"give at least one format of {', '.join(FORMATS)}")
+        require(
+            self.workers is None or self.workers > 0, f"workers must be positive: {self.workers}"
+        )
+
+    def plans(self) -> Plans:
+        """The pairs to make."""
+        if self.images is None:
+            return GeneratedPlans(
+                self.generation, self.splits, self.pairs, known_warps=self.known_warps
+            )
+        return PhotoPlans(
+            list_photos(self.images),
+            self.splits,
+            self.pairs,
+            seed=self.generation.seed,
+            known_warps=self.known_warps,
+        )
+
+
+class _Worker:
+    """Makes chunks of a configuration."""
+
+    def __init__(self, config: SynthesizeConfig) -> None:
+        self._config, self._plans = config, config.plans()
+        self._maker = PairMaker(config, config.load_extractor(), config.load_matcher())
+
+    def chunks(self, numbers: Iterable[int]) -> Iterator[MadeChunk]:
+        """Chunk after chunk by number."""
+        asked, telling = itertools.tee(numbers)
+        seconds = dict.fromkeys(self._maker.seconds, 0.0)
+        made = self._maker.run(self._planned(number) for number in asked)
+        for number, records in zip(telling, made, strict=True):
+            before, seconds = seconds, dict(self._maker.seconds)
+            spent = {name: seconds[name] - before[name] for name in seconds}
+            yield MadeChunk(number, encode_records(records), spent)
+
+    def _planned(self, number: int) -> list[PairPlan]:
+        first = number * self._config.batch
+        last = min(first + self._config.batch, len(self._plans))
+        return [self._plans.pair(n) for n in range(first, last)]
+
+
+def run_synthesize(
+    output: Path | str, *, config: SynthesizeConfig | None = None, overwrite: bool = False
+) -> dict[str, Any]:
+    """Make a set and write it into a folder.
+
+    A run that was stopped, however it was, goes on when it is started again: chunks of pairs that
+    were finished are kept. `docs/synthesize.md` says what the folder holds.
+
+    Args:
+        overwrite: allow a folder that holds something, and drop unfinished work of another
+            configuration.
+
+    Returns:
+        The counts of `run.json`.
+
+    Raises:
+        InputError: a configuration or input that cannot be used, or a folder that holds something.
+        OutputError: the disk is full or cannot be written; what is finished is kept.
+    """
+    config = config or SynthesizeConfig()
+    _check_packages(config)
+    clock = Stopwatch()
+    plans = config.plans()
+    if len(plans) < config.pairs:
+        _log.info(
+            "the photographs make %d pairs, fewer than the %d asked for", len(plans), config.pairs
+        )
+    folder = OutputFolder(output, overwrite=overwrite, resume=True)
+    try:
+        with folder:
+            _accept_unfinished(folder, _task(config), drop_others=overwrite)
+            if not folder.file(_FINISHED, private=True).is_file():
+                try:
+                    _make_and_write(folder, config, plans, clock)
+                except OutputError:
+                    raise  # a full disk can be mended
+                except InputError:
+                    # With nothing finished there is nothing to go on from, only to be in the way.
+                    if not _has_chunks(folder):
+                        folder.abandon()
+                    raise
+                write_text(folder.file(_FINISHED, private=True), "")
+            facts: dict[str, Any] = json.loads(folder.file("run.json").read_text(encoding="utf-8"))
+            folder.file(_TASK, private=True)
+            # Chunks are what a killed run goes on from; all their pairs are written by now.
+            shutil.rmtree(folder.file(_CHUNKS), ignore_errors=True)
+    except OutputError as error:
+        raise OutputError(
+            f"{error}; what is finished is kept: make room, and run the same command again"
+        ) from error
+    return facts
+
+
+def _check_packages(config: SynthesizeConfig) -> None:
+    """Raise before hours of work if a format's library is missing."""
+    from importlib.util import find_spec
+
+    require(
+        "parquet" not in config.formats or find_spec("pyarrow") is not None,
+        "the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]', or leave it"
+        " out of formats",
+    )
+    require(
+        config.executor == "local" or find_spec("ray") is not None,
+        "--engine ray needs Ray: pip install 'warpkit-hyperfeatures[ray]'",
+    )
+
+
+def _task(config: SynthesizeConfig) -> dict[str, Any]:
+    """What tells a run from another: all that decides what it makes."""
+    kept = {key: value for key, value in to_dict(config).items() if key not in _WHERE}
+    task: dict[str, Any] = {"config": kept, "version": __version__, **config.recorded_facts()}
+    if config.aggregator is not None and Path(config.aggregator).is_file():
+        task["aggregator"] = file_sha256(Path(config.aggregator))
+    if config.generation.prompts is not None:
+        task["prompts"] = file_sha256(config.generation.prompts)
+    if config.images is not None:
+        names = [path for paths in list_photos(config.images).values() for path in paths]
+        sizes = [f"{name} {(config.images / name).stat().st_size}" for name in names]
+        task["photographs"] = hashlib.sha256("\n".join(sizes).encode()).hexdigest()
+    return task
+
+
+def _accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_others: bool) -> None:
+    """Go on from unfinished work of the same task; drop other work only if told to."""
+    path = folder.file(_TASK, private=True)
+    if folder.resumed:
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        now = json.loads(json.dumps(task))
+        if earlier == now:
+            _log.info("going on with unfinished work for %s", folder.path)
+            return
+        different = differences(earlier, now) if earlier else "it does not say what it is"
+        require(
+            drop_others,
+            f"{folder.path} has unfinished work of another run ({different}): run that to its end,"
+            " use --overwrite to drop it, or choose another folder",
+        )
+        folder.restart()
+    write_json(path, task)
+
+
+def _make_and_write(
+    folder: OutputFolder, config: SynthesizeConfig, plans: Plans, clock: Stopwatch
+) -> None:
+    stages = _make(folder, config, plans, clock)
+    count = -(-len(plans) // config.batch)
+
+    def records() -> Iterator[Record]:
+        for number in range(count):
+            yield from read_records(_chunk_path(folder, number))
+
+    summary = summarise(without_duplicates(records()))
+    if not summary.kept:
+        folder.abandon()
+        reasons = ", ".join(f"{reason} {n}" for reason, n in summary.dropped.most_common())
+        raise InputError(
+            f"none of {summary.pairs} pairs was kept ({reasons}): look at masks.*, labels.least and"
+            " labels.filters.*"
+        )
+    with clock.stage("write"):
+        shown = _write_formats(folder, config, summary, without_duplicates(records()))
+    with clock.stage("contact sheets"):
+        sheets = [shown[i : i + SHEET] for i in range(0, len(shown), SHEET)][
+            : config.quality.sheets
+        ]
+        for number, sheet in enumerate(sheets):
+            write_image(folder.file(f"sheets/{number:02d}.png"), contact_sheet(sheet))
+    with clock.stage("measure"):
+        rows: list[PrecisionRow] = []
+        measured = 0
+        if config.quality.images > 0 and not config.known_warps:
+
+            def load() -> tuple[Describer, Matcher | None]:
+                return config.load_extractor(), config.load_matcher()
+
+            some = evenly_spaced(shown, config.quality.images)
+            rows, measured = measure_set(folder, config, load, some)
+    card = data_card(
+        summary,
+        configuration=dump_yaml(config),
+        sources=_sources(config),
+        formats=config.formats,
+        rows=rows,
+        images=measured,
+    )
+    write_text(folder.file("README.md"), card)
+    facts = {**summary.facts(), "stages": {k: round(v, 3) for k, v in stages.items()}}
+    write_json(folder.file("run.json"), run_record("synthesize", config, clock.seconds, facts))
+    root = folder.file("run.json").parent
+    private = {folder.file(name, private=True) for name in (_TASK, _FINISHED)}
+    skip = private | set((root / _CHUNKS).rglob("*"))
+    write_manifest(root, folder.file(MANIFEST), skip)
+
+
+def _chunk_path(folder: OutputFolder, number: int) -> Path:
+    return folder.file(f"{_CHUNKS}/{number // _FOLDER_SIZE:05d}/{number:08d}.tar")
+
+
+def _has_chunks(folder: OutputFolder) -> bool:
+    """Whether any chunk is finished."""
+    return any(folder.file(_CHUNKS).rglob("*.tar"))
+
+
+def _make(
+    folder: OutputFolder, config: SynthesizeConfig, plans: Plans, clock: Stopwatch
+) -> dict[str, float]:
+    """Make the chunks that are missing; returns the seconds by stage, summed over workers."""
+    count = -(-len(plans) // config.batch)
+    todo = [number for number in range(count) if not _chunk_path(folder, number).is_file()]
+    build = functools.partial(_Worker, config)
+    made = make_here(build, [])
+    if todo and config.executor == "ray":
+        made = make_on_ray(
+            build,
+            todo,
+            workers=config.workers,
+            threads=config.threads,
+            gpu=config.device == "auto" or config.device.startswith("cuda"),
+        )
+    elif todo:
+        made = make_here(build, todo)
+    stages: dict[str, float] = {}
+    started = time.perf_counter()
+    # Closed at once when this stops: a cluster that was started for it ends with it.
+    bar = tqdm(total=count, initial=count - len(todo), unit="chunk", desc="pairs")
+    with bar, contextlib.closing(made):
+        for chunk in made:
+            with clock.stage("keep"):
+                write_bytes(_chunk_path(folder, chunk.number), chunk.data)
+            for name, seconds in chunk.seconds.items():
+                stages[name] = stages.get(name, 0.0) + seconds
+            bar.update()
+    clock.seconds["make"] = time.perf_counter() - started
+    return stages
+
+
+def _write_formats(
+    folder: OutputFolder, config: SynthesizeConfig, summary: Summary, records: Iterator[Record]
+) -> list[Record]:
+    """Write all formats; returns the kept pairs that sheets and measurements look at."""
+    writers: list[SetWriter] = []
+    place = folder.file
+    wanted = set(config.formats)
+    if wanted & {"spair", "dhf", "coco"}:
+        writers.append(LayoutWriter(place, spair="spair" in wanted, dhf="dhf" in wanted))
+    if "coco" in wanted:
+        what = "Pseudo-labelled pairs made by warpkit synthesize"
+        writers.append(CocoKeypointWriter(place, points=config.labels.points, description=what))
+    if "webdataset" in wanted:
+        writers.append(ShardWriter(place, size=config.shard))
+    if "parquet" in wanted:
+        writers.append(ParquetWriter(place, size=config.shard))
+    most = max(config.quality.images, SHEET * config.quality.sheets)
+    looked_at = set(evenly_spaced(summary.kept, most)) if most else set()
+    shown = []
+    for record in records:
+        if not record.kept:
+            continue
+        for writer in writers:
+            writer.add(record)
+        if record.id in looked_at:
+            shown.append(record)
+    for writer in writers:
+        writer.close()
+    return shown
+
+
+def _sources(config: SynthesizeConfig) -> dict[str, str]:
+    """What a set comes from, with licences, for its card."""
+    preset = resolve_model(config.model)
+    names = [name for name, _ in preset.parts] or [config.model]
+    licences = [f"{name} ({resolve_model(name).licence or 'licence not known'})" for name in names]
+    sources = {"model": ", ".join(licences)}
+    if config.images is None:
+        generation = config.generation
+        sources["images"] = (
+            f"generated by the model, guidance {generation.guidance:g}, perturbed-attention"
+            f" guidance {generation.pag_scale:g}, skip {generation.skip}, eta {generation.eta:g},"
+            f" variant {generation.variant}; what may be done with them is for the model's licence"
+            " to say"
+        )
+    else:
+        sources["images"] = (
+            f"photographs of the folder {config.images.name}; they keep their licences"
+        )
+    sources["labels"] = "known warps, exact" if config.known_warps else "matched, not by people"
+    sources["masks"] = config.masks.kind
+    return sources

@@ -1,0 +1,97 @@
+"""What a propagation is told, and what it gives for a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.checks import require
+from warpkit.describe.options import ModelOptions, check_filters
+from warpkit.propagate import EditConfig, EditLayer, LabelConfig, PointConfig, TrackedPoints
+
+__all__ = ["FrameResult", "PropagateConfig"]
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropagateConfig(ModelOptions):
+    """How things are carried through a clip.
+
+    Attributes:
+        mode: `label` propagates masks with context frames; `gather` and `splat` carry them from
+            the first frame alone, backward or (the paper's way) forward.
+        edit_mode: how an edit is carried: `track` follows every object by a smooth field from
+            frame to frame; `gather` and `splat` by the dense field of descriptors alone, backward
+            or (the paper's way) forward, holes filled backward.
+        edit: settings of `track`, and how an edit is blended.
+        label: settings of label propagation.
+        max_pairs: largest number of descriptor pairs that the engines `faiss` and `reference`
+            compare for a dense field; above it they match on a coarser lattice of pixels.
+        min_similarity: of a carried edit's matches; None keeps all.
+        point: settings of point tracking.
+        cuts: what to do where a new scene begins: `reanchor` goes on from the annotated frames
+            alone, without the last predictions, `stop` ends the run before it, `ignore` does not
+            look for scenes.
+        cut_threshold: how different two frames must be for that, 0 to 1.
+        chunk: frames described together; by default 4 on a CPU and 16 on a GPU.
+    """
+
+    mode: Literal["label", "gather", "splat"] = "label"
+    edit_mode: Literal["track", "gather", "splat"] = "track"
+    edit: EditConfig = field(default_factory=EditConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    max_pairs: float = 4e8
+    min_similarity: float | None = None
+    point: PointConfig = field(default_factory=PointConfig)
+    cuts: Literal["reanchor", "stop", "ignore"] = "reanchor"
+    cut_threshold: float = 0.35
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        check_filters(cycle_distance=None, min_similarity=self.min_similarity)
+        require(
+            self.chunk is None or self.chunk >= 1,
+            f"chunk must be at least 1 frame, got {self.chunk}",
+        )
+        require(
+            0 < self.cut_threshold <= 1,
+            f"cut_threshold must lie between 0 and 1, got {self.cut_threshold}",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """What was carried to one frame.
+
+    Attributes:
+        position: 0 for the first frame.
+        labels: uint8 (H, W), object ids, or None if nothing was labelled.
+        confidence: float32 (H, W) in [0, 1], or None like `labels`.
+        edited: uint8 (H, W, 3), the frame with the edit on it, or None without an edit.
+        points: where the points are, or None without points.
+        layer: the edit alone, or None without an edit; where it lies exactly as in `edited`, unless
+            that is blended by `poisson`.
+        given: whether the labels are an annotation rather than carried.
+        cut: whether a new scene begins with this frame.
+    """
+
+    position: int
+    labels: npt.NDArray[np.uint8] | None
+    confidence: npt.NDArray[np.float32] | None
+    edited: Image | None
+    points: TrackedPoints | None
+    layer: EditLayer | None = None
+    given: bool = False
+    cut: bool = False
+
+    @property
+    def frame_confidence(self) -> float | None:
+        """Mean confidence of the pixels shown as objects; 0 where none is shown."""
+        if self.labels is None or self.confidence is None:
+            return None
+        inside = self.labels > 0
+        return float(self.confidence[inside].mean()) if inside.any() else 0.0

@@ -1,0 +1,140 @@
+"""An edit of the first frame carried to the frames of a clip: which way, and how it is laid on.
+
+In: the edit, frames with their labels and descriptors. Out: the layer over every frame, and the
+frames with the edit on them.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from warpkit.checks import require
+from warpkit.match.matcher import Matcher
+from warpkit.propagate import EditLayer, EditTracker, carry_edit, composite
+from warpkit.types import DescriptorMap
+from warpkit.video.config import PropagateConfig
+from warpkit.warp.blend import blend
+
+__all__ = ["EditCarrier", "usable_edit"]
+
+_log = logging.getLogger("warpkit")
+
+Image = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]
+
+
+class EditCarrier:
+    """Carries one edit.
+
+    Args:
+        edit: a layer over the first frame.
+        image: uint8 RGB (H, W, 3), the first frame.
+        labels: uint8 (H, W), what carries it in the first frame: objects, or its own region.
+        outlined: whether the labels are objects.
+        descriptors: of the first frame.
+
+    Attributes:
+        layer: the edit over the first frame, as it was given.
+    """
+
+    def __init__(
+        self,
+        edit: EditLayer,
+        image: Image,
+        labels: Labels,
+        descriptors: DescriptorMap,
+        *,
+        outlined: bool,
+        config: PropagateConfig,
+        matcher: Matcher | None,
+    ) -> None:
+        self.layer, self._image, self._labels = edit, image, labels
+        self._descriptors, self._outlined = descriptors, outlined
+        self._config, self._matcher = config, matcher
+        self._tracker = None
+        if config.edit_mode == "track":
+            self._tracker = EditTracker(
+                image, labels, descriptors, edit, outlined=outlined, config=config.edit
+            )
+
+    def first(self) -> Image:
+        """The first frame with the edit on it, as it was given."""
+        return composite(self._image, self.layer)
+
+    def begin(self, *, at_first: bool) -> None:
+        """Go on behind the first frame, or at any other without knowing those before it."""
+        if self._tracker is not None:
+            self._tracker.begin(at_first=at_first)
+
+    def step(
+        self, image: Image, labels: Labels, descriptors: DescriptorMap
+    ) -> tuple[EditLayer, Image]:
+        """The layer over the next frame, and the frame with the edit on it."""
+        config = self._config
+        if config.edit_mode == "track":
+            assert self._tracker is not None
+            layer = self._tracker.step(image, labels, descriptors)
+        else:
+            layer = carry_edit(
+                self.layer,
+                self._descriptors,
+                descriptors,
+                mode=config.edit_mode,
+                # Without a mask every pixel of the first frame competes for the edit's region.
+                first_mask=self._labels > 0 if self._outlined else None,
+                frame_mask=labels > 0,
+                matcher=self._matcher,
+                max_pairs=config.max_pairs,
+                min_similarity=config.min_similarity,
+            )
+        edited = composite(image, layer)
+        if config.edit.blend == "poisson":
+            edited = blend(image, edited, layer.alpha > 0, mode="poisson")
+        return layer, edited
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What `restore` needs beside the last frame."""
+        return {} if self._tracker is None else self._tracker.state()
+
+    def restore(self, state: dict[str, torch.Tensor], image: Image) -> None:
+        """Go on from a kept state; `image` is the frame carried last."""
+        if self._tracker is not None:
+            self._tracker.restore(state, image)
+
+
+def usable_edit(edit: EditLayer, image: Image, mask: npt.NDArray[np.bool_] | None) -> EditLayer:
+    """The part of an edit that can be carried: inside the mask, if there is one.
+
+    Raises:
+        InputError: an edit of another size than the first frame, or one that changes nothing.
+    """
+    height, width = image.shape[:2]
+    require(
+        (edit.height, edit.width) == (height, width),
+        f"the edit is {edit.height} x {edit.width} (height x width) but the first frame is"
+        f" {height} x {width}: they must agree",
+    )
+    if mask is not None:
+        edit = _inside(edit, mask)
+    require(
+        bool((edit.alpha > 0).any()),
+        "the edit changes nothing in the first frame"
+        + ("" if mask is None else " inside the mask"),
+    )
+    return edit
+
+
+def _inside(edit: EditLayer, mask: npt.NDArray[np.bool_]) -> EditLayer:
+    """The part of an edit inside the mask: later frames can show no other."""
+    outside = float(edit.alpha[~mask].sum() / max(float(edit.alpha.sum()), 1e-6))
+    if outside > 0.05:
+        _log.warning(
+            "%.0f %% of the edit lies outside the mask and is left out; without a mask all of it"
+            " is carried",
+            100 * outside,
+        )
+    return EditLayer(edit.premultiplied * mask[..., None].astype(np.float32))

@@ -1,0 +1,99 @@
+"""What a user gives to be carried through a clip, checked against its first frame.
+
+In: labels, annotations, an edit, points. Out: `Given`, which holds only what fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.checks import check_image, check_points, check_same_size, require
+from warpkit.propagate import EditLayer
+from warpkit.video.edits import usable_edit
+
+__all__ = ["Given"]
+
+Image = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is carried.
+
+    Attributes:
+        annotations: uint8 (H, W) object ids by position, in order; the edit's own region if there
+            is an edit and no labels.
+        outlined: whether the annotations outline objects, rather than where the edit is.
+        edit: the part of the edit that can be carried, or None.
+        points: float32 (N, 2), pixels of the first frame, or None.
+    """
+
+    annotations: dict[int, Labels]
+    outlined: bool
+    edit: EditLayer | None
+    points: npt.NDArray[np.float32] | None
+
+    @classmethod
+    def checked(
+        cls,
+        first: Image,
+        *,
+        labels: Labels | None,
+        annotations: Mapping[int, Labels] | None,
+        edit: EditLayer | None,
+        points: npt.ArrayLike | None,
+        mode: str,
+    ) -> Given:
+        """What `Propagation` is given, in its terms.
+
+        Raises:
+            InputError: nothing to carry, or inputs that do not fit the frame or the mode.
+        """
+        check_image(first, "the first frame")
+        known = dict(annotations or {})
+        if labels is not None:
+            require(0 not in known, "give the first frame's labels once, not in annotations too")
+            known[0] = labels
+        require(
+            bool(known) or edit is not None or points is not None,
+            "nothing to propagate: give a mask, an edit or points of the first frame",
+        )
+        for position, mask in known.items():
+            _check_annotation(position, mask, first)
+        require(
+            not known or any(bool(mask.any()) for mask in known.values()),
+            "the mask is empty (no pixel is set)",
+        )
+        require(
+            set(known) <= {0} or mode == "label",
+            f"mode {mode} carries masks from the first frame alone: use mode label for"
+            " annotations of other frames",
+        )
+        outlined = bool(known)
+        if edit is not None:
+            require(
+                0 in known or not known,
+                "an edit belongs to the first frame: give the first frame's mask too, or no mask",
+            )
+            edit = usable_edit(edit, first, known[0] > 0 if known else None)
+            if not known:
+                solid = edit.alpha > 0.5
+                known[0] = (solid if solid.any() else edit.alpha > 0).astype(np.uint8)
+        if points is not None:
+            points = check_points(points, height=first.shape[0], width=first.shape[1])
+        return cls({p: known[p] for p in sorted(known)}, outlined, edit, points)
+
+
+def _check_annotation(position: int, labels: Labels, first: Image) -> None:
+    name = "the mask" if position == 0 else f"the mask of frame {position}"
+    require(
+        isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.dtype == np.uint8,
+        ("labels" if position == 0 else name)
+        + " must be a uint8 array (height, width) of object ids",
+    )
+    check_same_size(labels, first, name, "the first frame")

@@ -1,0 +1,256 @@
+"""The quality report of a run: how sure it was when, and which frames to look at first.
+
+In: one row per frame, tracks. Out: `report.json`, `contact_sheet.png` (the frames to look at and
+some between, with the result on them) and `report.html`, which shows both with the confidence over
+time.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from warpkit.io.frame import Frames
+from warpkit.io.images import write_image
+from warpkit.io.masks import read_labels
+from warpkit.io.points import PointTracks
+from warpkit.io.whole import write_json, write_text
+from warpkit.runs.folder import OutputFolder
+from warpkit.viz import curves_svg, draw_points, overlay_labels, panel
+
+__all__ = ["Concern", "absences", "concerns", "farthest_frames", "write_quality"]
+
+Row = dict[str, Any]
+
+_MOST = 12  # frames of concern on the contact sheet
+_LEAST = 8  # frames on it where fewer are of concern
+_DIP = 0.1  # of the median confidence
+_GROWTH = math.log(1.6)  # of an object's area from one frame to the next
+_LOST = 0.1  # of all points, in one frame
+
+
+@dataclass(frozen=True)
+class Concern:
+    """A frame to look at.
+
+    Attributes:
+        frame: its number.
+        severity: 0 to 1.
+        reasons: in words.
+    """
+
+    frame: int
+    severity: float
+    reasons: tuple[str, ...]
+
+
+def absences(rows: Sequence[Row]) -> dict[str, list[list[int]]]:
+    """First and last frame of every stretch without an object, by object."""
+    spans: dict[str, list[list[int]]] = {}
+    before: Row = {}
+    for row in rows:
+        for i in row.get("absent", []):
+            found = spans.setdefault(str(i), [])
+            if i in before.get("absent", []):
+                found[-1][1] = row["frame"]
+            else:
+                found.append([row["frame"], row["frame"]])
+        before = row
+    return spans
+
+
+def concerns(
+    rows: Sequence[Row], tracks: PointTracks | None = None, *, most: int = _MOST
+) -> list[Concern]:
+    """Frames to look at, the worst first, spread over the clip.
+
+    A frame is of concern where confidence is lowest around it and well under the median, an object
+    goes or comes back, an area jumps, a scene begins, or many points are lost.
+    """
+    found: dict[int, list[tuple[float, str]]] = {}
+
+    def note(position: int, severity: float, reason: str) -> None:
+        found.setdefault(position, []).append((min(severity, 1.0), reason))
+
+    sure = [row.get("frame_confidence") for row in rows]
+    known = [value for value in sure if value]
+    middle = statistics.median(known) if known else 0.0
+    for position, row in enumerate(rows):
+        before = rows[position - 1] if position else {}
+        if row.get("cut"):
+            note(position, 1.0, "a new scene begins")
+        for i in row.get("absent", []):
+            if position and i not in before.get("absent", []):
+                note(position, 0.9, f"object {i} is gone")
+        for i in before.get("absent", []):
+            if i not in row.get("absent", []):
+                note(position, 0.8, f"object {i} is back")
+        for i, area in row.get("area", {}).items():
+            last = before.get("area", {}).get(i)
+            if last and not row.get("given") and abs(math.log(area / last)) > _GROWTH:
+                note(position, 0.7, f"the area of object {i} goes from {last} to {area} pixels")
+        value = sure[position]
+        around = [v for v in sure[max(0, position - 2) : position + 3] if v is not None]
+        if value and value == min(around) and value < (1 - _DIP) * middle:
+            note(position, 1 - value / middle, f"confidence {value:.2f} (median {middle:.2f})")
+    if tracks is not None:
+        seen = tracks.visible.astype(np.int64)
+        lost = np.diff(seen, axis=1, prepend=seen[:, :1]) < 0
+        for position, count in enumerate(lost.sum(axis=0).tolist()):
+            if count and count >= _LOST * len(seen):
+                note(position, count / len(seen), f"{count} of {len(seen)} points are lost")
+    return _spread(rows, found, most)
+
+
+def _spread(
+    rows: Sequence[Row], found: dict[int, list[tuple[float, str]]], most: int
+) -> list[Concern]:
+    """The worst, none beside another that is as bad or worse."""
+    apart = max(3, len(rows) // (4 * most))
+    order = sorted(found, key=lambda p: (-max(found[p])[0], p))
+    chosen: list[int] = []
+    for position in order:
+        if len(chosen) < most and all(abs(position - other) >= apart for other in chosen):
+            chosen.append(position)
+    return [
+        Concern(
+            rows[position]["frame"],
+            round(max(found[position])[0], 4),
+            tuple(reason for _, reason in sorted(found[position], reverse=True)),
+        )
+        for position in chosen
+    ]
+
+
+def farthest_frames(frames: Sequence[int], shown: Iterable[int], *, least: int) -> list[int]:
+    """Frames to add to those shown until there are `least`: each the farthest from all others."""
+    chosen, added = list(shown), list[int]()
+    while len(chosen) < min(least, len(frames)):
+        added.append(max(frames, key=lambda frame: min(abs(frame - other) for other in chosen)))
+        chosen.append(added[-1])
+    return added
+
+
+def write_quality(
+    folder: OutputFolder,
+    frames: Frames,
+    rows: Sequence[Row],
+    tracks: PointTracks | None,
+    *,
+    masks: bool,
+) -> None:
+    """Write `report.json`, `contact_sheet.png`, `confidence.svg` and `report.html`.
+
+    Args:
+        masks: whether objects are shown on the contact sheet.
+    """
+    worst = concerns(rows, tracks)
+    report = {
+        "frames": len(rows),
+        "look_at": worst,
+        "objects": _objects(rows),
+        "absent": absences(rows),
+        "cuts": [row["frame"] for row in rows if row.get("cut")],
+    }
+    if tracks is not None:
+        report["points"] = {
+            "count": len(tracks.xy),
+            "visible": tracks.visible.mean(axis=0).round(4).tolist(),
+        }
+    write_json(folder.file("report.json"), report)
+    frame_numbers = [row["frame"] for row in rows]
+    shown = {frame_numbers[0]: "start", frame_numbers[-1]: "end"}
+    shown |= {concern.frame: concern.reasons[0] for concern in worst}
+    for number in farthest_frames(frame_numbers, shown, least=_LEAST):
+        shown[number] = ""
+    tiles = []
+    for index in sorted(shown):
+        image = frames.read(index).image
+        if masks:
+            labels = read_labels(folder.file(f"masks/{index:05d}.png"))
+            image = overlay_labels(image, labels)
+        if tracks is not None:
+            place = int(np.flatnonzero(tracks.frames == index)[0])
+            image = draw_points(image, tracks.xy[:, place], tracks.visible[:, place])
+        tiles.append((f"{index}: {shown[index]}".removesuffix(": "), image))
+    write_image(folder.file("contact_sheet.png"), panel(tiles, columns=4, height=180))
+    curves = _curves(rows, tracks, worst)
+    write_text(folder.file("confidence.svg"), curves + "\n")
+    write_text(folder.file("report.html"), _page(frames, rows, tracks, worst, curves))
+
+
+def _objects(rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean and lowest confidence of every object, and the frame of the latter."""
+    values: dict[str, list[tuple[float, int]]] = {}
+    for row in rows:
+        for i, value in row.get("confidence", {}).items():
+            values.setdefault(i, []).append((value, row["frame"]))
+    return {
+        i: {
+            "mean_confidence": round(statistics.fmean(value for value, _ in found), 4),
+            "lowest_confidence": min(found)[0],
+            "lowest_frame": min(found)[1],
+            "frames": len(found),
+        }
+        for i, found in sorted(values.items(), key=lambda item: int(item[0]))
+    }
+
+
+def _series(rows: Sequence[Row], tracks: PointTracks | None) -> dict[str, list[float | None]]:
+    """What is drawn over time, by name."""
+    ids = sorted({i for row in rows for i in row.get("confidence", {})}, key=int)
+    series: dict[str, list[float | None]] = {
+        f"object {i}": [row.get("confidence", {}).get(i) for row in rows] for i in ids
+    }
+    if tracks is not None:
+        series["share of points seen"] = tracks.visible.mean(axis=0).tolist()
+    return series
+
+
+def _curves(rows: Sequence[Row], tracks: PointTracks | None, worst: Sequence[Concern]) -> str:
+    """Confidence over time as SVG, with lines at the frames to look at."""
+    marks = {concern.frame: f"frame {concern.frame}: {concern.reasons[0]}" for concern in worst}
+    return curves_svg([row["frame"] for row in rows], _series(rows, tracks), marks=marks)
+
+
+def _page(
+    frames: Frames,
+    rows: Sequence[Row],
+    tracks: PointTracks | None,
+    worst: Sequence[Concern],
+    curves: str,
+) -> str:
+    lines = [
+        f"<tr><td>{concern.frame}</td><td>{concern.severity:.2f}</td>"
+        f"<td>{escape('; '.join(concern.reasons))}</td></tr>"
+        for concern in worst
+    ]
+    table = (
+        "<table><tr><th>frame</th><th>severity</th><th>why</th></tr>" + "".join(lines) + "</table>"
+        if lines
+        else "<p>Nothing stands out.</p>"
+    )
+    name = escape(frames.path.name)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{name}: quality report</title>
+<style>
+body {{ font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; color: #222 }}
+svg, img {{ width: 100%; height: auto }}
+td, th {{ text-align: left; padding: 0 1rem 0 0 }}
+</style></head><body>
+<h1>{name}</h1>
+<p>{len(rows)} frames.</p>
+<h2>Confidence over time</h2>
+{curves}
+<p>{escape(", ".join(_series(rows, tracks)))}</p>
+<h2>Frames to look at first</h2>
+{table}
+<img src="contact_sheet.png" alt="these frames, the first, the last and some between, with results">
+</body></html>
+"""

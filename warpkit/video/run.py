@@ -1,0 +1,359 @@
+"""Propagate through a video file or frame folder and write the results into a folder.
+
+In: a video, masks of any of its frames and/or an edit of its first and/or points of any. Out:
+`masks/`, `overlay.mp4`, `frames/`, `edited.mp4`, `points.*`, `frames.jsonl`, `report.*`,
+`run.json`, and exports on request. A killed run goes on where it was and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warpkit.checks import InputError, OutputError, check_same_size, require
+from warpkit.io.config import to_dict
+from warpkit.io.frame import Frame
+from warpkit.io.frames import open_frames
+from warpkit.io.images import read_rgba
+from warpkit.io.masks import read_labels
+from warpkit.io.points import PointQueries, PointTracks, write_tracks
+from warpkit.io.whole import write_json, write_text
+from warpkit.propagate import EditLayer, colormap_layer
+from warpkit.runs.clock import Stopwatch
+from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.types import Describer
+from warpkit.version import __version__
+from warpkit.video.carrier import Propagation
+from warpkit.video.carrying import ROWS, Finished, carry_all
+from warpkit.video.config import PropagateConfig
+from warpkit.video.frames import Reader
+from warpkit.video.report import absences, write_quality
+from warpkit.video.results import check_exports, write_results
+from warpkit.video.task import accept_unfinished, finished_run, identity, input_files, plan_of
+from warpkit.video.tracking import PointTracking
+
+__all__ = ["parse_masks", "run_propagate"]
+
+_log = logging.getLogger("warpkit")
+
+Row = dict[str, Any]
+
+
+def parse_masks(texts: Sequence[str], *, start: int = 0) -> dict[int, Path]:
+    """Mask files by frame from `FILE` (of frame `start`) and `FRAME=FILE`.
+
+    Raises:
+        InputError: two masks of one frame.
+    """
+    masks: dict[int, Path] = {}
+    for text in texts:
+        numbered = re.fullmatch(r"(\d+)=(.+)", text)
+        index = int(numbered[1]) if numbered else start
+        require(
+            index not in masks, f"frame {index} has two masks: write --mask FRAME=PNG for others"
+        )
+        masks[index] = Path(numbered[2] if numbered else text)
+    return masks
+
+
+def run_propagate(
+    video: Path | str,
+    output: Path | str,
+    *,
+    mask: Path | str | Mapping[int, Path | str] | None = None,
+    edit: Path | str | None = None,
+    colormap: bool = False,
+    points: PointQueries | npt.NDArray[np.float32] | None = None,
+    start: int = 0,
+    end: int | None = None,
+    stride: int = 1,
+    export: Sequence[str] = (),
+    config: PropagateConfig | None = None,
+    overwrite: bool = False,
+    update: bool = False,
+    describer: Describer | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Path:
+    """Carry masks, an edit and points through a clip.
+
+    Args:
+        video: video file or folder of frames.
+        output: folder to fill. If an earlier run with the same inputs and configuration was
+            interrupted, it is continued.
+        mask: object ids of the first frame (any kind of mask file), or files by the number of the
+            frame that they belong to.
+        edit: the first frame edited (the difference is carried), or a picture with transparency
+            of the frame's size (carried as a layer).
+        colormap: carry a position-coded colour map over the mask instead of an edit.
+        points: points of any frames; an array (N, 2) is of the first frame.
+        start: first frame, end: frame to stop before, stride: take every so many frames.
+        export: further files: `png` (cut-outs and layers as RGBA), `prores`, `ffv1` (the same as
+            video with opacity), `coco` (masks as run lengths).
+        update: the output folder holds a finished run of the same task with other masks: carry
+            again only the frames that the change concerns, and replace its results.
+        describer: the model that `config` names, where it is loaded already.
+        progress: hears of every chunk of frames.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        InputError: inputs that cannot be used, or an output folder that holds something.
+    """
+    config = config or PropagateConfig()
+    job = _Job(Path(video), start, end, stride, config)
+    job.give(mask=mask, edit=edit, colormap=colormap, points=points, export=export, update=update)
+    # Everything is checked before the folder is touched: a mistyped option drops no earlier work.
+    job.load(describer)
+    job.progress = progress
+    if job.tracking is not None:
+        job.tracking.progress = progress
+    task = job.task()
+    finished = job.finished(Path(output), task) if update else None
+    replace = overwrite or update
+    read = [*input_files(video), *job.masks.values(), edit]
+    with OutputFolder(output, overwrite=replace, resume=True, inputs=read) as folder:
+        accept_unfinished(folder, task, drop_others=replace)
+        try:
+            rows, tracks = job.carry(folder, finished)
+        except OutputError:
+            raise  # a full disk can be mended: the work done so far is kept
+        except InputError:
+            # Running again would meet the same input: nothing to continue.
+            folder.abandon()
+            raise
+        with job.clock.stage("write videos"):
+            job.write(folder, rows, tracks)
+        record = run_record("propagate", config, job.clock.seconds, job.facts(rows))
+        write_json(folder.file("run.json"), record)
+    return Path(output)
+
+
+class _Job:
+    """What is to be done, step by step; `clock` holds seconds by step, `stages` in all threads."""
+
+    def __init__(
+        self, video: Path, start: int, end: int | None, stride: int, config: PropagateConfig
+    ) -> None:
+        self.config, self.clock, self.stages = config, Stopwatch(), Stopwatch()
+        self.frames = open_frames(video, start=start, end=end, stride=stride)
+        threshold = None if config.cuts == "ignore" else config.cut_threshold
+        self.reader = Reader(self.frames, start, stride, threshold)
+        self.first = self.frames.read(start)
+        self.inputs: dict[str, Any] = {
+            "video": identity(video),
+            "start": start,
+            "end": end,
+            "stride": stride,
+        }
+        self.files = {
+            "aggregator": None if config.aggregator is None else identity(config.aggregator),
+            "model": identity(config.model) if Path(config.model).is_file() else None,
+        }
+        self.run: Propagation | None = None
+        self.tracking: PointTracking | None = None
+        self.plan: list[dict[str, Any]] = []
+        self.progress: ProgressCallback = no_progress
+
+    def give(
+        self,
+        *,
+        mask: Path | str | Mapping[int, Path | str] | None,
+        edit: Path | str | None,
+        colormap: bool,
+        points: PointQueries | npt.NDArray[np.float32] | None,
+        export: Sequence[str],
+        update: bool,
+    ) -> None:
+        """Read and check what is to be carried."""
+        start = self.reader.start
+        self.masks = {start: mask} if isinstance(mask, Path | str) else dict(mask or {})
+        self.annotations = _read_annotations(self.masks, self.reader, self.first)
+        require(not (colormap and edit is not None), "give --edit or --colormap, not both")
+        require(
+            not colormap or 0 in self.annotations, "--colormap needs --mask: what it should cover"
+        )
+        self.layer = None if edit is None else _read_edit(edit, self.first)
+        if colormap:
+            self.layer = colormap_layer(self.annotations[0] > 0)
+        if isinstance(points, np.ndarray):
+            points = PointQueries(np.full(len(points), start, np.int64), points)
+        self.queries = points
+        require(
+            bool(self.masks) or self.layer is not None or points is not None,
+            "nothing to propagate: give a mask, an edit or points",
+        )
+        require(not update or bool(self.masks), "--update is for runs with masks: give --mask")
+        self.exports = check_exports(export)
+        listed = None if points is None else np.column_stack([points.frames, points.xy]).tolist()
+        masks = {str(index): identity(path) for index, path in sorted(self.masks.items())}
+        self.inputs |= {
+            "mask": masks or None,
+            "edit": None if edit is None else identity(edit),
+            "colormap": colormap,
+            "points": listed,
+            "export": self.exports,
+            # An interrupted update is continued by an update alone: it copies part of its frames.
+            "update": update,
+        }
+
+    def load(self, describer: Describer | None = None) -> None:
+        """Load the model and get ready."""
+        with self.clock.stage("load model"):
+            describer = describer or self.config.load_extractor()
+        matcher = self.config.load_matcher()
+        if self.masks or self.layer is not None:
+            self.run = Propagation(
+                self.first.image,
+                describer=describer,
+                edit=self.layer,
+                annotations=self.annotations,
+                config=self.config,
+                matcher=matcher,
+            )
+            self.plan = plan_of(self.run)
+        if self.queries is not None:
+            self.tracking = PointTracking(
+                self.reader,
+                self.queries,
+                describer=describer,
+                config=self.config,
+                matcher=matcher,
+                clock=self.stages,
+            )
+
+    def task(self) -> dict[str, Any]:
+        """What an interrupted run must agree in to be continued."""
+        return {
+            "inputs": self.inputs,
+            "config": to_dict(self.config),
+            **self.files,
+            "version": __version__,
+        }
+
+    @property
+    def _layers(self) -> str | None:
+        """Where the layers of an edit go; hidden among the results unless they are asked for."""
+        if self.layer is None or not set(self.exports) - {"coco"}:
+            return None
+        return "layers/{:05d}.png" if "png" in self.exports else "layer-{:05d}.png"
+
+    def finished(self, output: Path, task: dict[str, Any]) -> Finished:
+        assert self.run is not None
+        return finished_run(output, task, self.run, self.plan, layers=self._layers is not None)
+
+    def carry(
+        self, folder: OutputFolder, finished: Finished | None
+    ) -> tuple[list[Row], PointTracks | None]:
+        """One row per frame, and the tracks of the points."""
+        rows: list[Row] | None = None
+        tracks = None
+        if self.run is not None:
+            with self.clock.stage("propagate"):
+                rows = carry_all(
+                    folder,
+                    self.reader,
+                    self.run,
+                    finished,
+                    clock=self.stages,
+                    layers=self._layers,
+                    progress=self.progress,
+                )
+        if self.tracking is not None:
+            with self.clock.stage("points"):
+                tracks = self.tracking.track(folder, stop=None if rows is None else len(rows))
+        if rows is None:
+            assert tracks is not None
+            rows = _rows_of_points(folder, tracks)
+        return rows, tracks
+
+    def write(self, folder: OutputFolder, rows: list[Row], tracks: PointTracks | None) -> None:
+        """Videos, exports, tracks and the report."""
+        if self._layers is not None:
+            for row in rows:
+                folder.file(self._layers.format(row["frame"]), private="png" not in self.exports)
+        write_results(
+            folder,
+            self.frames,
+            rows,
+            masks=bool(self.masks),
+            layers=self._layers,
+            edit=self.layer is not None,
+            exports=self.exports,
+            frame_rate=self.frames.frame_rate / self.reader.stride,
+            progress=self.progress,
+        )
+        if tracks is not None:
+            for suffix in ("json", "csv", "npz"):
+                write_tracks(folder.file(f"points.{suffix}"), tracks)
+        write_quality(folder, self.frames, rows, tracks, masks=bool(self.masks))
+
+    def facts(self, rows: list[Row]) -> dict[str, Any]:
+        """What `run.json` says beside the configuration."""
+        seconds = dict(self.stages.seconds)
+        if self.run is not None:
+            for name, spent in self.run.clock.seconds.items():
+                seconds[name] = seconds.get(name, 0.0) + spent
+        for i, spans in absences(rows).items():
+            places = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
+            _log.info("object %s is absent from frames %s", i, places)
+        return {
+            "inputs": self.inputs,
+            "frames": len(rows),
+            **self.files,
+            "stretches": self.plan,
+            "absent": absences(rows),
+            "cuts": [row["frame"] for row in rows if row.get("cut")],
+            # Of the work in all threads: beside each other, so that they add up to more.
+            "stages": {name: round(spent, 4) for name, spent in sorted(seconds.items())},
+        }
+
+
+def _rows_of_points(folder: OutputFolder, tracks: PointTracks) -> list[Row]:
+    """One row per frame of a run with points alone; they stand in `frames.jsonl` too."""
+    rows: list[Row] = [
+        {"frame": int(frame), "name": f"{frame:05d}", "time": str(float(time))}
+        for frame, time in zip(tracks.frames, tracks.times, strict=True)
+    ]
+    write_text(folder.file(ROWS), "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def _read_annotations(
+    masks: Mapping[int, Path | str], reader: Reader, first: Frame
+) -> dict[int, npt.NDArray[np.uint8]]:
+    """Masks by the position of their frame among those selected."""
+    found = {}
+    for index, path in sorted(masks.items()):
+        labels = read_labels(path)
+        check_same_size(labels, first.image, f"the mask {path}", "the first frame")
+        position, rest = divmod(index - reader.start, reader.stride)
+        count = reader.frames.count
+        require(
+            rest == 0 and position >= 0 and (count is None or position < count),
+            f"the mask {path} is of frame {index}, which is not among the frames taken"
+            f" (start {reader.start}, stride {reader.stride}, {count or 'unknown'} frames)",
+        )
+        found[position] = labels
+    require(
+        not found or any(bool(labels.any()) for labels in found.values()),
+        f"the mask {' and '.join(map(str, masks.values()))} is empty (no pixel is set)",
+    )
+    return found
+
+
+def _read_edit(path: Path | str, first: Frame) -> EditLayer:
+    """A picture with transparency is a layer, one without is the edited frame itself."""
+    rgba = read_rgba(path)
+    check_same_size(rgba, first.image, f"the edit {path}", "the first frame")
+    if bool((rgba[..., 3] < 255).any()):
+        return EditLayer.from_rgba(rgba)
+    return EditLayer.from_edited_frame(first.image, rgba[..., :3])
