@@ -109,7 +109,7 @@ for number, picture in enumerate(pictures):
             ("image", to_array(real[0])),
             (f"inverted and back, {psnrs[-1]:.1f} dB", to_array(back[0])),
         ]
-write_image(args.output / "inversion_round_trip.png", panel(tiles, columns=2, height=256))
+write_image(args.output / "round_trip.png", panel(tiles, columns=2, height=256))
 what = f"inverted in {args.inversion} steps and generated again"
 if len(psnrs) == 1:
     print(f"{what}: PSNR {psnrs[0]:.1f} dB")

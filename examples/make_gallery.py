@@ -19,15 +19,14 @@ import torch
 
 from warpkit.checks import errors_in_one_line
 from warpkit.describe.options import ModelOptions
-from warpkit.image.inspect import InspectConfig, run_inspect
-from warpkit.image.match import MatchConfig, look_at, match
-from warpkit.image.warp import WarpConfig, warp, warp_overview
+from warpkit.image.inspect import run_inspect
+from warpkit.image.match import match, similarity_at
+from warpkit.image.warp import warp, warp_overview
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.video import VideoWriter
 from warpkit.match.farthest import farthest_points
 from warpkit.render import CLIPS, RenderedFrame, render_frame, render_pair
-from warpkit.video.config import PropagateConfig
 from warpkit.video.run import run_propagate
 from warpkit.viz import draw_matches, draw_similarity, panel
 from warpkit.warp.splat import fill_holes, forward_splat, softmax_weight
@@ -82,8 +81,7 @@ class Gallery:
         """A warp both ways, matches, and one pixel's similarities."""
         source, target = render_pair(name=PAIR, restyled=True)
         masks = {"source_mask": source.labels > 0, "target_mask": target.labels > 0}
-        config = WarpConfig(**self.options.model_options())
-        result = warp(source.image, target.image, describer=self.describer, config=config, **masks)
+        result = warp(source.image, target.image, describer=self.describer, **masks)
         overview = warp_overview(source.image, target.image, result, **masks)
         write_image(self.folder / "warp.png", overview)
         error = _error(result.warp.source_xy.numpy(), source, target)
@@ -95,10 +93,10 @@ class Gallery:
             f" distance to the true source pixel {error:.1f} pixels, of {source.image.shape[1]}.",
             "warpkit warp A.png B.png --source-mask MA.png --target-mask MB.png -o out",
         )
-        self._splat(source, target, config)
+        self._splat(source, target)
         self._matches(source, target)
 
-    def _splat(self, source: RenderedFrame, target: RenderedFrame, config: WarpConfig) -> None:
+    def _splat(self, source: RenderedFrame, target: RenderedFrame) -> None:
         """The source thrown forward, with its holes, and the holes filled."""
         inside = {"source": source.labels > 0, "target": target.labels > 0}
         fields = {}
@@ -110,7 +108,6 @@ class Gallery:
                 describer=self.describer,
                 source_mask=inside[way[0]],
                 target_mask=inside[way[1]],
-                config=config,
             ).warp
         forward = fields["target", "source"]  # for every source pixel its place in the target
         values = torch.from_numpy(source.image).permute(2, 0, 1).float()
@@ -128,7 +125,6 @@ class Gallery:
             describer=self.describer,
             source_mask=inside["source"],
             target_mask=inside["target"],
-            config=config,
         ).warped
         colours = torch.from_numpy(pulled[..., :3].copy()).permute(2, 0, 1).float()
         filled = fill_holes(thrown, colours, backward.valid)
@@ -156,8 +152,7 @@ class Gallery:
         places = np.argwhere((source.labels > 0) & target.target_visible)[:, ::-1]
         chosen = farthest_points(torch.from_numpy(places.astype(np.float32)), 12).numpy()
         xy = places[chosen].astype(np.float32)
-        config = MatchConfig(**self.options.model_options())
-        found = match(source.image, target.image, xy, describer=self.describer, config=config)
+        found = match(source.image, target.image, xy, describer=self.describer)
         truth = target.target_xy[xy[:, 1].astype(int), xy[:, 0].astype(int)]
         to_xy = found.target_xy[:, 0].numpy()
         limit = 0.1 * max(np.ptp(np.nonzero(target.labels), axis=1))
@@ -181,9 +176,7 @@ class Gallery:
             " tenth of the object's longer side.",
             "warpkit eval pck synth --root DIR -o results",
         )
-        seen = look_at(
-            source.image, target.image, xy[0].tolist(), describer=self.describer, config=config
-        )
+        seen = similarity_at(source.image, target.image, xy[0].tolist(), describer=self.describer)
         drawn = draw_similarity(
             source.image, target.image, seen.source_xy, seen.target_xy, seen.map, height=220
         )
@@ -212,7 +205,7 @@ class Gallery:
                 folder / "clip.mp4",
                 folder / "out",
                 mask=folder / "mask.png",
-                config=PropagateConfig(**self.options.model_options()),
+                options=self.options,
                 describer=self.describer,
             )
             write_image(self.folder / "contact_sheet.png", read_image(out / "contact_sheet.png"))
@@ -237,8 +230,8 @@ class Gallery:
         with tempfile.TemporaryDirectory() as name:
             image = Path(name) / f"{PAIR}.png"
             write_image(image, render_pair(name=PAIR)[1].image)
-            config = InspectConfig(model="tiny", device="cpu", size=self.options.size)
-            for path in run_inspect([image], Path(name) / "out", config=config):
+            small = ModelOptions(model="tiny", device="cpu", size=self.options.size)
+            for path in run_inspect([image], Path(name) / "out", options=small):
                 if path.name in ("mixing.png", "pca.png"):
                     write_image(self.folder / path.name, read_image(path))
         self.add(

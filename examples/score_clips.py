@@ -19,7 +19,7 @@ from warpkit.evaluate import (
     SequenceScore,
     copy_first_labels,
     flow_labels,
-    mean_scores,
+    mean_sequence_scores,
     score_sequence,
 )
 from warpkit.io.config import load_config
@@ -34,7 +34,7 @@ parser.add_argument("--set", action="append", default=[], help="settings, e.g. l
 errors_in_one_line()
 args = parser.parse_args()
 
-config = load_config(warpkit.PropagateConfig, None, [f"mode={args.mode}", *args.set])
+config = load_config(warpkit.PropagateSettings, None, [f"mode={args.mode}", *args.set])
 model = warpkit.load(args.model)
 
 scores: dict[str, dict[str, SequenceScore]] = {}
@@ -45,7 +45,7 @@ for path in sorted(args.root.glob("*.mp4")):
         print(f"left out: {path.stem} has {len(truth)} frames, none between the first and the last")
         continue
     started = time.perf_counter()
-    results = model.propagate(images, labels=truth[0], config=config)
+    results = model.propagate(images, labels=truth[0], settings=config)
     predictions = {args.model: [result.labels for result in results]}
     seconds = (time.perf_counter() - started) / len(images)
     predictions["copy"] = copy_first_labels(truth[0], frames=len(images))
@@ -57,7 +57,7 @@ for path in sorted(args.root.glob("*.mp4")):
         cells.append(f"{method} J {score.J:.3f} F {score.F:.3f}")
     print(f"{path.stem:14} {'   '.join(cells)}   ({seconds:.2f} s a frame)", flush=True)
 for method, sequences in scores.items():
-    report = mean_scores(sequences)
+    report = mean_sequence_scores(sequences)
     objects = sum(len(score.objects) for score in sequences.values())
     print(
         f"mean {method:10} J {report.J:.3f}  F {report.F:.3f}  J&F {report.JF:.3f}"

@@ -41,7 +41,7 @@ parser.add_argument("--pictures", type=Path, help="folder for pictures to look a
 errors_in_one_line()
 args = parser.parse_args()
 
-config = load_config(warpkit.PropagateConfig, None, args.set)
+config = load_config(warpkit.PropagateSettings, None, args.set)
 models = {name: warpkit.load(name, size=args.size) for name in args.models}
 
 
@@ -95,7 +95,7 @@ for name in args.clips:
     seconds, region = {}, {}
     for method, model in models.items():
         started = time.perf_counter()
-        run = list(model.propagate(images, labels=labels, edit=inside, config=config))
+        run = list(model.propagate(images, labels=labels, edit=inside, settings=config))
         clips[method] = [result.edited for result in run]
         region[method] = mean_j([result.labels for result in run], true_labels)
         seconds[method] = (time.perf_counter() - started) / count

@@ -34,7 +34,7 @@ parser.add_argument("--set", action="append", default=[], help="settings, e.g. l
 errors_in_one_line()
 args = parser.parse_args()
 
-config = load_config(warpkit.PropagateConfig, None, args.set)
+config = load_config(warpkit.PropagateSettings, None, args.set)
 models = {name: warpkit.load(name) for name in args.models}
 
 
@@ -51,7 +51,7 @@ def score(model: warpkit.Model, frames: list[RenderedFrame]) -> tuple[float, int
     """Mean J, frames shown in vain, frames missed, ids that nobody gave."""
     first = frames[0].labels
     known = {int(i) for i in np.unique(first) if i > 0}
-    run = model.propagate([frame.image for frame in frames], labels=first, config=config)
+    run = model.propagate([frame.image for frame in frames], labels=first, settings=config)
     overlaps, shown, missed = [], 0, 0
     invented: set[int] = set()
     for result, frame in zip(run, frames, strict=True):

@@ -24,6 +24,7 @@ from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.checks import errors_in_one_line
+from warpkit.describe.options import ModelOptions
 from warpkit.features.architecture import decoder_layers
 from warpkit.features.codecs import VaeCodec
 from warpkit.features.diffusion import DiffusionBackbone
@@ -31,6 +32,7 @@ from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.features.single_file import unet_config
 from warpkit.features.unet_calls import UnetCalls
 from warpkit.io.whole import write_json
+from warpkit.match.matcher import asked_matcher
 from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
@@ -40,7 +42,7 @@ from warpkit.synthesize.config import (
 )
 from warpkit.synthesize.maker import PairMaker
 from warpkit.synthesize.records import Record, encode_records
-from warpkit.synthesize.run import SynthesizeConfig
+from warpkit.synthesize.run import SynthesizeSettings
 from warpkit.synthesize.writers import (
     CocoKeypointWriter,
     LayoutWriter,
@@ -216,18 +218,22 @@ def write_all(records: list[Record], folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def settings(model: str, aggregator: Path | None, batch: int, pairs: int) -> SynthesizeConfig:
+def told(
+    model: str, aggregator: Path | None, batch: int, pairs: int
+) -> tuple[SynthesizeSettings, ModelOptions]:
     # Limits that every match passes: all filters are computed and no pair is dropped by them.
     filters = FilterConfig(mutual=False, cycle=9, ratio=9, flip=9, coherence=9, affine=9)
-    return SynthesizeConfig(
+    options = ModelOptions(
         model=model,
         aggregator=aggregator,
         device=args.device,
         size=args.size if aggregator else None,
         acceleration=args.acceleration if aggregator else "auto",
+        batch_size=batch,
+    )
+    settings = SynthesizeSettings(
         pairs=pairs,
         batch=batch,
-        batch_size=batch,
         threads=args.threads,
         generation=GenerationConfig(
             classes=("a", "b") if aggregator else ("Motorbikes", "airplanes"),
@@ -238,13 +244,14 @@ def settings(model: str, aggregator: Path | None, batch: int, pairs: int) -> Syn
         labels=PairLabelConfig(least=1, filters=filters),
         quality=QualityConfig(images=0, sheets=0),
     )
+    return settings, options
 
 
-def measure(name: str, config: SynthesizeConfig) -> dict[str, Any]:
+def measure(name: str, config: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]:
     """Make a chunk to warm up, then the others with the marks set, and write them."""
     print(f"{name}: loading", flush=True)
     started = time.perf_counter()
-    maker = PairMaker(config, config.load_extractor(), config.load_matcher())
+    maker = PairMaker(config, options.load_extractor(), asked_matcher(options.engine))
     if isinstance(maker.extractor.backbone, DiffusionBackbone):
         give_contrast(maker.extractor.backbone.codec)
     plans = config.plans()
@@ -286,7 +293,7 @@ def measure(name: str, config: SynthesizeConfig) -> dict[str, Any]:
         "dropped": sorted({record.meta["reason"] for record in records if not record.kept}),
         "batch": config.batch,
         "threads": config.threads,
-        "acceleration": config.acceleration,
+        "acceleration": options.acceleration,
         "side": maker.extractor.size,
         "seconds": {"load": loaded - started, "first chunk": warm - loaded, "make": made_in},
         "chunk_ends": chunk_seconds,
@@ -340,10 +347,10 @@ model = args.output / "model"
 if not (model / "scheduler").is_dir():
     with torch.device(args.device):  # where random numbers are made faster
         save_random_model(model)
-config = settings(str(model), save_aggregator_of(model), args.batch, args.pairs)
-report["sd15"] = measure("sd15", config)
+config, options = told(str(model), save_aggregator_of(model), args.batch, args.pairs)
+report["sd15"] = measure("sd15", config, options)
 write_json(args.output / "time.json", report)
 if args.tiny:
-    report["tiny"] = measure("tiny", settings("tiny", None, args.batch, args.pairs))
+    report["tiny"] = measure("tiny", *told("tiny", None, args.batch, args.pairs))
     write_json(args.output / "time.json", report)
 print(json.dumps(report, indent=2))

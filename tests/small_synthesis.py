@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from warpkit.describe.options import ModelOptions
 from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
@@ -10,15 +11,14 @@ from warpkit.synthesize.config import (
     QualityConfig,
     SplitConfig,
 )
-from warpkit.synthesize.run import SynthesizeConfig
+from warpkit.synthesize.run import SynthesizeSettings
+
+OPTIONS = ModelOptions(model="tiny", device="cpu", size=32)
 
 
-def settings(**changes) -> SynthesizeConfig:
+def settings(**changes) -> SynthesizeSettings:
     """Two pairs a chunk of generated variants at 32 pixels; about 0.3 s a chunk on one core."""
     values = {
-        "model": "tiny",
-        "device": "cpu",
-        "size": 32,
         "pairs": 6,
         "batch": 2,
         "generation": GenerationConfig(steps=2, guidance=1, variant="image"),
@@ -32,4 +32,4 @@ def settings(**changes) -> SynthesizeConfig:
         "quality": QualityConfig(images=2, sheets=1),
         "splits": SplitConfig(val=0.2, test=0.2),
     }
-    return SynthesizeConfig(**{**values, **changes})
+    return SynthesizeSettings(**{**values, **changes})

@@ -12,9 +12,10 @@ import torch
 
 from warpkit.bench import coherent as benchmark_coherent
 from warpkit.bench.coherent import Spent, solver_task, time_solver
-from warpkit.bench.match import BenchConfig, bench_match
+from warpkit.bench.match import BenchMatchSettings, bench_match
 from warpkit.bench.rows import BenchRow, bench_table, timing_points, with_ratios
 from warpkit.coherent import CoherentConfig, FieldTask
+from warpkit.describe.options import ModelOptions
 from warpkit.render import render_pair
 from warpkit.types import DescriptorMap
 
@@ -40,11 +41,13 @@ def test_rows_stand_beside_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
         return Spent(0.5, 7.0)
 
     monkeypatch.setattr("warpkit.bench.match.time_solver", fake)
-    config = BenchConfig(
-        model="tiny", sizes=("24x16",), engines=("reference", "grid", "coherent"), repeats=1
+    config = BenchMatchSettings(
+        sizes=("24x16",), engines=("reference", "grid", "coherent"), repeats=1
     )
     source, target = (frame.image for frame in render_pair(name="fish"))
-    rows = bench_match(source, target, extractor=config.load_extractor(), config=config)
+    rows = bench_match(
+        source, target, extractor=ModelOptions(model="tiny").load_extractor(), settings=config
+    )
     found = [row for row in rows if row.engine == "coherent"]
     assert [(row.descriptor, row.masked, row.queries) for row in found] == [
         ("layers", False, 384),
@@ -72,7 +75,7 @@ def test_rows_stand_beside_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(task.source_mask, expected)
         assert torch.equal(task.target_mask, expected)
         assert torch.equal(task.mirrored.data, task.source.data.flip(2))
-    assert "coherent" in BenchConfig().engines
+    assert "coherent" in BenchMatchSettings().engines
 
 
 def test_both_orientations_are_solved_and_a_batch_is_shared_out(

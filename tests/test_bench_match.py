@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from warpkit.bench.match import BenchConfig, _half_search, bench_match
+from warpkit.bench.match import BenchMatchSettings, _half_search, bench_match
 from warpkit.bench.rows import bench_table
 from warpkit.checks import InputError
 from warpkit.cli.main import main
 from warpkit.coords import lattice_sites
+from warpkit.describe.options import ModelOptions
 from warpkit.io.images import read_image, write_image
 from warpkit.match import create_matcher
 from warpkit.render import render_pair
@@ -27,7 +28,7 @@ from warpkit.viz import plot_timings
 @pytest.fixture(scope="module", autouse=True)
 def frozen_heap():
     """Every run is measured after a collection, which here would look at all modules each time."""
-    BenchConfig(model="tiny").load_extractor()
+    ModelOptions(model="tiny").load_extractor()
     gc.freeze()
     yield
     gc.unfreeze()
@@ -35,11 +36,11 @@ def frozen_heap():
 
 @pytest.fixture(scope="module")
 def rows(request: pytest.FixtureRequest):
-    config = BenchConfig(
-        model="tiny", sizes=("24", "36x20"), engines=("grid", "reference"), repeats=1
-    )
+    config = BenchMatchSettings(sizes=("24", "36x20"), engines=("grid", "reference"), repeats=1)
     source, target = (frame.image for frame in render_pair(name="fish"))
-    return bench_match(source, target, extractor=config.load_extractor(), config=config)
+    return bench_match(
+        source, target, extractor=ModelOptions(model="tiny").load_extractor(), settings=config
+    )
 
 
 def test_rows_name_their_problem_and_agree(rows):
@@ -67,11 +68,11 @@ def test_what_exceeds_the_budget_is_extrapolated(monkeypatch):
     monkeypatch.setattr("warpkit.bench.match._BUDGET", {("cpu", False): 1, ("cpu", True): 1})
     monkeypatch.setattr("warpkit.bench.match._SAMPLE", 20)
     monkeypatch.setattr("warpkit.bench.match._LEAST", {})
-    config = BenchConfig(
+    config = BenchMatchSettings(
         sizes=("24",), engines=("faiss", "torch float16", "reference", "grid"), masked=False
     )
     source, target = (frame.image for frame in render_pair(name="fish"))
-    rows = bench_match(source, target, extractor=config.load_extractor(), config=config)
+    rows = bench_match(source, target, extractor=ModelOptions().load_extractor(), settings=config)
     assert {row.engine: row.extrapolated for row in rows} == {
         "faiss": True,
         "torch float16": True,
@@ -136,13 +137,13 @@ def test_the_command_writes_table_json_and_plot(tmp_path, capsys):
 
 def test_bad_settings_are_named(tmp_path, capsys):
     with pytest.raises(InputError, match="a size is a side such as 512 or WIDTHxHEIGHT"):
-        BenchConfig(sizes=("12x",))
+        BenchMatchSettings(sizes=("12x",))
     with pytest.raises(InputError, match=r"unknown engine 'gird'.*Did you mean 'grid'"):
-        BenchConfig(engines=("gird",))
+        BenchMatchSettings(engines=("gird",))
     with pytest.raises(InputError, match="repeats must be at least 1"):
-        BenchConfig(repeats=0)
+        BenchMatchSettings(repeats=0)
     with pytest.raises(InputError, match="sizes is empty"):
-        BenchConfig(sizes=())
+        BenchMatchSettings(sizes=())
     write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     assert main(["bench", "match", str(tmp_path / "a.png"), "-o", str(tmp_path / "o")]) == 2
     assert "takes a source and a target image or none, got 1" in capsys.readouterr().err

@@ -269,7 +269,7 @@ def test_the_order_survives_the_published_layout(tmp_path):
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     network = small_network()
     for write, name in ((save_aggregator, "a.safetensors"), (save_published, "a.pt")):
-        with pytest.raises(InputError, match=rf"{name} cannot be written: .+") as caught:
+        with pytest.raises(InputError, match=rf"cannot write .*{name}: .+") as caught:
             write(tmp_path / "gone" / name, network)
         assert "\n" not in str(caught.value)
         write(tmp_path / name, network)
@@ -280,7 +280,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "replace", full)
-            with pytest.raises(InputError, match=f"{name} cannot be written: No space left"):
+            with pytest.raises(InputError, match=f"cannot write .*{name}: No space left"):
                 write(tmp_path / name, network)
         assert (tmp_path / name).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "a.safetensors"]

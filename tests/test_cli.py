@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,10 @@ import warpkit
 from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.cli.main import main
+from warpkit.describe.options import ModelOptions
 from warpkit.image import warp as warping
-from warpkit.image.warp import WarpConfig
+from warpkit.image.warp import WarpSettings
+from warpkit.io.config import to_dict
 
 Cli = Callable[..., Ran]
 Tree = Callable[[Path], dict[str, bytes | None]]
@@ -133,7 +134,7 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "subpixel": False,
         "max_pairs": 4e9,
     }
-    assert set(record["config"]) == {field.name for field in fields(WarpConfig)}
+    assert set(record["config"]) == to_dict((ModelOptions(), WarpSettings())).keys()
     assert record["versions"]["warpkit"] == warpkit.__version__
     assert record["versions"]["torch"]
     assert set(record["timings"]) == {"load model", "warp", "write"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from file_formats import write_flo
 from pair_files import HEIGHT, WIDTH, assert_matches, make_image
 from PIL import Image
 
@@ -14,7 +15,6 @@ from warpkit.datasets import (
     read_tss,
     read_tss_dense,
 )
-from warpkit.io.flow import write_flo
 
 UNKNOWN = 1e10
 

@@ -60,7 +60,7 @@ def python() -> Iterator[FreshPython]:
 
 
 def test_doctests_are_found() -> None:
-    assert {"warpkit.describe.extractor", "warpkit.api"} <= set(WITH_DOCTESTS)
+    assert {"warpkit.describe.load", "warpkit.api"} <= set(WITH_DOCTESTS)
 
 
 @pytest.mark.parametrize("name", WITH_DOCTESTS)

@@ -15,7 +15,8 @@ import pytest
 
 from warpkit.checks import InputError
 from warpkit.datasets import AnnotatedPair, write_dhf_json
-from warpkit.evaluate.commands.pck import EvalPckConfig, run_eval_pck
+from warpkit.describe.options import ModelOptions
+from warpkit.evaluate.commands.pck import EvalPckSettings, run_eval_pck
 from warpkit.evaluate.commands.table import run_eval_table
 from warpkit.evaluate.prediction_files import relative_name
 from warpkit.evaluate.sets.pair_sets import PAIR_SETS, PairSetOptions, read_pair_set
@@ -192,9 +193,14 @@ def test_a_drawn_subset_does_not_depend_on_broken_items(pairs: Path) -> None:
 
 
 def test_a_changed_configuration_is_predicted_again(pairs: Path, tmp_path: Path) -> None:
-    def run(**options: Any) -> dict[str, Any]:
-        config = EvalPckConfig(device="cpu", model="tiny", **options)
-        return run_eval_pck("dhf-json", pairs, cache=tmp_path / "cache", config=config)
+    def run(size: int, **changes: Any) -> dict[str, Any]:
+        return run_eval_pck(
+            "dhf-json",
+            pairs,
+            cache=tmp_path / "cache",
+            settings=EvalPckSettings(**changes),
+            options=ModelOptions(device="cpu", model="tiny", size=size),
+        )
 
     def stored() -> int:
         return len(list((tmp_path / "cache" / "predictions").glob("tiny-*.jsonl")))
@@ -213,18 +219,18 @@ def test_a_changed_configuration_is_predicted_again(pairs: Path, tmp_path: Path)
 def test_a_second_run_predicts_nothing(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = EvalPckConfig(device="cpu", model="tiny", size=32)
-    first = run_eval_pck("dhf-json", pairs, cache=tmp_path, config=config)
+    options = ModelOptions(device="cpu", model="tiny", size=32)
+    first = run_eval_pck("dhf-json", pairs, cache=tmp_path, options=options)
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("predicted again")
 
     monkeypatch.setattr("warpkit.evaluate.commands.pck.predict_pairs", refuse)
-    again = run_eval_pck("dhf-json", pairs, cache=tmp_path, config=config)
+    again = run_eval_pck("dhf-json", pairs, cache=tmp_path, options=options)
     assert again["pck"] == first["pck"]
     assert again["seconds_per_pair"] == first["seconds_per_pair"]
     with pytest.raises(AssertionError, match="predicted again"):
-        run_eval_pck("dhf-json", pairs, cache=None, config=config)
+        run_eval_pck("dhf-json", pairs, cache=None, options=options)
 
 
 @pytest.mark.parametrize(

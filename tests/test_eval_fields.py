@@ -13,8 +13,9 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.datasets import AnnotatedPair, write_dhf_json
-from warpkit.evaluate.commands.pck import EvalPckConfig, run_eval_pck
-from warpkit.evaluate.commands.warp import EvalWarpConfig, _describer_field, run_eval_warp
+from warpkit.describe.options import ModelOptions
+from warpkit.evaluate.commands.pck import EvalPckSettings, run_eval_pck
+from warpkit.evaluate.commands.warp import EvalWarpSettings, _describer_field, run_eval_warp
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.fields import FieldTruth, field_error, score_fields
 from warpkit.evaluate.predict import PairPrediction
@@ -25,7 +26,7 @@ from warpkit.types import DescriptorMap
 
 Cli = Callable[..., Any]
 FIGURES = PairQuality(0.75, 0.5, 0.25, 2.0, 1.0, 0.5, True)
-SMALL: dict[str, Any] = {"device": "cpu", "model": "tiny", "size": 32}
+SMALL = ModelOptions(device="cpu", model="tiny", size=32)
 
 
 @pytest.fixture
@@ -98,7 +99,8 @@ def test_pck_by_fields_of_the_command_line(cli: Cli, pairs: Path, tmp_path: Path
         "dhf-json",
         pairs,
         predictions=tmp_path / "out/predictions/tiny.json",
-        config=EvalPckConfig(pairs=1, **SMALL),
+        settings=EvalPckSettings(pairs=1),
+        options=SMALL,
     )
     assert run["quality"] == result["quality"]
 
@@ -116,8 +118,10 @@ def test_field_mirror_and_boxes_are_part_of_what_is_cached(
     monkeypatch.setattr("warpkit.evaluate.commands.pck.predict_pairs", fake)
 
     def run(**options: Any) -> dict[str, Any]:
-        config = EvalPckConfig(**SMALL, **options)
-        return run_eval_pck("dhf-json", pairs, cache=tmp_path / "cache", config=config)
+        config = EvalPckSettings(**options)
+        return run_eval_pck(
+            "dhf-json", pairs, cache=tmp_path / "cache", settings=config, options=SMALL
+        )
 
     digests = []
     for options in (
@@ -151,12 +155,12 @@ def test_field_mirror_and_boxes_are_part_of_what_is_cached(
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        (EvalPckConfig, {"field": "coherant"}, "unknown field 'coherant'.*Did you mean 'coherent'"),
-        (EvalPckConfig, {"field": "auto", "subpixel": True}, "'subpixel' refines nearest"),
-        (EvalPckConfig, {"mirror": "never"}, "'mirror' is an option of coherent fields"),
-        (EvalPckConfig, {"field": "coherent", "mirror": "no"}, "unknown mirror 'no'"),
-        (EvalWarpConfig, {"field": "auto"}, "unknown field 'auto'"),
-        (EvalWarpConfig, {"mirror": "always"}, "'mirror' is an option of coherent fields"),
+        (EvalPckSettings, {"field": "coherant"}, "unknown field 'coherant'.*Did you mean"),
+        (EvalPckSettings, {"field": "auto", "subpixel": True}, "'subpixel' refines nearest"),
+        (EvalPckSettings, {"mirror": "never"}, "'mirror' is an option of coherent fields"),
+        (EvalPckSettings, {"field": "coherent", "mirror": "no"}, "unknown mirror 'no'"),
+        (EvalWarpSettings, {"field": "auto"}, "unknown field 'auto'"),
+        (EvalWarpSettings, {"mirror": "always"}, "'mirror' is an option of coherent fields"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -205,7 +209,7 @@ def shifted() -> FieldTruth:
 @pytest.mark.parametrize("masks", [True, False])
 def test_coherent_fields_are_scored_wherever_the_truth_is_known(masks: bool) -> None:
     truth, describer = shifted(), PlaceDescriber()
-    config = EvalWarpConfig(field="coherent", masks=masks)
+    config = EvalWarpSettings(field="coherent", masks=masks)
     found = _describer_field(describer, config)(truth)
     np.testing.assert_array_equal(describer.seen[2], truth.source[:, ::-1])
     # Filled inside the mask that was given, or everywhere.
@@ -225,7 +229,7 @@ def test_coherent_fields_are_scored_wherever_the_truth_is_known(masks: bool) -> 
 
 def test_without_mirroring_only_the_pair_is_described() -> None:
     describer = PlaceDescriber()
-    config = EvalWarpConfig(field="coherent", mirror="never", masks=True)
+    config = EvalWarpSettings(field="coherent", mirror="never", masks=True)
     found = _describer_field(describer, config)(shifted())
     assert len(describer.seen) == 2
     assert found.quality is not None
@@ -240,8 +244,8 @@ def test_nearest_neighbours_stay_inside_a_given_mask() -> None:
         "far", "x", far, truth.target, truth.source_xy, truth.known,
         truth.source_mask, truth.target_mask,
     )  # fmt: skip
-    free = _describer_field(PlaceDescriber(), EvalWarpConfig())(truth)
-    held = _describer_field(PlaceDescriber(), EvalWarpConfig(masks=True))(truth)
+    free = _describer_field(PlaceDescriber(), EvalWarpSettings())(truth)
+    held = _describer_field(PlaceDescriber(), EvalWarpSettings(masks=True))(truth)
     assert free.source_xy[20, 20].tolist() == [0, 0]
     assert held.source_xy[20, 20].tolist() == [25, 23]
     assert (held.valid, held.quality) == (None, None)
@@ -282,7 +286,7 @@ def test_clips_carry_the_masks_of_both_frames() -> None:
 
 def test_sets_without_masks_have_none_to_give(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the set 'known' has no object masks to give"):
-        run_eval_warp("known", pairs, config=EvalWarpConfig(masks=True, **SMALL))
+        run_eval_warp("known", pairs, settings=EvalWarpSettings(masks=True), options=SMALL)
 
 
 def test_warp_reports_the_fields_figures(cli: Cli, pairs: Path, tmp_path: Path) -> None:

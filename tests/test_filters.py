@@ -14,7 +14,6 @@ from warpkit.match import (
     chosen_keys,
     cycle_distance,
     inside_mask,
-    mutual_neighbours,
     ratio_test,
     refine_subpixel,
     round_trip,
@@ -37,15 +36,10 @@ def matches(target_xy: list[list[list[float]]], similarity: list[list[float]]) -
     )
 
 
-def test_mutual_neighbours_and_round_trip():
+def test_round_trip():
     forward = neighbours([[4, 1], [1, -1], [-1, -1]])
     backward = neighbours([[2], [0], [2], [0], [0]])
     assert round_trip(forward, backward).tolist() == [[0, 0], [0, -1], [-1, -1]]
-    assert mutual_neighbours(forward, backward).tolist() == [
-        [True, True],
-        [False, False],
-        [False, False],
-    ]
     # A key that found nothing leads nowhere.
     assert round_trip(neighbours([[0]]), neighbours([[-1]])).tolist() == [[-1]]
 

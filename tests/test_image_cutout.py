@@ -11,8 +11,9 @@ import torch
 
 import warpkit
 from warpkit.checks import InputError
+from warpkit.describe.options import ModelOptions
 from warpkit.image.cutout import cut_out, parse_box
-from warpkit.image.inspect import InspectConfig, run_inspect
+from warpkit.image.inspect import run_inspect
 from warpkit.image.warp import run_warp
 from warpkit.match.similarity import similarity_map
 from warpkit.types import DescriptorMap
@@ -132,7 +133,7 @@ def test_jobs_tell_their_steps_and_can_be_stopped(
     run_inspect(
         pair[:1],
         tmp_path / "inspect",
-        config=InspectConfig(model="tiny", device="cpu", size=32),
+        options=ModelOptions(model="tiny", device="cpu", size=32),
         progress=listen,
     )
     assert heard == [("describing", 0, 2), ("drawing layers", 1, 2)]

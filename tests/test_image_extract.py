@@ -20,7 +20,8 @@ from safetensors import safe_open
 
 import warpkit
 from warpkit.describe.extractor import Extractor
-from warpkit.image.extract import ExtractConfig, run_extract
+from warpkit.describe.options import ModelOptions
+from warpkit.image.extract import ExtractSettings, run_extract
 from warpkit.render import RenderedFrame
 
 Cli = Callable[..., Ran]
@@ -82,7 +83,7 @@ def test_a_bad_last_image_leaves_nothing(cli: Cli, files: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-CONFIG = ExtractConfig(device="cpu", model="tiny", size=32, batch_size=4)
+OPTIONS = ModelOptions(device="cpu", model="tiny", size=32, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +119,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 def unbroken(many: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a run without a break."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
-    run_extract(many, out, config=CONFIG)
+    run_extract(many, out, options=OPTIONS)
     return contents(out)
 
 
 def test_images_of_one_size_share_batches(
     many: list[Path], tmp_path: Path, described: list[int], unbroken: dict[str, bytes]
 ) -> None:
-    written = run_extract(many, tmp_path / "out", config=CONFIG)
+    written = run_extract(many, tmp_path / "out", options=OPTIONS)
     assert described == [4, 1, 4, 4, 1]
     assert [path.stem for path in written] == [f"{i:02d}" for i in range(14)]
     assert contents(tmp_path / "out") == unbroken
@@ -138,22 +139,22 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(
     unbroken: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from warpkit.image.extract import _Run
+    from warpkit.image.extract import _Extraction
 
-    write, written = _Run._write, []
+    write, written = _Extraction._write, []
 
-    def stop_at_seventh(self: _Run, path: Path, *rest: object) -> None:
+    def stop_at_seventh(self: _Extraction, path: Path, *rest: object) -> None:
         if len(written) == 6:
             raise KeyboardInterrupt
         write(self, path, *rest)
         written.append(path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_Run, "_write", stop_at_seventh)
-        run_extract(many, tmp_path / "out", config=CONFIG)
+        patch.setattr(_Extraction, "_write", stop_at_seventh)
+        run_extract(many, tmp_path / "out", options=OPTIONS)
     assert not (tmp_path / "out").exists()
     described.clear()
-    run_extract(many, tmp_path / "out", config=CONFIG)
+    run_extract(many, tmp_path / "out", options=OPTIONS)
     # Six were finished: the batches of four and one, and one of the next four.
     assert described == [3, 4, 1]
     assert contents(tmp_path / "out") == unbroken
@@ -167,14 +168,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(
 ) -> None:
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
-        "from warpkit.jobs import extraction as job\n"
-        "write = job._Run._write\n"
+        "from warpkit.describe.options import ModelOptions\n"
+        "from warpkit.image import extract as job\n"
+        "write = job._Extraction._write\n"
         "def slow(*given):\n"
         "    write(*given)\n"
         "    import time; time.sleep(0.2)\n"
-        "job._Run._write = slow\n"
-        "config = job.ExtractConfig(device='cpu', model='tiny', size=32, batch_size=4)\n"
-        "job.run_extract(sys.argv[2:], sys.argv[1], config=config)\n"
+        "job._Extraction._write = slow\n"
+        "options = ModelOptions(device='cpu', model='tiny', size=32, batch_size=4)\n"
+        "job.run_extract(sys.argv[2:], sys.argv[1], options=options)\n"
     )
     out = tmp_path / "out"
     environment = {**os.environ, "PYTHONPATH": str(Path(warpkit.__file__).parents[1])}
@@ -187,7 +189,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(
         os.kill(process.pid, signal.SIGKILL)
     finished = len(list(tmp_path.glob(".warpkit-partial*/[!.]*.safetensors")))
     assert 3 <= finished < len(many)
-    run_extract(many, out, config=CONFIG)
+    run_extract(many, out, options=OPTIONS)
     assert sum(described) == len(many) - finished
     assert contents(out) == unbroken
 
@@ -205,27 +207,27 @@ def test_what_was_finished_otherwise_is_described_again(
         copy.write_bytes(path.read_bytes())
     out = tmp_path / "out"
 
-    def stopped(config: ExtractConfig) -> None:
+    def stopped(settings: ExtractSettings | None = None) -> None:
         described.clear()
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr("warpkit.image.extract.run_record", _interrupt)
-            run_extract(images, out, config=config)
+            run_extract(images, out, settings=settings, options=OPTIONS)
 
-    stopped(CONFIG)
+    stopped()
     assert described == [2]
-    stopped(CONFIG)
+    stopped()
     assert described == []
-    stopped(ExtractConfig(device="cpu", model="tiny", size=32, batch_size=4, half=True))
+    stopped(ExtractSettings(half=True))
     assert described == [2]
-    stopped(CONFIG)
+    stopped()
     assert described == [2]
     warpkit.write_image(images[0], 255 - warpkit.read_image(images[0]))
-    stopped(CONFIG)
+    stopped()
     assert described == [1]
     (partial,) = tmp_path.glob(f".warpkit-partial*/{images[1].stem}.safetensors")
     partial.write_bytes(partial.read_bytes()[:100])
     with caplog.at_level(logging.WARNING, "warpkit"):
-        stopped(CONFIG)
+        stopped()
     assert described == [1]
     assert f"{partial} is damaged" in caplog.text
 

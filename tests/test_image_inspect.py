@@ -15,11 +15,12 @@ from conftest import Ran
 
 import warpkit
 from warpkit import viz
-from warpkit.bench.extract import ExtractBenchConfig, bench_extract
+from warpkit.bench.extract import BenchExtractSettings, bench_extract
 from warpkit.checks import InputError
 from warpkit.datasets import AnnotatedPair, write_dhf_json
 from warpkit.describe import load_extractor
-from warpkit.evaluate.commands.sweep import SweepConfig, run_sweep, sweep_pairs
+from warpkit.describe.options import ModelOptions
+from warpkit.evaluate.commands.sweep import SweepSettings, run_sweep, sweep_pairs
 from warpkit.image.inspect import layer_label
 from warpkit.types import DescriptorMap
 
@@ -108,12 +109,13 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SMALL = SweepConfig(device="cpu", size=64, steps=(0, 4), alphas=(0.1, 0.02), batch_size=2)
+SMALL = SweepSettings(steps=(0, 4), alphas=(0.1, 0.02))
+OPTIONS = ModelOptions(model="tiny", device="cpu", size=64, batch_size=2)
 
 
 def test_sweep_scores_every_layer_timestep_and_mode(pairs: Path, tmp_path: Path) -> None:
     config = replace(SMALL, models=("tiny",))
-    table = run_sweep("dhf-json", pairs, tmp_path / "out", config=config)
+    table = run_sweep("dhf-json", pairs, tmp_path / "out", settings=config, options=OPTIONS)
     record = json.loads((tmp_path / "out/sweep.json").read_text())
     layers = load_extractor("tiny", device="cpu").backbone.spec.layers
     found = {(row["mode"], row["layer"], row["timestep"]) for row in record["rows"]}
@@ -149,7 +151,13 @@ def test_noise_of_the_sweep_is_the_seeds(pairs: Path) -> None:
             SMALL, modes=("noised",), steps=(20, 40), seed=seed, alphas=(0.02, 0.05, 0.1, 0.3)
         )
         rows = sweep_pairs(
-            extractor, [pair], name="tiny", threshold="box", config=config, problems=[]
+            extractor,
+            [pair],
+            name="tiny",
+            threshold="box",
+            settings=config,
+            batch_size=2,
+            problems=[],
         )
         return [row.pck for row in rows]
 
@@ -166,7 +174,15 @@ def test_a_pair_that_cannot_be_read_is_listed(pairs: Path, tmp_path: Path) -> No
     config = replace(SMALL, modes=("inversion",), steps=(0,))
 
     def sweep(pairs: list[AnnotatedPair]) -> None:
-        sweep_pairs(extractor, pairs, name="t", threshold="box", config=config, problems=problems)
+        sweep_pairs(
+            extractor,
+            pairs,
+            name="t",
+            threshold="box",
+            settings=config,
+            batch_size=2,
+            problems=problems,
+        )
 
     sweep(listed)
     assert len(problems) == 1
@@ -208,7 +224,7 @@ def test_bench_extract_goes_on_after_out_of_memory(monkeypatch: pytest.MonkeyPat
         return encode(self, images)
 
     monkeypatch.setattr(type(extractor.backbone.codec), "encode", full)  # type: ignore[attr-defined]
-    config = ExtractBenchConfig(steps=(1,), batches=(2, 1), ways=("plain",), repeats=1)
+    config = BenchExtractSettings(steps=(1,), batches=(2, 1), ways=("plain",), repeats=1)
     rows = bench_extract(extractor, config)
     assert [(row.batch, row.seconds is None) for row in rows] == [(1, False), (2, True)]
 

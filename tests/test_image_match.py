@@ -11,7 +11,8 @@ import pytest
 from conftest import Ran
 
 import warpkit
-from warpkit.image.match import MatchConfig, parse_points
+from warpkit.image.match import MatchSettings, parse_points
+from warpkit.match import MatchFilters
 from warpkit.render import RenderedFrame
 
 Cli = Callable[..., Ran]
@@ -67,8 +68,8 @@ def test_mask_restricts_candidates(cli: Cli, files: Path) -> None:
 
 def test_points_of_an_image_in_itself(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
     points = [[10, 10], [40, 20], [70, 40]]
-    config = MatchConfig(subpixel=False, mutual=True)
-    found = model.match(clip[0].image, clip[0].image, points, config=config)
+    config = MatchSettings(filters=MatchFilters(mutual=True))
+    found = model.match(clip[0].image, clip[0].image, points, settings=config)
     assert np.abs(found.target_xy[:, 0].numpy() - points).max() <= 1
     assert found.similarity.min() > 0.999
 

@@ -13,7 +13,8 @@ from conftest import Ran
 from PIL import Image
 
 import warpkit
-from warpkit.image.warp import WarpConfig
+from warpkit.image.warp import WarpSettings
+from warpkit.match import MatchFilters
 from warpkit.render import RenderedFrame
 
 Cli = Callable[..., Ran]
@@ -86,7 +87,7 @@ def test_command_equals_python(
         clip[-1].image,
         source_mask=clip[0].labels > 0,
         target_mask=clip[-1].labels > 0,
-        config=WarpConfig(blend="paste"),
+        settings=WarpSettings(blend="paste"),
     )
     with np.load(tmp_path / "out/warp.npz") as field:
         assert np.array_equal(field["source_xy"], result.warp.source_xy.numpy())
@@ -105,9 +106,9 @@ def test_engines_agree(engine: str, clip: list[RenderedFrame], model: warpkit.Mo
         pytest.importorskip("faiss")
     other = warpkit.load("tiny", device="cpu", size=32, engine=engine)
     masks = {"source_mask": clip[0].labels > 0, "target_mask": clip[-1].labels > 0}
-    nearest = WarpConfig(field="nearest")
-    ours = model.warp(clip[0].image, clip[-1].image, **masks, config=nearest).warp
-    theirs = other.warp(clip[0].image, clip[-1].image, **masks, config=nearest).warp
+    nearest = WarpSettings(field="nearest")
+    ours = model.warp(clip[0].image, clip[-1].image, **masks, settings=nearest).warp
+    theirs = other.warp(clip[0].image, clip[-1].image, **masks, settings=nearest).warp
     torch.testing.assert_close(ours.similarity, theirs.similarity, atol=1e-5, rtol=0)
 
 
@@ -183,7 +184,7 @@ def test_an_image_onto_itself_is_itself(model: warpkit.Model, clip: list[Rendere
     result = model.warp(
         clip[0].image,
         clip[0].image,
-        config=WarpConfig(field="nearest", blend="paste", interpolation="nearest"),
+        settings=WarpSettings(field="nearest", blend="paste", interpolation="nearest"),
     )
     assert result.warp.valid.all()
     # Beyond the centres of the outermost cells descriptors are constant: there pixels tie.
@@ -234,8 +235,8 @@ def test_without_filling_only_what_is_trusted_is_shown(
     model: warpkit.Model, clip: list[RenderedFrame]
 ) -> None:
     masks = {"source_mask": clip[0].labels > 0, "target_mask": clip[-1].labels > 0}
-    config = WarpConfig(fill=False, tolerance=0.02, blend="paste")
-    result = model.warp(clip[0].image, clip[-1].image, **masks, config=config)
+    config = WarpSettings(fill=False, tolerance=0.02, blend="paste")
+    result = model.warp(clip[0].image, clip[-1].image, **masks, settings=config)
     valid = result.warp.valid.numpy()
     assert 0 < valid.sum() < masks["target_mask"].sum()
     assert np.array_equal(result.warped[..., 3] > 0, valid)
@@ -244,8 +245,8 @@ def test_without_filling_only_what_is_trusted_is_shown(
 
 def test_filters_only_take_away(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
     def field(**filters: object) -> warpkit.Warp:
-        config = WarpConfig(field="nearest", **filters)  # type: ignore[arg-type]
-        return model.warp(clip[0].image, clip[-1].image, config=config).warp
+        config = WarpSettings(field="nearest", filters=MatchFilters(**filters))
+        return model.warp(clip[0].image, clip[-1].image, settings=config).warp
 
     everything = field()
     threshold = float(everything.similarity.median())

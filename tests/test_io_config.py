@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from warpkit.checks import InputError
-from warpkit.io.config import dump_yaml, load_config, to_dict
+from warpkit.io.config import dump_yaml, flat, load_config, load_configs, to_dict
 
 
 @dataclass(frozen=True)
@@ -255,3 +255,38 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
 def test_a_field_that_yaml_cannot_spell_is_the_programmers_error() -> None:
     with pytest.raises(TypeError, match=r"a configuration cannot hold dict\[str, int\]"):
         load_config(Unsupported, overrides=["table=3"])
+
+
+@dataclass(frozen=True)
+class Bounds:
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True)
+class Around:
+    name: str = "x"
+    bounds: Bounds = flat(Bounds(high=2.0))
+    count: int = 3
+
+
+def test_a_flat_group_has_its_keys_among_the_others(tmp_path: Path) -> None:
+    config = load_config(Around, write(tmp_path, "low: 0.5\ncount: 4\n"))
+    # What is not named keeps the default of the field, not that of the group's class.
+    assert config == Around(bounds=Bounds(0.5, 2.0), count=4)
+    assert to_dict(config) == {"name": "x", "low": 0.5, "high": 2.0, "count": 4}
+    assert load_config(Around, write(tmp_path, dump_yaml(config))) == config
+    with pytest.raises(InputError, match=r"unknown key 'hihg'.*did you mean 'high'"):
+        load_config(Around, overrides=["hihg=1"])
+    with pytest.raises(InputError, match=r"override 'low=soon': 'low' must be a number"):
+        load_config(Around, overrides=["low=soon"])
+
+
+def test_several_configurations_share_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "top_k: 7\nlow: 0.25\n")
+    inner, around = load_configs((Inner(engine="faiss"), Around), path, ["count=1"])
+    assert inner == Inner(top_k=7, engine="faiss")
+    assert around == Around(bounds=Bounds(0.25, 2.0), count=1)
+    assert to_dict((inner, around)) == to_dict(inner) | to_dict(around)
+    with pytest.raises(InputError, match=r"unknown key 'topk' in override 'topk=1': did you mean"):
+        load_configs((Inner, Around), path, ["topk=1"])

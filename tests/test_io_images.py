@@ -206,7 +206,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "w.png"
     path.write_bytes(b"old")
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(InputError, match=r"w\.png: cannot be written: No space left on device"):
+    with pytest.raises(InputError, match=r"cannot write .*w\.png: No space left on device"):
         write_image(path, picture())
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["w.png"]

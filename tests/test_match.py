@@ -22,6 +22,7 @@ from warpkit.match import (
     reference,
     register_matcher,
 )
+from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Sites
 
 ENGINES = ["reference", "faiss", "grid"]
@@ -198,7 +199,9 @@ def test_points_are_read_between_pixels():
     assert matches.target_xy[0].tolist() == [[2, 0], [3, 0]]
     turned = torch.deg2rad(torch.tensor([2.5, 7.5])).cos()
     torch.testing.assert_close(matches.similarity[0], turned, atol=1e-4, rtol=0)
-    refined = match_points(descriptors, descriptors, [[2.25, 0.0]], subpixel=True)
+    refined = match_points(
+        descriptors, descriptors, [[2.25, 0.0]], filters=MatchFilters(subpixel=True)
+    )
     assert abs(float(refined.target_xy[0, 0, 0]) - 2.25) < 0.1
 
 
@@ -214,22 +217,26 @@ def test_target_mask_restricts_the_candidates():
 
 def test_mutual_and_cycle_reject_what_does_not_lead_back():
     source, target = shifted_pair()
-    everywhere = {"mutual": True, "cycle_distance": 0.5}
-    assert match_points(source, target, [[3, 2], [18.4, 12.2]], **everywhere).valid.all()
+    both = MatchFilters(mutual=True, cycle_distance=0.5)
+    assert match_points(source, target, [[3, 2], [18.4, 12.2]], filters=both).valid.all()
     away = torch.zeros(13, 19, dtype=torch.bool)
     away[:, 6:] = True  # the way back may not reach (3, 2) any more
     points = [[3, 2], [9, 5]]
-    for options in ({"mutual": True}, {"cycle_distance": 2.5}):
-        matches = match_points(source, target, points, source_mask=away, **options)
+    for filters in (MatchFilters(mutual=True), MatchFilters(cycle_distance=2.5)):
+        matches = match_points(source, target, points, source_mask=away, filters=filters)
         assert matches.valid[:, 0].tolist() == [False, True]
-    loose = match_points(source, target, points, source_mask=away, cycle_distance=30.0)
+    loose = match_points(
+        source, target, points, source_mask=away, filters=MatchFilters(cycle_distance=30.0)
+    )
     assert loose.valid.all()
 
 
 def test_min_similarity_and_missing_candidates_are_not_valid():
     source = row_map([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     target = row_map([[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]])
-    matches = match_points(source, target, [[0, 0], [1, 0], [2, 0]], k=3, min_similarity=0.7)
+    matches = match_points(
+        source, target, [[0, 0], [1, 0], [2, 0]], k=3, filters=MatchFilters(min_similarity=0.7)
+    )
     assert matches.valid.tolist() == [[True, False, False], [True, False, False], [False] * 3]
     assert matches.target_xy[2].eq(0).all()
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from small_synthesis import settings
+from small_synthesis import OPTIONS, settings
 
 from warpkit.describe.extractor import Extractor
 from warpkit.features.model_lock import ModelLock
@@ -86,7 +86,7 @@ def test_on_a_gpu_a_turn_follows_all_that_was_queued_in_the_last(monkeypatch, fa
 
 
 def test_all_that_call_one_network_take_the_same_turns():
-    extractor = settings().load_extractor()
+    extractor = OPTIONS.load_extractor()
     backbone = extractor.backbone
     for other in (
         extractor.resized(64),
@@ -94,18 +94,18 @@ def test_all_that_call_one_network_take_the_same_turns():
         Extractor(backbone.with_settings(backbone.settings), extractor.network),
     ):
         with other.locked():
-            assert taken(extractor.turn, wanted=True)
-    with settings().load_extractor().locked():
-        assert not taken(extractor.turn, wanted=False)
+            assert taken(extractor.locked, wanted=True)
+    with OPTIONS.load_extractor().locked():
+        assert not taken(extractor.locked, wanted=False)
 
 
 def test_a_digest_takes_a_turn(monkeypatch):
     """It embeds the prompt."""
-    extractor, seen = settings().load_extractor(), []
+    extractor, seen = OPTIONS.load_extractor(), []
     state = extractor.backbone.state
 
     def looked_at():
-        seen.append(taken(extractor.turn, wanted=True))
+        seen.append(taken(extractor.locked, wanted=True))
         return state()
 
     monkeypatch.setattr(extractor.backbone, "state", looked_at)
@@ -117,19 +117,19 @@ def test_a_digest_takes_a_turn(monkeypatch):
 def test_images_are_taken_from_the_model_after_its_turn(monkeypatch, features):
     """Another thread queues the next ones while this one waits for its own."""
     config = settings(generation=GenerationConfig(steps=2, guidance=1, features=features))
-    extractor = config.load_extractor()
+    extractor = OPTIONS.load_extractor()
     generator = Generator(extractor, config.generation)
     calls, seen = extractor.backbone.unet.forward, []
 
     def forward(*given, **named):
         if not seen:
-            seen.append(taken(extractor.turn, wanted=True))
+            seen.append(taken(extractor.locked, wanted=True))
         return calls(*given, **named)
 
     pixels = generation.to_uint8
 
     def to_uint8(images):
-        seen.append(taken(extractor.turn, wanted=False))
+        seen.append(taken(extractor.locked, wanted=False))
         return pixels(images)
 
     monkeypatch.setattr(extractor.backbone.unet, "forward", forward)
@@ -140,11 +140,11 @@ def test_images_are_taken_from_the_model_after_its_turn(monkeypatch, features):
 
 
 def test_describing_takes_a_turn(monkeypatch):
-    extractor = settings().load_extractor()
+    extractor = OPTIONS.load_extractor()
     calls, seen = extractor.backbone.unet.forward, []
 
     def forward(*given, **named):
-        seen.append(taken(extractor.turn, wanted=True))
+        seen.append(taken(extractor.locked, wanted=True))
         return calls(*given, **named)
 
     monkeypatch.setattr(extractor.backbone.unet, "forward", forward)

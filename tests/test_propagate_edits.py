@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
+from warpkit.match.settings import MatchFilters
 from warpkit.propagate import EditLayer, carry_edit, carry_labels, colormap_layer, composite
 from warpkit.types import DescriptorMap
 
@@ -65,7 +66,7 @@ def test_labels_follow_the_motion(mode):
 def test_gather_carries_nothing_over_weak_matches():
     labels = np.where(OBJECT, 1, 0).astype(np.uint8)
     strangers = descriptors(seed=5)
-    result = carry_labels(labels, [1], FIRST, strangers, min_similarity=0.999)
+    result = carry_labels(labels, [1], FIRST, strangers, filters=MatchFilters(min_similarity=0.999))
     assert not result.labels.any()
     assert not result.confidence.any()
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from warpkit.io.config import load_config
+from warpkit.describe.options import ModelOptions
+from warpkit.io.config import load_configs
 from warpkit.synthesize.maker import PairMaker
-from warpkit.synthesize.run import SynthesizeConfig
+from warpkit.synthesize.run import SynthesizeSettings
 
 
 def test_the_shipped_configuration_makes_a_pair():
     path = Path(__file__).parents[1] / "configs/synth_tiny.yaml"
-    config = load_config(SynthesizeConfig, path)
+    options, config = load_configs((ModelOptions, SynthesizeSettings), path)
     assert config.pairs >= 40
     assert len(config.formats) == 5
-    maker = PairMaker(config, config.load_extractor(), config.load_matcher())
+    maker = PairMaker(config, options.load_extractor())
     plan = config.plans().pair(1)
     assert plan.category == "Faces-easy"
     (record,) = maker.make([plan])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_synthesis import settings
+from small_synthesis import OPTIONS, settings
 
 import warpkit
 from warpkit.checks import InputError, OutputError
@@ -45,7 +45,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def whole(tmp_path_factory) -> Path:
     """A finished set, for reading only."""
     folder = tmp_path_factory.mktemp("set") / "out"
-    run_synthesize(folder, config=settings())
+    run_synthesize(folder, settings=settings(), options=OPTIONS)
     return folder
 
 
@@ -247,7 +247,7 @@ def test_a_run_that_stops_goes_on(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(job._Worker, "_planned", failing)
     with pytest.raises(KeyboardInterrupt):
-        run_synthesize(tmp_path / "out", config=settings())
+        run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
     assert [path for path in (tmp_path / "out").glob("*") if not path.name.startswith(".")] == []
     later: list[int] = []
 
@@ -257,8 +257,8 @@ def test_a_run_that_stops_goes_on(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(job._Worker, "_planned", counting)
     with pytest.raises(InputError, match=r"another run \(pairs: 6 then, 4 now\)"):
-        run_synthesize(tmp_path / "out", config=settings(pairs=4))
-    run_synthesize(tmp_path / "out", config=settings())
+        run_synthesize(tmp_path / "out", settings=settings(pairs=4), options=OPTIONS)
+    run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
     assert (made, later) == ([0], [1, 2])
     assert content(tmp_path / "out") == content(whole)
 
@@ -266,7 +266,7 @@ def test_a_run_that_stops_goes_on(whole, tmp_path, monkeypatch):
 def test_bad_input_leaves_nothing_that_stands_in_the_way(tmp_path):
     config = settings(generation=GenerationConfig(steps=2, guidance=1, classes=("zebra",)))
     with pytest.raises(InputError, match="zebra"):
-        run_synthesize(tmp_path / "out", config=config)
+        run_synthesize(tmp_path / "out", settings=config, options=OPTIONS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -281,11 +281,11 @@ def test_bad_input_keeps_finished_chunks(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(job._Worker, "_planned", failing)
     for _ in range(2):
         with pytest.raises(InputError, match="a photograph is damaged"):
-            run_synthesize(tmp_path / "out", config=settings())
+            run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
         kept = [path.name for path in tmp_path.glob(".warpkit-partial-*/chunks/*/*")]
         assert kept == ["00000000.tar"]
     monkeypatch.undo()
-    run_synthesize(tmp_path / "out", config=settings())
+    run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
     assert content(tmp_path / "out") == content(whole)
 
 
@@ -293,9 +293,9 @@ def test_killed_at_random_and_resumed(whole, tmp_path):
     """The process is killed for good, whatever it is doing."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from small_synthesis import settings\n"
+        "from small_synthesis import OPTIONS, settings\n"
         "from warpkit.synthesize.run import run_synthesize\n"
-        "run_synthesize(sys.argv[1], config=settings())"
+        "run_synthesize(sys.argv[1], settings=settings(), options=OPTIONS)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "out"), str(Path(__file__).parent)]
     staged = tmp_path.glob(".warpkit-partial-*/chunks/*/*.tar")
@@ -308,7 +308,7 @@ def test_killed_at_random_and_resumed(whole, tmp_path):
         process.wait()
     kept = {path.name: path.stat().st_mtime_ns for path in staged}
     assert not (tmp_path / "out").exists()
-    run_synthesize(tmp_path / "out", config=settings())
+    run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
     assert kept  # it was killed after a chunk was finished
     assert content(tmp_path / "out") == content(whole)
 
@@ -326,16 +326,18 @@ def test_a_full_disk_stops_cleanly_and_goes_on(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=r"No space left on device.*run the same command again"):
-        run_synthesize(tmp_path / "out", config=settings())
+        run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
     monkeypatch.undo()
     assert len(list(tmp_path.glob(".warpkit-partial-*/chunks/*/*"))) == 1
-    run_synthesize(tmp_path / "out", config=settings())
+    run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
     assert content(tmp_path / "out") == content(whole)
 
 
 def test_records_do_not_depend_on_the_run(whole, tmp_path):
     """More pairs are the same pairs and then others."""
-    run_synthesize(tmp_path / "out", config=settings(pairs=2, formats=("webdataset",)))
+    run_synthesize(
+        tmp_path / "out", settings=settings(pairs=2, formats=("webdataset",)), options=OPTIONS
+    )
     from warpkit.synthesize.records import read_records
 
     few = [r for path in (tmp_path / "out/shards").glob("*.tar") for r in read_records(path)]
@@ -400,7 +402,7 @@ def test_known_warps_have_exact_labels(photographs, tmp_path):
         formats=("dhf",),
         splits=SplitConfig(val=0, test=0),
     )
-    facts = run_synthesize(tmp_path / "out", config=config)
+    facts = run_synthesize(tmp_path / "out", settings=config, options=OPTIONS)
     assert facts["kept"] >= 3
     pairs, _ = read_synth(tmp_path / "out")
     for pair in pairs:
@@ -433,7 +435,7 @@ def test_bad_input_is_one_line(cli, tmp_path):
 def test_no_pair_kept_says_why(tmp_path):
     config = settings(labels=PairLabelConfig(points=500, least=500))
     with pytest.raises(InputError, match=r"none of 6 pairs was kept \(too few matches 6\)"):
-        run_synthesize(tmp_path / "out", config=config)
+        run_synthesize(tmp_path / "out", settings=config, options=OPTIONS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -449,7 +451,7 @@ def test_ray_gives_the_same_set_though_a_worker_dies(whole, tmp_path, monkeypatc
     monkeypatch.setenv("WARPKIT_TEST_DIE_ONCE", str(tmp_path / "died"))
     monkeypatch.setattr(job, "_Worker", DyingWorker)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-    run_synthesize(tmp_path / "out", config=settings(executor="ray", workers=2))
+    run_synthesize(tmp_path / "out", settings=settings(executor="ray", workers=2), options=OPTIONS)
     assert (tmp_path / "died").exists()
     ours, theirs = content(tmp_path / "out"), content(whole)
     # The card shows the configuration, engine included.

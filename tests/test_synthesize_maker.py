@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_synthesis import settings
+from small_synthesis import OPTIONS, settings
 
 from warpkit.checks import InputError
 from warpkit.synthesize.config import FilterConfig, PairLabelConfig
@@ -22,7 +22,7 @@ def test_work_ahead_of_a_gpu_changes_nothing():
     config = settings(pairs=5)
     plans = [config.plans().pair(number) for number in range(5)]
     chunks = [plans[:2], plans[2:4], plans[4:]]
-    maker = PairMaker(config, config.load_extractor())
+    maker = PairMaker(config, OPTIONS.load_extractor())
     asked: list[int] = []
 
     def counted():
@@ -39,7 +39,7 @@ def test_work_ahead_of_a_gpu_changes_nothing():
 def test_the_model_goes_on_while_the_caller_works(monkeypatch):
     """The chunk after next is made although nobody asks for more."""
     config = settings(pairs=3)
-    maker = PairMaker(config, config.load_extractor())
+    maker = PairMaker(config, OPTIONS.load_extractor())
     plans = [config.plans().pair(number) for number in range(3)]
     made, given, third = maker._begin, threading.Event(), threading.Event()
 
@@ -60,7 +60,7 @@ def test_the_model_goes_on_while_the_caller_works(monkeypatch):
 
 def test_nothing_is_made_after_images_that_fail(monkeypatch):
     config = settings(pairs=4)
-    maker = PairMaker(config, config.load_extractor())
+    maker = PairMaker(config, OPTIONS.load_extractor())
     asked = []
 
     def begin(chunk, pool):
@@ -76,7 +76,7 @@ def test_nothing_is_made_after_images_that_fail(monkeypatch):
 def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
     """Although the later one, in the other thread, fails before this one begins."""
     config = settings(pairs=3)
-    maker = PairMaker(config, config.load_extractor())
+    maker = PairMaker(config, OPTIONS.load_extractor())
     plans = [config.plans().pair(number) for number in range(3)]
     made, failed = maker._begin, threading.Event()
 
@@ -120,7 +120,7 @@ def test_fields_are_solved_where_the_filter_is_on(monkeypatch):
     for limit in (0.9, None):
         labels = PairLabelConfig(points=8, least=1, filters=replace(filters, coherence=limit))
         config = settings(pairs=3, labels=labels)
-        made = PairMaker(config, config.load_extractor()).make(
+        made = PairMaker(config, OPTIONS.load_extractor()).make(
             [config.plans().pair(number) for number in range(3)]
         )
         steps = ["candidates", "cycle", *(["coherence"] if limit is not None else [])]
@@ -134,7 +134,7 @@ def test_a_failing_search_stops_the_run(monkeypatch):
         raise RuntimeError("the search broke")
 
     config = settings(pairs=2)
-    maker = PairMaker(config, config.load_extractor())
+    maker = PairMaker(config, OPTIONS.load_extractor())
     monkeypatch.setattr("warpkit.synthesize.maker.find_candidates", fails)
     threads = torch.get_num_threads()
     for ahead in (False, True):
@@ -147,7 +147,7 @@ def test_a_run_that_is_left_early_ends_its_threads(monkeypatch):
     """The rest of a chunk is not searched then."""
     config = settings(pairs=8)
     plans = [config.plans().pair(number) for number in range(8)]
-    maker = PairMaker(config, config.load_extractor())
+    maker = PairMaker(config, OPTIONS.load_extractor())
     searched, begun, go = [], threading.Event(), threading.Event()
 
     def search(pair, flipped, field):

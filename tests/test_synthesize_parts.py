@@ -20,9 +20,9 @@ from warpkit.synthesize.config import (
     FilterConfig,
     GenerationConfig,
     PairLabelConfig,
+    PairSettings,
     SlotConfig,
     SplitConfig,
-    SynthesisSettings,
 )
 from warpkit.synthesize.generation import Generator
 from warpkit.synthesize.labels import (
@@ -485,7 +485,7 @@ def test_known_warps_are_measured_against_their_field():
     image = np.stack([x * 5, y * 6, 255 - (x + y) * 2], axis=-1).clip(0, 255).astype(np.uint8)
     mask = np.zeros((40, 48), bool)
     mask[6:34, 6:42] = True
-    settings = SynthesisSettings(
+    settings = PairSettings(
         jitter=0.0,
         warp=KnownWarpConfig(rotation=10, scale=(1, 1), translation=0.05, perspective=0, bend=0),
         labels=PairLabelConfig(stride=3),
@@ -522,7 +522,7 @@ def test_known_warps_are_solved_with_what_a_set_has(monkeypatch, flip):
     labels = PairLabelConfig(stride=4, filters=FilterConfig(flip=flip))
     mask = disc(24, 28)
     measured = measure_image(
-        Painted(), noise(24, 28), mask, SynthesisSettings(labels=labels, jitter=0.0), seed=1
+        Painted(), noise(24, 28), mask, PairSettings(labels=labels, jitter=0.0), seed=1
     )
     assert measured is not None
     assert measured.candidates.flip.any()
@@ -602,7 +602,7 @@ def test_run_lengths_go_down_the_columns():
         (lambda: FilterConfig(similarity=2), "filters.similarity is a cosine"),
         (lambda: PairLabelConfig(points=3, least=4), r"least must lie in 1\.\.points"),
         (lambda: SplitConfig(val=0.6, test=0.4), "shares that leave some for training"),
-        (lambda: SynthesisSettings(batch=0), "batch must be at least one"),
+        (lambda: PairSettings(batch=0), "batch must be at least one"),
         (lambda: SlotConfig(name="class", values=("a",)), "no slot name"),
     ],
 )

@@ -19,11 +19,11 @@ import av
 import numpy as np
 import pytest
 from conftest import Ran
+from file_formats import decode_rle
 from PIL import Image
 
 import warpkit
 from warpkit.io.points import read_queries
-from warpkit.io.rle import decode_rle
 from warpkit.render import RenderedFrame
 from warpkit.video.report import concerns, farthest_frames
 
@@ -289,8 +289,8 @@ def test_a_cut_in_memory(model: warpkit.Model, two_scenes: Path, files: Path) ->
     images = [frame.image for frame in warpkit.open_frames(two_scenes)]
     labels = warpkit.read_labels(files / "mask.png")
     for choice, cut in (("reanchor", [5]), ("stop", []), ("ignore", [])):
-        config = warpkit.PropagateConfig(cuts=choice)
-        results = list(model.propagate(images, labels=labels, config=config))
+        config = warpkit.PropagateSettings(cuts=choice)
+        results = list(model.propagate(images, labels=labels, settings=config))
         assert [r.position for r in results if r.cut] == cut
         assert len(results) == (5 if choice == "stop" else 9)
     # Both ways between annotated frames, too.

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import warpkit
+from warpkit.match import MatchFilters
 from warpkit.propagate import EditConfig, LabelConfig
 from warpkit.render import RenderedFrame
-from warpkit.video.propagation import PropagateConfig
+from warpkit.video.propagation import PropagateSettings
 
 # Frames described one at a time: batches of other frames differ by rounding.
-ONE = PropagateConfig(chunk=1)
+ONE = PropagateSettings(chunk=1)
 
 
 class Tape:
@@ -38,7 +39,7 @@ def test_never_more_than_a_chunk_ahead(
     model: warpkit.Model, clip: list[RenderedFrame], chunk: int
 ) -> None:
     tape = Tape(images(clip))
-    run = model.propagate(tape, labels=clip[0].labels, config=PropagateConfig(chunk=chunk))
+    run = model.propagate(tape, labels=clip[0].labels, settings=PropagateSettings(chunk=chunk))
     assert tape.taken == 0  # nothing happens before the first result is asked for
     for yielded, result in enumerate(run, start=1):
         assert result.position == yielded - 1
@@ -59,7 +60,7 @@ def test_descriptions_come_in_chunks(model: warpkit.Model, clip: list[RenderedFr
             return model.describe(batch)
 
     run = warpkit.Model(Counting()).propagate(
-        images(clip), labels=clip[0].labels, config=PropagateConfig(chunk=4)
+        images(clip), labels=clip[0].labels, settings=PropagateSettings(chunk=4)
     )
     assert len(list(run)) == 7
     assert sizes == [1, 4, 2]  # every frame is described once
@@ -99,8 +100,8 @@ def test_a_still_clip_keeps_its_mask(
     model: warpkit.Model, clip: list[RenderedFrame], mode: str
 ) -> None:
     """On the same frame again every mode gives the mask back, up to its edge."""
-    config = PropagateConfig(mode=mode, label=LabelConfig(top_k=1, temperature=0.01))
-    *_, last = model.propagate([clip[0].image] * 3, labels=clip[0].labels, config=config)
+    config = PropagateSettings(mode=mode, label=LabelConfig(top_k=1, temperature=0.01))
+    *_, last = model.propagate([clip[0].image] * 3, labels=clip[0].labels, settings=config)
     union = (last.labels > 0) | (clip[0].labels > 0)
     assert ((last.labels > 0) & (clip[0].labels > 0)).sum() > 0.75 * union.sum()
 
@@ -122,13 +123,13 @@ def test_an_object_that_vanished_takes_its_edit_along(
     """Full evidence is never reached again: the object is absent, the frames stay as they are."""
     inside = clip[0].labels > 0
     rgba = np.dstack([255 - clip[0].image, inside.astype(np.uint8) * 255])
-    config = PropagateConfig(label=LabelConfig(min_evidence=1.0, top_k=400, temperature=10.0))
+    config = PropagateSettings(label=LabelConfig(min_evidence=1.0, top_k=400, temperature=10.0))
     results = list(
         model.propagate(
             images(clip)[:3],
             labels=clip[0].labels,
             edit=warpkit.EditLayer.from_rgba(rgba),
-            config=config,
+            settings=config,
         )
     )
     for frame, result in zip(clip[1:3], results[1:], strict=True):
@@ -151,7 +152,7 @@ def test_bad_input(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
     refused("outside the image", frames, points=[[80, 3]])
     refused("a frame is 48 x 70", [frames[0], frames[1][:, :70]], labels=labels)
     with pytest.raises(warpkit.InputError, match="chunk must be at least 1 frame, got 0"):
-        PropagateConfig(chunk=0)
+        PropagateSettings(chunk=0)
 
 
 def test_an_edit_outside_the_mask_is_shown_in_no_frame(model, clip, caplog) -> None:
@@ -181,9 +182,9 @@ def test_a_translucent_edit_is_carried(model, clip) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: warpkit.WarpConfig(cycle_distance=-1),
-        lambda: warpkit.MatchConfig(min_similarity=2),
-        lambda: PropagateConfig(min_similarity=float("inf")),
+        lambda: MatchFilters(cycle_distance=-1),
+        lambda: MatchFilters(min_similarity=2),
+        lambda: MatchFilters(min_similarity=float("inf")),
     ],
 )
 def test_thresholds_that_no_match_meets_are_refused(make) -> None:
@@ -197,8 +198,8 @@ def test_annotated_frames_anywhere(model: warpkit.Model, clip: list[RenderedFram
     truth = [frame.labels for frame in clip]
     annotations = {2: truth[2], 5: truth[5] * 3}
     # Two ids for one thing, so that it shows which side a label came from.
-    config = PropagateConfig(label=LabelConfig(annotated_bias=0.0))
-    results = model.propagate(tape, annotations=annotations, config=config)
+    config = PropagateSettings(label=LabelConfig(annotated_bias=0.0))
+    results = model.propagate(tape, annotations=annotations, settings=config)
     first = next(results)
     # Up to the first annotated frame and the one that shows the object hidden there: no further.
     assert tape.taken == 6
@@ -222,9 +223,9 @@ def test_one_annotated_frame_is_carried_backward_as_forward(
     model: warpkit.Model, clip: list[RenderedFrame]
 ) -> None:
     backward = list(
-        model.propagate(images(clip)[::-1], annotations={6: clip[0].labels}, config=ONE)
+        model.propagate(images(clip)[::-1], annotations={6: clip[0].labels}, settings=ONE)
     )
-    forward = list(model.propagate(images(clip), labels=clip[0].labels, config=ONE))
+    forward = list(model.propagate(images(clip), labels=clip[0].labels, settings=ONE))
     for ahead, back in zip(forward, backward[::-1], strict=True):
         assert np.array_equal(ahead.labels, back.labels)
 
@@ -241,7 +242,7 @@ def test_annotations_of_frames_that_do_not_exist_or_fit(
         ({"annotations": {3: labels * 0}}, "the mask is empty"),
         ({"annotations": {3: labels}, "edit": layer}, "give the first frame's mask too"),
         (
-            {"annotations": {3: labels}, "config": PropagateConfig(mode="gather")},
+            {"annotations": {3: labels}, "settings": PropagateSettings(mode="gather")},
             "mode gather carries masks from the first frame alone",
         ),
     ):
@@ -262,7 +263,7 @@ def test_an_edit_depends_on_no_stretch_before_its_own(
         second = np.roll(clip[2].labels, moved, axis=1)
         annotations = {0: clip[0].labels, 2: second, 4: clip[4].labels}
         runs.append(
-            list(model.propagate(images(clip), annotations=annotations, edit=edit, config=ONE))
+            list(model.propagate(images(clip), annotations=annotations, edit=edit, settings=ONE))
         )
     for first, second in zip(runs[0][4:], runs[1][4:], strict=True):
         assert np.array_equal(first.edited, second.edited)
@@ -276,9 +277,9 @@ def test_poisson_blending_keeps_the_frame_around_the_edit(
     rgba = np.dstack([255 - clip[0].image, inside.astype(np.uint8) * 255])
     edited = {}
     for blend in ("soft", "poisson"):
-        config = PropagateConfig(edit=EditConfig(blend=blend))
+        config = PropagateSettings(edit=EditConfig(blend=blend))
         edit = warpkit.EditLayer.from_rgba(rgba)
-        run = model.propagate(images(clip)[:2], labels=clip[0].labels, edit=edit, config=config)
+        run = model.propagate(images(clip)[:2], labels=clip[0].labels, edit=edit, settings=config)
         edited[blend] = list(run)[1]
     far = cv2.dilate((edited["soft"].labels > 0).astype(np.uint8), np.ones((5, 5))) == 0
     assert np.array_equal(edited["poisson"].edited[far], clip[1].image[far])

@@ -15,7 +15,7 @@ from conftest import Ran
 
 import warpkit
 from warpkit.render import RenderedFrame
-from warpkit.video.propagation import PropagateConfig
+from warpkit.video.propagation import PropagateSettings
 
 Cli = Callable[..., Ran]
 Tree = Callable[[Path], dict[str, bytes | None]]
@@ -69,7 +69,7 @@ def test_mask(
         model.propagate(
             (frame.image for frame in frames),
             labels=warpkit.read_labels(mask),
-            config=PropagateConfig(mode=mode),
+            settings=PropagateSettings(mode=mode),
         )
     )
     for name, result, row in zip(NAMES, results, rows(out), strict=True):
@@ -84,7 +84,7 @@ def test_mask(
     record = json.loads((out / "run.json").read_text())
     assert (record["command"], record["frames"]) == ("propagate", 7)
     assert record["config"]["mode"] == mode
-    assert record["config"]["label"]["top_k"] == PropagateConfig().label.top_k
+    assert record["config"]["label"]["top_k"] == PropagateSettings().label.top_k
     assert set(record["timings"]) == {"load model", "propagate", "write videos"}
     assert set(record["stages"]) == {"decode", "describe", "labels", "write"}
     assert record["inputs"]["video"]["path"] == str(files / video)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid, sample_descriptors, scale_points
 from warpkit.match import create_matcher, inside_mask, refine_subpixel
+from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Matches, Warp
 from warpkit.warp import backward_warp, blend, dense_warp, dense_warps
 
@@ -79,10 +81,10 @@ def test_filters_reject_pixels():
     source = random_map(3, 4, height=3, width=4)
     flat = source.data[:, :1, :1].expand(-1, 5, 6)
     target = DescriptorMap.covering(flat, height=5, width=6)
-    mutual = dense_warp(source, target, mutual=True)
+    mutual = dense_warp(source, target, filters=MatchFilters(mutual=True))
     assert mutual.valid.sum() == 1
     assert mutual.valid[0, 0]
-    near = dense_warp(source, target, cycle_distance=2.0)
+    near = dense_warp(source, target, filters=MatchFilters(cycle_distance=2.0))
     distance = pixel_grid(height=5, width=6).norm(dim=-1)
     assert torch.equal(near.valid, distance <= 2.0)
     assert near.similarity[~near.valid].eq(0).all()
@@ -100,7 +102,11 @@ def test_min_similarity_holds_for_every_valid_pixel():
 
 def coarse_warp(source: DescriptorMap, target: DescriptorMap, **options) -> Warp:
     """Only engines that compare all pairs are limited by `max_pairs`."""
-    return dense_warp(source, target, matcher=create_matcher("reference"), **options)
+    names = {item.name for item in fields(MatchFilters)}
+    filters = MatchFilters(**{name: options.pop(name) for name in names & options.keys()})
+    return dense_warp(
+        source, target, matcher=create_matcher("reference"), filters=filters, **options
+    )
 
 
 @pytest.mark.parametrize("size", [(37, 52), (41, 29), (24, 24)])
@@ -193,10 +199,14 @@ def test_subpixel_fields_are_refined_matches(engine, max_pairs):
     source, target = position_map(height=20, width=31), position_map(height=17, width=26)
     source_mask = random_mask(20, 31, share=0.6, seed=1)
     target_mask = random_mask(17, 26, share=0.5, seed=2)
-    options = {"source_mask": source_mask, "target_mask": target_mask, "max_pairs": max_pairs}
-    matcher = create_matcher(engine)
-    coarse = dense_warp(source, target, matcher=matcher, **options)
-    fine = dense_warp(source, target, matcher=matcher, subpixel=True, **options)
+    options = {
+        "source_mask": source_mask,
+        "target_mask": target_mask,
+        "matcher": create_matcher(engine),
+    }
+    coarse = dense_warp(source, target, filters=MatchFilters(max_pairs=max_pairs), **options)
+    filters = MatchFilters(max_pairs=max_pairs, subpixel=True)
+    fine = dense_warp(source, target, filters=filters, **options)
     assert torch.equal(fine.valid, target_mask)
     assert inside_mask(source_mask, fine.source_xy[target_mask]).all()
     rows = Matches(
@@ -225,7 +235,8 @@ def test_many_targets_are_single_warps(engine):
     ]
     mask = random_mask(13, 11, share=0.5, seed=4)
     matcher = create_matcher(engine)
-    options = {"source_mask": mask, "matcher": matcher, "min_similarity": 0.4}
+    filters = MatchFilters(min_similarity=0.4)
+    options = {"source_mask": mask, "matcher": matcher, "filters": filters}
     warps = dense_warps(source, targets, **options)
     assert len(warps) == 3
     for target, warp in zip(targets, warps, strict=True):

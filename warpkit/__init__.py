@@ -18,28 +18,36 @@ from warpkit.version import __version__
 if TYPE_CHECKING:
     from warpkit.api import Model, load
     from warpkit.checks import InputError
-    from warpkit.image.match import MatchConfig
-    from warpkit.image.warp import WarpConfig, WarpResult
+    from warpkit.image.match import MatchSettings
+    from warpkit.image.warp import WarpResult, WarpSettings
     from warpkit.io.frames import open_frames
     from warpkit.io.images import read_image, read_rgba, write_image
     from warpkit.io.masks import read_labels, read_mask, write_labels
     from warpkit.io.video import VideoWriter
+    from warpkit.match.settings import MatchFilters
+    from warpkit.propagate.edit_tracking import EditConfig
     from warpkit.propagate.edits import EditLayer
+    from warpkit.propagate.label_config import LabelConfig
+    from warpkit.propagate.points import PointConfig
     from warpkit.types import DescriptorMap, Matches, Warp
-    from warpkit.video.propagation import FrameResult, PropagateConfig
+    from warpkit.video.propagation import FrameResult, PropagateSettings
 
 _HOMES = {
     "DescriptorMap": "warpkit.types",
+    "EditConfig": "warpkit.propagate.edit_tracking",
     "EditLayer": "warpkit.propagate.edits",
     "FrameResult": "warpkit.video.propagation",
     "InputError": "warpkit.checks",
-    "MatchConfig": "warpkit.image.match",
+    "LabelConfig": "warpkit.propagate.label_config",
+    "MatchFilters": "warpkit.match.settings",
+    "MatchSettings": "warpkit.image.match",
     "Matches": "warpkit.types",
     "Model": "warpkit.api",
-    "PropagateConfig": "warpkit.video.propagation",
+    "PointConfig": "warpkit.propagate.points",
+    "PropagateSettings": "warpkit.video.propagation",
     "VideoWriter": "warpkit.io.video",
     "Warp": "warpkit.types",
-    "WarpConfig": "warpkit.image.warp",
+    "WarpSettings": "warpkit.image.warp",
     "WarpResult": "warpkit.image.warp",
     "load": "warpkit.api",
     "open_frames": "warpkit.io.frames",
@@ -53,17 +61,21 @@ _HOMES = {
 
 __all__ = [
     "DescriptorMap",
+    "EditConfig",
     "EditLayer",
     "FrameResult",
     "InputError",
-    "MatchConfig",
+    "LabelConfig",
+    "MatchFilters",
+    "MatchSettings",
     "Matches",
     "Model",
-    "PropagateConfig",
+    "PointConfig",
+    "PropagateSettings",
     "VideoWriter",
     "Warp",
-    "WarpConfig",
     "WarpResult",
+    "WarpSettings",
     "__version__",
     "load",
     "open_frames",

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from warpkit.coords import FitMode
 from warpkit.describe.load import load_extractor
-from warpkit.image.match import MatchConfig, match
-from warpkit.image.warp import WarpConfig, WarpResult, warp
+from warpkit.image.match import MatchSettings, match
+from warpkit.image.warp import WarpResult, WarpSettings, warp
 from warpkit.match.matcher import Matcher, create_matcher
 from warpkit.propagate import EditLayer
 from warpkit.types import Describer, DescriptorMap, Matches
-from warpkit.video.propagation import FrameResult, PropagateConfig, propagate
+from warpkit.video.propagation import FrameResult, PropagateSettings, propagate
 
 __all__ = ["Model", "load"]
 
@@ -52,7 +52,7 @@ class Model:
         *,
         source_mask: Mask | None = None,
         target_mask: Mask | None = None,
-        config: MatchConfig | None = None,
+        settings: MatchSettings | None = None,
     ) -> Matches:
         """Find points (N, 2) of the source in the target (see `warpkit.image.match.match`)."""
         return match(
@@ -62,7 +62,7 @@ class Model:
             describer=self.describer,
             source_mask=source_mask,
             target_mask=target_mask,
-            config=config,
+            settings=settings,
             matcher=self.matcher,
         )
 
@@ -74,7 +74,7 @@ class Model:
         source_mask: Mask | None = None,
         target_mask: Mask | None = None,
         guides: npt.ArrayLike | None = None,
-        config: WarpConfig | None = None,
+        settings: WarpSettings | None = None,
     ) -> WarpResult:
         """Carry the source's appearance to the target (see `warpkit.image.warp.warp`)."""
         return warp(
@@ -84,7 +84,7 @@ class Model:
             source_mask=source_mask,
             target_mask=target_mask,
             guides=guides,
-            config=config,
+            settings=settings,
             matcher=self.matcher,
         )
 
@@ -96,7 +96,7 @@ class Model:
         edit: EditLayer | None = None,
         points: npt.ArrayLike | None = None,
         annotations: Mapping[int, npt.NDArray[np.uint8]] | None = None,
-        config: PropagateConfig | None = None,
+        settings: PropagateSettings | None = None,
     ) -> Iterator[FrameResult]:
         """Carry labels, an edit and points of the first frame, and labels of further ones.
 
@@ -109,7 +109,7 @@ class Model:
             edit=edit,
             points=points,
             annotations=annotations,
-            config=config,
+            settings=settings,
             matcher=self.matcher,
         )
 

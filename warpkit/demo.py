@@ -15,9 +15,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from warpkit.checks import one_of, require
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate import copy_first_labels, score_sequence
-from warpkit.image.warp import WarpConfig, WarpResult, run_warp
+from warpkit.image.warp import WarpResult, run_warp
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.video import VideoWriter
@@ -25,17 +25,16 @@ from warpkit.io.whole import write_json
 from warpkit.render import CLIPS, RenderedFrame, render_frame, render_pair
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
-from warpkit.video.propagation import PropagateConfig
 from warpkit.video.run import run_propagate
 from warpkit.viz import panel
 
-__all__ = ["DemoConfig", "run_demo"]
+__all__ = ["DemoSettings", "run_demo"]
 
 Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoConfig(ModelOptions):
+class DemoSettings(TaskSettings):
     """What the demo shows.
 
     Attributes:
@@ -53,7 +52,8 @@ def run_demo(
     images: Sequence[Path] = (),
     source_mask: Path | None = None,
     target_mask: Path | None = None,
-    config: DemoConfig | None = None,
+    settings: DemoSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> list[str]:
     """Run the main jobs and leave a page to open.
@@ -67,7 +67,7 @@ def run_demo(
     Raises:
         InputError: not two images, images that cannot be read, or a folder that holds something.
     """
-    config = config or DemoConfig()
+    settings, options = settings or DemoSettings(), options or ModelOptions()
     require(
         len(images) in (0, 2), f"give no image, or a pair: source and target; got {len(images)}"
     )
@@ -75,24 +75,27 @@ def run_demo(
         bool(images) or (source_mask is None and target_mask is None),
         "masks belong to a pair of your own: give source and target as well, or no mask",
     )
-    one_of(config.clip, CLIPS, "clip")
+    one_of(settings.clip, CLIPS, "clip")
     require(
-        2 <= config.frames <= CLIPS[config.clip].frames,
-        f"frames must lie in 2..{CLIPS[config.clip].frames}, got {config.frames}",
+        2 <= settings.frames <= CLIPS[settings.clip].frames,
+        f"frames must lie in 2..{CLIPS[settings.clip].frames}, got {settings.frames}",
     )
     clock = Stopwatch()
     with OutputFolder(output, overwrite=overwrite) as folder:
         if images:
-            sections = [_own_pair(folder, images, (source_mask, target_mask), config, clock)]
+            sections = [_own_pair(folder, images, (source_mask, target_mask), options, clock)]
         else:
-            sections = [_pair(folder, config, clock), _clip(folder, config, clock)]
+            sections = [
+                _pair(folder, settings, options, clock),
+                _clip(folder, settings, options, clock),
+            ]
         report = [line for section in sections for line in section.lines]
         times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in clock.seconds.items())
         report += [f"times: {times}", f"open {Path(output) / 'index.html'}"]
         page = _page(sections, times)
         folder.file("index.html").write_text(page, encoding="utf-8")
         _name_final_paths(folder, Path(output))
-        record = run_record("demo", config, clock.seconds, {"report": report})
+        record = run_record("demo", (options, settings), clock.seconds, {"report": report})
         write_json(folder.file("run.json"), record)
     return report
 
@@ -121,7 +124,7 @@ def _warp_files(
     source: Path,
     target: Path,
     masks: tuple[Path | None, Path | None],
-    config: DemoConfig,
+    options: ModelOptions,
     clock: Stopwatch,
 ) -> WarpResult:
     with clock.stage("warp the pair"):
@@ -131,7 +134,7 @@ def _warp_files(
             folder.file("pair/warp"),
             source_mask=masks[0],
             target_mask=masks[1],
-            config=WarpConfig(**config.model_options()),
+            options=options,
         )
 
 
@@ -139,10 +142,10 @@ def _own_pair(
     folder: OutputFolder,
     images: Sequence[Path],
     masks: tuple[Path | None, Path | None],
-    config: DemoConfig,
+    options: ModelOptions,
     clock: Stopwatch,
 ) -> _Section:
-    result = _warp_files(folder, images[0], images[1], masks, config, clock)
+    result = _warp_files(folder, images[0], images[1], masks, options, clock)
     valid, shown = result.warp.valid, int((result.warped[..., 3] > 0).sum())
     similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
     command = f"warpkit warp {images[0]} {images[1]} -o out"
@@ -165,10 +168,12 @@ def _own_pair(
     )
 
 
-def _pair(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Section:
+def _pair(
+    folder: OutputFolder, settings: DemoSettings, options: ModelOptions, clock: Stopwatch
+) -> _Section:
     """Warp a repainted object of one rendered frame onto a later frame."""
     with clock.stage("render"):
-        source, target = render_pair(0, name=config.clip, restyled=True)
+        source, target = render_pair(0, name=settings.clip, restyled=True)
     for name, frame in (("source", source), ("target", target)):
         write_image(folder.file(f"pair/{name}.png"), frame.image)
         write_labels(folder.file(f"pair/{name}_mask.png"), frame.labels)
@@ -177,7 +182,7 @@ def _pair(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Sectio
         folder.file("pair/source.png"),
         folder.file("pair/target.png"),
         (folder.file("pair/source_mask.png"), folder.file("pair/target_mask.png")),
-        config,
+        options,
         clock,
     )
     error = _field_error(result, source, target)
@@ -206,9 +211,11 @@ def _pair(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Sectio
     )
 
 
-def _clip(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Section:
+def _clip(
+    folder: OutputFolder, settings: DemoSettings, options: ModelOptions, clock: Stopwatch
+) -> _Section:
     """Propagate the first mask and an edit of the first frame through a rendered clip."""
-    spec = CLIPS[config.clip]
+    spec = CLIPS[settings.clip]
     truth: list[npt.NDArray[np.uint8]] = []
     repainted: list[Image] = []
     video = folder.file("clip/clip.mp4")
@@ -218,7 +225,7 @@ def _clip(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Sectio
             video, height=spec.height, width=spec.width, frame_rate=spec.frame_rate
         ) as writer,
     ):
-        for t in tqdm(range(config.frames), desc="render", unit="frame", disable=None):
+        for t in tqdm(range(settings.frames), desc="render", unit="frame", disable=None):
             frame = render_frame(spec, t)
             writer.write(frame.image)
             truth.append(frame.labels)
@@ -229,17 +236,15 @@ def _clip(folder: OutputFolder, config: DemoConfig, clock: Stopwatch) -> _Sectio
     write_image(edit, np.dstack([repainted[0], (truth[0] > 0).astype(np.uint8) * 255]))
     results = folder.file("clip/propagated")
     with clock.stage("propagate the clip"):
-        run_propagate(
-            video, results, mask=mask, edit=edit, config=PropagateConfig(**config.model_options())
-        )
-    predicted = [read_labels(results / f"masks/{t:05d}.png") for t in range(config.frames)]
+        run_propagate(video, results, mask=mask, edit=edit, options=options)
+    predicted = [read_labels(results / f"masks/{t:05d}.png") for t in range(settings.frames)]
     ours = score_sequence(predicted, truth, all_frames=True)
     copied = score_sequence(
-        copy_first_labels(truth[0], frames=config.frames), truth, all_frames=True
+        copy_first_labels(truth[0], frames=settings.frames), truth, all_frames=True
     )
     assert ours.J is not None and copied.J is not None
     colour = _colour_error(results, truth, repainted)
-    strip = [0, config.frames // 3, 2 * config.frames // 3, config.frames - 1]
+    strip = [0, settings.frames // 3, 2 * settings.frames // 3, settings.frames - 1]
     tiles = [
         (f"edit carried, frame {t}", read_image(results / f"frames/{t:05d}.png")) for t in strip
     ]

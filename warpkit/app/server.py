@@ -187,15 +187,16 @@ def _warm_up(service: Any) -> None:
     def work(progress: Any) -> None:
         import numpy as np
 
-        from warpkit.image.warp import WarpConfig, warp
+        from warpkit.image.warp import warp
+        from warpkit.match.matcher import asked_matcher
 
         progress("loading the model", 0, None)
         describer = service.models.load(model)
         progress("getting ready", 1, 2)
         picture = np.zeros((32, 32, 3), np.uint8)
         picture[8:24, 8:24] = 255
-        config = WarpConfig(**service.models.options(model).model_options())
-        warp(picture, picture, describer=describer, config=config, matcher=config.load_matcher())
+        matcher = asked_matcher(service.models.options(model).engine)
+        warp(picture, picture, describer=describer, matcher=matcher)
 
     service.submit("", model, "warm-up", work)
 

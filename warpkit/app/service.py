@@ -20,9 +20,10 @@ from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError, one_of, require
 from warpkit.describe.options import ModelOptions
 from warpkit.image.cutout import cut_out
-from warpkit.image.inspect import InspectConfig, run_inspect
-from warpkit.image.match import MatchConfig, run_match, similarity_at
+from warpkit.image.inspect import InspectSettings, run_inspect
+from warpkit.image.match import MatchSettings, run_match, similarity_at
 from warpkit.io.images import read_image, write_image
+from warpkit.match import MatchFilters, asked_matcher
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.progress import ProgressCallback
 from warpkit.types import Describer
@@ -197,7 +198,7 @@ class Service:
         pictures = [session.upload(name) for name in (source, target)]
         (xy,) = self.check_points([point])
         mask = decode_labels(target_labels, height=pictures[1].height, width=pictures[1].width)
-        config = MatchConfig(**self.models.options(model).model_options())
+        matcher = asked_matcher(self.models.options(model).engine)
         drawing = session.new_file(".png")
 
         def work(progress: ProgressCallback) -> LookResult:
@@ -210,8 +211,7 @@ class Service:
                 xy,
                 describer=describer,
                 target_mask=None if mask is None else mask > 0,
-                config=config,
-                matcher=config.load_matcher(),
+                matcher=matcher,
             )
             drawn = draw_similarity(first, second, found.source_xy, found.target_xy, found.map)
             write_image(drawing, drawn)
@@ -231,9 +231,7 @@ class Service:
         session = self.workspace.session(visitor)
         pictures = [session.upload(name) for name in (source, target)]
         checked = np.array(self.check_points(points), np.float32)
-        config = replace(
-            MatchConfig(**self.models.options(model).model_options()), mutual=bool(mutual)
-        )
+        filters = MatchFilters(subpixel=True, mutual=bool(mutual))
         drawing, table = session.new_file(".png"), session.new_file(".json")
 
         def work(progress: ProgressCallback) -> PointsResult:
@@ -245,7 +243,8 @@ class Service:
                 checked,
                 output=table,
                 picture=drawing,
-                config=config,
+                settings=MatchSettings(filters=filters),
+                options=self.models.options(model),
                 describer=describer,
             )
             return PointsResult(drawing, table, found)
@@ -261,13 +260,18 @@ class Service:
         one_of(model, self.models.single_names(), "single model")
         session = self.workspace.session(visitor)
         images = [] if picture is None else [session.upload(picture).path]
-        config = InspectConfig(**self.models.options(model).model_options(), layers=bool(layers))
+        settings, options = InspectSettings(layers=bool(layers)), self.models.options(model)
         folder = session.new_folder() / "results"
 
         def work(progress: ProgressCallback) -> list[Path]:
             extractor = self._loaded(model, progress)
             return run_inspect(
-                images, folder, config=config, extractor=extractor, progress=progress
+                images,
+                folder,
+                settings=settings,
+                options=options,
+                extractor=extractor,
+                progress=progress,
             )
 
         return self.submit(visitor, model, "inspect", work)

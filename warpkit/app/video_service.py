@@ -19,13 +19,13 @@ from warpkit.app.queue import Job
 from warpkit.app.service import Labels, Service, safe_title
 from warpkit.app.workspace import Session, Upload
 from warpkit.checks import InputError, require
+from warpkit.describe.options import ModelOptions
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.video import VideoWriter
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.progress import ProgressCallback
-from warpkit.video.config import PropagateConfig
 from warpkit.video.run import run_propagate
 from warpkit.viz import draw_points, overlay_labels
 
@@ -52,7 +52,7 @@ class VideoRun:
     name: str
     clip: Upload
     folder: Path
-    config: PropagateConfig
+    options: ModelOptions
     masks: dict[int, Path]
     edit: Path | None
     points: npt.NDArray[np.float32] | None
@@ -177,7 +177,7 @@ class VideoService:
             home.name,
             upload,
             home / "results",
-            PropagateConfig(**service.models.options(model).model_options()),
+            service.models.options(model),
             masks,
             edit,
             xy,
@@ -199,8 +199,8 @@ class VideoService:
         session = self.service.workspace.session(visitor)
         known = self.run(visitor, run)
         require(
-            known.config.model == model,
-            f"this run was with the model {known.config.model}: choose it again for corrections",
+            known.options.model == model,
+            f"this run was with the model {known.options.model}: choose it again for corrections",
         )
         require(bool(known.masks), "corrections are masks: propagate a painted object first")
         frame = self._frame(known, position)
@@ -288,7 +288,7 @@ class VideoService:
                 points=run.points,
                 end=end,
                 stride=run.stride,
-                config=run.config,
+                options=run.options,
                 update=update,
                 describer=describer,
                 progress=progress,

@@ -15,7 +15,7 @@ from warpkit.app.service import Service
 from warpkit.app.workspace import Upload
 from warpkit.checks import InputError, one_of, require
 from warpkit.coherent import MIRRORS, FieldQuality
-from warpkit.image.warp import WarpConfig, WarpResult, run_warp
+from warpkit.image.warp import WarpResult, WarpSettings, run_warp
 from warpkit.io.masks import write_labels
 from warpkit.runs.progress import ProgressCallback
 
@@ -73,7 +73,7 @@ class WarpService:
             source_labels: painted mask as a canvas sends it; empty takes every pixel.
             target_labels: the same of the target.
             guides: pairs of points [[xs, ys], [xt, yt]] in pixels; None or none for no guide.
-            field: as in `WarpConfig`, as are the following.
+            field: as in `WarpSettings`, as are the following.
 
         Returns:
             A job whose result is `WarpFiles`.
@@ -94,8 +94,7 @@ class WarpService:
             "guides steer a coherent field, nearest neighbours know none: choose the field"
             " 'coherent', or clear the guides",
         )
-        config = WarpConfig(
-            **service.models.options(model).model_options(),
+        settings = WarpSettings(
             field=field,  # type: ignore[arg-type]
             mirror=mirror,  # type: ignore[arg-type]
             fill=bool(fill),
@@ -122,7 +121,8 @@ class WarpService:
                 source_mask=masks[0],
                 target_mask=masks[1],
                 guides=pairs,
-                config=config,
+                settings=settings,
+                options=service.models.options(model),
                 describer=service.describer(visitor, model, progress),
                 progress=progress,
             )

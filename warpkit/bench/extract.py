@@ -28,7 +28,7 @@ from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.checks import InputError, one_of, require
 from warpkit.describe.extractor import Extractor, out_of_memory
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.features.backbone import StepFeatures
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import recorded_steps
@@ -41,7 +41,7 @@ from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
 from warpkit.viz.timings import plot_timings
 
-__all__ = ["ExtractBenchConfig", "ExtractBenchRow", "bench_extract", "run_bench_extract"]
+__all__ = ["BenchExtractSettings", "ExtractBenchRow", "bench_extract", "run_bench_extract"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -51,11 +51,10 @@ _WHOLE_RUN = 50  # DDIM steps that the numbers of steps are counted in
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractBenchConfig(ModelOptions):
+class BenchExtractSettings(TaskSettings):
     """What is measured.
 
     Attributes:
-        model: as everywhere, but a single one.
         steps: UNet calls an image, of 50 (early stopping).
         batches: images at once.
         ways: of `plain`, `streaming`, `graphs`, `compile`; empty takes the first two on a CPU or
@@ -63,7 +62,6 @@ class ExtractBenchConfig(ModelOptions):
         repeats: timed runs, of which the median counts.
     """
 
-    model: str = "tiny"
     steps: tuple[int, ...] = (1, 5, 10, 50)
     batches: tuple[int, ...] = (1, 2, 8, 32)
     ways: tuple[str, ...] = ()
@@ -123,7 +121,8 @@ def run_bench_extract(
     output: Path | str,
     *,
     json_file: Path | None = None,
-    config: ExtractBenchConfig | None = None,
+    settings: BenchExtractSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> str:
     """Measure and write `bench.json`, `bench.md` and `bench.png` into a folder.
@@ -137,22 +136,23 @@ def run_bench_extract(
     Raises:
         InputError: a model that is no diffusion model, or what `OutputFolder` refuses.
     """
-    config = config or ExtractBenchConfig()
+    settings = settings or BenchExtractSettings()
+    options = options or ModelOptions(model="tiny")
     clock = Stopwatch()
     folder = OutputFolder(output, overwrite=overwrite)
     folder.check()
     with clock.stage("load model"):
-        extractor = config.load_single()
+        extractor = options.load_single()
     with folder:
         with clock.stage("measure"):
-            rows = bench_extract(extractor, config)
+            rows = bench_extract(extractor, settings)
         table = _table(rows)
         facts: dict[str, Any] = {
             "machine": machine(extractor.device),
             "precision": str(extractor.backbone.dtype).removeprefix("torch."),
             "rows": [asdict(row) for row in rows],
         }
-        record = run_record("bench extract", config, clock.seconds, facts)
+        record = run_record("bench extract", (options, settings), clock.seconds, facts)
         write_json(folder.file("bench.json"), record)
         write_text(folder.file("bench.md"), table + "\n")
         if importlib.util.find_spec("matplotlib") is None:
@@ -169,21 +169,21 @@ def run_bench_extract(
 
 
 def bench_extract(
-    extractor: Extractor, config: ExtractBenchConfig | None = None
+    extractor: Extractor, settings: BenchExtractSettings | None = None
 ) -> list[ExtractBenchRow]:
     """Time every way of running for every number of steps and batch size.
 
     Raises:
         InputError: the extractor's model is no diffusion model with an aggregation network.
     """
-    config = config or ExtractBenchConfig()
+    settings = settings or BenchExtractSettings()
     backbone, network = extractor.backbone, extractor.network
     if not isinstance(backbone, DiffusionBackbone) or not isinstance(network, AggregationNetwork):
         raise InputError(
             f"bench extract measures diffusion models with an aggregation network, such as tiny and"
             f" sd15; '{extractor.name}' is none"
         )
-    ways = config.ways or (
+    ways = settings.ways or (
         (PLAIN, "graphs", "compile") if extractor.device.type == "cuda" else (PLAIN, "streaming")
     )
     require(
@@ -192,14 +192,14 @@ def bench_extract(
     )
     rows: list[ExtractBenchRow] = []
     truth: dict[tuple[int, int], Tensor] = {}
-    total = len(ways) * len(config.batches) * len(config.steps)
+    total = len(ways) * len(settings.batches) * len(settings.steps)
     with tqdm(total=total, unit="run", desc="bench", disable=None) as progress:
         for way in sorted(ways, key=WAYS.index):
             calls = _calls(backbone, way)
-            for batch in sorted(config.batches):
-                for steps in sorted(config.steps, reverse=True):
+            for batch in sorted(settings.batches):
+                for steps in sorted(settings.steps, reverse=True):
                     bench = _Bench(extractor, way, calls, batch=batch, steps=steps)
-                    rows.append(bench.measure(config.repeats, truth))
+                    rows.append(bench.measure(settings.repeats, truth))
                     progress.update()
     return rows
 
@@ -226,10 +226,8 @@ class _Bench:
         recorded = tuple(step for step in recorded_steps(_WHOLE_RUN) if step < steps)
         if own.num_steps == _WHOLE_RUN and own.steps[-1] == recorded[-1]:
             recorded = own.steps
-        settings = dataclasses.replace(extractor.backbone.settings, steps=recorded)
-        self.backbone = extractor.backbone.with_settings(
-            settings, num_steps=_WHOLE_RUN, calls=calls
-        )
+        swept = dataclasses.replace(extractor.backbone.settings, steps=recorded)
+        self.backbone = extractor.backbone.with_settings(swept, num_steps=_WHOLE_RUN, calls=calls)
         self.network = _over(extractor.network, recorded)
         side = extractor.size // own.multiple * own.multiple
         generator = torch.Generator().manual_seed(0)

@@ -41,7 +41,7 @@ from warpkit.bench.rows import (
 from warpkit.checks import one_of, require
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.describe.extractor import ModelDescriber
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.io.images import read_image, write_image
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import Neighbours, create_matcher, matcher_names
@@ -54,7 +54,7 @@ from warpkit.types import DescriptorMap, Sites
 from warpkit.viz.timings import plot_timings
 
 __all__ = [
-    "BenchConfig",
+    "BenchMatchSettings",
     "BenchRow",
     "bench_match",
     "parse_size",
@@ -80,7 +80,7 @@ _LEAST = {"faiss": 2048, _HALF: 8}
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchConfig(ModelOptions):
+class BenchMatchSettings(TaskSettings):
     """What is measured.
 
     Attributes:
@@ -111,7 +111,8 @@ def run_bench_match(
     *,
     images: Sequence[Path] = (),
     json_file: Path | None = None,
-    config: BenchConfig | None = None,
+    settings: BenchMatchSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> str:
     """Measure the engines and write `bench.json`, `bench.md` and `bench.png` into a folder.
@@ -126,7 +127,7 @@ def run_bench_match(
     Raises:
         InputError: one image, or what `OutputFolder` refuses.
     """
-    config = config or BenchConfig()
+    settings, options = settings or BenchMatchSettings(), options or ModelOptions()
     require(
         len(images) in (0, 2),
         f"bench match takes a source and a target image or none, got {len(images)}",
@@ -134,20 +135,20 @@ def run_bench_match(
     clock = Stopwatch()
     with OutputFolder(output, overwrite=overwrite, inputs=images) as folder:
         with clock.stage("load model"):
-            extractor = config.load_extractor()
+            extractor = options.load_extractor()
         if images:
             source, target = read_image(images[0]), read_image(images[1])
         else:
             source, target = (frame.image for frame in render_pair(name="fish"))
         with clock.stage("measure"):
-            rows = bench_match(source, target, extractor=extractor, config=config)
+            rows = bench_match(source, target, extractor=extractor, settings=settings)
         table = bench_table(rows)
         facts: dict[str, Any] = {
             "images": [str(path) for path in images] or "rendered pair 'fish'",
             "machine": machine(extractor.device),
             "rows": [asdict(row) for row in rows],
         }
-        record = run_record("bench match", config, clock.seconds, facts)
+        record = run_record("bench match", (options, settings), clock.seconds, facts)
         write_json(folder.file("bench.json"), record)
         folder.file("bench.md").write_text(table + "\n", encoding="utf-8")
         if importlib.util.find_spec("matplotlib") is None:
@@ -165,7 +166,7 @@ def bench_match(
     target: Image,
     *,
     extractor: ModelDescriber,
-    config: BenchConfig | None = None,
+    settings: BenchMatchSettings | None = None,
 ) -> list[BenchRow]:
     """Time every engine of a configuration on every size.
 
@@ -174,11 +175,11 @@ def bench_match(
         target: uint8 RGB (H, W, 3).
         extractor: describes both.
     """
-    config = config or BenchConfig()
+    settings = settings or BenchMatchSettings()
     pairs = _maps(extractor, [_square(image) for image in (source, target)])
-    problems = [(kind, size, masked) for kind in pairs for size, masked in _problems(config)]
+    problems = [(kind, size, masked) for kind in pairs for size, masked in _problems(settings)]
     rows = []
-    with tqdm(total=len(problems) * len(config.engines), unit="run", desc="bench") as progress:
+    with tqdm(total=len(problems) * len(settings.engines), unit="run", desc="bench") as progress:
         for kind, size, masked in problems:
             height, width = parse_size(size)
             maps = [
@@ -188,13 +189,13 @@ def bench_match(
             device = maps[0].data.device
             sites = lattice_sites(height=height, width=width, mask=mask, device=device)
             problem = _Problem(kind, maps[0], maps[1], sites, mask)
-            rows += problem.measure(config, progress.update)
+            rows += problem.measure(settings, progress.update)
     return rows
 
 
-def _problems(config: BenchConfig) -> list[tuple[str, bool]]:
+def _problems(settings: BenchMatchSettings) -> list[tuple[str, bool]]:
     """Sizes, and whether masked."""
-    return [(size, masked) for size in config.sizes for masked in {False, config.masked}]
+    return [(size, masked) for size in settings.sizes for masked in {False, settings.masked}]
 
 
 class _Problem:
@@ -218,11 +219,11 @@ class _Problem:
         self.order = torch.randperm(len(sites), generator=generator).to(self.device)
         self.sample = self.order[:count]
 
-    def measure(self, config: BenchConfig, done: Callable[[], object]) -> list[BenchRow]:
+    def measure(self, settings: BenchMatchSettings, done: Callable[[], object]) -> list[BenchRow]:
         truth: Tensor | None = None
         rows = []
         # The reference first: the others are compared with it.
-        for engine in sorted(config.engines, key=lambda name: name != "reference"):
+        for engine in sorted(settings.engines, key=lambda name: name != "reference"):
             done()
             if self.masked and engine not in ("reference", "grid", COHERENT):
                 continue
@@ -232,9 +233,9 @@ class _Problem:
             if engine == "reference":
                 truth = self._reference_sample()
             if engine == COHERENT:
-                rows += self._solver_rows(config.repeats)
+                rows += self._solver_rows(settings.repeats)
             else:
-                rows.append(self._engine_row(engine, truth, config.repeats))
+                rows.append(self._engine_row(engine, truth, settings.repeats))
         return with_ratios(rows)
 
     def _solver_rows(self, repeats: int) -> list[BenchRow]:

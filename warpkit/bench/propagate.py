@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from warpkit.bench.match import parse_size
 from warpkit.checks import one_of, require
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.features.registry import resolve_device
 from warpkit.io.frames import open_frames
 from warpkit.io.images import write_image
 from warpkit.io.masks import read_labels, write_labels
@@ -29,17 +29,16 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.machine import machine
 from warpkit.runs.memory import PeakMemory
-from warpkit.video.config import PropagateConfig
 from warpkit.video.run import run_propagate
 
-__all__ = ["BenchPropagateConfig", "PropagateRow", "run_bench_propagate"]
+__all__ = ["BenchPropagateSettings", "PropagateRow", "run_bench_propagate"]
 
 _CARRIED = ("mask", "edit", "points")
 _POINTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchPropagateConfig(ModelOptions):
+class BenchPropagateSettings(TaskSettings):
     """What is measured.
 
     Attributes:
@@ -94,7 +93,8 @@ def run_bench_propagate(
     *,
     clip: Sequence[Path] = (),
     json_file: Path | None = None,
-    config: BenchPropagateConfig | None = None,
+    settings: BenchPropagateSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> str:
     """Time propagation and write `bench.json` and `bench.md` into a folder.
@@ -109,7 +109,7 @@ def run_bench_propagate(
     Raises:
         InputError: a clip without a mask, or what `OutputFolder` refuses.
     """
-    config = config or BenchPropagateConfig()
+    settings, options = settings or BenchPropagateSettings(), options or ModelOptions()
     require(
         len(clip) in (0, 2),
         f"bench propagate takes a video and the mask of its first frame or none, got {len(clip)}",
@@ -120,32 +120,28 @@ def run_bench_propagate(
         tempfile.TemporaryDirectory() as scratch,
     ):
         places = [(Path(clip[0]), Path(clip[1]))] if clip else []
-        for size in () if clip else config.sizes:
+        for size in () if clip else settings.sizes:
             with clock.stage("render"):
-                places.append(_rendered(Path(scratch), size, config.frames))
+                places.append(_rendered(Path(scratch), size, settings.frames))
         for number, (video, mask) in enumerate(places):
-            for carried in config.carried:
+            for carried in settings.carried:
                 out = Path(scratch) / f"out-{number}-{carried}"
                 with clock.stage("warm up"):
-                    _run(video, mask, out, carried, config, frames=2)
+                    _run(video, mask, out, carried, options, frames=2)
                 with clock.stage("measure"):
-                    rows.append(_run(video, mask, out, carried, config, frames=config.frames))
+                    rows.append(_run(video, mask, out, carried, options, frames=settings.frames))
         table = _table(rows)
         facts: dict[str, Any] = {
             "clip": [str(path) for path in clip] or "rendered clip 'fish'",
-            "machine": machine(_device(config)),
+            "machine": machine(options.load_extractor().device),
             "rows": [asdict(row) for row in rows],
         }
-        record = run_record("bench propagate", config, clock.seconds, facts)
+        record = run_record("bench propagate", (options, settings), clock.seconds, facts)
         write_json(folder.file("bench.json"), record)
         write_text(folder.file("bench.md"), table + "\n")
         if json_file is not None:
             write_json(json_file, record)
     return table
-
-
-def _device(config: BenchPropagateConfig) -> torch.device:
-    return config.load_extractor().device
 
 
 def _rendered(scratch: Path, size: str, frames: int) -> tuple[Path, Path]:
@@ -168,28 +164,27 @@ def _run(
     mask: Path,
     out: Path,
     carried: str,
-    config: BenchPropagateConfig,
+    options: ModelOptions,
     *,
     frames: int,
 ) -> PropagateRow:
-    options: dict[str, Any] = {"mask": mask, "colormap": carried == "edit"}
+    given: dict[str, Any] = {"mask": mask, "colormap": carried == "edit"}
     if carried == "points":
         inside = np.argwhere(read_labels(mask) > 0)[:, ::-1].astype(np.float32)
         chosen = np.linspace(0, len(inside) - 1, _POINTS).round().astype(int)
-        options = {"points": inside[chosen]}
-    settings = PropagateConfig(**config.model_options())
-    device = _device(config)
+        given = {"points": inside[chosen]}
+    device = resolve_device(options.device)
     with PeakMemory(device) as peak:
-        describer = settings.load_extractor()  # its memory counts, its time does not
+        describer = options.load_extractor()  # its memory counts, its time does not
         started = time.process_time()
         run_propagate(
             video,
             out,
             end=frames,
-            config=settings,
+            options=options,
             overwrite=True,
             describer=describer,
-            **options,
+            **given,
         )
         processor = time.process_time() - started
     record = _record(out)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import MODEL_FLAGS, add_config, configuration
+from warpkit.cli.options import add_config, model_options
 
 __all__ = ["add_app", "add_mask", "app", "mask"]
 
@@ -34,10 +34,9 @@ def add_app(commands: Any) -> None:
 def app(args: argparse.Namespace) -> None:
     """Serve the page."""
     from warpkit.app.server import serve
-    from warpkit.describe.options import ModelOptions
 
     serve(
-        configuration(ModelOptions, args, MODEL_FLAGS),
+        model_options(args),
         port=args.port,
         folder=args.folder,
         data=args.data,

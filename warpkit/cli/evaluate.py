@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import MODEL_FLAGS, add_common, comma_list, configuration
+from warpkit.cli.options import add_common, comma_list, told
 
 __all__ = ["add_eval", "evaluate"]
 
@@ -166,61 +166,61 @@ def _show(result: dict[str, Any], output: Path | None) -> None:
 
 
 def _pck(args: argparse.Namespace) -> None:
-    from warpkit.evaluate.commands.pck import EvalPckConfig, list_pairs, run_eval_pck
+    from warpkit.evaluate.commands.pck import EvalPckSettings, list_pairs, run_eval_pck
 
     _numbers(args)
     flags = ("alphas", "pairs", "seed", "split", "category", "species", "pairing", "baselines")
     fields = ("field", "mirror", "boxes")
-    config = configuration(EvalPckConfig, args, (*MODEL_FLAGS, *flags, *fields))
+    how = told(EvalPckSettings, args, (*flags, *fields))
     if args.write_pairs is not None:
         count, problems = list_pairs(
-            args.dataset, args.root, args.write_pairs, config=config, overwrite=args.overwrite
+            args.dataset, args.root, args.write_pairs, **how, overwrite=args.overwrite
         )
         for line in problems:
             print(f"left out: {line}", file=sys.stderr)
         print(f"{count} pairs listed in {args.write_pairs}")
         return
-    result = run_eval_pck(args.dataset, args.root, config=config, **_files(args))
+    result = run_eval_pck(args.dataset, args.root, **how, **_files(args))
     _show(result, args.output)
 
 
 def _davis(args: argparse.Namespace) -> None:
-    from warpkit.evaluate.commands.davis import EvalDavisConfig, run_eval_davis
+    from warpkit.evaluate.commands.davis import EvalDavisSettings, run_eval_davis
 
     if not args.all_frames:
         args.all_frames = None
     flags = ("year", "list", "sequences", "all_frames", "workers", "baselines")
     args.list = args.split
-    config = configuration(EvalDavisConfig, args, (*MODEL_FLAGS, *flags))
-    result = run_eval_davis(args.root, config=config, **_files(args))
+    how = told(EvalDavisSettings, args, flags)
+    result = run_eval_davis(args.root, **how, **_files(args))
     _show(result, args.output)
 
 
 def _warp(args: argparse.Namespace) -> None:
-    from warpkit.evaluate.commands.warp import EvalWarpConfig, run_eval_warp
+    from warpkit.evaluate.commands.warp import EvalWarpSettings, run_eval_warp
 
     _numbers(args)
     flags = ("alphas", "pairs", "seed", "baselines", "field", "mirror", "masks")
-    config = configuration(EvalWarpConfig, args, (*MODEL_FLAGS, *flags))
+    how = told(EvalWarpSettings, args, flags)
     result = run_eval_warp(
         args.fields,
         args.root,
         output=args.output,
         json_file=args.json,
-        config=config,
+        **how,
         overwrite=args.overwrite,
     )
     _show(result, None)
 
 
 def _tapvid(args: argparse.Namespace) -> None:
-    from warpkit.evaluate.commands.tapvid import EvalTapvidConfig, run_eval_tapvid
+    from warpkit.evaluate.commands.tapvid import EvalTapvidSettings, run_eval_tapvid
 
-    flags = (*MODEL_FLAGS, "clips", "query_mode", "seed")
+    flags = ("clips", "query_mode", "seed")
     result = run_eval_tapvid(
         output=args.output,
         json_file=args.json,
-        config=configuration(EvalTapvidConfig, args, flags),
+        **told(EvalTapvidSettings, args, flags),
         overwrite=args.overwrite,
     )
     print("| method | clip | average Jaccard | < delta avg | occlusion accuracy |")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import MODEL_FLAGS, add_common, comma_list, configuration
+from warpkit.cli.options import add_common, comma_list, told
 
 __all__ = ["add_inspect", "inspect"]
 
@@ -44,17 +44,17 @@ def inspect(args: argparse.Namespace) -> None:
             getattr(args, name) is None,
             f"--{name} belongs to the sweep: warpkit inspect sweep DATASET --root DIR",
         )
-    from warpkit.image.inspect import InspectConfig, run_inspect
+    from warpkit.image.inspect import InspectSettings, run_inspect
 
     args.layers = False if args.no_layers else None
-    config = configuration(InspectConfig, args, (*MODEL_FLAGS, "layers"))
-    for path in run_inspect(args.what, args.output, config=config, overwrite=args.overwrite):
+    how = told(InspectSettings, args, ("layers",), model="tiny")
+    for path in run_inspect(args.what, args.output, **how, overwrite=args.overwrite):
         print(f"open {path}")
 
 
 def _sweep(args: argparse.Namespace) -> None:
     from warpkit.checks import one_of, require
-    from warpkit.evaluate.commands.sweep import SweepConfig, run_sweep
+    from warpkit.evaluate.commands.sweep import SweepSettings, run_sweep
     from warpkit.evaluate.sets.pair_sets import PAIR_SETS
 
     require(
@@ -69,13 +69,14 @@ def _sweep(args: argparse.Namespace) -> None:
             f"--steps must be numbers such as 0,9, got {','.join(args.steps)}",
         )
         args.steps = [int(text) for text in args.steps]
-    config = configuration(SweepConfig, args, (*MODEL_FLAGS, "models", "modes", "steps", "pairs"))
+    flags = ("models", "modes", "steps", "pairs")
+    how = told(SweepSettings, args, flags, model="tiny")
     table = run_sweep(
         dataset,
         args.root,
         args.output,
         json_file=args.json,
-        config=config,
+        **how,
         overwrite=args.overwrite,
     )
     print(f"{table}\n\nopen {args.output / 'layers.png'} and {args.output / 'models.png'}")

@@ -15,7 +15,7 @@ from warpkit.cli.app import add_app, add_mask, app, mask
 from warpkit.cli.evaluate import add_eval, evaluate
 from warpkit.cli.inspect import add_inspect, inspect
 from warpkit.cli.models import add_models, models
-from warpkit.cli.options import MODEL_FLAGS, add_common, add_config, comma_list, configuration
+from warpkit.cli.options import add_common, add_config, comma_list, configuration, told
 from warpkit.cli.synthesize import add_synthesize, synthesize
 from warpkit.version import __version__
 
@@ -197,26 +197,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from warpkit.demo import DemoConfig, run_demo
+    from warpkit.demo import DemoSettings, run_demo
 
-    config = configuration(DemoConfig, args, MODEL_FLAGS)
+    how = told(DemoSettings, args)
     report = run_demo(
         args.output,
         images=args.images,
         source_mask=args.source_mask,
         target_mask=args.target_mask,
-        config=config,
+        **how,
         overwrite=args.overwrite,
     )
     print("\n".join(report))
 
 
 def _warp(args: argparse.Namespace) -> None:
-    from warpkit.image.warp import WarpConfig, quality_words, run_warp
+    from warpkit.image.warp import WarpSettings, quality_words, run_warp
     from warpkit.io.guides import read_guide_flags
 
     flags = ("blend", "interpolation", "field", "mirror", "fill")
-    config = configuration(WarpConfig, args, (*MODEL_FLAGS, *flags))
+    how = told(WarpSettings, args, flags)
     result = run_warp(
         args.source,
         args.target,
@@ -224,7 +224,7 @@ def _warp(args: argparse.Namespace) -> None:
         source_mask=args.source_mask,
         target_mask=args.target_mask,
         guides=read_guide_flags(args.guide),
-        config=config,
+        **how,
         overwrite=args.overwrite,
     )
     valid = result.warp.valid
@@ -241,10 +241,10 @@ def _warp(args: argparse.Namespace) -> None:
 
 
 def _match(args: argparse.Namespace) -> None:
-    from warpkit.image.match import MatchConfig, parse_points, run_match
+    from warpkit.image.match import MatchSettings, parse_points, run_match
     from warpkit.io.guides import read_guide_flags
 
-    config = configuration(MatchConfig, args, (*MODEL_FLAGS, "field", "mirror"))
+    how = told(MatchSettings, args, ("field", "mirror"))
     result = run_match(
         args.source,
         args.target,
@@ -255,7 +255,7 @@ def _match(args: argparse.Namespace) -> None:
         source_mask=args.source_mask,
         target_mask=args.target_mask,
         guides=read_guide_flags(args.guide),
-        config=config,
+        **how,
         overwrite=args.overwrite,
     )
     for path in filter(None, (args.picture, args.similarity)):
@@ -269,10 +269,10 @@ def _match(args: argparse.Namespace) -> None:
 
 def _propagate(args: argparse.Namespace) -> None:
     from warpkit.io.points import read_queries
-    from warpkit.video.propagation import PropagateConfig
+    from warpkit.video.propagation import PropagateSettings
     from warpkit.video.run import parse_masks, run_propagate
 
-    config = configuration(PropagateConfig, args, (*MODEL_FLAGS, "mode", "edit_mode", "cuts"))
+    how = told(PropagateSettings, args, ("mode", "edit_mode", "cuts"))
     output = run_propagate(
         args.video,
         args.output,
@@ -284,7 +284,7 @@ def _propagate(args: argparse.Namespace) -> None:
         end=args.end,
         stride=args.stride,
         export=args.export,
-        config=config,
+        **how,
         overwrite=args.overwrite,
         update=args.update,
     )
@@ -294,13 +294,13 @@ def _propagate(args: argparse.Namespace) -> None:
 
 
 def _extract(args: argparse.Namespace) -> None:
-    from warpkit.image.extract import ExtractConfig, run_extract
+    from warpkit.image.extract import ExtractSettings, run_extract
 
-    flags = (*MODEL_FLAGS, "half") if args.half else MODEL_FLAGS
+    flags = ("half",) if args.half else ()
     written = run_extract(
         args.images,
         args.output,
-        config=configuration(ExtractConfig, args, flags),
+        **told(ExtractSettings, args, flags),
         overwrite=args.overwrite,
     )
     for path in written:
@@ -318,32 +318,32 @@ def _bench(args: argparse.Namespace) -> None:
         print(f"{_bench_propagate(args)}\n\nresults in {args.output}")
         return
     else:
-        from warpkit.bench.match import BenchConfig, run_bench_match
+        from warpkit.bench.match import BenchMatchSettings, run_bench_match
 
         table = run_bench_match(
             args.output,
             images=args.images,
             json_file=args.json,
-            config=configuration(BenchConfig, args, (*MODEL_FLAGS, "sizes")),
+            **told(BenchMatchSettings, args, ("sizes",)),
             overwrite=args.overwrite,
         )
     print(f"{table}\n\nopen {args.output / 'bench.png'}")
 
 
 def _bench_propagate(args: argparse.Namespace) -> str:
-    from warpkit.bench.propagate import BenchPropagateConfig, run_bench_propagate
+    from warpkit.bench.propagate import BenchPropagateSettings, run_bench_propagate
 
     return run_bench_propagate(
         args.output,
         clip=args.images,
         json_file=args.json,
-        config=configuration(BenchPropagateConfig, args, (*MODEL_FLAGS, "sizes", "frames")),
+        **told(BenchPropagateSettings, args, ("sizes", "frames")),
         overwrite=args.overwrite,
     )
 
 
 def _bench_extract(args: argparse.Namespace) -> str:
-    from warpkit.bench.extract import ExtractBenchConfig, run_bench_extract
+    from warpkit.bench.extract import BenchExtractSettings, run_bench_extract
     from warpkit.checks import require
 
     require(not args.images, "bench extract takes no images: time does not depend on them")
@@ -358,7 +358,7 @@ def _bench_extract(args: argparse.Namespace) -> str:
     return run_bench_extract(
         args.output,
         json_file=args.json,
-        config=configuration(ExtractBenchConfig, args, (*MODEL_FLAGS, "steps", "batches")),
+        **told(BenchExtractSettings, args, ("steps", "batches"), model="tiny"),
         overwrite=args.overwrite,
     )
 

@@ -6,9 +6,9 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["MODEL_FLAGS", "add_common", "add_config", "comma_list", "configuration"]
+__all__ = ["add_common", "add_config", "comma_list", "configuration", "model_options", "told"]
 
 T = TypeVar("T")
 
@@ -56,12 +56,45 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def configuration(cls: type[T], args: argparse.Namespace, flags: Sequence[str] = ()) -> T:
-    """The command's configuration: file, then flags, then --set."""
+    """A configuration without a model: file, then flags, then --set."""
     from warpkit.io.config import load_config
 
+    return load_config(cls, args.config, _overrides(args, flags))
+
+
+def model_options(args: argparse.Namespace) -> Any:
+    """The options of the model alone."""
+    from warpkit.describe.options import ModelOptions
+
+    return configuration(ModelOptions, args, MODEL_FLAGS)
+
+
+def told(
+    settings: Any, args: argparse.Namespace, flags: Sequence[str] = (), *, model: str | None = None
+) -> dict[str, Any]:
+    """The settings of a task and the options of its model, from one file, flags and --set.
+
+    Args:
+        settings: class of the settings.
+        flags: those of the task, which spell keys of the settings.
+        model: the default, where the task has its own.
+
+    Returns:
+        `settings` and `options`, as tasks take them.
+    """
+    from warpkit.describe.options import ModelOptions
+    from warpkit.io.config import load_configs
+
+    base = ModelOptions() if model is None else ModelOptions(model=model)
+    overrides = _overrides(args, (*MODEL_FLAGS, *flags))
+    options, found = load_configs((base, settings), args.config, overrides)
+    return {"settings": found, "options": options}
+
+
+def _overrides(args: argparse.Namespace, flags: Sequence[str]) -> list[str]:
     given = [(flag, getattr(args, flag, None)) for flag in flags]
     # JSON spells every scalar in a way that YAML reads back as the same value.
     overrides = [
         f"{SPELLED.get(key, key)}={json.dumps(value)}" for key, value in given if value is not None
     ]
-    return load_config(cls, args.config, [*overrides, *args.set])
+    return [*overrides, *args.set]

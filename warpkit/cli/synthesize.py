@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import MODEL_FLAGS, add_config, configuration
+from warpkit.cli.options import add_config, told
 
 __all__ = ["add_synthesize", "synthesize"]
 
-_FLAGS = (*MODEL_FLAGS, "images", "pairs", "executor", "workers")
+_FLAGS = ("images", "pairs", "executor", "workers")
 
 
 def add_synthesize(commands: Any) -> None:
@@ -58,15 +58,15 @@ def synthesize(args: argparse.Namespace) -> None:
         print("\n".join(verify_set(args.action[1])))
         return
     require(args.output is not None, "say where to write: -o DIR")
-    from warpkit.synthesize.run import SynthesizeConfig, run_synthesize
+    from warpkit.synthesize.run import SynthesizeSettings, run_synthesize
 
     flags = [*_FLAGS]
     if args.known_warps:
         flags.append("known_warps")
     if args.prompts is not None:
         flags.append("prompts")
-    config = configuration(SynthesizeConfig, args, flags)
-    facts = run_synthesize(args.output, config=config, overwrite=args.overwrite)
+    how = told(SynthesizeSettings, args, flags)
+    facts = run_synthesize(args.output, **how, overwrite=args.overwrite)
     dropped = ", ".join(f"{reason} {count}" for reason, count in facts["dropped"].items())
     print(f"{facts['kept']} of {facts['pairs']} pairs kept, {facts['points']} points")
     if dropped:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 
-from warpkit.checks import first_line, require
+from warpkit.checks import OutputError, first_line, require
 from warpkit.io.tensors import read_tensors, write_tensors
 from warpkit.types import DescriptorMap
 
@@ -132,7 +132,7 @@ class DescriptorCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(path, {"descriptors": data}, metadata)
-        except OSError as error:
+        except (OSError, OutputError) as error:
             self._full = True
             _LOGGER.warning(
                 "descriptors cannot be kept in %s: %s; going on without", self.folder, error

@@ -1,10 +1,10 @@
-"""Options that every job with a model shares."""
+"""The options of a model that every task shares, and settings of tasks, which hold none of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from warpkit.checks import require
 from warpkit.describe.cache import DescriptorCache
@@ -13,22 +13,9 @@ from warpkit.describe.load import load_extractor
 from warpkit.describe.table import is_model_file, resolve_model
 from warpkit.features.unet_calls import Acceleration
 from warpkit.io.config import to_dict
-from warpkit.match.matcher import Matcher, create_matcher
 from warpkit.runs.cache import file_sha256
 
-__all__ = ["ModelOptions", "check_filters"]
-
-
-def check_filters(*, cycle_distance: float | None, min_similarity: float | None) -> None:
-    """Raise unless the thresholds of match filters can be met by some match."""
-    require(
-        cycle_distance is None or cycle_distance >= 0,
-        f"a cycle distance is 0 or more pixels, got {cycle_distance}",
-    )
-    require(
-        min_similarity is None or -1 <= min_similarity <= 1,
-        f"a similarity is a cosine between -1 and 1, got {min_similarity}",
-    )
+__all__ = ["ModelOptions", "TaskSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +29,8 @@ class ModelOptions:
         aggregator: checkpoint file; by default the model's own.
         size: side of the model's canvas in pixels; by default the model's own.
         fit: `pad` keeps the aspect ratio, `squash` resizes to a square (the paper).
-        engine: matching engine; `auto` picks one by the size of the problem.
+        engine: name of a matching engine (`match.matcher.matcher_names`); `auto` picks one by the
+            size of the problem.
         batch_size: images that are described at once.
         acceleration: `none`, `graphs` (CUDA graphs), `compile` (compiled as well: about a
             minute for every canvas and batch size, then the fastest); `auto` is `graphs` on CUDA.
@@ -60,10 +48,6 @@ class ModelOptions:
     acceleration: Acceleration = "auto"
     descriptor_cache: Path | None = None
     descriptor_cache_gb: float = 20.0
-
-    def model_options(self) -> dict[str, Any]:
-        """These options alone, to build another job's configuration from."""
-        return {item.name: getattr(self, item.name) for item in fields(ModelOptions)}
 
     def recorded_facts(self) -> dict[str, Any]:
         """What a run record keeps of a model file: its content, since files change."""
@@ -107,6 +91,23 @@ class ModelOptions:
         (part,) = self.load_extractor().parts
         return part
 
-    def load_matcher(self) -> Matcher | None:
-        """The engine asked for; None leaves the choice to the matching functions."""
-        return None if self.engine == "auto" else create_matcher(self.engine)
+
+class TaskSettings:
+    """What a task is told, apart from the model that it is given.
+
+    Raises:
+        InputError: an option of the model among the settings.
+    """
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        """Refuse options of a model: an unused one would be ignored in silence."""
+        own = {item.name for item in fields(ModelOptions)}
+        if is_dataclass(cls):
+            own -= {item.name for item in fields(cls)}
+        misplaced = sorted(own & given.keys())
+        require(
+            not misplaced,
+            f"{', '.join(misplaced)}: no setting of a task but an option of the model: give it to"
+            f" warpkit.load(...), or to ModelOptions beside {cls.__name__}",
+        )
+        return super().__new__(cls)

@@ -28,6 +28,7 @@ from warpkit.evaluate.field_quality import PairQuality
 from warpkit.io.images import read_image
 from warpkit.match.matcher import Matcher
 from warpkit.match.points import match_points
+from warpkit.match.settings import MatchFilters
 from warpkit.types import Describer, DescriptorMap, Matches
 
 __all__ = ["BOX_MARGIN", "THRESHOLDS", "PairPrediction", "Threshold", "point_mask", "predict_pairs"]
@@ -260,7 +261,7 @@ def _match(
         _inside(source, pair),
         target_mask=target_mask,
         matcher=matcher,
-        subpixel=subpixel,
+        filters=MatchFilters(subpixel=subpixel),
     )
     return _places(matches)
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from warpkit.checks import require
 from warpkit.describe.cache import DescriptorCache
 from warpkit.describe.extractor import ModelDescriber
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.io.config import to_dict
 from warpkit.io.images import read_image
 from warpkit.io.tensors import write_tensors
@@ -31,13 +31,13 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import DescriptorMap
 
-__all__ = ["ExtractConfig", "run_extract"]
+__all__ = ["ExtractSettings", "run_extract"]
 
 _LOGGER = logging.getLogger("warpkit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig(ModelOptions):
+class ExtractSettings(TaskSettings):
     """How descriptors are extracted.
 
     Attributes:
@@ -51,7 +51,8 @@ def run_extract(
     images: Sequence[Path | str],
     output: Path | str,
     *,
-    config: ExtractConfig | None = None,
+    settings: ExtractSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Describe image files.
@@ -67,20 +68,20 @@ def run_extract(
         InputError: an image that cannot be read, two images of one stem, or an output folder that
             holds something.
     """
-    config = config or ExtractConfig()
+    settings, options = settings or ExtractSettings(), options or ModelOptions()
     paths = [Path(image) for image in images]
     _check_names(paths)
     clock = Stopwatch()
     # Every input is read once before anything is computed: a bad last file costs no time.
     with clock.stage("check images"):
-        batches = _batches(paths, config.batch_size)
+        batches = _batches(paths, options.batch_size)
     folder = OutputFolder(output, overwrite=overwrite, resume=True, inputs=paths)
     folder.check()
     with clock.stage("load model"):
-        extractor = config.load_extractor()
-        mark = hashlib.sha256(f"{extractor.digest()} {config.half}".encode()).hexdigest()
+        extractor = options.load_extractor()
+        mark = hashlib.sha256(f"{extractor.digest()} {settings.half}".encode()).hexdigest()
     with folder:
-        run = _Extraction(folder, extractor, config, mark)
+        run = _Extraction(folder, extractor, (options, settings), mark)
         with tqdm(total=len(paths), desc="extract", unit="image", disable=None) as progress:
             for batch in batches:
                 with clock.stage("describe"):
@@ -91,7 +92,8 @@ def run_extract(
             "described": run.described,
             "found_finished": run.found,
         }
-        write_json(folder.file("run.json"), run_record("extract", config, clock.seconds, facts))
+        record = run_record("extract", (options, settings), clock.seconds, facts)
+        write_json(folder.file("run.json"), record)
     return [Path(output) / _name(path) for path in paths]
 
 
@@ -131,10 +133,10 @@ class _Extraction:
         self,
         folder: OutputFolder,
         extractor: ModelDescriber,
-        config: ExtractConfig,
+        told: tuple[ModelOptions, ExtractSettings],
         mark: str,
     ) -> None:
-        self.folder, self.extractor, self.config, self.mark = folder, extractor, config, mark
+        self.folder, self.extractor, self.told, self.mark = folder, extractor, told, mark
         self.described, self.found = 0, 0
 
     def describe(self, batch: Sequence[Path]) -> None:
@@ -159,14 +161,14 @@ class _Extraction:
                 yield path, image, key
 
     def _write(self, path: Path, key: str, found: DescriptorMap) -> None:
-        data = found.data.half() if self.config.half else found.data
+        data = found.data.half() if self.told[1].half else found.data
         metadata = {
             "image": str(path),
             "height": str(found.height),
             "width": str(found.width),
             "cell_height": repr(found.cell_height),
             "cell_width": repr(found.cell_width),
-            "config": json.dumps(to_dict(self.config)),
+            "config": json.dumps(to_dict(self.told)),
             "key": key,
         }
         write_tensors(self.folder.file(_name(path)), {"descriptors": data}, metadata)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.checks import require
 from warpkit.describe.extractor import Extractor
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.features.backbone import Layer
 from warpkit.io.images import read_image, write_image
 from warpkit.io.whole import write_json
@@ -32,22 +32,20 @@ from warpkit.viz.fields import pca_colors, pca_shares
 from warpkit.viz.panel import panel
 from warpkit.viz.tables import heat_table
 
-__all__ = ["InspectConfig", "layer_label", "mixing_facts", "run_inspect"]
+__all__ = ["InspectSettings", "layer_label", "mixing_facts", "run_inspect"]
 
 Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectConfig(ModelOptions):
+class InspectSettings(TaskSettings):
     """What is drawn.
 
     Attributes:
-        model: as everywhere, but a single one.
         layers: draw every layer of every image as well.
         height: of the pictures of layers, in pixels.
     """
 
-    model: str = "tiny"
     layers: bool = True
     height: int = 112
 
@@ -59,7 +57,8 @@ def run_inspect(
     images: Sequence[Path | str],
     output: Path | str,
     *,
-    config: InspectConfig | None = None,
+    settings: InspectSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
     extractor: Extractor | None = None,
     progress: ProgressCallback = no_progress,
@@ -68,7 +67,8 @@ def run_inspect(
 
     Args:
         images: image files; none draws the mixing weights alone.
-        extractor: the model that `config` names, where it is loaded already.
+        options: the model, a single one; `tiny` by default.
+        extractor: that model, where it is loaded already.
         progress: hears of the steps.
 
     Returns:
@@ -77,7 +77,8 @@ def run_inspect(
     Raises:
         InputError: an image that cannot be read, or what `OutputFolder` refuses.
     """
-    config = config or InspectConfig()
+    settings = settings or InspectSettings()
+    options = options or ModelOptions(model="tiny")
     paths = [Path(image) for image in images]
     names = [f"layers-{path.stem}.png" for path in paths]
     require(len(set(names)) == len(names), "several images have one name: their files would clash")
@@ -86,7 +87,7 @@ def run_inspect(
     folder = OutputFolder(output, overwrite=overwrite, inputs=paths)
     folder.check()
     with clock.stage("load model"):
-        extractor = extractor or config.load_single()
+        extractor = extractor or options.load_single()
     facts: dict[str, Any] = {
         "inputs": [str(path) for path in paths],
         "layers": [_layer_facts(layer) for layer in extractor.backbone.spec.layers],
@@ -108,7 +109,7 @@ def run_inspect(
                 {"image": str(path), "channels": one.channels, "variance": pca_shares(one)}
                 for path, one in zip(paths, maps, strict=True)
             ]
-        if pixels and config.layers:
+        if pixels and settings.layers:
             facts["maps"] = {}
             with clock.stage("layers"):
                 shown = tqdm(paths, desc="layers", unit="image", disable=None)
@@ -116,11 +117,12 @@ def run_inspect(
                     zip(shown, names, pixels, strict=True), start=1
                 ):
                     progress("drawing layers", done, 1 + len(paths))
-                    picture, found = _layers_picture(extractor, image, config.height)
+                    picture, found = _layers_picture(extractor, image, settings.height)
                     write_image(folder.file(name), picture)
                     written.append(name)
                     facts["maps"][str(path)] = found
-        write_json(folder.file("inspect.json"), run_record("inspect", config, clock.seconds, facts))
+        record = run_record("inspect", (options, settings), clock.seconds, facts)
+        write_json(folder.file("inspect.json"), record)
     return [Path(output) / name for name in written]
 
 

@@ -15,61 +15,57 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.checks import InputError, check_image, check_mask, check_points, one_of, require
+from warpkit.checks import InputError, check_image, check_mask, check_points, require
 from warpkit.coherent import FieldName, Guides, Mirror, match_points_coherent, points_config
-from warpkit.describe.options import ModelOptions, check_filters
+from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.io.config import flat
 from warpkit.io.images import check_target, read_image, write_image
 from warpkit.io.masks import read_mask
 from warpkit.io.whole import write_json
 from warpkit.match.filters import above_similarity
-from warpkit.match.matcher import Matcher, matcher_names
+from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.points import match_points
+from warpkit.match.settings import MatchFilters
 from warpkit.match.similarity import similarity_map
 from warpkit.types import Describer, DescriptorMap, Matches
 from warpkit.viz import draw_matches, draw_similarity
 
-__all__ = ["MatchConfig", "PointSimilarity", "match", "parse_points", "run_match", "similarity_at"]
+__all__ = [
+    "MatchSettings",
+    "PointSimilarity",
+    "match",
+    "parse_points",
+    "run_match",
+    "similarity_at",
+]
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchConfig(ModelOptions):
+class MatchSettings(TaskSettings):
     """How points are matched.
 
     Attributes:
         field: `auto` takes a coherent field where that costs little similarity, else the most
             similar pixel; `coherent` and `nearest` always take the one.
         mirror: whether a coherent field may take the target mirrored left-right.
-        subpixel: refine every match by a window soft-argmax (`nearest`; a coherent field lies
-            between pixels by itself).
-        mutual: `nearest`: mark matches as invalid unless the way back hits the start.
-        cycle_distance: `nearest`: mark matches as invalid unless the way back ends so near, in
-            pixels.
-        min_similarity: mark matches below this cosine as invalid.
+        filters: which matches are valid, and whether they are refined; a coherent field lies
+            between pixels by itself and knows the least similarity alone.
     """
 
     field: FieldName = "nearest"
     mirror: Mirror = "auto"
-    subpixel: bool = True
-    mutual: bool = False
-    cycle_distance: float | None = None
-    min_similarity: float | None = None
+    filters: MatchFilters = flat(MatchFilters(subpixel=True))
 
     def __post_init__(self) -> None:
-        check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
         if self.field != "nearest":
             for name in ("mutual", "cycle_distance"):
                 require(
-                    not getattr(self, name),
+                    not getattr(self.filters, name),
                     f"{name} belongs to nearest neighbours: add --field nearest",
                 )
-            one_of(self.engine, ["auto", *matcher_names()], "matcher")
-            require(
-                self.engine == "auto",
-                f"the engine {self.engine} searches nearest neighbours: add --field nearest",
-            )
 
 
 class Described:
@@ -100,7 +96,7 @@ def match(
     source_mask: Mask | None = None,
     target_mask: Mask | None = None,
     guides: npt.ArrayLike | None = None,
-    config: MatchConfig | None = None,
+    settings: MatchSettings | None = None,
     matcher: Matcher | None = None,
 ) -> Matches:
     """Find the best match in the target for points of the source.
@@ -113,13 +109,13 @@ def match(
         source_mask: bool (Hs, Ws), where the way back may end.
         target_mask: bool (H, W), the only pixels that are candidates.
         guides: pairs of points (G, 2, 2) that belong together, source first; with a coherent field.
-        config: how to match; the model options of it are not used here.
+        settings: how to match.
         matcher: matching engine; None picks one.
 
     Raises:
         InputError: images, masks or points of the wrong kind, or points outside the source.
     """
-    config = config or MatchConfig()
+    settings = settings or MatchSettings()
     check_image(source, "source")
     check_image(target, "target")
     xy = check_points(points, height=source.shape[0], width=source.shape[1])
@@ -130,9 +126,9 @@ def match(
                 mask, height=image.shape[0], width=image.shape[1], name=f"{name} mask"
             )
         masks.append(None if mask is None else torch.from_numpy(mask))
-    if config.field != "nearest":
+    if settings.field != "nearest":
         images = [source, target]
-        if config.mirror != "never":
+        if settings.mirror != "never":
             images.append(np.ascontiguousarray(target[:, ::-1]))
         maps = describer.describe(images)
         found = match_points_coherent(
@@ -145,11 +141,11 @@ def match(
             guides=None
             if guides is None
             else Guides.of(guides, source=source.shape[:2], target=target.shape[:2]),
-            field=config.field,
-            config=points_config(config.mirror),
+            field=settings.field,
+            config=points_config(settings.mirror),
         ).matches
-        if config.min_similarity is not None:
-            found = above_similarity(found, config.min_similarity)
+        if settings.filters.min_similarity is not None:
+            found = above_similarity(found, settings.filters.min_similarity)
         return found
     require(guides is None, "guides steer a coherent field: add --field coherent")
     source_map, target_map = describer.describe([source, target])
@@ -160,10 +156,7 @@ def match(
         source_mask=masks[0],
         target_mask=masks[1],
         matcher=matcher,
-        mutual=config.mutual,
-        cycle_distance=config.cycle_distance,
-        min_similarity=config.min_similarity,
-        subpixel=config.subpixel,
+        filters=settings.filters,
     )
 
 
@@ -191,7 +184,7 @@ def similarity_at(
     *,
     describer: Describer,
     target_mask: Mask | None = None,
-    config: MatchConfig | None = None,
+    settings: MatchSettings | None = None,
     matcher: Matcher | None = None,
 ) -> PointSimilarity:
     """The match of one point, and how alike every pixel of the target is to it.
@@ -202,7 +195,7 @@ def similarity_at(
         point: `(x, y)` in pixels of the source.
         describer: what describes images.
         target_mask: bool (H, W), the only pixels that the match may be; the map is of all.
-        config: as for `match`.
+        settings: as for `match`.
         matcher: matching engine; None picks one.
 
     Raises:
@@ -215,7 +208,7 @@ def similarity_at(
         [point],
         describer=pair,
         target_mask=target_mask,
-        config=config,
+        settings=settings,
         matcher=matcher,
     )
     seen = similarity_map(pair.source, pair.target, point)
@@ -268,7 +261,8 @@ def run_match(
     source_mask: Path | str | None = None,
     target_mask: Path | str | None = None,
     guides: npt.ArrayLike | None = None,
-    config: MatchConfig | None = None,
+    settings: MatchSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
     describer: Describer | None = None,
 ) -> dict[str, Any]:
@@ -279,7 +273,9 @@ def run_match(
         picture: image file to write, with the matches drawn in.
         similarity: image file to write, with the similarity of the first point to every pixel of
             the target.
-        describer: the model that `config` names, where it is loaded already.
+        settings: how to match.
+        options: the model, and the engine that searches nearest neighbours.
+        describer: that model, where it is loaded already.
 
     Returns:
         `source_points`, `target_points`, `similarity`, `valid`: one entry per point.
@@ -287,7 +283,12 @@ def run_match(
     Raises:
         InputError: an input that cannot be used, or an output file that exists.
     """
-    config = config or MatchConfig()
+    settings, options = settings or MatchSettings(), options or ModelOptions()
+    matcher = asked_matcher(options.engine)
+    require(
+        matcher is None or settings.field == "nearest",
+        f"the engine {options.engine} searches nearest neighbours: add --field nearest",
+    )
     written = [Path(name) for name in (output, picture, similarity) if name is not None]
     require(
         len({path.resolve() for path in written}) == len(written),
@@ -305,8 +306,8 @@ def run_match(
             f"{path} is an input or no ordinary file and is not replaced: choose another name",
         )
     images = read_image(source), read_image(target)
-    mirrored = config.field != "nearest" and config.mirror != "never"
-    described = Described(describer or config.load_extractor(), *images, mirrored=mirrored)
+    mirrored = settings.field != "nearest" and settings.mirror != "never"
+    described = Described(describer or options.load_extractor(), *images, mirrored=mirrored)
     found = match(
         *images,
         points,
@@ -314,8 +315,8 @@ def run_match(
         source_mask=None if source_mask is None else read_mask(source_mask),
         target_mask=None if target_mask is None else read_mask(target_mask),
         guides=guides,
-        config=config,
-        matcher=config.load_matcher(),
+        settings=settings,
+        matcher=matcher,
     )
     result = {
         "source_points": found.source_xy.tolist(),

@@ -18,13 +18,15 @@ import torch
 
 from warpkit.checks import check_image, check_mask, require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
-from warpkit.describe.options import ModelOptions, check_filters
+from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.io.config import flat
 from warpkit.io.guides import read_guides
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels
 from warpkit.io.whole import write_json
 from warpkit.match.filters import inside_mask
-from warpkit.match.matcher import Matcher
+from warpkit.match.matcher import Matcher, asked_matcher
+from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import ProgressCallback, no_progress
@@ -34,7 +36,7 @@ from warpkit.warp.backward import backward_warp
 from warpkit.warp.blend import blend
 from warpkit.warp.field import dense_warp
 
-__all__ = ["WarpConfig", "WarpResult", "quality_words", "run_warp", "warp", "warp_overview"]
+__all__ = ["WarpResult", "WarpSettings", "quality_words", "run_warp", "warp", "warp_overview"]
 
 _log = logging.getLogger("warpkit")
 
@@ -43,7 +45,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WarpConfig(ModelOptions):
+class WarpSettings(TaskSettings):
     """How an image pair is warped.
 
     Attributes:
@@ -58,13 +60,7 @@ class WarpConfig(ModelOptions):
         interpolation: `bilinear` reads the source between pixels, `nearest` is the paper's.
         blend: how the warped object is put onto the target.
         feather: width of the feathered rim in pixels.
-        min_similarity: matches below this cosine are dropped; None keeps all.
-        mutual: `nearest`: keep only matches that are each other's nearest neighbour.
-        cycle_distance: `nearest`: keep only matches that return to within so many target pixels.
-        subpixel: `nearest`: move matches between pixels by a window soft-argmax.
-        max_pairs: `nearest`: largest number of descriptor pairs that the engines `faiss` and
-            `reference` compare; above it they match on a coarser lattice of pixels and the field is
-            interpolated. The engine `grid` always matches all pixels.
+        filters: which matches count; a coherent field knows the least similarity alone.
     """
 
     field: Literal["coherent", "nearest"] = "coherent"
@@ -75,19 +71,14 @@ class WarpConfig(ModelOptions):
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
     blend: Literal["paste", "feather", "poisson"] = "feather"
     feather: float = 4.0
-    min_similarity: float | None = None
-    mutual: bool = False
-    cycle_distance: float | None = None
-    subpixel: bool = False
-    max_pairs: float = 4e9
+    filters: MatchFilters = flat(MatchFilters)
 
     def __post_init__(self) -> None:
-        check_filters(cycle_distance=self.cycle_distance, min_similarity=self.min_similarity)
         self.coherent()
         if self.field == "coherent":
             for name in ("mutual", "subpixel", "cycle_distance"):
                 require(
-                    not getattr(self, name),
+                    not getattr(self.filters, name),
                     f"{name} belongs to nearest neighbours: add --field nearest (a coherent field"
                     " is smooth between pixels and has a tolerance of its own)",
                 )
@@ -125,7 +116,7 @@ def warp(
     source_mask: Mask | None = None,
     target_mask: Mask | None = None,
     guides: npt.ArrayLike | Guides | None = None,
-    config: WarpConfig | None = None,
+    settings: WarpSettings | None = None,
     matcher: Matcher | None = None,
     progress: ProgressCallback = no_progress,
 ) -> WarpResult:
@@ -142,20 +133,20 @@ def warp(
         target_mask: bool (H, W), the target object; None warps every pixel.
         guides: pairs of points (G, 2, 2) that belong together, `(x, y)` pixels, source first; a
             coherent field meets them.
-        config: how to warp; the model options of it are not used here.
+        settings: how to warp.
         matcher: engine that searches nearest neighbours; None picks one.
         progress: hears of the three steps.
 
     Raises:
         InputError: images, masks or guides of the wrong kind or size, or empty masks.
     """
-    config = config or WarpConfig()
+    settings = settings or WarpSettings()
     check_image(source, "source")
     check_image(target, "target")
     checked = None
     if guides is not None:
         require(
-            config.field == "coherent",
+            settings.field == "coherent",
             "guides steer a coherent field, nearest neighbours know none: drop --field nearest",
         )
         checked = Guides.of(guides, source=source.shape[:2], target=target.shape[:2])
@@ -171,15 +162,15 @@ def warp(
         _check_guides_in(checked, source_mask, target_mask)
     progress("describing both images", 0, 3)
     quality: FieldQuality | None = None
-    if config.field == "coherent":
-        if config.engine != "auto":
+    if settings.field == "coherent":
+        if matcher is not None:
             _log.info(
                 "the engine %s searches nearest neighbours, a coherent field does not: --field"
                 " nearest uses it",
-                config.engine,
+                matcher.name,
             )
         images = [source, target]
-        if config.mirror != "never":
+        if settings.mirror != "never":
             images.append(np.ascontiguousarray(source[:, ::-1]))
         maps = describer.describe(images)
         progress("matching pixels", 1, 3)
@@ -190,27 +181,31 @@ def warp(
             source_mask=_tensor(source_mask),
             target_mask=_tensor(target_mask),
             guides=checked,
-            config=config.coherent(),
+            config=settings.coherent(),
         )
         quality = solved.quality
-        field = _limited(solved.warp(), config.min_similarity)
-        shown = _limited(solved.warp(fill=True), config.min_similarity) if config.fill else field
+        field = _limited(solved.warp(), settings.filters.min_similarity)
+        shown = (
+            _limited(solved.warp(fill=True), settings.filters.min_similarity)
+            if settings.fill
+            else field
+        )
     else:
         source_map, target_map = describer.describe([source, target])
         progress("matching pixels", 1, 3)
         field = shown = _nearest_field(
-            source_map, target_map, source_mask, target_mask, config, matcher
+            source_map, target_map, source_mask, target_mask, settings, matcher
         )
     progress("warping colours", 2, 3)
     colours = backward_warp(
         torch.from_numpy(source).permute(2, 0, 1).float(),
         shown,
-        interpolation=config.interpolation,
+        interpolation=settings.interpolation,
         source_mask=_tensor(source_mask),
     )
     rgb = colours.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     covered = shown.valid.numpy()
-    composite = blend(target, rgb, covered, mode=config.blend, feather_width=config.feather)
+    composite = blend(target, rgb, covered, mode=settings.blend, feather_width=settings.feather)
     warped = np.dstack([rgb, covered.astype(np.uint8) * 255])
     # Places that were filled stay in the field: it can be read, and shown, whole.
     whole = dataclasses.replace(field, source_xy=shown.source_xy)
@@ -256,7 +251,7 @@ def _nearest_field(
     target: DescriptorMap,
     source_mask: Mask | None,
     target_mask: Mask | None,
-    config: WarpConfig,
+    settings: WarpSettings,
     matcher: Matcher | None,
 ) -> Warp:
     """The field of nearest neighbours, on the CPU."""
@@ -265,11 +260,11 @@ def _nearest_field(
         for at, mask in ((source, source_mask), (target, target_mask))
     ]
     pairs = sizes[0] * sizes[1]
-    if matcher is not None and matcher.exhaustive and pairs > config.max_pairs:
+    if matcher is not None and matcher.exhaustive and pairs > settings.filters.max_pairs:
         _log.info(
             "%.1e pixel pairs exceed max_pairs %.1e: the engine %s matches on a coarser lattice;"
             " masks or a larger max_pairs make it finer, the engine grid needs no limit",
-            *(pairs, config.max_pairs, matcher.name),
+            *(pairs, settings.filters.max_pairs, matcher.name),
         )
     found = dense_warp(
         source,
@@ -277,11 +272,7 @@ def _nearest_field(
         source_mask=_tensor(source_mask),
         target_mask=_tensor(target_mask),
         matcher=matcher,
-        max_pairs=config.max_pairs,
-        mutual=config.mutual,
-        cycle_distance=config.cycle_distance,
-        min_similarity=config.min_similarity,
-        subpixel=config.subpixel,
+        filters=settings.filters,
     )
     return _limited(found, None)
 
@@ -294,7 +285,8 @@ def run_warp(
     source_mask: Path | str | None = None,
     target_mask: Path | str | None = None,
     guides: Path | str | npt.ArrayLike | None = None,
-    config: WarpConfig | None = None,
+    settings: WarpSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
     describer: Describer | None = None,
     progress: ProgressCallback = no_progress,
@@ -307,13 +299,16 @@ def run_warp(
 
     Args:
         guides: pairs of points, or a text or file of them (see `io.guides.read_guides`).
-        describer: the model that `config` names, where it is loaded already.
+        settings: how to warp.
+        options: the model, and the engine that searches nearest neighbours.
+        describer: that model, where it is loaded already.
         progress: hears of the steps.
 
     Raises:
         InputError: an input that cannot be used, or an output folder that holds something.
     """
-    config = config or WarpConfig()
+    settings, options = settings or WarpSettings(), options or ModelOptions()
+    matcher = asked_matcher(options.engine)
     clock = Stopwatch()
     if source_mask is None or target_mask is None:
         _log.info(
@@ -331,7 +326,7 @@ def run_warp(
         read.append(guides)
     with OutputFolder(output, overwrite=overwrite, inputs=read) as folder:
         with clock.stage("load model"):
-            describer = describer or config.load_extractor()
+            describer = describer or options.load_extractor()
         with clock.stage("warp"):
             result = warp(
                 images["source"],
@@ -340,8 +335,8 @@ def run_warp(
                 source_mask=masks["source"],
                 target_mask=masks["target"],
                 guides=given,
-                config=config,
-                matcher=config.load_matcher(),
+                settings=settings,
+                matcher=matcher,
                 progress=progress,
             )
         with clock.stage("write"):
@@ -372,7 +367,8 @@ def run_warp(
         facts: dict[str, Any] = {"inputs": inputs, "valid_pixels": int(result.warp.valid.sum())}
         if result.quality is not None:
             facts["quality"] = dataclasses.asdict(result.quality)
-        write_json(folder.file("run.json"), run_record("warp", config, clock.seconds, facts))
+        record = run_record("warp", (options, settings), clock.seconds, facts)
+        write_json(folder.file("run.json"), record)
     return result
 
 

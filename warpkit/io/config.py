@@ -14,7 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -22,9 +22,11 @@ import yaml
 
 from warpkit.checks import InputError, require
 
-__all__ = ["dump_yaml", "load_config", "to_dict"]
+__all__ = ["dump_yaml", "flat", "load_config", "load_configs", "to_dict"]
 
 T = TypeVar("T")
+
+_FLAT = "flat"  # a mark of fields
 
 # PyYAML follows YAML 1.1, where a float needs a point and a signed exponent: it reads `1e-3` and
 # `1.5e3` as text. Such text is a number for us wherever a number is expected.
@@ -61,9 +63,49 @@ def load_config(cls: type[T], path: str | Path | None = None, overrides: Sequenc
     return typing.cast(T, reader.build(cls, tree, ()))
 
 
+def load_configs(
+    bases: Sequence[Any], path: str | Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[Any, ...]:
+    """Several configurations that share one YAML file, all of their keys side by side in it.
+
+    Args:
+        bases: a dataclass each, or an instance, whose values are the defaults.
+        path, overrides: as `load_config`.
+
+    Raises:
+        InputError: as `load_config`.
+    """
+    parts = [
+        (f"part{number}", base if isinstance(base, type) else type(base), flat(base))
+        for number, base in enumerate(bases)
+    ]
+    whole: Any = load_config(make_dataclass("Whole", parts), path, overrides)
+    return tuple(getattr(whole, name) for name, _, _ in parts)
+
+
+def flat(base: Any) -> Any:
+    """A field of a dataclass that holds another one, whose keys stand among its own in YAML.
+
+    Args:
+        base: the other dataclass, or an instance, whose values are the defaults.
+    """
+    make = base if isinstance(base, type) else lambda: base
+    return field(default_factory=make, metadata={_FLAT: True})
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain mappings, lists, texts and numbers: what its YAML would hold."""
-    return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+    """The configuration as plain mappings, lists, texts and numbers: what its YAML would hold.
+
+    Args:
+        config: a dataclass, or several that share one file.
+    """
+    if isinstance(config, tuple):
+        return {name: value for each in config for name, value in to_dict(each).items()}
+    found: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        found |= to_dict(value) if _FLAT in item.metadata else {item.name: _plain(value)}
+    return found
 
 
 def dump_yaml(config: Any) -> str:
@@ -123,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class _Reader:
-    """ModelLock a tree of plain values into dataclasses and knows where every value came from."""
+    """Turns a tree of plain values into dataclasses and knows where every value came from."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -156,26 +198,36 @@ class _Reader:
         branch[keys[-1]] = value
         self._overrides[keys] = f"override '{text}'"
 
-    def build(self, cls: Any, tree: Any, keys: tuple[str, ...]) -> Any:
-        """An instance of the dataclass `cls` from the mapping that stands at `keys`."""
+    def build(self, cls: Any, tree: Any, keys: tuple[str, ...], base: Any = None) -> Any:
+        """An instance of the dataclass `cls` from the mapping that stands at `keys`.
+
+        Args:
+            base: an instance, whose values are the defaults.
+        """
         origin = self._origin(keys)
         require(
             isinstance(tree, dict),
             f"{origin}: '{'.'.join(keys)}' must be a mapping of keys to values, got {_shown(tree)}",
         )
         hints = typing.get_type_hints(cls)
-        known = [field for field in fields(cls) if field.init]
-        self._check_keys(tree, [field.name for field in known], keys)
+        self._check_keys(tree, _keys(cls), keys)
         values: dict[str, Any] = {}
-        for field in known:
-            place = (*keys, field.name)
-            if field.name in tree:
-                values[field.name] = self._convert(hints[field.name], tree[field.name], place)
+        for item in fields(cls):
+            name, hint, place = item.name, hints[item.name], (*keys, item.name)
+            if not item.init:
+                continue
+            if _FLAT in item.metadata:
+                inner = {key: tree[key] for key in _keys(hint) if key in tree}
+                given = getattr(base, name) if base is not None else _default(item)
+                values[name] = self.build(hint, inner, keys, given)
+            elif name in tree:
+                values[name] = self._convert(hint, tree[name], place)
+            elif base is not None:
+                values[name] = getattr(base, name)
             else:
                 require(
-                    field.default is not MISSING or field.default_factory is not MISSING,
-                    f"{origin}: key '{'.'.join(place)}' is missing: give"
-                    f" {_expected(hints[field.name])}",
+                    item.default is not MISSING or item.default_factory is not MISSING,
+                    f"{origin}: key '{'.'.join(place)}' is missing: give {_expected(hint)}",
                 )
         try:
             return cls(**values)
@@ -280,6 +332,22 @@ class _Reader:
         """Where a group comes from: the file, and the overrides that set something inside it."""
         inside = [text for name, text in self._overrides.items() if name[: len(keys)] == keys]
         return " with ".join([self._source, *inside])
+
+
+def _keys(cls: Any) -> list[str]:
+    """The keys of a dataclass in YAML."""
+    hints = typing.get_type_hints(cls)
+    groups = [
+        _keys(hints[item.name]) if _FLAT in item.metadata else [item.name]
+        for item in fields(cls)
+        if item.init
+    ]
+    return [key for group in groups for key in group]
+
+
+def _default(item: Field[Any]) -> Any:
+    assert item.default_factory is not MISSING
+    return item.default_factory()
 
 
 def _is_union(hint: Any) -> bool:

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, OutputError, require
-from warpkit.io.images import check_target
-from warpkit.io.whole import partial_path
+from warpkit.checks import InputError, require
 
-__all__ = ["known_flow", "read_flo", "write_flo"]
+__all__ = ["known_flow", "read_flo"]
 
 Flow = npt.NDArray[np.float32]
 
@@ -71,45 +69,6 @@ def read_flo(path: Path | str) -> Flow:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     return values.reshape(height, width, 2).astype(np.float32)
-
-
-def write_flo(path: Path | str, flow: npt.NDArray[np.floating[Any]]) -> None:
-    """Write a `.flo` file, whole or not at all.
-
-    Args:
-        path: the file; its folder exists.
-        flow: (H, W, 2) of floats, stored as float32; 1e10 marks a pixel without displacement.
-
-    Raises:
-        InputError: for another type or shape, NaN, or a file that cannot be written.
-    """
-    path = Path(path)
-    require(
-        isinstance(flow, np.ndarray)
-        and flow.dtype.kind == "f"
-        and flow.ndim == 3
-        and flow.shape[2] == 2
-        and min(flow.shape[:2]) > 0
-        and max(flow.shape[:2]) <= _LONGEST,
-        f"a flow to write must be floats (height, width, 2) with 1 to {_LONGEST} pixels a side, got"
-        f" {getattr(flow, 'dtype', type(flow).__name__)} {getattr(flow, 'shape', '')}",
-    )
-    require(
-        not np.isnan(flow).any(),
-        f"{path}: a .flo file holds no NaN: set pixels without displacement to 1e10",
-    )
-    check_target(path)
-    height, width = flow.shape[:2]
-    partial = partial_path(path)
-    try:
-        with partial.open("xb") as file:
-            file.write(_HEADER.pack(_MAGIC, width, height))
-            file.write(flow.astype("<f4").tobytes())
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def known_flow(flow: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, require
 from warpkit.io.images import check_target
-from warpkit.io.whole import partial_path, write_json, write_text
+from warpkit.io.whole import write_json, write_text, written_whole
 
 __all__ = ["PointQueries", "PointTracks", "read_queries", "write_tracks"]
 
@@ -163,8 +163,7 @@ def write_tracks(path: str | Path, tracks: PointTracks) -> None:
     elif suffix == ".csv":
         write_text(path, _csv(tracks))
     else:
-        partial = partial_path(path)
-        try:
+        with written_whole(path) as partial:
             np.savez_compressed(
                 partial,
                 frames=tracks.frames,
@@ -174,9 +173,6 @@ def write_tracks(path: str | Path, tracks: PointTracks) -> None:
                 visible=tracks.visible,
                 similarity=tracks.similarity,
             )
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _csv(tracks: PointTracks) -> str:

@@ -10,7 +10,6 @@ Source: the format of the COCO data set (Lin et al., 2014) as its tools read it.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -18,11 +17,11 @@ from typing import Any, Self, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, OutputError, require
+from warpkit.checks import OutputError, require
 from warpkit.io.images import check_target
-from warpkit.io.whole import partial_path
+from warpkit.io.whole import Partial
 
-__all__ = ["CocoMaskWriter", "decode_rle", "encode_rle"]
+__all__ = ["CocoMaskWriter", "encode_rle"]
 
 Rle = dict[str, Any]
 
@@ -45,23 +44,6 @@ def encode_rle(mask: npt.NDArray[np.bool_]) -> Rle:
     return {"size": list(mask.shape), "counts": _to_text(counts)}
 
 
-def decode_rle(rle: Rle) -> npt.NDArray[np.bool_]:
-    """The mask (H, W) of a run-length encoding; `counts` may be text or a list of numbers.
-
-    Raises:
-        InputError: runs that do not fill the size.
-    """
-    height, width = rle["size"]
-    counts = rle["counts"]
-    counts = _from_text(counts) if isinstance(counts, str) else list(counts)
-    require(
-        all(count >= 0 for count in counts) and sum(counts) == height * width,
-        f"a run-length encoding of {height} x {width} pixels holds {sum(counts)}: it is damaged",
-    )
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape((height, width), order="F")
-
-
 def _to_text(counts: list[int]) -> str:
     letters = []
     for index, count in enumerate(counts):
@@ -73,24 +55,6 @@ def _to_text(counts: list[int]) -> str:
             if not more:
                 break
     return "".join(letters)
-
-
-def _from_text(text: str) -> list[int]:
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        code = ord(letter) - 48
-        if not 0 <= code < 64:
-            raise InputError(f"a run-length encoding holds the letter {letter!r}: it is damaged")
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            counts.append(value + counts[-2] if len(counts) > 2 else value)
-            value = shift = 0
-    require(shift == 0, "a run-length encoding ends within a number: it is damaged")
-    return counts
 
 
 class CocoMaskWriter:
@@ -108,7 +72,7 @@ class CocoMaskWriter:
         self.path = Path(path)
         check_target(self.path)
         self._size = (height, width)
-        self._partial = partial_path(self.path)
+        self._place = Partial(self.path)
         self._file: TextIO | None = None
         self._images: list[dict[str, Any]] = []
         self._ids: set[int] = set()
@@ -116,7 +80,7 @@ class CocoMaskWriter:
 
     def __enter__(self) -> Self:
         try:
-            self._file = self._partial.open("w", encoding="utf-8")
+            self._file = self._place.partial.open("w", encoding="utf-8")
             self._file.write('{"annotations": [')
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
@@ -176,11 +140,11 @@ class CocoMaskWriter:
                     file.write(f'\n], "images": {json.dumps(self._images)},')
                     file.write(f' "categories": {json.dumps(categories)}}}\n')
             if kind is None:
-                os.replace(self._partial, self.path)  # noqa: PTH105 - the name says it is atomic
+                self._place.publish()
         except OSError as failure:
             raise OutputError(f"cannot write {self.path}: {failure.strerror}") from failure
         finally:
-            self._partial.unlink(missing_ok=True)
+            self._place.discard()
 
 
 def _box(mask: npt.NDArray[np.bool_]) -> list[int]:

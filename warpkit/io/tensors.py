@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import Tensor
 
-from warpkit.io.whole import partial_path
+from warpkit.io.whole import written_whole
 
 __all__ = ["read_tensors", "write_tensors"]
 
@@ -26,7 +26,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         metadata: text by name.
 
     Raises:
-        OSError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     raw = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     length = int.from_bytes(raw[:_PREFIX], "little")
@@ -34,14 +34,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     entries = {"__metadata__": dict(sorted(metadata.items())), **header}
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _PREFIX)  # the tensors that follow stay aligned
-    partial = partial_path(path)
-    try:
-        with partial.open("wb") as file:
-            file.write(len(text).to_bytes(_PREFIX, "little") + text)
-            file.write(memoryview(raw)[_PREFIX + length :])
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("xb") as file:
+        file.write(len(text).to_bytes(_PREFIX, "little") + text)
+        file.write(memoryview(raw)[_PREFIX + length :])
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from warpkit.checks import InputError, OutputError, check_image, one_of, require
 from warpkit.io.audio import SoundTrack
 from warpkit.io.images import check_target
-from warpkit.io.whole import partial_path
+from warpkit.io.whole import Partial
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -109,7 +108,7 @@ class VideoWriter:
         self._format = suffixes[suffix]
         self._crf = crf
         self._alpha, self._sound = alpha, sound
-        self._partial = partial_path(self.path)
+        self._place = Partial(self.path)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._count = 0
@@ -125,7 +124,7 @@ class VideoWriter:
             options["movflags"] = "+faststart"
         try:
             self._container = av.open(
-                str(self._partial.absolute()), "w", format=self._format, options=options
+                str(self._place.partial.absolute()), "w", format=self._format, options=options
             )
         except (av.error.FFmpegError, OSError) as error:
             raise self._failure(error) from error
@@ -212,7 +211,7 @@ class VideoWriter:
                         self._sound.finish(container, end)
             if kind is None:
                 require(stream is not None, f"{self.path}: no frame was written: nothing is saved")
-                os.replace(self._partial, self.path)  # noqa: PTH105 - the name says it is atomic
+                self._place.publish()
         except (av.error.FFmpegError, OSError) as failure:
             # What went wrong inside the block matters more than that its file cannot be closed.
             if kind is None:
@@ -220,7 +219,7 @@ class VideoWriter:
         finally:
             if self._sound is not None:
                 self._sound.close()
-            self._partial.unlink(missing_ok=True)
+            self._place.discard()
 
     def _failure(self, error: Exception) -> OutputError:
         reason = getattr(error, "strerror", None) or str(error)

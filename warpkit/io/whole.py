@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -23,12 +24,31 @@ from torch import Tensor
 from warpkit.checks import OutputError, first_line
 from warpkit.io.config import to_dict
 
-__all__ = ["partial_path", "write_json", "write_text", "written_whole"]
+__all__ = ["Partial", "drop_partials", "write_json", "write_text", "written_whole"]
 
 
-def partial_path(path: Path) -> Path:
-    """A fresh hidden name beside `path`, with its suffix, for a file still being written."""
-    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+class Partial:
+    """A file, or a folder, that is being made beside its place.
+
+    Attributes:
+        path: where it will stand.
+        partial: a fresh hidden name beside that, with its suffix, to write to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+
+    def publish(self) -> None:
+        """Put it in its place in one step; what was there is replaced."""
+        os.replace(self.partial, self.path)  # noqa: PTH105 - the name says that it is atomic
+
+    def discard(self) -> None:
+        """Remove what was not published."""
+        if self.partial.is_dir():
+            shutil.rmtree(self.partial, ignore_errors=True)
+        else:
+            self.partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -38,16 +58,22 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = partial_path(path)
+    place = Partial(path)
     try:
-        yield partial
-        os.replace(partial, path)  # noqa: PTH105 - the name says that it is atomic
+        yield place.partial
+        place.publish()
     # Writers report a full disk or a missing folder in classes of their own.
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise OutputError(f"cannot write {path}: {reason}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        place.discard()
+
+
+def drop_partials(path: Path) -> None:
+    """Remove what killed processes left of a file beside its place."""
+    for left in path.parent.glob(f".{path.stem}.????????{path.suffix}"):
+        left.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, data: Any) -> None:

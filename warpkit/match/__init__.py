@@ -9,7 +9,6 @@ from warpkit.match.filters import (
     cycle_distance,
     distance_ratio,
     inside_mask,
-    mutual_neighbours,
     ratio_test,
     refine_subpixel,
     round_trip,
@@ -17,6 +16,7 @@ from warpkit.match.filters import (
 from warpkit.match.matcher import (
     Matcher,
     Neighbours,
+    asked_matcher,
     check_search,
     create_matcher,
     matcher_names,
@@ -31,8 +31,10 @@ from warpkit.match.pair import (
     search_pair,
 )
 from warpkit.match.points import candidate_sites, default_matcher, match_points
+from warpkit.match.settings import MatchFilters
 
 __all__ = [
+    "MatchFilters",
     "Matcher",
     "Neighbours",
     "PairMatcher",
@@ -41,6 +43,7 @@ __all__ = [
     "Window",
     "above_similarity",
     "affine_residual",
+    "asked_matcher",
     "candidate_sites",
     "check_search",
     "chosen_keys",
@@ -53,7 +56,6 @@ __all__ = [
     "inside_mask",
     "match_points",
     "matcher_names",
-    "mutual_neighbours",
     "ratio_test",
     "refine_subpixel",
     "register_matcher",

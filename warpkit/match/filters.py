@@ -23,7 +23,6 @@ __all__ = [
     "cycle_distance",
     "distance_ratio",
     "inside_mask",
-    "mutual_neighbours",
     "ratio_test",
     "refine_subpixel",
     "round_trip",
@@ -61,18 +60,6 @@ def round_trip(forward: Neighbours, backward: Neighbours) -> Tensor:
     """
     returned = backward.index[:, 0][forward.index.clamp(min=0)]
     return torch.where(forward.found, returned, -1)
-
-
-def mutual_neighbours(forward: Neighbours, backward: Neighbours) -> Tensor:
-    """bool (N, k): the key's own best query is the query itself.
-
-    The sites that `backward` searched must be the queries of `forward`.
-
-    Source: mutual nearest neighbours, e.g. Rocco et al., Neighbourhood Consensus Networks,
-    NeurIPS 2018, section 3.1.
-    """
-    queries = torch.arange(len(forward.index), device=forward.index.device)
-    return round_trip(forward, backward) == queries[:, None]
 
 
 def cycle_distance(start_xy: Tensor, returned_xy: Tensor, returned: Tensor) -> Tensor:

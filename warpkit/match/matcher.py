@@ -23,6 +23,7 @@ from warpkit.types import DescriptorMap, Sites
 __all__ = [
     "Matcher",
     "Neighbours",
+    "asked_matcher",
     "check_search",
     "create_matcher",
     "exact_products",
@@ -172,6 +173,15 @@ def register_matcher(name: str) -> Callable[[MatcherClass], MatcherClass]:
 def matcher_names() -> list[str]:
     """Names that `create_matcher` takes, engines of warpkit first."""
     return list(dict.fromkeys([*_ENGINES, *_CLASSES]))
+
+
+def asked_matcher(engine: str) -> Matcher | None:
+    """The engine of that name; None for `auto`: the functions that match choose then.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    return None if engine == "auto" else create_matcher(engine)
 
 
 def create_matcher(name: str) -> Matcher:

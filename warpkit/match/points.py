@@ -13,9 +13,10 @@ from torch import Tensor
 
 from warpkit.checks import check_mask, check_points, require
 from warpkit.coords import lattice_sites, point_sites
-from warpkit.match import filters
+from warpkit.match.filters import above_similarity, cycle_distance, inside_mask
 from warpkit.match.matcher import Matcher, create_matcher
 from warpkit.match.pair import Window, search_pair
+from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Matches, Sites
 
 __all__ = ["candidate_sites", "default_matcher", "match_points"]
@@ -34,10 +35,7 @@ def match_points(
     source_mask: Tensor | None = None,
     k: int = 1,
     matcher: Matcher | None = None,
-    mutual: bool = False,
-    cycle_distance: float | None = None,
-    min_similarity: float | None = None,
-    subpixel: bool = False,
+    filters: MatchFilters | None = None,
 ) -> Matches:
     """The k most similar target pixels of every source point.
 
@@ -49,16 +47,11 @@ def match_points(
         target: map of the target image.
         points: (N, 2), tensor, array or list.
         target_mask: bool (target height, width); restricts the candidates.
-        source_mask: bool (source height, width); restricts where `mutual` and `cycle_distance`
-            may lead back to.
+        source_mask: bool (source height, width); restricts where the way back may lead to.
         k: matches per point.
         matcher: engine of the search; `default_matcher` if None.
-        mutual: keep a match only if its own best source pixel is the one that holds the point.
-        cycle_distance: keep a match only if its own best source pixel lies at most this many
-            pixels from the point.
-        min_similarity: keep a match only if its cosine is at least this.
-        subpixel: refine as `filters.refine_subpixel` does. `mutual` and `cycle_distance` look back
-            from the pixel found before.
+        filters: which matches count, and whether they are refined; `mutual` asks that the way back
+            ends at the pixel that holds the point.
 
     Returns:
         `Matches` (N, k) on the device of `source`; rejected ones are not `valid`.
@@ -73,7 +66,8 @@ def match_points(
     queries = point_sites(torch.from_numpy(checked).to(source.data.device))
     keys = candidate_sites(target, target_mask, "target_mask")
     homes = None
-    if mutual or cycle_distance is not None:
+    filters = filters or MatchFilters()
+    if filters.looks_back:
         homes = candidate_sites(source, source_mask, "source_mask")
     found = search_pair(
         matcher or default_matcher(source, queries=len(queries), k=k),
@@ -83,25 +77,25 @@ def match_points(
         keys,
         k=k,
         homes=homes,
-        window=Window() if subpixel else None,
+        window=Window() if filters.subpixel else None,
     )
     valid = found.forward.found
     if homes is not None and found.returned is not None:
-        if mutual:
+        if filters.mutual:
             # The pixel that holds a point; one on the far edge of the image belongs to the last.
             limit = torch.tensor([source.width - 1, source.height - 1], device=queries.xy.device)
             home = torch.minimum(torch.floor(queries.xy + 0.5), limit)
-            valid = valid & (filters.cycle_distance(home, homes.xy, found.returned) == 0)
-        if cycle_distance is not None:
-            away = filters.cycle_distance(queries.xy, homes.xy, found.returned)
-            valid = valid & (away <= cycle_distance)
+            valid = valid & (cycle_distance(home, homes.xy, found.returned) == 0)
+        if filters.cycle_distance is not None:
+            away = cycle_distance(queries.xy, homes.xy, found.returned)
+            valid = valid & (away <= filters.cycle_distance)
     target_xy = keys.xy[found.forward.index.clamp(min=0)] * found.forward.found[..., None]
     similarity = found.forward.similarity
     if found.refined is not None:
         target_xy, similarity = found.refined.xy, found.refined.similarity
     matches = Matches(queries.xy, target_xy, similarity, valid)
-    if min_similarity is not None:
-        matches = filters.above_similarity(matches, min_similarity)
+    if filters.min_similarity is not None:
+        matches = above_similarity(matches, filters.min_similarity)
     return matches
 
 
@@ -150,7 +144,7 @@ def candidate_sites(
     )
     # A site halfway between two pixels may round to one of them in float64, where the lattice is
     # made, and to the other in float32.
-    inside = filters.inside_mask(mask.to(device), sites.xy)
+    inside = inside_mask(mask.to(device), sites.xy)
     if not bool(inside.any()):
         return lattice_sites(height=height, width=width, mask=mask, device=device)
     if not bool(inside.all()) and sites.index is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from warpkit.checks import check_image, check_mask, check_same_size, one_of, require
 from warpkit.match.matcher import Matcher
+from warpkit.match.settings import MatchFilters
 from warpkit.propagate.fields import CarryMode, throw
 from warpkit.types import DescriptorMap
 from warpkit.warp.backward import backward_warp
@@ -182,8 +183,7 @@ def carry_edit(
     first_mask: npt.NDArray[np.bool_] | None = None,
     frame_mask: npt.NDArray[np.bool_] | None = None,
     matcher: Matcher | None = None,
-    max_pairs: float = 4e9,
-    min_similarity: float | None = None,
+    filters: MatchFilters | None = None,
     temperature: float = 0.05,
     fill: bool = True,
 ) -> EditLayer:
@@ -201,8 +201,7 @@ def carry_edit(
         frame_mask: bool (H, W), the object in the other frame: the edit lands nowhere else. An
             empty mask (the object is absent) gives an empty layer.
         matcher: search engine; None takes the default of `dense_warp`.
-        max_pairs: see `dense_warp`.
-        min_similarity: matches below this cosine carry nothing.
+        filters: which matches carry something, see `dense_warp`.
         temperature: `splat` only, see `carry_labels`.
         fill: `splat` only: whether holes take what `gather` finds there.
 
@@ -224,7 +223,7 @@ def carry_edit(
         return EditLayer(np.zeros((frame.height, frame.width, 4), dtype=np.float32))
     planes = torch.tensor(layer.premultiplied, device=first.data.device).permute(2, 0, 1)
 
-    match = partial(dense_warp, matcher=matcher, max_pairs=max_pairs, min_similarity=min_similarity)
+    match = partial(dense_warp, matcher=matcher, filters=filters)
 
     def gather() -> tuple[Tensor, Tensor]:
         warp = match(first, frame, source_mask=candidates, target_mask=allowed)

@@ -18,6 +18,7 @@ from torch import Tensor
 from warpkit.checks import one_of, require
 from warpkit.coords import sample_nearest
 from warpkit.match.matcher import Matcher
+from warpkit.match.settings import MatchFilters
 from warpkit.propagate.coverage import cell_coverage, check_labels, check_object_ids, one_hot
 from warpkit.propagate.labels import LabelFrame
 from warpkit.types import DescriptorMap, Warp
@@ -37,8 +38,7 @@ def carry_labels(
     *,
     mode: CarryMode = "gather",
     matcher: Matcher | None = None,
-    max_pairs: float = 4e9,
-    min_similarity: float | None = None,
+    filters: MatchFilters | None = None,
     temperature: float = 0.05,
     closing: int = 2,
 ) -> LabelFrame:
@@ -50,8 +50,7 @@ def carry_labels(
         [frame],
         mode=mode,
         matcher=matcher,
-        max_pairs=max_pairs,
-        min_similarity=min_similarity,
+        filters=filters,
         temperature=temperature,
         closing=closing,
     )[0]
@@ -65,8 +64,7 @@ def carry_labels_many(
     *,
     mode: CarryMode = "gather",
     matcher: Matcher | None = None,
-    max_pairs: float = 4e9,
-    min_similarity: float | None = None,
+    filters: MatchFilters | None = None,
     temperature: float = 0.05,
     closing: int = 2,
 ) -> list[LabelFrame]:
@@ -81,8 +79,7 @@ def carry_labels_many(
         frames: descriptors of the frames to label.
         mode: `gather` or `splat`.
         matcher: search engine; None takes the default of `dense_warp`.
-        max_pairs: see `dense_warp`.
-        min_similarity: matches below this cosine carry nothing.
+        filters: which matches carry something, see `dense_warp`.
         temperature: `splat` only: pixels that land on one place are weighted by
             `exp(similarity / temperature)`.
         closing: `splat` only: radius in pixels of the closing that fills small holes inside an
@@ -102,9 +99,7 @@ def carry_labels_many(
     check_labels(labels, ids, height=first.height, width=first.width)
     require(bool(labels.any()), "the labels of the first frame are all background")
     if mode == "gather":
-        warps = dense_warps(
-            first, frames, matcher=matcher, max_pairs=max_pairs, min_similarity=min_similarity
-        )
+        warps = dense_warps(first, frames, matcher=matcher, filters=filters)
         pairs = zip(warps, frames, strict=True)
         return [_gathered(labels, ids, warp, frame) for warp, frame in pairs]
     object_mask = torch.from_numpy(labels > 0).to(first.data.device)
@@ -115,8 +110,7 @@ def carry_labels_many(
             first,
             target_mask=object_mask,
             matcher=matcher,
-            max_pairs=max_pairs,
-            min_similarity=min_similarity,
+            filters=filters,
         )
         carried.append(_splatted(labels, ids, landing, frame, temperature, closing))
     return carried

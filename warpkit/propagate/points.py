@@ -24,6 +24,7 @@ from warpkit.checks import check_image, check_points, require
 from warpkit.coords import sample_bilinear, sample_descriptors
 from warpkit.match.matcher import Matcher
 from warpkit.match.points import match_points
+from warpkit.match.settings import MatchFilters
 from warpkit.propagate.flow import flow_between, grey_of
 from warpkit.types import DescriptorMap
 
@@ -219,9 +220,11 @@ class PointTracker:
             frame,
             torch.from_numpy(query.xy[which]),
             matcher=self._matcher,
-            cycle_distance=self.config.cycle * min(frame.height, frame.width),
-            min_similarity=self.config.found_similarity,
-            subpixel=True,
+            filters=MatchFilters(
+                cycle_distance=self.config.cycle * min(frame.height, frame.width),
+                min_similarity=self.config.found_similarity,
+                subpixel=True,
+            ),
         )
         return TrackedPoints(
             match.target_xy[:, 0].float().cpu().numpy(),

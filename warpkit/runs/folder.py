@@ -326,8 +326,8 @@ def run_record(
 
     Args:
         command: the command as typed, such as `"eval pck"`.
-        config: the command's configuration, a dataclass or a mapping. A dataclass may add entries
-            by a method `recorded_facts`, such as the content of files that it names.
+        config: the command's configuration: a mapping, a dataclass, or several that share one file
+            (options of the model, settings). A dataclass may add entries by a method `recorded_facts`, such as the content of files that it names.
         timings: seconds by stage.
         extra: further entries, such as counts; they may not replace those made here.
 
@@ -335,10 +335,11 @@ def run_record(
         a mapping for `write_json`; `date` is UTC in ISO 8601, a version is null where the package
         is not installed.
     """
+    parts = config if isinstance(config, tuple) else (config,)
     versions = {"warpkit": __version__, "python": platform.python_version()}
     record: dict[str, Any] = {
         "command": command,
-        "config": to_dict(config) if is_dataclass(config) else dict(config),
+        "config": {k: v for part in parts for k, v in _mapping(part).items()},
         "timings": {stage: round(seconds, 4) for stage, seconds in timings.items()},
         "versions": versions | {name: installed_version(*_RECORDED[name]) for name in _RECORDED},
         "platform": {
@@ -348,12 +349,16 @@ def run_record(
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    facts: dict[str, Any] = getattr(config, "recorded_facts", dict)()
-    record |= facts
+    for part in parts:
+        record |= getattr(part, "recorded_facts", dict)()
     clash = sorted(record.keys() & (extra or {}).keys())
     if clash:
         raise ValueError(f"a run record holds {', '.join(clash)} already")
     return record | dict(extra or {})
+
+
+def _mapping(config: Any) -> dict[str, Any]:
+    return to_dict(config) if is_dataclass(config) else dict(config)
 
 
 def installed_version(*distributions: str) -> str | None:

@@ -16,10 +16,10 @@ __all__ = [
     "GenerationConfig",
     "MaskConfig",
     "PairLabelConfig",
+    "PairSettings",
     "QualityConfig",
     "SlotConfig",
     "SplitConfig",
-    "SynthesisSettings",
 ]
 
 Format = Literal["spair", "dhf", "coco", "webdataset", "parquet"]
@@ -244,7 +244,7 @@ class SplitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisSettings:
+class PairSettings:
     """All that decides what a pair holds.
 
     Attributes:

@@ -25,8 +25,9 @@ from warpkit.coords import sample_nearest
 from warpkit.describe.extractor import ModelDescriber
 from warpkit.io.images import encode_image
 from warpkit.match import Matcher, farthest_points
+from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
-from warpkit.synthesize.config import SynthesisSettings
+from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.described_pair import DescribedPair, PairSide
 from warpkit.synthesize.executors import (
     InlineExecutor,
@@ -69,7 +70,7 @@ class PairMaker:
 
     def __init__(
         self,
-        settings: SynthesisSettings,
+        settings: PairSettings,
         extractor: ModelDescriber,
         matcher: Matcher | None = None,
     ) -> None:
@@ -270,7 +271,9 @@ class PairMaker:
                 source_mask=torch.from_numpy(source_mask),
                 target_mask=torch.from_numpy(target_mask),
                 matcher=self.matcher,
-                cycle_distance=None if cycle is None else cycle * candidates.target_side,
+                filters=MatchFilters(
+                    cycle_distance=None if cycle is None else cycle * candidates.target_side
+                ),
             )
             return candidates, {"source_xy": dense.source_xy.cpu(), "valid": dense.valid.cpu()}
 

@@ -18,7 +18,7 @@ from warpkit.checks import InputError
 from warpkit.describe.extractor import ModelDescriber
 from warpkit.io.images import read_image
 from warpkit.runs.clock import Stopwatch
-from warpkit.synthesize.config import SynthesisSettings
+from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.generation import DescribedImage, Generator
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.types import DescriptorMap
@@ -40,7 +40,7 @@ class ImageMaker:
 
     def __init__(
         self,
-        settings: SynthesisSettings,
+        settings: PairSettings,
         extractor: ModelDescriber,
         clock: Stopwatch,
     ) -> None:

@@ -12,7 +12,7 @@ from warpkit.io.images import write_image
 from warpkit.io.whole import write_json, write_text
 from warpkit.match import Matcher
 from warpkit.runs.folder import OutputFolder
-from warpkit.synthesize.config import SynthesisSettings
+from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.quality import (
     PrecisionRow,
     measure_image,
@@ -31,7 +31,7 @@ _log = logging.getLogger("warpkit")
 
 def measure_set(
     folder: OutputFolder,
-    settings: SynthesisSettings,
+    settings: PairSettings,
     load: Callable[[], tuple[Describer, Matcher | None]],
     shown: Sequence[Record],
 ) -> tuple[list[PrecisionRow], int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from warpkit.coherent import coherent_fields
 from warpkit.coords import sample_bilinear, sample_nearest
 from warpkit.match import Matcher, inside_mask
-from warpkit.synthesize.config import FilterConfig, SynthesisSettings
+from warpkit.synthesize.config import FilterConfig, PairSettings
 from warpkit.synthesize.labels import (
     FILTERS,
     MatchCandidates,
@@ -140,7 +140,7 @@ def measure_image(
     describer: Describer,
     image: Image,
     mask: Mask,
-    settings: SynthesisSettings,
+    settings: PairSettings,
     *,
     seed: int,
     matcher: Matcher | None = None,

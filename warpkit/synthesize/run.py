@@ -22,13 +22,14 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from warpkit.checks import InputError, OutputError, require
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
 from warpkit.io.whole import write_json, write_text
 from warpkit.match import Matcher
+from warpkit.match.matcher import asked_matcher
 from warpkit.runs.cache import file_sha256
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.differences import differences
@@ -37,9 +38,9 @@ from warpkit.synthesize.card import data_card
 from warpkit.synthesize.config import (
     FORMATS,
     Format,
+    PairSettings,
     QualityConfig,
     SplitConfig,
-    SynthesisSettings,
 )
 from warpkit.synthesize.engines import MadeChunk, make_here, make_on_ray
 from warpkit.synthesize.maker import PairMaker
@@ -61,7 +62,7 @@ from warpkit.synthesize.writers.target import write_bytes
 from warpkit.types import Describer
 from warpkit.version import __version__
 
-__all__ = ["SynthesizeConfig", "run_synthesize"]
+__all__ = ["SynthesizeSettings", "run_synthesize"]
 
 _log = logging.getLogger("warpkit")
 
@@ -72,7 +73,7 @@ _FOLDER_SIZE = 1000  # chunks a folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesizeConfig(SynthesisSettings, ModelOptions):
+class SynthesizeSettings(PairSettings, TaskSettings):
     """A synthesised set.
 
     Attributes:
@@ -119,9 +120,10 @@ class SynthesizeConfig(SynthesisSettings, ModelOptions):
 class _Worker:
     """Makes chunks of a configuration."""
 
-    def __init__(self, config: SynthesizeConfig) -> None:
-        self._config, self._plans = config, config.plans()
-        self._maker = PairMaker(config, config.load_extractor(), config.load_matcher())
+    def __init__(self, settings: SynthesizeSettings, options: ModelOptions) -> None:
+        self._settings, self._plans = settings, settings.plans()
+        matcher = asked_matcher(options.engine)
+        self._maker = PairMaker(settings, options.load_extractor(), matcher)
 
     def chunks(self, numbers: Iterable[int]) -> Iterator[MadeChunk]:
         """Chunk after chunk by number."""
@@ -134,13 +136,17 @@ class _Worker:
             yield MadeChunk(number, encode_records(records), spent)
 
     def _planned(self, number: int) -> list[PairPlan]:
-        first = number * self._config.batch
-        last = min(first + self._config.batch, len(self._plans))
+        first = number * self._settings.batch
+        last = min(first + self._settings.batch, len(self._plans))
         return [self._plans.pair(n) for n in range(first, last)]
 
 
 def run_synthesize(
-    output: Path | str, *, config: SynthesizeConfig | None = None, overwrite: bool = False
+    output: Path | str,
+    *,
+    settings: SynthesizeSettings | None = None,
+    options: ModelOptions | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Make a set and write it into a folder.
 
@@ -158,21 +164,21 @@ def run_synthesize(
         InputError: a configuration or input that cannot be used, or a folder that holds something.
         OutputError: the disk is full or cannot be written; what is finished is kept.
     """
-    config = config or SynthesizeConfig()
-    _check_packages(config)
+    settings, options = settings or SynthesizeSettings(), options or ModelOptions()
+    _check_packages(settings)
     clock = Stopwatch()
-    plans = config.plans()
-    if len(plans) < config.pairs:
+    plans = settings.plans()
+    if len(plans) < settings.pairs:
         _log.info(
-            "the photographs make %d pairs, fewer than the %d asked for", len(plans), config.pairs
+            "the photographs make %d pairs, fewer than the %d asked for", len(plans), settings.pairs
         )
     folder = OutputFolder(output, overwrite=overwrite, resume=True)
     try:
         with folder:
-            _accept_unfinished(folder, _task(config), drop_others=overwrite)
+            _accept_unfinished(folder, _task(settings, options), drop_others=overwrite)
             if not folder.file(_FINISHED, private=True).is_file():
                 try:
-                    _make_and_write(folder, config, plans, clock)
+                    _make_and_write(folder, settings, options, plans, clock)
                 except OutputError:
                     raise  # a full disk can be mended
                 except InputError:
@@ -192,32 +198,32 @@ def run_synthesize(
     return facts
 
 
-def _check_packages(config: SynthesizeConfig) -> None:
+def _check_packages(settings: SynthesizeSettings) -> None:
     """Raise before hours of work if a format's library is missing."""
     from importlib.util import find_spec
 
     require(
-        "parquet" not in config.formats or find_spec("pyarrow") is not None,
+        "parquet" not in settings.formats or find_spec("pyarrow") is not None,
         "the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]', or leave it"
         " out of formats",
     )
     require(
-        config.executor == "local" or find_spec("ray") is not None,
+        settings.executor == "local" or find_spec("ray") is not None,
         "--engine ray needs Ray: pip install 'warpkit-hyperfeatures[ray]'",
     )
 
 
-def _task(config: SynthesizeConfig) -> dict[str, Any]:
+def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]:
     """What tells a run from another: all that decides what it makes."""
-    kept = {key: value for key, value in to_dict(config).items() if key not in _WHERE}
-    task: dict[str, Any] = {"config": kept, "version": __version__, **config.recorded_facts()}
-    if config.aggregator is not None and Path(config.aggregator).is_file():
-        task["aggregator"] = file_sha256(Path(config.aggregator))
-    if config.generation.prompts is not None:
-        task["prompts"] = file_sha256(config.generation.prompts)
-    if config.images is not None:
-        names = [path for paths in list_photos(config.images).values() for path in paths]
-        sizes = [f"{name} {(config.images / name).stat().st_size}" for name in names]
+    kept = {key: value for key, value in to_dict((options, settings)).items() if key not in _WHERE}
+    task: dict[str, Any] = {"config": kept, "version": __version__, **options.recorded_facts()}
+    if options.aggregator is not None and Path(options.aggregator).is_file():
+        task["aggregator"] = file_sha256(Path(options.aggregator))
+    if settings.generation.prompts is not None:
+        task["prompts"] = file_sha256(settings.generation.prompts)
+    if settings.images is not None:
+        names = [path for paths in list_photos(settings.images).values() for path in paths]
+        sizes = [f"{name} {(settings.images / name).stat().st_size}" for name in names]
         task["photographs"] = hashlib.sha256("\n".join(sizes).encode()).hexdigest()
     return task
 
@@ -242,10 +248,14 @@ def _accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_other
 
 
 def _make_and_write(
-    folder: OutputFolder, config: SynthesizeConfig, plans: Plans, clock: Stopwatch
+    folder: OutputFolder,
+    settings: SynthesizeSettings,
+    options: ModelOptions,
+    plans: Plans,
+    clock: Stopwatch,
 ) -> None:
-    stages = _make(folder, config, plans, clock)
-    count = -(-len(plans) // config.batch)
+    stages = _make(folder, settings, options, plans, clock)
+    count = -(-len(plans) // settings.batch)
 
     def records() -> Iterator[Record]:
         for number in range(count):
@@ -260,34 +270,35 @@ def _make_and_write(
             " labels.filters.*"
         )
     with clock.stage("write"):
-        shown = _write_formats(folder, config, summary, without_duplicates(records()))
+        shown = _write_formats(folder, settings, summary, without_duplicates(records()))
     with clock.stage("contact sheets"):
         sheets = [shown[i : i + SHEET] for i in range(0, len(shown), SHEET)][
-            : config.quality.sheets
+            : settings.quality.sheets
         ]
         for number, sheet in enumerate(sheets):
             write_image(folder.file(f"sheets/{number:02d}.png"), contact_sheet(sheet))
     with clock.stage("measure"):
         rows: list[PrecisionRow] = []
         measured = 0
-        if config.quality.images > 0 and not config.known_warps:
+        if settings.quality.images > 0 and not settings.known_warps:
 
             def load() -> tuple[Describer, Matcher | None]:
-                return config.load_extractor(), config.load_matcher()
+                return options.load_extractor(), asked_matcher(options.engine)
 
-            some = evenly_spaced(shown, config.quality.images)
-            rows, measured = measure_set(folder, config, load, some)
+            some = evenly_spaced(shown, settings.quality.images)
+            rows, measured = measure_set(folder, settings, load, some)
     card = data_card(
         summary,
-        configuration=dump_yaml(config),
-        sources=_sources(config),
-        formats=config.formats,
+        configuration=dump_yaml((options, settings)),
+        sources=_sources(settings, options),
+        formats=settings.formats,
         rows=rows,
         images=measured,
     )
     write_text(folder.file("README.md"), card)
     facts = {**summary.facts(), "stages": {k: round(v, 3) for k, v in stages.items()}}
-    write_json(folder.file("run.json"), run_record("synthesize", config, clock.seconds, facts))
+    record = run_record("synthesize", (options, settings), clock.seconds, facts)
+    write_json(folder.file("run.json"), record)
     root = folder.file("run.json").parent
     private = {folder.file(name, private=True) for name in (_TASK, _FINISHED)}
     skip = private | set((root / _CHUNKS).rglob("*"))
@@ -304,20 +315,24 @@ def _has_chunks(folder: OutputFolder) -> bool:
 
 
 def _make(
-    folder: OutputFolder, config: SynthesizeConfig, plans: Plans, clock: Stopwatch
+    folder: OutputFolder,
+    settings: SynthesizeSettings,
+    options: ModelOptions,
+    plans: Plans,
+    clock: Stopwatch,
 ) -> dict[str, float]:
     """Make the chunks that are missing; returns the seconds by stage, summed over workers."""
-    count = -(-len(plans) // config.batch)
+    count = -(-len(plans) // settings.batch)
     todo = [number for number in range(count) if not _chunk_path(folder, number).is_file()]
-    build = functools.partial(_Worker, config)
+    build = functools.partial(_Worker, settings, options)
     made = make_here(build, [])
-    if todo and config.executor == "ray":
+    if todo and settings.executor == "ray":
         made = make_on_ray(
             build,
             todo,
-            workers=config.workers,
-            threads=config.threads,
-            gpu=config.device == "auto" or config.device.startswith("cuda"),
+            workers=settings.workers,
+            threads=settings.threads,
+            gpu=options.device == "auto" or options.device.startswith("cuda"),
         )
     elif todo:
         made = make_here(build, todo)
@@ -337,22 +352,22 @@ def _make(
 
 
 def _write_formats(
-    folder: OutputFolder, config: SynthesizeConfig, summary: Summary, records: Iterator[Record]
+    folder: OutputFolder, settings: SynthesizeSettings, summary: Summary, records: Iterator[Record]
 ) -> list[Record]:
     """Write all formats; returns the kept pairs that sheets and measurements look at."""
     writers: list[SetWriter] = []
     place = folder.file
-    wanted = set(config.formats)
+    wanted = set(settings.formats)
     if wanted & {"spair", "dhf", "coco"}:
         writers.append(LayoutWriter(place, spair="spair" in wanted, dhf="dhf" in wanted))
     if "coco" in wanted:
         what = "Pseudo-labelled pairs made by warpkit synthesize"
-        writers.append(CocoKeypointWriter(place, points=config.labels.points, description=what))
+        writers.append(CocoKeypointWriter(place, points=settings.labels.points, description=what))
     if "webdataset" in wanted:
-        writers.append(ShardWriter(place, size=config.shard))
+        writers.append(ShardWriter(place, size=settings.shard))
     if "parquet" in wanted:
-        writers.append(ParquetWriter(place, size=config.shard))
-    most = max(config.quality.images, SHEET * config.quality.sheets)
+        writers.append(ParquetWriter(place, size=settings.shard))
+    most = max(settings.quality.images, SHEET * settings.quality.sheets)
     looked_at = set(evenly_spaced(summary.kept, most)) if most else set()
     shown = []
     for record in records:
@@ -367,14 +382,14 @@ def _write_formats(
     return shown
 
 
-def _sources(config: SynthesizeConfig) -> dict[str, str]:
+def _sources(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, str]:
     """What a set comes from, with licences, for its card."""
-    preset = resolve_model(config.model)
-    names = [name for name, _ in preset.parts] or [config.model]
+    preset = resolve_model(options.model)
+    names = [name for name, _ in preset.parts] or [options.model]
     licences = [f"{name} ({resolve_model(name).licence or 'licence not known'})" for name in names]
     sources = {"model": ", ".join(licences)}
-    if config.images is None:
-        generation = config.generation
+    if settings.images is None:
+        generation = settings.generation
         sources["images"] = (
             f"generated by the model, guidance {generation.guidance:g}, perturbed-attention"
             f" guidance {generation.pag_scale:g}, skip {generation.skip}, eta {generation.eta:g},"
@@ -383,8 +398,8 @@ def _sources(config: SynthesizeConfig) -> dict[str, str]:
         )
     else:
         sources["images"] = (
-            f"photographs of the folder {config.images.name}; they keep their licences"
+            f"photographs of the folder {settings.images.name}; they keep their licences"
         )
-    sources["labels"] = "known warps, exact" if config.known_warps else "matched, not by people"
-    sources["masks"] = config.masks.kind
+    sources["labels"] = "known warps, exact" if settings.known_warps else "matched, not by people"
+    sources["masks"] = settings.masks.kind
     return sources

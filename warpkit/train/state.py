@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import logging
-import os
 import pickle
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from warpkit.checks import InputError, OutputError, require
 from warpkit.io.images import IMAGE_SUFFIXES
+from warpkit.io.whole import drop_partials, written_whole
 from warpkit.runs.differences import differences
 
 __all__ = [
@@ -126,13 +126,8 @@ def save_state(
         OutputError: the file cannot be written.
     """
     path = output / "state.pt"
-    temporary = path.with_suffix(".tmp")
-    try:
-        torch.save({"done": done, "seconds": seconds, "config": mark, **content}, temporary)
-        os.replace(temporary, path)  # noqa: PTH105 - atomic on every system
-    # torch's writer reports a full disk as a RuntimeError.
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+    with written_whole(path) as partial:
+        torch.save({"done": done, "seconds": seconds, "config": mark, **content}, partial)
 
 
 def restore_state(output: Path, mark: str) -> dict[str, Any] | None:
@@ -142,6 +137,7 @@ def restore_state(output: Path, mark: str) -> dict[str, Any] | None:
         InputError: the state is damaged or that of a run with another fingerprint.
     """
     path = output / "state.pt"
+    drop_partials(path)
     if not path.is_file():
         return None
     try:

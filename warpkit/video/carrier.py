@@ -27,7 +27,7 @@ from warpkit.propagate.passes import Stretch, merge_soft, plan_stretches
 from warpkit.propagate.points import PointTracker
 from warpkit.runs.clock import Stopwatch
 from warpkit.types import Describer, DescriptorMap
-from warpkit.video.config import FrameResult, PropagateConfig
+from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.edits import EditCarrier
 from warpkit.video.given import Given
 
@@ -52,7 +52,7 @@ class Propagation:
         points: (N, 2), pixels of the first frame.
         annotations: object ids of further frames, by position (0 is the first frame). What holds
             no object there is background: such a frame says that an object is absent.
-        config: how to carry; the model options of it are not used here.
+        settings: how to carry; the model options of it are not used here.
         matcher: matching engine of the dense fields; None picks one.
 
     Attributes:
@@ -72,17 +72,17 @@ class Propagation:
         edit: EditLayer | None = None,
         points: npt.ArrayLike | None = None,
         annotations: Mapping[int, npt.NDArray[np.uint8]] | None = None,
-        config: PropagateConfig | None = None,
+        settings: PropagateSettings | None = None,
         matcher: Matcher | None = None,
     ) -> None:
-        self.config = config or PropagateConfig()
+        self.settings = settings or PropagateSettings()
         given = Given.checked(
             first,
             labels=labels,
             annotations=annotations,
             edit=edit,
             points=points,
-            mode=self.config.mode,
+            mode=self.settings.mode,
         )
         self._describer, self._matcher = describer, matcher
         self._points = given.points
@@ -92,7 +92,7 @@ class Propagation:
         self._first_image = first
         self.clock = Stopwatch()
         self._first = self.describe([first])[0]
-        self.chunk = self.config.chunk or (16 if self._first.data.is_cuda else 4)
+        self.chunk = self.settings.chunk or (16 if self._first.data.is_cuda else 4)
         self._edit: EditCarrier | None = None
         if given.edit is not None:
             self._edit = EditCarrier(
@@ -101,12 +101,12 @@ class Propagation:
                 self.annotations[0],
                 self._first,
                 outlined=given.outlined,
-                config=self.config,
+                settings=self.settings,
                 matcher=matcher,
             )
         self._tracker: PointTracker | None = None
         if self._points is not None:
-            self._tracker = PointTracker(self.config.point, len(self._points), matcher)
+            self._tracker = PointTracker(self.settings.point, len(self._points), matcher)
             self._tracker.join(np.arange(len(self._points)), self._points, self._first, first)
         self._position = 0
         self._stretch: Stretch | None = None
@@ -157,8 +157,8 @@ class Propagation:
         self._stretch, self._position = stretch, stretch.first
         self._labels = None
         anchor = stretch.after if backward else stretch.before
-        if self.config.mode == "label" and stretch.known and anchor is not None:
-            self._labels = LabelPropagator(self.config.label, self.object_ids)
+        if self.settings.mode == "label" and stretch.known and anchor is not None:
+            self._labels = LabelPropagator(self.settings.label, self.object_ids)
             for known in self._annotated(images):
                 self._labels.annotate(known.descriptors, known.labels, known.image)
         if self._edit is not None and not backward:
@@ -250,15 +250,15 @@ class Propagation:
         """The labels of the next frames, None if there are none to carry."""
         if not self.annotations:
             return [None] * len(frames)
-        if self.config.mode != "label":
+        if self.settings.mode != "label":
             return carry_labels_many(
                 self.annotations[0],
                 self.object_ids,
                 self._first,
                 [frame for frame in frames if frame is not None],
-                mode=self.config.mode,
+                mode=self.settings.mode,
                 matcher=self._matcher,
-                max_pairs=self.config.max_pairs,
+                filters=self.settings.filters,
             )
         assert self._stretch is not None
         require(
@@ -278,7 +278,7 @@ class Propagation:
             assert soft is not None
             # All frames have the layout of the first.
             labelled.append(
-                decide_labels(soft, self._first, image, self.object_ids, self.config.label)
+                decide_labels(soft, self._first, image, self.object_ids, self.settings.label)
             )
         return labelled
 

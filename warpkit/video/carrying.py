@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,13 +21,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from warpkit.checks import require
 from warpkit.io.frame import Frame
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels
+from warpkit.io.tensors import write_tensors
+from warpkit.io.whole import write_text, written_whole
 from warpkit.propagate import EditLayer
 from warpkit.propagate.passes import Stretch
 from warpkit.runs.clock import Stopwatch
@@ -39,7 +40,7 @@ from warpkit.video.carrier import Propagation
 from warpkit.video.config import FrameResult
 from warpkit.video.frames import Reader, Shot
 
-__all__ = ["ROWS", "Finished", "carry_all", "save_tensors"]
+__all__ = ["ROWS", "Finished", "carry_all"]
 
 ROWS = "frames.jsonl"
 
@@ -171,7 +172,7 @@ class _Carrying:
         if stretch.stop is not None:
             back = load_file(self._back_file(start))["soft"]
         cuts = [shot.cut for shot in chunk]
-        stops = self.run.config.cuts == "stop" and any(cuts)
+        stops = self.run.settings.cuts == "stop" and any(cuts)
         count = cuts.index(True) if stops else len(chunk)
         for shot in chunk[: count + stops]:
             if shot.cut:
@@ -234,7 +235,8 @@ class _Carrying:
                 cuts = [*(shot.cut for shot in shots[1:]), cut_after]
                 soft = self.run.carry_back([shot.frame.image for shot in shots], cuts)
                 state = self.run.state()["soft"]
-                self.writer.do(save_tensors, {"soft": soft, "kept": state}, self._back_file(start))
+                tensors = {"soft": soft, "kept": state}
+                self.writer.do(write_tensors, self._back_file(start), tensors, {})
                 bar.update(len(shots))
                 self.progress("carrying back", int(bar.n), left)
         self.writer.wait()  # the files are read next
@@ -335,7 +337,7 @@ def _resume(folder: OutputFolder) -> tuple[list[Row], dict[str, torch.Tensor]]:
     # Rows beyond the state belong to frames that are carried again.
     lines = table.read_text(encoding="utf-8").splitlines()[:done]
     rows: list[Row] = [json.loads(line) for line in lines]
-    _replace(table, "".join(line + "\n" for line in lines).encode())
+    write_text(table, "".join(line + "\n" for line in lines))
     _log.info("going on after frame %d of an interrupted run", rows[-1]["frame"])
     return rows, state
 
@@ -347,28 +349,12 @@ def _save_state(
     with folder.file(ROWS).open("a", encoding="utf-8") as table:
         table.writelines(json.dumps(row) + "\n" for row in fresh)
     path = folder.file(_STATE, private=True)
-    save_tensors(tensors or {_EMPTY: torch.zeros(1)}, path, {"done": str(done)})
-
-
-def save_tensors(
-    tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
-) -> None:
-    """Write a safetensors file whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)  # noqa: PTH105 - atomic on every system
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)  # noqa: PTH105 - atomic on every system
+    write_tensors(path, tensors or {_EMPTY: torch.zeros(1)}, {"done": str(done)})
 
 
 def _copy(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)  # noqa: PTH105 - atomic on every system
+    with written_whole(target) as partial:
+        shutil.copyfile(source, partial)
 
 
 def _row(frame: Frame, result: FrameResult, object_ids: list[int]) -> Row:

@@ -9,16 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import require
-from warpkit.describe.options import ModelOptions, check_filters
+from warpkit.describe.options import TaskSettings
+from warpkit.io.config import flat
+from warpkit.match.settings import MatchFilters
 from warpkit.propagate import EditConfig, EditLayer, LabelConfig, PointConfig, TrackedPoints
 
-__all__ = ["FrameResult", "PropagateConfig"]
+__all__ = ["FrameResult", "PropagateSettings"]
 
 Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PropagateConfig(ModelOptions):
+class PropagateSettings(TaskSettings):
     """How things are carried through a clip.
 
     Attributes:
@@ -29,9 +31,7 @@ class PropagateConfig(ModelOptions):
             or (the paper's way) forward, holes filled backward.
         edit: settings of `track`, and how an edit is blended.
         label: settings of label propagation.
-        max_pairs: largest number of descriptor pairs that the engines `faiss` and `reference`
-            compare for a dense field; above it they match on a coarser lattice of pixels.
-        min_similarity: of a carried edit's matches; None keeps all.
+        filters: which matches of dense fields count (`gather`, `splat`).
         point: settings of point tracking.
         cuts: what to do where a new scene begins: `reanchor` goes on from the annotated frames
             alone, without the last predictions, `stop` ends the run before it, `ignore` does not
@@ -44,15 +44,13 @@ class PropagateConfig(ModelOptions):
     edit_mode: Literal["track", "gather", "splat"] = "track"
     edit: EditConfig = field(default_factory=EditConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
-    max_pairs: float = 4e8
-    min_similarity: float | None = None
+    filters: MatchFilters = flat(MatchFilters(max_pairs=4e8))
     point: PointConfig = field(default_factory=PointConfig)
     cuts: Literal["reanchor", "stop", "ignore"] = "reanchor"
     cut_threshold: float = 0.35
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        check_filters(cycle_distance=None, min_similarity=self.min_similarity)
         require(
             self.chunk is None or self.chunk >= 1,
             f"chunk must be at least 1 frame, got {self.chunk}",

@@ -16,7 +16,7 @@ from warpkit.checks import require
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import EditLayer, EditTracker, carry_edit, composite
 from warpkit.types import DescriptorMap
-from warpkit.video.config import PropagateConfig
+from warpkit.video.config import PropagateSettings
 from warpkit.warp.blend import blend
 
 __all__ = ["EditCarrier", "usable_edit"]
@@ -49,16 +49,16 @@ class EditCarrier:
         descriptors: DescriptorMap,
         *,
         outlined: bool,
-        config: PropagateConfig,
+        settings: PropagateSettings,
         matcher: Matcher | None,
     ) -> None:
         self.layer, self._image, self._labels = edit, image, labels
         self._descriptors, self._outlined = descriptors, outlined
-        self._config, self._matcher = config, matcher
+        self._settings, self._matcher = settings, matcher
         self._tracker = None
-        if config.edit_mode == "track":
+        if settings.edit_mode == "track":
             self._tracker = EditTracker(
-                image, labels, descriptors, edit, outlined=outlined, config=config.edit
+                image, labels, descriptors, edit, outlined=outlined, config=settings.edit
             )
 
     def first(self) -> Image:
@@ -74,8 +74,8 @@ class EditCarrier:
         self, image: Image, labels: Labels, descriptors: DescriptorMap
     ) -> tuple[EditLayer, Image]:
         """The layer over the next frame, and the frame with the edit on it."""
-        config = self._config
-        if config.edit_mode == "track":
+        settings = self._settings
+        if settings.edit_mode == "track":
             assert self._tracker is not None
             layer = self._tracker.step(image, labels, descriptors)
         else:
@@ -83,16 +83,15 @@ class EditCarrier:
                 self.layer,
                 self._descriptors,
                 descriptors,
-                mode=config.edit_mode,
+                mode=settings.edit_mode,
                 # Without a mask every pixel of the first frame competes for the edit's region.
                 first_mask=self._labels > 0 if self._outlined else None,
                 frame_mask=labels > 0,
                 matcher=self._matcher,
-                max_pairs=config.max_pairs,
-                min_similarity=config.min_similarity,
+                filters=settings.filters,
             )
         edited = composite(image, layer)
-        if config.edit.blend == "poisson":
+        if settings.edit.blend == "poisson":
             edited = blend(image, edited, layer.alpha > 0, mode="poisson")
         return layer, edited
 

@@ -28,7 +28,7 @@ class Reader:
     Attributes:
         frames: the selection.
         start, stride: how it was selected.
-        cut_threshold: as in `PropagateConfig`; None does not look for scenes.
+        cut_threshold: as in `PropagateSettings`; None does not look for scenes.
     """
 
     frames: Frames

@@ -19,9 +19,9 @@ from warpkit.propagate.cuts import CutFinder
 from warpkit.propagate.passes import Stretch
 from warpkit.types import Describer
 from warpkit.video.carrier import Propagation
-from warpkit.video.config import FrameResult, PropagateConfig
+from warpkit.video.config import FrameResult, PropagateSettings
 
-__all__ = ["FrameResult", "PropagateConfig", "Propagation", "propagate"]
+__all__ = ["FrameResult", "PropagateSettings", "Propagation", "propagate"]
 
 Image = npt.NDArray[np.uint8]
 
@@ -29,13 +29,13 @@ Image = npt.NDArray[np.uint8]
 class _Clip:
     """Frames of an iterator by position: read when asked for, dropped when done with."""
 
-    def __init__(self, images: Iterable[Image], config: PropagateConfig) -> None:
+    def __init__(self, images: Iterable[Image], settings: PropagateSettings) -> None:
         self._images = iter(images)
         self._held: dict[int, Image] = {}
         self._count = 0
         self._finder: CutFinder | None = None
-        if config.cuts != "ignore":
-            self._finder = CutFinder(threshold=config.cut_threshold)
+        if settings.cuts != "ignore":
+            self._finder = CutFinder(threshold=settings.cut_threshold)
         self._cuts: set[int] = set()
 
     def has(self, position: int) -> bool:
@@ -77,7 +77,7 @@ def propagate(
     edit: EditLayer | None = None,
     points: npt.ArrayLike | None = None,
     annotations: Mapping[int, npt.NDArray[np.uint8]] | None = None,
-    config: PropagateConfig | None = None,
+    settings: PropagateSettings | None = None,
     matcher: Matcher | None = None,
 ) -> Iterator[FrameResult]:
     """Carry masks, an edit and points through a clip.
@@ -90,18 +90,18 @@ def propagate(
         edit: a layer over the first frame.
         points: (N, 2), pixels of the first frame.
         annotations: uint8 (H, W), object ids of further frames by position, 0 for the first.
-        config: how to carry; the model options of it are not used here.
+        settings: how to carry; the model options of it are not used here.
         matcher: matching engine of the dense fields; None picks one.
 
     Yields:
-        One `FrameResult` per frame in order, annotated ones included; with `config.cuts` "stop"
+        One `FrameResult` per frame in order, annotated ones included; with `settings.cuts` "stop"
         none from the first frame of a new scene on.
 
     Raises:
         InputError: no frames, nothing to carry, or inputs that do not fit the frames.
     """
-    config = config or PropagateConfig()
-    clip = _Clip(images, config)
+    settings = settings or PropagateSettings()
+    clip = _Clip(images, settings)
     require(clip.has(0), "the clip has no frames")
     run = Propagation(
         clip.image(0),
@@ -110,7 +110,7 @@ def propagate(
         edit=edit,
         points=points,
         annotations=annotations,
-        config=config,
+        settings=settings,
         matcher=matcher,
     )
     position = 0
@@ -128,7 +128,7 @@ def propagate(
             if not chunk:
                 break
             cuts = clip.cuts(position, len(chunk))
-            if run.config.cuts == "stop" and any(cuts):
+            if run.settings.cuts == "stop" and any(cuts):
                 count = cuts.index(True)
                 if count:
                     soft = back.pop(position, None)

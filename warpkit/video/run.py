@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, OutputError, check_same_size, require
+from warpkit.describe.options import ModelOptions
 from warpkit.io.config import to_dict
 from warpkit.io.frame import Frame
 from warpkit.io.frames import open_frames
@@ -25,6 +26,7 @@ from warpkit.io.images import read_rgba
 from warpkit.io.masks import read_labels
 from warpkit.io.points import PointQueries, PointTracks, write_tracks
 from warpkit.io.whole import write_json, write_text
+from warpkit.match.matcher import asked_matcher
 from warpkit.propagate import EditLayer, colormap_layer
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
@@ -33,7 +35,7 @@ from warpkit.types import Describer
 from warpkit.version import __version__
 from warpkit.video.carrier import Propagation
 from warpkit.video.carrying import ROWS, Finished, carry_all
-from warpkit.video.config import PropagateConfig
+from warpkit.video.config import PropagateSettings
 from warpkit.video.frames import Reader
 from warpkit.video.report import absences, write_quality
 from warpkit.video.results import check_exports, write_results
@@ -76,7 +78,8 @@ def run_propagate(
     end: int | None = None,
     stride: int = 1,
     export: Sequence[str] = (),
-    config: PropagateConfig | None = None,
+    settings: PropagateSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
     update: bool = False,
     describer: Describer | None = None,
@@ -99,7 +102,9 @@ def run_propagate(
             video with opacity), `coco` (masks as run lengths).
         update: the output folder holds a finished run of the same task with other masks: carry
             again only the frames that the change concerns, and replace its results.
-        describer: the model that `config` names, where it is loaded already.
+        settings: how things are carried.
+        options: the model, and the engine that searches dense fields.
+        describer: that model, where it is loaded already.
         progress: hears of every chunk of frames.
 
     Returns:
@@ -108,8 +113,8 @@ def run_propagate(
     Raises:
         InputError: inputs that cannot be used, or an output folder that holds something.
     """
-    config = config or PropagateConfig()
-    job = _Job(Path(video), start, end, stride, config)
+    settings, options = settings or PropagateSettings(), options or ModelOptions()
+    job = _Job(Path(video), start, end, stride, settings, options)
     job.give(mask=mask, edit=edit, colormap=colormap, points=points, export=export, update=update)
     # Everything is checked before the folder is touched: a mistyped option drops no earlier work.
     job.load(describer)
@@ -132,7 +137,7 @@ def run_propagate(
             raise
         with job.clock.stage("write videos"):
             job.write(folder, rows, tracks)
-        record = run_record("propagate", config, job.clock.seconds, job.facts(rows))
+        record = run_record("propagate", (options, settings), job.clock.seconds, job.facts(rows))
         write_json(folder.file("run.json"), record)
     return Path(output)
 
@@ -141,11 +146,18 @@ class _Job:
     """What is to be done, step by step; `clock` holds seconds by step, `stages` in all threads."""
 
     def __init__(
-        self, video: Path, start: int, end: int | None, stride: int, config: PropagateConfig
+        self,
+        video: Path,
+        start: int,
+        end: int | None,
+        stride: int,
+        settings: PropagateSettings,
+        options: ModelOptions,
     ) -> None:
-        self.config, self.clock, self.stages = config, Stopwatch(), Stopwatch()
+        self.options = options
+        self.settings, self.clock, self.stages = settings, Stopwatch(), Stopwatch()
         self.frames = open_frames(video, start=start, end=end, stride=stride)
-        threshold = None if config.cuts == "ignore" else config.cut_threshold
+        threshold = None if settings.cuts == "ignore" else settings.cut_threshold
         self.reader = Reader(self.frames, start, stride, threshold)
         self.first = self.frames.read(start)
         self.inputs: dict[str, Any] = {
@@ -155,8 +167,8 @@ class _Job:
             "stride": stride,
         }
         self.files = {
-            "aggregator": None if config.aggregator is None else identity(config.aggregator),
-            "model": identity(config.model) if Path(config.model).is_file() else None,
+            "aggregator": None if options.aggregator is None else identity(options.aggregator),
+            "model": identity(options.model) if Path(options.model).is_file() else None,
         }
         self.run: Propagation | None = None
         self.tracking: PointTracking | None = None
@@ -208,15 +220,15 @@ class _Job:
     def load(self, describer: Describer | None = None) -> None:
         """Load the model and get ready."""
         with self.clock.stage("load model"):
-            describer = describer or self.config.load_extractor()
-        matcher = self.config.load_matcher()
+            describer = describer or self.options.load_extractor()
+        matcher = asked_matcher(self.options.engine)
         if self.masks or self.layer is not None:
             self.run = Propagation(
                 self.first.image,
                 describer=describer,
                 edit=self.layer,
                 annotations=self.annotations,
-                config=self.config,
+                settings=self.settings,
                 matcher=matcher,
             )
             self.plan = plan_of(self.run)
@@ -225,7 +237,7 @@ class _Job:
                 self.reader,
                 self.queries,
                 describer=describer,
-                config=self.config,
+                settings=self.settings,
                 matcher=matcher,
                 clock=self.stages,
             )
@@ -234,7 +246,7 @@ class _Job:
         """What an interrupted run must agree in to be continued."""
         return {
             "inputs": self.inputs,
-            "config": to_dict(self.config),
+            "config": to_dict((self.options, self.settings)),
             **self.files,
             "version": __version__,
         }

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from warpkit.checks import InputError, check_points
 from warpkit.io.points import PointQueries, PointTracks
+from warpkit.io.tensors import write_tensors
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import PointTracker, TrackedPoints
 from warpkit.runs.clock import Stopwatch
@@ -28,8 +29,7 @@ from warpkit.runs.folder import OutputFolder
 from warpkit.runs.progress import ProgressCallback, no_progress
 from warpkit.runs.threads import ReadAhead
 from warpkit.types import Describer, DescriptorMap
-from warpkit.video.carrying import save_tensors
-from warpkit.video.config import PropagateConfig
+from warpkit.video.config import PropagateSettings
 from warpkit.video.frames import Reader, Shot
 
 __all__ = ["PointTracking"]
@@ -76,7 +76,7 @@ class PointTracking:
         reader: the frames.
         queries: of frames that the reader selects.
         describer: what describes images.
-        config: how; the settings of masks and edits are not used.
+        settings: how; the settings of masks and edits are not used.
         matcher: matching engine; None picks one.
         clock: gets seconds by stage.
         progress: hears of every chunk of frames.
@@ -91,13 +91,13 @@ class PointTracking:
         queries: PointQueries,
         *,
         describer: Describer,
-        config: PropagateConfig,
+        settings: PropagateSettings,
         matcher: Matcher | None = None,
         clock: Stopwatch | None = None,
         progress: ProgressCallback = no_progress,
     ) -> None:
         self.reader, self.queries = reader, queries
-        self.describer, self.config, self.matcher = describer, config, matcher
+        self.describer, self.settings, self.matcher = describer, settings, matcher
         self.clock, self.progress = clock or Stopwatch(), progress
         self.positions = _positions(queries, reader)
         self.folder: OutputFolder | None = None
@@ -109,7 +109,7 @@ class PointTracking:
         Args:
             folder: keeps what is followed until the run ends.
             stop: position before which to end; None goes to the end, or to a scene cut if
-                `config.cuts` is "stop".
+                `settings.cuts` is "stop".
 
         Raises:
             InputError: a point of a frame behind the end.
@@ -118,7 +118,7 @@ class PointTracking:
         begin, last = int(self.positions.min()), int(self.positions.max())
         first = self._describe([self.reader.one(begin).image])[0]
         on_gpu = first.data.device.type == "cuda"
-        self.chunk = self.config.chunk or (_GPU_CHUNK if on_gpu else _CPU_CHUNK)
+        self.chunk = self.settings.chunk or (_GPU_CHUNK if on_gpu else _CPU_CHUNK)
         forward = list(self._forward(begin, stop))
         end = forward[-1].first + len(forward[-1].frames) if forward else begin
         beyond = self.positions >= end
@@ -130,7 +130,7 @@ class PointTracking:
         return self._merge(forward, list(self._backward(last)))
 
     def _forward(self, begin: int, stop: int | None) -> Iterator[_Part]:
-        tracker = PointTracker(self.config.point, len(self.positions), self.matcher)
+        tracker = PointTracker(self.settings.point, len(self.positions), self.matcher)
         place = begin
         while (path := self._file("forward", place)).is_file():
             part = _Part.load(place, path)
@@ -150,10 +150,10 @@ class PointTracking:
             tqdm(total=total, initial=done, desc="points", unit="frame", disable=None) as bar,
             ReadAhead(shots, depth=2 * self.chunk) as ahead,
         ):
-            for chunk in _chunks(ahead, self.chunk, stops=self.config.cuts == "stop"):
+            for chunk in _chunks(ahead, self.chunk, stops=self.settings.cuts == "stop"):
                 cuts = [shot.cut for shot in chunk]
                 part = self._follow(tracker, chunk, place, cuts)
-                save_tensors(part.tensors(), self._file("forward", place))
+                write_tensors(self._file("forward", place), part.tensors(), {})
                 place += len(chunk)
                 bar.update(len(chunk))
                 self.progress("following points", int(bar.n), total)
@@ -163,7 +163,7 @@ class PointTracking:
         """Frames before `last`, from the last to the first, of points that are given later."""
         if last == 0:
             return
-        tracker = PointTracker(self.config.point, len(self.positions), self.matcher)
+        tracker = PointTracker(self.settings.point, len(self.positions), self.matcher)
         starts = list(range(0, last + 1, self.chunk))
         kept = 0
         for start in reversed(starts):
@@ -192,7 +192,7 @@ class PointTracking:
                     cuts = [shot.cut for shot in following]
                     cuts += [False] * (len(part_of) - len(cuts))
                     part = self._follow(tracker, part_of, start, cuts, back=True)
-                    save_tensors(part.tensors(), self._file("backward", start))
+                    write_tensors(self._file("backward", start), part.tensors(), {})
                     bar.update(len(part_of))
                     self.progress("following points back", int(bar.n), left)
                     yield part

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from warpkit.checks import require
 from warpkit.coords import sample_descriptors
-from warpkit.match import filters
+from warpkit.match.filters import cycle_distance, refine_subpixel
 from warpkit.match.matcher import Matcher
 from warpkit.match.pair import Window, search_many, search_pair
 from warpkit.match.points import candidate_sites, default_matcher
+from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Matches, Sites, Warp
 from warpkit.warp.coarse import LatticeField, lattice_to_pixels
 
@@ -33,11 +34,7 @@ def dense_warp(
     source_mask: Tensor | None = None,
     target_mask: Tensor | None = None,
     matcher: Matcher | None = None,
-    max_pairs: float = 4e9,
-    mutual: bool = False,
-    cycle_distance: float | None = None,
-    min_similarity: float | None = None,
-    subpixel: bool = False,
+    filters: MatchFilters | None = None,
 ) -> Warp:
     """Match every target pixel to its most similar source pixel.
 
@@ -45,10 +42,10 @@ def dense_warp(
     one rounds to a pixel inside `source_mask`; `valid` is `target_mask` less what filters reject.
 
     An engine that compares all pairs of pixels (`Matcher.exhaustive`) cannot do so for whole
-    photographs. Where pixels times candidates exceed `max_pairs`, it searches on lattices that
-    are coarser by one common factor in both images, and the field found there is brought to every
-    pixel: interpolated where it is smooth, else shifted from the nearest lattice site. The factor
-    is logged by the logger `warpkit`. The default engine `grid` needs none of this.
+    photographs. Where pixels times candidates exceed `filters.max_pairs`, it searches on lattices
+    that are coarser by one common factor in both images, and the field found there is brought to
+    every pixel: interpolated where it is smooth, else shifted from the nearest lattice site. The
+    factor is logged by the logger `warpkit`. The default engine `grid` needs none of this.
 
     Args:
         source: map of the source image.
@@ -56,14 +53,7 @@ def dense_warp(
         source_mask: bool (source height, width), the candidates; None for the whole image.
         target_mask: bool (target height, width), the pixels to match; None for all.
         matcher: engine of the search; `match.points.default_matcher` if None.
-        max_pairs: most query-candidate pairs that an exhaustive engine compares.
-        mutual: reject matches whose own best target site is another one.
-        cycle_distance: reject matches whose own best target site is farther than this, in pixels
-            of the target.
-        min_similarity: reject pixels whose cosine to their match is lower.
-        subpixel: move every match to the soft-argmax of the similarity in a window around it, see
-            `match.refine_subpixel`. `mutual` and `cycle_distance` look back from the pixel found
-            before.
+        filters: which matches count; distances are in pixels of the target.
 
     Returns:
         `Warp` of the target's size, on the device of `target`.
@@ -73,7 +63,8 @@ def dense_warp(
             together, or a `max_pairs` below what the coarsest lattice needs.
     """
     matcher = matcher or default_matcher(target)
-    queries, keys = _sites(matcher, source, target, source_mask, target_mask, max_pairs)
+    filters = filters or MatchFilters()
+    queries, keys = _sites(matcher, source, target, source_mask, target_mask, filters.max_pairs)
     pixels = candidate_sites(target, target_mask, "target_mask")
     whole = queries.lattice == pixels.lattice
     found = search_pair(
@@ -82,18 +73,18 @@ def dense_warp(
         source,
         queries,
         keys,
-        homes=queries if mutual or cycle_distance is not None else None,
-        window=Window() if subpixel and whole else None,
+        homes=queries if filters.looks_back else None,
+        window=Window() if filters.subpixel and whole else None,
     )
     kept = found.forward.found[:, 0]
     if found.returned is not None:
         returned = found.returned
-        if mutual:
+        if filters.mutual:
             home = torch.arange(len(queries), device=returned.device)
             kept = kept & (returned[:, 0] == home)
-        if cycle_distance is not None:
-            away = filters.cycle_distance(queries.xy, queries.xy, returned)[:, 0]
-            kept = kept & (away <= cycle_distance)
+        if filters.cycle_distance is not None:
+            away = cycle_distance(queries.xy, queries.xy, returned)[:, 0]
+            kept = kept & (away <= filters.cycle_distance)
     source_xy = keys.xy[found.forward.index[:, 0].clamp(min=0)]
     similarity = found.forward.similarity[:, 0]
     if found.refined is not None:
@@ -102,12 +93,12 @@ def dense_warp(
         field = LatticeField.of(queries, source_xy, kept)
         source_xy, kept = lattice_to_pixels(field, pixels, source, target, source_mask)
         similarity = _similarity(source, target, source_xy, pixels.xy)
-        if subpixel:
+        if filters.subpixel:
             coarse = Matches(pixels.xy, source_xy[:, None], similarity[:, None], kept[:, None])
-            fine = filters.refine_subpixel(coarse, target, source, target_mask=source_mask)
+            fine = refine_subpixel(coarse, target, source, target_mask=source_mask)
             source_xy, similarity = fine.target_xy[:, 0], fine.similarity[:, 0]
-    if min_similarity is not None:
-        kept = kept & (similarity >= min_similarity)
+    if filters.min_similarity is not None:
+        kept = kept & (similarity >= filters.min_similarity)
     return _warp(source, target, pixels, source_xy, similarity, kept)
 
 
@@ -117,8 +108,7 @@ def dense_warps(
     *,
     source_mask: Tensor | None = None,
     matcher: Matcher | None = None,
-    max_pairs: float = 4e9,
-    min_similarity: float | None = None,
+    filters: MatchFilters | None = None,
 ) -> list[Warp]:
     """`dense_warp` from one source to many targets: the frames of a clip.
 
@@ -129,8 +119,7 @@ def dense_warps(
         targets: maps of the target images, all of whose pixels are matched.
         source_mask: bool (source height, width), the candidates; None for the whole image.
         matcher: engine of the search; `match.points.default_matcher` if None.
-        max_pairs: see `dense_warp`.
-        min_similarity: see `dense_warp`.
+        filters: see `dense_warp`.
 
     Returns:
         One `Warp` per target, in order, on the targets' device.
@@ -139,16 +128,10 @@ def dense_warps(
         InputError: as `dense_warp` does.
     """
     matcher = matcher or default_matcher(source)
-    if matcher.exhaustive:
+    filters = filters or MatchFilters()
+    if matcher.exhaustive or filters.looks_back or filters.subpixel:
         return [
-            dense_warp(
-                source,
-                target,
-                source_mask=source_mask,
-                matcher=matcher,
-                max_pairs=max_pairs,
-                min_similarity=min_similarity,
-            )
+            dense_warp(source, target, source_mask=source_mask, matcher=matcher, filters=filters)
             for target in targets
         ]
     keys = candidate_sites(source, source_mask, "source_mask")
@@ -161,8 +144,8 @@ def dense_warps(
         strict=True,
     ):
         similarity, kept = found.similarity[:, 0], found.found[:, 0]
-        if min_similarity is not None:
-            kept = kept & (similarity >= min_similarity)
+        if filters.min_similarity is not None:
+            kept = kept & (similarity >= filters.min_similarity)
         source_xy = keys.xy[found.index[:, 0].clamp(min=0)]
         warps.append(_warp(source, target, sites, source_xy, similarity, kept))
     return warps

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from warpkit.checks import require
 from warpkit.datasets.davis import DavisSequence, read_davis
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
 from warpkit.evaluate.commands.mask_store import MaskMethod, carried_masks
 from warpkit.evaluate.commands.shared import (
@@ -36,13 +36,14 @@ from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_descri
 from warpkit.evaluate.prediction_cache import ContentHashes, code_digest
 from warpkit.io.config import to_dict
 from warpkit.io.whole import write_json
+from warpkit.match.matcher import asked_matcher
 from warpkit.propagate import LabelConfig
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import Describer
-from warpkit.video.propagation import PropagateConfig, propagate
+from warpkit.video.propagation import PropagateSettings, propagate
 
-__all__ = ["EvalDavisConfig", "run_eval_davis"]
+__all__ = ["EvalDavisSettings", "run_eval_davis"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -51,7 +52,7 @@ Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalDavisConfig(ModelOptions):
+class EvalDavisSettings(TaskSettings):
     """What is propagated and how it is scored.
 
     Attributes:
@@ -94,9 +95,9 @@ class EvalDavisConfig(ModelOptions):
         """The baselines asked for, `all` spelled out."""
         return MASK_BASELINES if "all" in self.baselines else self.baselines
 
-    def propagation(self) -> PropagateConfig:
+    def propagation(self) -> PropagateSettings:
         """The settings of the propagation."""
-        return PropagateConfig(**self.model_options(), mode=self.mode, label=self.label)
+        return PropagateSettings(mode=self.mode, label=self.label)
 
 
 def run_eval_davis(
@@ -106,7 +107,8 @@ def run_eval_davis(
     json_file: Path | str | None = None,
     predictions: Path | str | None = None,
     cache: Path | None = None,
-    config: EvalDavisConfig | None = None,
+    settings: EvalDavisSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Carry the first mask of every sequence to its end and score the masks.
@@ -117,7 +119,7 @@ def run_eval_davis(
         json_file: also write the result here.
         predictions: score this folder, `<sequence>/*.png`, instead of a model.
         cache: folder where masks are kept between runs, a sequence at a time.
-        config: what and how.
+        settings: what and how.
 
     Returns:
         The result: the main method's `mean` and `sequences[name]` with `J`, `F`, `JF` in 0..1,
@@ -126,21 +128,23 @@ def run_eval_davis(
     Raises:
         InputError: bad input, or an output that exists.
     """
-    config = config or EvalDavisConfig()
+    settings, options = settings or EvalDavisSettings(), options or ModelOptions()
     root = Path(root)
     check_outputs(output, json_file, overwrite=overwrite, inputs=[root, predictions])
     clock = Stopwatch()
     sequences, problems = read_davis(
         root,
-        resolution=config.resolution,
-        split=config.split,
-        sequences=config.sequences or None,
-        year=config.year,
+        resolution=settings.resolution,
+        split=settings.split,
+        sequences=settings.sequences or None,
+        year=settings.year,
     )
     frames = sum(len(sequence) for sequence in sequences)
     _LOGGER.info("%d sequences, %d frames, %d left out", len(sequences), frames, len(problems))
-    methods: list[MaskMethod | None] = [_model_method(config) if predictions is None else None]
-    methods += [_baseline_method(name, config) for name in config.baseline_names()]
+    methods: list[MaskMethod | None] = [
+        _model_method(settings, options) if predictions is None else None
+    ]
+    methods += [_baseline_method(name, settings, options) for name in settings.baseline_names()]
     hashes = ContentHashes()
     with tempfile.TemporaryDirectory(prefix="warpkit-") as temporary:
         store = Path(temporary) if cache is None else cache / "masks"
@@ -152,7 +156,7 @@ def run_eval_davis(
             else:
                 with clock.stage(f"propagate {method.name}"):
                     masks, seconds = carried_masks(
-                        method, sequences, store, hashes, problems, config.year
+                        method, sequences, store, hashes, problems, settings.year
                     )
                 run = _DavisRun(method.name, masks, seconds)
             require(
@@ -160,7 +164,7 @@ def run_eval_davis(
                 f"two rows would be called '{run.name}': rename the folder of predictions",
             )
             with clock.stage("score"):
-                run = _scored_run(run, sequences, config, problems, given=method is None)
+                run = _scored_run(run, sequences, settings, problems, given=method is None)
             runs.append(run)
         # Every method is scored on the same sequences: those that all could carry.
         common = [
@@ -170,18 +174,20 @@ def run_eval_davis(
         rows = []
         for run in runs:
             shared = mean_sequence_scores({name: run.report().sequences[name] for name in common})
-            scores = shared.to_json(seed=config.seed)
+            scores = shared.to_json(seed=settings.seed)
             rows.append({"method": run.name, **scores, "seconds_per_frame": run.seconds})
         first, *others = rows
         result = {
             "kind": "davis",
-            "dataset": f"davis-{config.year}" if config.year else "davis",
-            "title": _title(config, common),
-            "scored": _scored(config, [s for s in sequences if s.name in common], hashes),
+            "dataset": f"davis-{settings.year}" if settings.year else "davis",
+            "title": _title(settings, common),
+            "scored": _scored(settings, [s for s in sequences if s.name in common], hashes),
             **first,
             "left_out": list(dict.fromkeys(problems)),
             "baselines": others,
-            **run_record("eval davis", config, clock.seconds, {"data_root": str(root.resolve())}),
+            **run_record(
+                "eval davis", (options, settings), clock.seconds, {"data_root": str(root.resolve())}
+            ),
         }
         if output is not None:
             scored = [s for s in sequences if s.name in common]
@@ -221,7 +227,7 @@ def _given(folder: Path, sequences: Sequence[DavisSequence]) -> _DavisRun:
 def _scored_run(
     run: _DavisRun,
     sequences: Sequence[DavisSequence],
-    config: EvalDavisConfig,
+    settings: EvalDavisSettings,
     problems: list[str],
     *,
     given: bool,
@@ -230,8 +236,8 @@ def _scored_run(
     report, more, notes = score_davis(
         [s for s in sequences if s.name in run.masks],
         run.masks,
-        all_frames=config.all_frames,
-        workers=config.workers,
+        all_frames=settings.all_frames,
+        workers=settings.workers,
     )
     require(
         not (given and more),
@@ -268,21 +274,21 @@ def _write(
         write_json(folder.file("result.json"), result)
 
 
-def _title(config: EvalDavisConfig, names: Sequence[str]) -> str:
-    year = f"DAVIS-{config.year}" if config.year else "DAVIS"
+def _title(settings: EvalDavisSettings, names: Sequence[str]) -> str:
+    year = f"DAVIS-{settings.year}" if settings.year else "DAVIS"
     few = ", ".join(names) if len(names) <= 5 else f"{len(names)} sequences"
-    return f"{year} ({f'{config.split}: ' if config.split else ''}{few}{_rule(config)})"
+    return f"{year} ({f'{settings.split}: ' if settings.split else ''}{few}{_rule(settings)})"
 
 
-def _rule(config: EvalDavisConfig) -> str:
-    return ", all frames" if config.all_frames else ""
+def _rule(settings: EvalDavisSettings) -> str:
+    return ", all frames" if settings.all_frames else ""
 
 
 def _scored(
-    config: EvalDavisConfig, sequences: Sequence[DavisSequence], hashes: ContentHashes
+    settings: EvalDavisSettings, sequences: Sequence[DavisSequence], hashes: ContentHashes
 ) -> str:
     """A digest of what was scored: annotations, year and frame rule."""
-    digest = hashlib.sha256(f"{config.year}{_rule(config)}".encode())
+    digest = hashlib.sha256(f"{settings.year}{_rule(settings)}".encode())
     for sequence in sequences:
         digest.update(sequence.name.encode())
         for path in sequence.mask_paths:
@@ -290,40 +296,39 @@ def _scored(
     return digest.hexdigest()[:24]
 
 
-def _describer_method(name: str, describer: Describer, config: EvalDavisConfig) -> MaskMethod:
-    settings = config.propagation()
-    matcher = config.load_matcher()
+def _describer_method(
+    name: str, describer: Describer, settings: EvalDavisSettings, options: ModelOptions
+) -> MaskMethod:
+    how = settings.propagation()
+    matcher = asked_matcher(options.engine)
 
     def carry(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
         for result in propagate(
-            images, describer=describer, labels=first, config=settings, matcher=matcher
+            images, describer=describer, labels=first, settings=how, matcher=matcher
         ):
             assert result.labels is not None
             yield result.labels
 
-    options = to_dict(settings)
-    for option in settings.model_options():
-        options.pop(option)
     identity = {
         "method": name,
         "code": code_digest(),
         "versions": library_versions(),
         "descriptors": fingerprint(describer),
-        "engine": config.engine,
-        "settings": options,
+        "engine": options.engine,
+        "settings": to_dict(how),
     }
     return MaskMethod(name, identity, carry)
 
 
-def _model_method(config: EvalDavisConfig) -> MaskMethod:
-    extractor = config.load_extractor()
-    return _describer_method(extractor.name, extractor, config)
+def _model_method(settings: EvalDavisSettings, options: ModelOptions) -> MaskMethod:
+    extractor = options.load_extractor()
+    return _describer_method(extractor.name, extractor, settings, options)
 
 
-def _baseline_method(name: str, config: EvalDavisConfig) -> MaskMethod:
+def _baseline_method(name: str, settings: EvalDavisSettings, options: ModelOptions) -> MaskMethod:
     if name in DESCRIBERS:
-        describer = baseline_describer(name, device=config.device, clips=True)
-        return _describer_method(name, describer, config)
+        describer = baseline_describer(name, device=options.device, clips=True)
+        return _describer_method(name, describer, settings, options)
     identity = {"method": name, "code": code_digest(), "versions": library_versions()}
     if name == "copy-first":
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from warpkit.evaluate.commands.shared import method_file_name
 from warpkit.evaluate.prediction_cache import ContentHashes, method_digest
 from warpkit.io.images import read_image
 from warpkit.io.masks import write_labels
-from warpkit.io.whole import write_json
+from warpkit.io.whole import Partial, write_json
 from warpkit.runs.clock import Stopwatch
 
 __all__ = ["MaskMethod", "carried_masks"]
@@ -124,10 +122,10 @@ def _carry_through(
     first = read_davis_labels(sequence.mask_paths[0], year=year)
     images = map(read_image, sequence.frame_paths)
     clock = Stopwatch()
+    place = Partial(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.parent / f".partial-{uuid.uuid4().hex[:12]}"
-        partial.mkdir()
+        place.partial.mkdir()
     except OSError as error:
         raise OutputError(f"cannot keep masks in {folder.parent}: {error.strerror}") from error
     try:
@@ -135,20 +133,18 @@ def _carry_through(
         for path in sequence.mask_paths:
             with clock.stage("carry"):
                 carried = next(labels)
-            write_labels(partial / f"{path.stem}.png", carried)
+            write_labels(place.partial / f"{path.stem}.png", carried)
             advance(1)
         seconds = clock.seconds["carry"]
         hashes = ContentHashes()
-        masks = {path.name: hashes(path) for path in sorted(partial.glob("*.png"))}
-        write_json(partial / _MANIFEST, {"seconds": seconds, "masks": masks})
+        masks = {path.name: hashes(path) for path in sorted(place.partial.glob("*.png"))}
+        write_json(place.partial / _MANIFEST, {"seconds": seconds, "masks": masks})
         try:
-            os.replace(partial, folder)  # noqa: PTH105 - the name says that it is atomic
+            place.publish()
         except OSError:
             # Another run may have put its own there meanwhile; it is as good.
             if _whole(folder, sequence) is None:
                 raise
-            shutil.rmtree(partial, ignore_errors=True)
         return seconds
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    finally:
+        place.discard()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from warpkit.checks import require
 from warpkit.coherent import FIELDS, FieldName, Mirror, points_config
 from warpkit.datasets import AnnotatedPair
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.baselines import predict_identity
 from warpkit.evaluate.commands.shared import (
     check_baselines,
@@ -50,12 +50,13 @@ from warpkit.evaluate.prediction_files import (
 from warpkit.evaluate.sets.pair_sets import PairSet, PairSetOptions, read_pair_set
 from warpkit.features.registry import resolve_device
 from warpkit.io.whole import write_json
+from warpkit.match.matcher import asked_matcher
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.memory import PeakMemory
 from warpkit.types import Describer
 
-__all__ = ["EvalPckConfig", "list_pairs", "run_eval_pck"]
+__all__ = ["EvalPckSettings", "list_pairs", "run_eval_pck"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -66,7 +67,7 @@ _BOXES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalPckConfig(ModelOptions):
+class EvalPckSettings(TaskSettings):
     """What is predicted and how it is scored.
 
     Attributes:
@@ -123,7 +124,8 @@ def run_eval_pck(
     json_file: Path | str | None = None,
     predictions: Path | str | None = None,
     cache: Path | None = None,
-    config: EvalPckConfig | None = None,
+    settings: EvalPckSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Predict the points of a data set's pairs and score them.
@@ -135,7 +137,7 @@ def run_eval_pck(
         json_file: also write the result here.
         predictions: score this file instead of a model (see `warpkit.evaluate.prediction_files`).
         cache: folder where predictions are kept between runs; None keeps none.
-        config: what and how.
+        settings: what and how.
 
     Returns:
         The result: the main method's `pck[alpha]["image" | "box"]["per_point" | "per_image"]` in
@@ -147,12 +149,12 @@ def run_eval_pck(
     Raises:
         InputError: bad input, or an output that exists.
     """
-    config = config or EvalPckConfig()
+    settings, options = settings or EvalPckSettings(), options or ModelOptions()
     check_outputs(output, json_file, overwrite=overwrite, inputs=[root, predictions])
     clock = Stopwatch()
     with clock.stage("read"):
         pair_set = read_pair_set(
-            dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
+            dataset, Path(root), options=settings.data, count=settings.pairs, seed=settings.seed
         )
     _LOGGER.info(
         "%s: %d pairs%s",
@@ -168,13 +170,15 @@ def run_eval_pck(
             )
         runs.append((name, listed, {"unused_predictions": unused, "memory_mb": None}))
     else:
-        runs.append(_predict(_model_method(config), pair_set, cache, hashes, problems, clock))
-    for baseline in config.baseline_names():
+        runs.append(
+            _predict(_model_method(settings, options), pair_set, cache, hashes, problems, clock)
+        )
+    for baseline in settings.baseline_names():
         require(
             method_file_name(baseline) not in [method_file_name(name) for name, *_ in runs],
             f"two rows would be called '{baseline}': give the predictions another 'method'",
         )
-        method = _baseline_method(baseline, config)
+        method = _baseline_method(baseline, settings, options)
         runs.append(_predict(method, pair_set, cache, hashes, problems, clock))
 
     # Every method is scored on the same pairs: those that all could read.
@@ -186,9 +190,9 @@ def run_eval_pck(
             counted = [p for p in listed if id(p.pair) in common]
             report = score_pairs(
                 counted,
-                alphas=config.alphas,
-                seed=config.seed,
-                resamples=config.resamples,
+                alphas=settings.alphas,
+                seed=settings.seed,
+                resamples=settings.resamples,
             )
             times = [p.seconds for p in listed if p.seconds is not None]
             missing = sum(int(np.isnan(p.predicted).any(axis=1).sum()) for p in counted)
@@ -207,16 +211,18 @@ def run_eval_pck(
     result = {
         "kind": "pck",
         "dataset": pair_set.name,
-        "title": pair_set.title + (", candidates in boxes of annotated points" * config.boxes),
+        "title": pair_set.title + (", candidates in boxes of annotated points" * settings.boxes),
         "threshold": pair_set.threshold,
-        "candidates": _BOXES if config.boxes else None,
+        "candidates": _BOXES if settings.boxes else None,
         "scored": _scored(
-            [p for p in pair_set.pairs if id(p) in common], pair_set.root, boxes=config.boxes
+            [p for p in pair_set.pairs if id(p) in common], pair_set.root, boxes=settings.boxes
         ),
         **first,
         "left_out": left_out,
         "baselines": others,
-        **run_record("eval pck", config, clock.seconds, {"data_root": str(Path(root).resolve())}),
+        **run_record(
+            "eval pck", (options, settings), clock.seconds, {"data_root": str(Path(root).resolve())}
+        ),
     }
     if output is not None:
         inputs = [predictions, root]
@@ -239,7 +245,8 @@ def list_pairs(
     root: Path | str,
     path: Path | str,
     *,
-    config: EvalPckConfig | None = None,
+    settings: EvalPckSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> tuple[int, list[str]]:
     """Write the pairs that would be evaluated, for another method to predict.
@@ -247,10 +254,10 @@ def list_pairs(
     Returns:
         How many pairs were written, and one line for every item left out.
     """
-    config = config or EvalPckConfig()
+    settings, options = settings or EvalPckSettings(), options or ModelOptions()
     check_outputs(None, path, overwrite=overwrite, inputs=[root])
     pair_set = read_pair_set(
-        dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
+        dataset, Path(root), options=settings.data, count=settings.pairs, seed=settings.seed
     )
     write_pair_list(Path(path), pair_set.pairs, root=pair_set.root)
     return len(pair_set.pairs), list(pair_set.problems)
@@ -272,7 +279,7 @@ def _left_out(count: int) -> str:
     return f", {count} items left out" if count else ""
 
 
-def _identity(name: str, config: EvalPckConfig, **facts: Any) -> dict[str, Any]:
+def _identity(name: str, settings: EvalPckSettings, **facts: Any) -> dict[str, Any]:
     return {
         "method": method_file_name(name),
         "code": code_digest(),
@@ -281,47 +288,49 @@ def _identity(name: str, config: EvalPckConfig, **facts: Any) -> dict[str, Any]:
     }
 
 
-def _describer_method(name: str, describer: Describer, config: EvalPckConfig) -> _Method:
-    matcher = config.load_matcher()
+def _describer_method(
+    name: str, describer: Describer, settings: EvalPckSettings, options: ModelOptions
+) -> _Method:
+    matcher = asked_matcher(options.engine)
 
     def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
         return predict_pairs(
             describer,
             pairs,
             matcher=matcher,
-            subpixel=config.subpixel,
-            field=config.field,
-            coherent=points_config(config.mirror),
-            boxes=config.boxes,
+            subpixel=settings.subpixel,
+            field=settings.field,
+            coherent=points_config(settings.mirror),
+            boxes=settings.boxes,
             problems=problems,
         )
 
     facts = {
         "descriptors": fingerprint(describer),
-        "engine": config.engine,
-        "subpixel": config.subpixel,
-        "field": config.field,
-        "mirror": config.mirror,
-        "boxes": config.boxes,
+        "engine": options.engine,
+        "subpixel": settings.subpixel,
+        "field": settings.field,
+        "mirror": settings.mirror,
+        "boxes": settings.boxes,
     }
-    identity = _identity(name, config, **facts)
-    return _Method(name, identity, predict, resolve_device(config.device))
+    identity = _identity(name, settings, **facts)
+    return _Method(name, identity, predict, resolve_device(options.device))
 
 
-def _model_method(config: EvalPckConfig) -> _Method:
-    extractor = config.load_extractor()
-    return _describer_method(extractor.name, extractor, config)
+def _model_method(settings: EvalPckSettings, options: ModelOptions) -> _Method:
+    extractor = options.load_extractor()
+    return _describer_method(extractor.name, extractor, settings, options)
 
 
-def _baseline_method(name: str, config: EvalPckConfig) -> _Method:
+def _baseline_method(name: str, settings: EvalPckSettings, options: ModelOptions) -> _Method:
     if name in DESCRIBERS:
-        describer = baseline_describer(name, device=config.device)
-        return _describer_method(name, describer, config)
+        describer = baseline_describer(name, device=options.device)
+        return _describer_method(name, describer, settings, options)
 
     def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
         return predict_identity(pairs)
 
-    return _Method(name, _identity(name, config), predict, torch.device("cpu"))
+    return _Method(name, _identity(name, settings), predict, torch.device("cpu"))
 
 
 def _predict(

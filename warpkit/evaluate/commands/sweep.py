@@ -32,7 +32,7 @@ from warpkit.checks import InputError, require
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.datasets import AnnotatedPair
 from warpkit.describe.extractor import Extractor
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.keypoints import ALPHAS, correct_points
 from warpkit.evaluate.predict import PairPrediction, Threshold
 from warpkit.evaluate.sets.pair_sets import PairSetOptions, read_pair_set
@@ -47,7 +47,7 @@ from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import DescriptorMap
 from warpkit.viz.curves import plot_curves
 
-__all__ = ["SweepConfig", "SweepRow", "run_sweep", "sweep_pairs"]
+__all__ = ["SweepRow", "SweepSettings", "run_sweep", "sweep_pairs"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -58,12 +58,11 @@ SweepMode = Literal["inversion", "noised"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig(ModelOptions):
+class SweepSettings(TaskSettings):
     """What is swept.
 
     Attributes:
-        model: as everywhere, but a single one.
-        models: aliases, folders or model files to compare; empty takes `model`.
+        models: aliases, folders or model files to compare; empty takes the model of the options.
         modes: how diffusion models read images.
         steps: departing steps of 50, clean to noisy; the paper's eleven.
         alphas: tolerances as shares of L.
@@ -72,7 +71,6 @@ class SweepConfig(ModelOptions):
         data: which part of the data set.
     """
 
-    model: str = "tiny"
     models: tuple[str, ...] = ()
     modes: tuple[SweepMode, ...] = ("inversion", "noised")
     steps: tuple[int, ...] = recorded_steps(_WHOLE_RUN)
@@ -93,10 +91,6 @@ class SweepConfig(ModelOptions):
         require(
             len(self.alphas) > 0 and all(alpha > 0 for alpha in self.alphas),
             f"alphas must be positive, got {list(self.alphas)}",
-        )
-        require(
-            self.fit in (None, "squash"),
-            "the sweep squashes images to the canvas, as the paper does: leave out --fit",
         )
 
 
@@ -127,7 +121,8 @@ def run_sweep(
     output: Path | str,
     *,
     json_file: Path | None = None,
-    config: SweepConfig | None = None,
+    settings: SweepSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> str:
     """Sweep a data set's pairs and write tables and pictures.
@@ -143,33 +138,38 @@ def run_sweep(
     Raises:
         InputError: bad input, or what `OutputFolder` refuses.
     """
-    config = config or SweepConfig()
+    settings = settings or SweepSettings()
+    options = options or ModelOptions(model="tiny")
+    require(
+        options.fit in (None, "squash"),
+        "the sweep squashes images to the canvas, as the paper does: leave out --fit",
+    )
     clock = Stopwatch()
     folder = OutputFolder(output, overwrite=overwrite, inputs=[root])
     folder.check()
     with clock.stage("read"):
         pair_set = read_pair_set(
-            dataset, Path(root), options=config.data, count=config.pairs, seed=config.seed
+            dataset, Path(root), options=settings.data, count=settings.pairs, seed=settings.seed
         )
     rows: list[SweepRow] = []
     problems = list(pair_set.problems)
-    for model in config.models or (config.model,):
+    for model in settings.models or (options.model,):
         with clock.stage(f"load {model}"):
-            options = dataclasses.replace(config, model=model, fit="squash")
-            extractor = options.load_single()
+            extractor = dataclasses.replace(options, model=model, fit="squash").load_single()
         with clock.stage(f"sweep {model}"):
             rows += sweep_pairs(
                 extractor,
                 pair_set.pairs,
                 name=model,
                 threshold=pair_set.threshold,
-                config=config,
+                settings=settings,
+                batch_size=options.batch_size,
                 problems=problems,
             )
         del extractor  # its memory, before the next model takes its own
     problems = list(dict.fromkeys(problems))
     title = f"{pair_set.title}, {len(pair_set.pairs)} pairs, threshold {pair_set.threshold}"
-    table = _table(rows, config.alphas, title)
+    table = _table(rows, settings.alphas, title)
     facts: dict[str, Any] = {
         "dataset": pair_set.name,
         "data_root": str(Path(root).resolve()),
@@ -178,14 +178,14 @@ def run_sweep(
         "left_out": problems,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    record = run_record("inspect sweep", config, clock.seconds, facts)
+    record = run_record("inspect sweep", (options, settings), clock.seconds, facts)
     with folder:
         write_json(folder.file("sweep.json"), record)
         write_text(folder.file("sweep.md"), table + "\n")
         if importlib.util.find_spec("matplotlib") is None:
             _LOGGER.warning("the curves are left out: they need matplotlib")
         else:
-            for name, picture in _pictures(rows, config.alphas, title).items():
+            for name, picture in _pictures(rows, settings.alphas, title).items():
                 write_image(folder.file(name), picture)
         if json_file is not None:
             write_json(json_file, record)
@@ -198,7 +198,8 @@ def sweep_pairs(
     *,
     name: str,
     threshold: Threshold,
-    config: SweepConfig,
+    settings: SweepSettings,
+    batch_size: int,
     problems: list[str],
 ) -> list[SweepRow]:
     """Score one model's layers in all modes.
@@ -207,46 +208,47 @@ def sweep_pairs(
         extractor: its backbone is swept; what it aggregates is not looked at.
         name: of the model, for the rows.
         threshold: which L counts.
+        batch_size: images that are described at once.
         problems: gets a line for every pair that cannot be read, which is left out.
     """
     rows = []
-    for mode, backbone in _modes(extractor.backbone, config):
+    for mode, backbone in _modes(extractor.backbone, settings):
         counts: dict[tuple[str, int, int], Tensor] = defaultdict(
-            lambda: torch.zeros(len(config.alphas))
+            lambda: torch.zeros(len(settings.alphas))
         )
         points = 0
-        at_once = max(1, config.batch_size // 2)
+        at_once = max(1, batch_size // 2)
         with tqdm(total=len(pairs), desc=f"{name}, {mode}", unit="pair", disable=None) as bar:
             for start in range(0, len(pairs), at_once):
                 group = list(_readable(pairs[start : start + at_once], problems))
                 if group:
                     points += sum(len(pair) for pair, *_ in group)
-                    _score_group(extractor, backbone, group, threshold, config.alphas, counts)
+                    _score_group(extractor, backbone, group, threshold, settings.alphas, counts)
                 bar.update(len(pairs[start : start + at_once]))
         require(points > 0, f"no pair of the data set could be read; {'; '.join(problems[:3])}")
         for (layer, step, timestep), correct in counts.items():
             percent = {
                 str(alpha): 100 * float(count) / points
-                for alpha, count in zip(config.alphas, correct, strict=True)
+                for alpha, count in zip(settings.alphas, correct, strict=True)
             }
             rows.append(SweepRow(name, mode, layer, step, timestep, percent))
     return rows
 
 
-def _modes(backbone: Backbone, config: SweepConfig) -> Iterator[tuple[str, Backbone]]:
+def _modes(backbone: Backbone, settings: SweepSettings) -> Iterator[tuple[str, Backbone]]:
     if not isinstance(backbone, DiffusionBackbone):
         yield "features", backbone
         return
-    for mode in config.modes:
-        settings = dataclasses.replace(
+    for mode in settings.modes:
+        swept = dataclasses.replace(
             backbone.settings,
-            steps=config.steps,
+            steps=settings.steps,
             layers=None,
             mode=mode,
             timestep=None,
-            seed=config.seed,
+            seed=settings.seed,
         )
-        yield mode, backbone.with_settings(settings, num_steps=_WHOLE_RUN)
+        yield mode, backbone.with_settings(swept, num_steps=_WHOLE_RUN)
 
 
 Readable = tuple[AnnotatedPair, np.ndarray, np.ndarray]

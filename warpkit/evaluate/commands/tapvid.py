@@ -16,24 +16,24 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from warpkit.checks import one_of, require
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.commands.shared import check_outputs, check_seed
 from warpkit.evaluate.tapvid import QUERY_MODES, TrackScores, mean_track_scores, score_tracks
 from warpkit.io.whole import write_json
-from warpkit.match.matcher import Matcher
+from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.propagate import PointConfig, PointTracker
 from warpkit.render import CLIPS, ClipSpec, RenderedFrame, render_frame, render_tracks
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import DescriptorMap
 
-__all__ = ["EvalTapvidConfig", "follow_points", "run_eval_tapvid"]
+__all__ = ["EvalTapvidSettings", "follow_points", "run_eval_tapvid"]
 
 Points = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalTapvidConfig(ModelOptions):
+class EvalTapvidSettings(TaskSettings):
     """What is tracked and how it is scored.
 
     Attributes:
@@ -66,7 +66,8 @@ def run_eval_tapvid(
     *,
     output: Path | str | None = None,
     json_file: Path | str | None = None,
-    config: EvalTapvidConfig | None = None,
+    settings: EvalTapvidSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Track points through the rendered clips and score the tracks.
@@ -80,33 +81,33 @@ def run_eval_tapvid(
     Raises:
         InputError: bad settings, or an output that exists.
     """
-    config = config or EvalTapvidConfig()
+    settings, options = settings or EvalTapvidSettings(), options or ModelOptions()
     check_outputs(output, json_file, overwrite=overwrite, inputs=[])
     clock = Stopwatch()
-    describer, matcher = config.load_extractor(), config.load_matcher()
-    methods = {describer.name: config.point}
-    if config.point.flow:
-        methods["match alone"] = replace(config.point, flow=False)
+    describer, matcher = options.load_extractor(), asked_matcher(options.engine)
+    methods = {describer.name: settings.point}
+    if settings.point.flow:
+        methods["match alone"] = replace(settings.point, flow=False)
     scores: dict[str, dict[str, TrackScores]] = {name: {} for name in methods}
-    for name in tqdm(config.clips or tuple(CLIPS), desc="clips", unit="clip", disable=None):
+    for name in tqdm(settings.clips or tuple(CLIPS), desc="clips", unit="clip", disable=None):
         spec = CLIPS[name]
         with clock.stage("render"):
-            frames = [render_frame(spec, t) for t in range(0, spec.frames, config.stride)]
-            queries, points = _draw(frames, config)
-            truth = _truth(spec, queries * config.stride, points, config.stride)
+            frames = [render_frame(spec, t) for t in range(0, spec.frames, settings.stride)]
+            queries, points = _draw(frames, settings)
+            truth = _truth(spec, queries * settings.stride, points, settings.stride)
         images = [frame.image for frame in frames]
         with clock.stage("describe"):
             maps = [found for image in images for found in describer.describe([image])]
-        for method, settings in methods.items():
+        for method, config in methods.items():
             with clock.stage(f"track {method}"):
-                found = follow_points(images, maps, queries, points, settings, matcher)
+                found = follow_points(images, maps, queries, points, config, matcher)
             scores[method][name] = score_tracks(
                 *truth,
                 *found,
                 queries,
                 height=spec.height,
                 width=spec.width,
-                mode=config.query_mode,
+                mode=settings.query_mode,
             )
     rows = [
         {
@@ -118,10 +119,10 @@ def run_eval_tapvid(
     ]
     result = {
         "kind": "tapvid",
-        "query_mode": config.query_mode,
+        "query_mode": settings.query_mode,
         **rows[0],
         "baselines": rows[1:],
-        **run_record("eval tapvid", config, clock.seconds),
+        **run_record("eval tapvid", (options, settings), clock.seconds),
     }
     if output is not None:
         with OutputFolder(output, overwrite=overwrite) as out:
@@ -132,13 +133,13 @@ def run_eval_tapvid(
 
 
 def _draw(
-    frames: Sequence[RenderedFrame], config: EvalTapvidConfig
+    frames: Sequence[RenderedFrame], settings: EvalTapvidSettings
 ) -> tuple[npt.NDArray[np.int64], Points]:
     """Frames and places of points, half of them on objects where there are any."""
-    random = np.random.default_rng(config.seed)
-    step = len(frames) if config.query_mode == "first" else 5
+    random = np.random.default_rng(settings.seed)
+    step = len(frames) if settings.query_mode == "first" else 5
     places = list(range(0, len(frames), step))
-    each = max(2, config.points // len(places))
+    each = max(2, settings.points // len(places))
     queries, points = [], []
     for place in places:
         on = frames[place].labels > 0

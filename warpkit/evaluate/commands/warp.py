@@ -22,7 +22,7 @@ from tqdm import tqdm
 from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldName, Mirror, coherent_field
 from warpkit.coords import pixel_grid
-from warpkit.describe.options import ModelOptions
+from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.baselines import flow_field, identity_points
 from warpkit.evaluate.commands.shared import (
     check_baselines,
@@ -41,12 +41,14 @@ from warpkit.evaluate.sets.field_sets import (
     guess_field_set,
 )
 from warpkit.io.whole import write_json
+from warpkit.match.matcher import Matcher, asked_matcher
+from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import Describer
 from warpkit.warp.field import dense_warp
 
-__all__ = ["EvalWarpConfig", "run_eval_warp"]
+__all__ = ["EvalWarpSettings", "run_eval_warp"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -71,7 +73,7 @@ class _Field:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalWarpConfig(ModelOptions):
+class EvalWarpSettings(TaskSettings):
     """What is warped and how it is scored.
 
     Attributes:
@@ -114,7 +116,8 @@ def run_eval_warp(
     *,
     output: Path | str | None = None,
     json_file: Path | str | None = None,
-    config: EvalWarpConfig | None = None,
+    settings: EvalWarpSettings | None = None,
+    options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Predict dense fields and score them where the truth is known.
@@ -126,7 +129,7 @@ def run_eval_warp(
         root: the set's folder; None for the rendered clips.
         output: folder for `result.json`.
         json_file: also write the result here.
-        config: what and how.
+        settings: what and how.
 
     Returns:
         The result: `epe`, `epe_median`, `coverage`, `valid`, `pck[alpha]["per_point" |
@@ -137,28 +140,28 @@ def run_eval_warp(
     Raises:
         InputError: bad input, or an output that exists.
     """
-    config = config or EvalWarpConfig()
+    settings, options = settings or EvalWarpSettings(), options or ModelOptions()
     folder = None if root is None else Path(root)
     name = name or guess_field_set(folder)
     require(
-        not config.masks or name not in FIELD_SETS or name in SET_MASKS,
+        not settings.masks or name not in FIELD_SETS or name in SET_MASKS,
         f"the set '{name}' has no object masks to give: leave 'masks' out, or evaluate"
         f" {' or '.join(SET_MASKS)}",
     )
-    given = SET_MASKS.get(name) if config.masks else None
+    given = SET_MASKS.get(name) if settings.masks else None
     check_outputs(output, json_file, overwrite=overwrite, inputs=[root])
     clock = Stopwatch()
     problems: list[str] = []
     methods: dict[str, Callable[[FieldTruth], _Field]] = {}
-    model = config.load_extractor()
-    methods[model.name] = _describer_field(model, config)
-    for baseline in config.baseline_names():
-        methods[baseline] = _baseline_field(baseline, config)
+    model, matcher = options.load_extractor(), asked_matcher(options.engine)
+    methods[model.name] = _describer_field(model, settings, matcher)
+    for baseline in settings.baseline_names():
+        methods[baseline] = _baseline_field(baseline, settings, matcher, options.device)
     errors: dict[str, list[FieldError]] = {method: [] for method in methods}
-    truths = field_truths(name, folder, count=config.pairs, seed=config.seed, problems=problems)
-    scored = hashlib.sha256(f"{name} {config.seed if name == 'known' else ''}".encode())
+    truths = field_truths(name, folder, count=settings.pairs, seed=settings.seed, problems=problems)
+    scored = hashlib.sha256(f"{name} {settings.seed if name == 'known' else ''}".encode())
     # Methods that are given masks stand in no table with others.
-    scored.update(b"masks" if config.masks else b"")
+    scored.update(b"masks" if settings.masks else b"")
     for truth in tqdm(truths, desc=FIELD_SETS.get(name, name), unit="pair", disable=None):
         scored.update(truth.name.encode())
         scored.update(np.ascontiguousarray(truth.source_xy[truth.known]).tobytes())
@@ -183,7 +186,7 @@ def run_eval_warp(
     rows = []
     for method, listed in errors.items():
         report = score_fields(
-            listed, alphas=config.alphas, seed=config.seed, resamples=config.resamples
+            listed, alphas=settings.alphas, seed=settings.seed, resamples=settings.resamples
         )
         spent = sum(error.seconds or 0.0 for error in listed)
         rows.append(
@@ -207,7 +210,7 @@ def run_eval_warp(
         "baselines": others,
         **run_record(
             "eval warp",
-            config,
+            (options, settings),
             clock.seconds,
             {"data_root": None if folder is None else str(folder.resolve())},
         ),
@@ -221,11 +224,10 @@ def run_eval_warp(
 
 
 def _describer_field(
-    describer: Describer, config: EvalWarpConfig
+    describer: Describer, settings: EvalWarpSettings, matcher: Matcher | None = None
 ) -> Callable[[FieldTruth], _Field]:
-    if config.field == "coherent":
-        return _coherent_field(describer, config)
-    matcher = config.load_matcher()
+    if settings.field == "coherent":
+        return _coherent_field(describer, settings)
 
     def predict(truth: FieldTruth) -> _Field:
         source, target = describer.describe([truth.source, truth.target])
@@ -235,21 +237,23 @@ def _describer_field(
             source,
             target,
             target_mask=_on(truth.known, device),
-            source_mask=_on(truth.source_mask, device) if config.masks else None,
+            source_mask=_on(truth.source_mask, device) if settings.masks else None,
             matcher=matcher,
-            subpixel=config.subpixel,
+            filters=MatchFilters(subpixel=settings.subpixel),
         )
         return _Field(found.source_xy.cpu().numpy(), found.valid.cpu().numpy())
 
     return predict
 
 
-def _coherent_field(describer: Describer, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
-    how = CoherentConfig(mirror=config.mirror)  # as `warpkit warp`
+def _coherent_field(
+    describer: Describer, settings: EvalWarpSettings
+) -> Callable[[FieldTruth], _Field]:
+    how = CoherentConfig(mirror=settings.mirror)  # as `warpkit warp`
 
     def predict(truth: FieldTruth) -> _Field:
         images = [truth.source, truth.target]
-        if config.mirror != "never":
+        if settings.mirror != "never":
             images.append(np.ascontiguousarray(truth.source[:, ::-1]))
         source, target, *mirrored = describer.describe(images)
         device = target.data.device
@@ -257,8 +261,8 @@ def _coherent_field(describer: Describer, config: EvalWarpConfig) -> Callable[[F
             source,
             target,
             mirrored=mirrored[0] if mirrored else None,
-            source_mask=_on(truth.source_mask, device) if config.masks else None,
-            target_mask=_on(truth.target_mask, device) if config.masks else None,
+            source_mask=_on(truth.source_mask, device) if settings.masks else None,
+            target_mask=_on(truth.target_mask, device) if settings.masks else None,
             config=how,
         )
         filled = solved.warp(fill=True)
@@ -276,10 +280,12 @@ def _on(mask: npt.NDArray[np.bool_] | None, device: torch.device) -> Tensor | No
     return None if mask is None else torch.from_numpy(mask).to(device)
 
 
-def _baseline_field(name: str, config: EvalWarpConfig) -> Callable[[FieldTruth], _Field]:
+def _baseline_field(
+    name: str, settings: EvalWarpSettings, matcher: Matcher | None, device: str
+) -> Callable[[FieldTruth], _Field]:
     if name in DESCRIBERS:
-        describer = baseline_describer(name, device=config.device)
-        return _describer_field(describer, config)
+        describer = baseline_describer(name, device=device)
+        return _describer_field(describer, settings, matcher)
     return _identity_field if name == "identity" else _flow_field
 
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from warpkit.checks import OutputError
-from warpkit.io.whole import partial_path
+from warpkit.io.whole import written_whole
 from warpkit.synthesize.records import Record
 
 __all__ = ["Place", "SetWriter", "write_bytes"]
@@ -36,11 +35,5 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     if path.exists():
         return
-    partial = partial_path(path)
-    try:
+    with written_whole(path) as partial:
         partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
