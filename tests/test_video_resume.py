@@ -22,6 +22,7 @@ from conftest import Ran
 import warpkit
 from warpkit.propagate import LabelConfig
 from warpkit.render import CLIPS, render_frame
+from warpkit.runs.folder import OutputFolder
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked"),
@@ -41,31 +42,34 @@ import diffusers.models.unets.unet_2d_condition
 import kornia.filters
 import PIL.Image
 
-import warpkit.video.carrying as carrying
-import warpkit.video.run as video
-import warpkit.video.results as results
 import warpkit.match.reference
+import warpkit.video.run
 from warpkit.cli.main import main
+from warpkit.io.video import VideoWriter
+from warpkit.io.whole import Partial
+from warpkit.runs.folder import OutputFolder
 
 
 def stop_at(place, call, number):
-    """Signal this process as the given call of a function begins, or ends (`after`)."""
+    """Signal this process as a file of that name is asked for (`file`), is about to be put in its
+    place (`publish`), or as a call ends (`enter`, `video frame`).
+    """
+    kind, _, pattern = place.partition(" ")
     owner, name, when = {
-        "start": (video.OutputFolder, "__enter__", "after"),
-        "mask": (carrying, "write_labels", "after"),
-        "edited frame": (carrying, "write_image", "before"),
-        "rows without state": (carrying, "save_file", "before"),
-        "state not in place": (carrying, "save_file", "after"),
-        "video frame": (results.VideoWriter, "write", "after"),
-        "before publishing": (video, "run_record", "before"),
-    }[place]
+        "file": (OutputFolder, "file", "before"),
+        "publish": (Partial, "publish", "before"),
+        "enter": (OutputFolder, "__enter__", "after"),
+        "video": (VideoWriter, "write", "after"),
+    }[kind]
     real, calls = getattr(owner, name), itertools.count(1)
 
-    def counted(*args, **kwargs):
-        mine = next(calls)  # several threads may call
+    def counted(self, *args, **kwargs):
+        named = str(self.path) if kind == "publish" else str(args[0]) if args else ""
+        meant = kind in ("enter", "video") or pattern in named
+        mine = next(calls) if meant else 0  # several threads may call
         if mine == call and when == "before":
             os.kill(os.getpid(), number)
-        result = real(*args, **kwargs)
+        result = real(self, *args, **kwargs)
         if mine == call and when == "after":
             os.kill(os.getpid(), number)
         return result
@@ -174,17 +178,18 @@ def results(out: Path) -> dict[str, bytes]:
 
 
 STOPS: dict[str, dict] = {
-    "at the start": {"place": "start", "call": 1},
-    "first state": {"place": "rows without state", "call": 1},
-    "within the first chunk": {"place": "mask", "call": 3},
-    "half a frame": {"place": "edited frame", "call": 12},
-    "rows without their state": {"place": "rows without state", "call": 5},
-    "state not yet in place": {"place": "state not in place", "call": 6},
-    "last frame": {"place": "mask", "call": COUNT},
+    "at the start": {"place": "enter", "call": 1},
+    # The file of the state is asked for once more, as a run looks for what was left.
+    "first state": {"place": "file state.s", "call": 2},
+    "within the first chunk": {"place": "file masks/", "call": 4},
+    "half a frame": {"place": "file frames/", "call": 12},
+    "rows without their state": {"place": "file state.s", "call": 6},
+    "state not yet in place": {"place": "publish state.s", "call": 6},
+    "last frame": {"place": "file masks/", "call": COUNT},
     "edited video": {"place": "video frame", "call": COUNT + 9},
-    "after everything": {"place": "before publishing", "call": 1},
+    "after everything": {"place": "file run.json", "call": 1},
     "from outside": {"masks": 10},
-    "Ctrl-C": {"place": "mask", "call": 21, "signal": "SIGINT"},
+    "Ctrl-C": {"place": "file masks/", "call": 22, "signal": "SIGINT"},
     "Ctrl-C in a video": {"place": "video frame", "call": 5, "signal": "SIGINT"},
 }
 
@@ -212,27 +217,30 @@ def whole(
     plan |= {name: (inputs.command(), [stop, {}]) for name, stop in STOPS.items()}
     plan |= {
         "points": ([*map(str, points)], [{}]),
-        # Four chunks forward, three backward.
+        # Five chunks forward, three backward.
         "points killed": (
             [*map(str, points)],
-            [{"place": "state not in place", "call": call} for call in (3, 4)] + [{}],
+            [
+                {"place": "publish state.s", "call": 3},
+                {"place": "publish points-backward", "call": 2},
+                {},
+            ],
         ),
         "several": ([*map(str, several)], [{}]),
-        # Files of what was carried back are saved by the function that saves states.
         "several killed often": (
             [*map(str, several)],
             [
-                {"place": "state not in place", "call": 1},
-                {"place": "rows without state", "call": 2},
-                {"place": "mask", "call": 7},
-                {"place": "before publishing", "call": 1},
+                {"place": "publish backward-", "call": 1},
+                {"place": "publish backward-", "call": 2},
+                {"place": "file masks/", "call": 8},
+                {"place": "file run.json", "call": 1},
                 {},
             ],
         ),
         "splat": ([*map(str, splat)], [{}]),
         "splat killed often": (
             [*map(str, splat)],
-            [*({"place": "mask", "call": call} for call in (2, 3, 1)), {}],
+            [*({"place": "file masks/", "call": call} for call in (3, 4, 2)), {}],
         ),
     }
     jobs = []
@@ -309,7 +317,7 @@ def test_an_interrupt_keeps_what_is_under_way(whole: dict) -> None:
 
 
 def test_points_alone_and_repeated_kills(whole: dict) -> None:
-    """Points keep a file per chunk; a video is sought anew; three kills are no more."""
+    """Points keep a file per chunk, labels that were carried back too; three kills are no more."""
     for name, killed in (
         ("points", "points killed"),
         ("several", "several killed often"),
@@ -321,8 +329,8 @@ def test_points_alone_and_repeated_kills(whole: dict) -> None:
         assert results(whole[name][0])
         assert results(whole[killed][0]) == results(whole[name][0])
     logs = [log for _, log in whole["points killed"][1]]
-    assert "points go on after frame 7" in logs[1]
-    assert "points go on after frame 15" in logs[2]
+    assert "going on after frame 4 of an interrupted run" in logs[1]
+    assert "going on after frame 15 of an interrupted run" in logs[2]
     logs = [log for _, log in whole["several killed often"][1]]
     assert any("going on before frame" in log for log in logs)
     assert len(list((whole["several"][0] / "masks").iterdir())) == 16
@@ -332,19 +340,17 @@ def stop_in_process(
     cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     """Interrupt a run in this process after its tenth mask."""
-    from warpkit.video import carrying
+    real, masks = OutputFolder.file, []
 
-    count = 0
-
-    def write(path: Path, labels: np.ndarray) -> None:
-        nonlocal count
-        count += 1
-        if count > 10:
-            raise KeyboardInterrupt
-        warpkit.write_labels(path, labels)
+    def file(self: OutputFolder, name: str, *, private: bool = False) -> Path:
+        if name.startswith("masks/"):
+            masks.append(name)
+            if len(masks) > 10:
+                raise KeyboardInterrupt
+        return real(self, name, private=private)
 
     with monkeypatch.context() as patch:
-        patch.setattr(carrying, "write_labels", write)
+        patch.setattr(OutputFolder, "file", file)
         assert cli(*command, small=False).code == 130
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -14,8 +15,11 @@ import pytest
 from conftest import Ran
 
 import warpkit
+from warpkit.io.frames import FolderFrames
+from warpkit.io.video_frames import VideoFrames
 from warpkit.render import RenderedFrame
-from warpkit.video.propagation import PropagateSettings
+from warpkit.video.config import PropagateSettings
+from warpkit.video.run import run_propagate
 
 Cli = Callable[..., Ran]
 Tree = Callable[[Path], dict[str, bytes | None]]
@@ -85,8 +89,8 @@ def test_mask(
     assert (record["command"], record["frames"]) == ("propagate", 7)
     assert record["config"]["mode"] == mode
     assert record["config"]["label"]["top_k"] == PropagateSettings().label.top_k
-    assert set(record["timings"]) == {"load model", "propagate", "write videos"}
-    assert set(record["stages"]) == {"decode", "describe", "labels", "write"}
+    assert set(record["timings"]) == {"load model", "propagate", "write report"}
+    assert set(record["stages"]) == {"decode", "describe", "labels", "videos", "write"}
     assert record["inputs"]["video"]["path"] == str(files / video)
 
 
@@ -409,3 +413,56 @@ def test_an_object_that_is_gone_is_reported(
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["absent"] == {"1": [[1, 6]]}
     assert "object 1 is absent from frames 1 to 6" in caplog.text
+
+
+@pytest.mark.parametrize("video", ["clip.mp4", "frames"])
+def test_every_frame_is_decoded_once_and_described_once(
+    files: Path,
+    tmp_path: Path,
+    model: warpkit.Model,
+    monkeypatch: pytest.MonkeyPatch,
+    video: str,
+) -> None:
+    """Masks, an edit and points together, videos included; the report's own pictures apart."""
+    decoded: list[int] = []
+    described: list[bytes] = []
+
+    def counted_iteration(self: VideoFrames, real: Any = VideoFrames.__iter__) -> Iterator[Any]:
+        for frame in real(self):
+            decoded.append(frame.index)
+            yield frame
+
+    def counted_read(self: Any, index: int, real: Any = FolderFrames.read) -> Any:
+        decoded.append(index)
+        return real(self, index)
+
+    def refused(self: Any, index: int) -> Any:
+        raise AssertionError(f"frame {index} of a video is sought alone")
+
+    monkeypatch.setattr(VideoFrames, "__iter__", counted_iteration)
+    monkeypatch.setattr(VideoFrames, "read", refused)
+    monkeypatch.setattr(FolderFrames, "read", counted_read)
+    monkeypatch.setattr("warpkit.video.run.write_quality", lambda *_, **__: None)
+
+    class Counting:
+        name = "counting"
+
+        def describe(self, batch: list[np.ndarray]) -> list[warpkit.DescriptorMap]:
+            described.extend(image.tobytes() for image in batch)
+            return model.describe(batch)
+
+    out = tmp_path / "out"
+    run_propagate(
+        files / video,
+        out,
+        mask=files / "mask.png",
+        edit=files / "layer.png",
+        points=np.array([[20.0, 15.0], [40.0, 30.0]], np.float32),
+        export=["png", "ffv1", "coco"],
+        describer=Counting(),
+    )
+    assert decoded == list(range(7))
+    assert len(described) == len(set(described)) == 7
+    assert {"overlay.mp4", "edited.mp4", "points.json", "masks.json", "cutout.mkv"} <= set(
+        names(out)
+    )

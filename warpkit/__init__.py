@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from warpkit.propagate.label_config import LabelConfig
     from warpkit.propagate.points import PointConfig
     from warpkit.types import DescriptorMap, Matches, Warp
-    from warpkit.video.propagation import FrameResult, PropagateSettings
+    from warpkit.video.config import FrameResult, PropagateSettings
 
 _HOMES = {
     "DescriptorMap": "warpkit.types",
     "EditConfig": "warpkit.propagate.edit_tracking",
     "EditLayer": "warpkit.propagate.edits",
-    "FrameResult": "warpkit.video.propagation",
+    "FrameResult": "warpkit.video.config",
     "InputError": "warpkit.checks",
     "LabelConfig": "warpkit.propagate.label_config",
     "MatchFilters": "warpkit.match.settings",
@@ -44,7 +44,7 @@ _HOMES = {
     "Matches": "warpkit.types",
     "Model": "warpkit.api",
     "PointConfig": "warpkit.propagate.points",
-    "PropagateSettings": "warpkit.video.propagation",
+    "PropagateSettings": "warpkit.video.config",
     "VideoWriter": "warpkit.io.video",
     "Warp": "warpkit.types",
     "WarpSettings": "warpkit.image.warp",

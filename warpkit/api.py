@@ -16,7 +16,8 @@ from warpkit.image.warp import WarpResult, WarpSettings, warp
 from warpkit.match.matcher import Matcher, create_matcher
 from warpkit.propagate import EditLayer
 from warpkit.types import Describer, DescriptorMap, Matches
-from warpkit.video.propagation import FrameResult, PropagateSettings, propagate
+from warpkit.video.config import FrameResult, PropagateSettings
+from warpkit.video.propagate import propagate
 
 __all__ = ["Model", "load"]
 
@@ -100,7 +101,7 @@ class Model:
     ) -> Iterator[FrameResult]:
         """Carry labels, an edit and points of the first frame, and labels of further ones.
 
-        See `warpkit.video.propagation.propagate`.
+        See `warpkit.video.propagate.propagate`.
         """
         return propagate(
             images,

@@ -189,7 +189,7 @@ def _run(
         processor = time.process_time() - started
     record = _record(out)
     seconds = sum(record["timings"].values())
-    stages = record["stages"] | {"videos": record["timings"]["write videos"]}
+    stages = record["stages"]
     selected = open_frames(video, end=frames)
     return PropagateRow(
         carried=carried,

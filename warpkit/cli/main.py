@@ -269,7 +269,7 @@ def _match(args: argparse.Namespace) -> None:
 
 def _propagate(args: argparse.Namespace) -> None:
     from warpkit.io.points import read_queries
-    from warpkit.video.propagation import PropagateSettings
+    from warpkit.video.config import PropagateSettings
     from warpkit.video.run import parse_masks, run_propagate
 
     how = told(PropagateSettings, args, ("mode", "edit_mode", "cuts"))

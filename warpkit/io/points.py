@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from warpkit.checks import InputError, require
 from warpkit.io.images import check_target
 from warpkit.io.whole import write_json, write_text, written_whole
 
-__all__ = ["PointQueries", "PointTracks", "read_queries", "write_tracks"]
+__all__ = ["PointQueries", "PointTracks", "read_queries", "read_tracks", "write_tracks"]
 
 _EXPECTED = (
     'expected points as "x,y;x,y" (of the first frame) or "frame:x,y;frame:x,y", or a file: .csv'
@@ -173,6 +174,23 @@ def write_tracks(path: str | Path, tracks: PointTracks) -> None:
                 visible=tracks.visible,
                 similarity=tracks.similarity,
             )
+
+
+def read_tracks(path: Path) -> PointTracks:
+    """The tracks of a `.npz` that `write_tracks` wrote.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with np.load(path) as file:
+            queries = PointQueries(
+                file["queries"][:, 0].astype(np.int64), file["queries"][:, 1:].astype(np.float32)
+            )
+            columns = ("frames", "times", "tracks", "visible", "similarity")
+            return PointTracks(queries, *(file[name] for name in columns))
+    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: no tracks of points can be read from it: {error}") from error
 
 
 def _csv(tracks: PointTracks) -> str:

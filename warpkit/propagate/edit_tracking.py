@@ -7,6 +7,7 @@ edit ends where the field says that the object ends, as long as that is near the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -160,7 +161,7 @@ class EditTracker:
             if tracker.field is not None
         }
 
-    def restore(self, state: dict[str, torch.Tensor], image: Image) -> None:
+    def restore(self, state: Mapping[str, torch.Tensor], image: Image) -> None:
         """Go back to a kept state; what follows is what it would have been.
 
         Args:

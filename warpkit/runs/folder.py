@@ -198,6 +198,12 @@ class OutputFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def written(self, name: str) -> Path:
+        """The path of a result that this run wrote, to read it inside the `with` block."""
+        if self._staging is None:
+            raise RuntimeError("OutputFolder.written is for use inside its `with` block")
+        return self._staging / PurePosixPath(name)
+
     def restart(self) -> None:
         """Drop what an interrupted run left behind."""
         if self._staging is None:

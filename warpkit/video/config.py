@@ -60,6 +60,11 @@ class PropagateSettings(TaskSettings):
             f"cut_threshold must lie between 0 and 1, got {self.cut_threshold}",
         )
 
+    @property
+    def threshold(self) -> float | None:
+        """How different two frames of different scenes are; None does not look for scenes."""
+        return None if self.cuts == "ignore" else self.cut_threshold
+
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:

@@ -7,6 +7,7 @@ frames with the edit on them.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from warpkit.types import DescriptorMap
 from warpkit.video.config import PropagateSettings
 from warpkit.warp.blend import blend
 
-__all__ = ["EditCarrier", "usable_edit"]
+__all__ = ["CarriedEdit", "usable_edit"]
 
 _log = logging.getLogger("warpkit")
 
@@ -27,7 +28,7 @@ Image = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
 
 
-class EditCarrier:
+class CarriedEdit:
     """Carries one edit.
 
     Args:
@@ -99,7 +100,7 @@ class EditCarrier:
         """What `restore` needs beside the last frame."""
         return {} if self._tracker is None else self._tracker.state()
 
-    def restore(self, state: dict[str, torch.Tensor], image: Image) -> None:
+    def restore(self, state: Mapping[str, torch.Tensor], image: Image) -> None:
         """Go on from a kept state; `image` is the frame carried last."""
         if self._tracker is not None:
             self._tracker.restore(state, image)

@@ -173,7 +173,7 @@ def write_quality(
     for index in sorted(shown):
         image = frames.read(index).image
         if masks:
-            labels = read_labels(folder.file(f"masks/{index:05d}.png"))
+            labels = read_labels(folder.written(f"masks/{index:05d}.png"))
             image = overlay_labels(image, labels)
         if tracks is not None:
             place = int(np.flatnonzero(tracks.frames == index)[0])

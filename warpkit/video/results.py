@@ -2,35 +2,34 @@
 
 In: the frames, `masks/`, `frames/`, `layers/`. Out: `overlay.mp4`, `edited.mp4` with the sound of
 the original; on request `masks.json` (COCO), `cutouts/`, and `cutout` and `layer` as ProRes 4444 or
-FFV1 with opacity. One pass over the frames; every file is encoded by a thread of its own.
+FFV1 with opacity. They are made while the frames pass, every file by a thread of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from warpkit.checks import one_of, require
+from warpkit.checks import one_of
 from warpkit.io.audio import SoundTrack
 from warpkit.io.frame import Frame, Frames
 from warpkit.io.images import read_image, read_rgba, write_image
 from warpkit.io.masks import read_labels
 from warpkit.io.rle import CocoMaskWriter
 from warpkit.io.video import VideoWriter
+from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder
-from warpkit.runs.progress import ProgressCallback, no_progress
-from warpkit.runs.threads import ReadAhead, WriteBehind
+from warpkit.runs.threads import WriteBehind
 from warpkit.viz import overlay_labels
 
-__all__ = ["EXPORTS", "check_exports", "write_results"]
+__all__ = ["EXPORTS", "Results", "check_exports"]
 
 EXPORTS = ("png", "prores", "ffv1", "coco")
 
@@ -49,21 +48,68 @@ def check_exports(names: Sequence[str]) -> list[str]:
     return sorted({one_of(name, EXPORTS, "export") for name in names})
 
 
-@dataclass(frozen=True)
-class _Videos:
-    """Opens the writers of a run; all close together."""
+class Results:
+    """Makes the videos and exports of a run while its frames pass; a context manager.
 
-    folder: OutputFolder
-    frames: Frames
-    frame_rate: Fraction
-    start: Fraction
-    stack: contextlib.ExitStack
+    Args:
+        frames: the selected frames.
+        first: the first of them.
+        masks: whether objects are shown (`overlay.mp4`, cut-outs).
+        edit: whether there is an edit.
+        layers: where its layers are, as in "layers/{:05d}.png".
+        exports: names of `EXPORTS`.
+        frame_rate: of the videos, frames per second.
+        clock: gets the seconds of `videos`, of all threads.
+
+    Attributes:
+        wanted: whether there is anything to make.
+    """
+
+    def __init__(
+        self,
+        folder: OutputFolder,
+        frames: Frames,
+        first: Frame,
+        *,
+        masks: bool,
+        edit: bool,
+        layers: str | None,
+        exports: Sequence[str],
+        frame_rate: Fraction,
+        clock: Stopwatch,
+    ) -> None:
+        self.folder, self.frames, self.frame_rate = folder, frames, frame_rate
+        self.wanted = masks or edit
+        self._asked = masks, edit, layers, exports
+        self._start, self._time, self._clock = first.time, Fraction(-1), clock
+        self.stack = contextlib.ExitStack()
+        self._sinks: list[Sink] = []
+
+    def __enter__(self) -> Self:
+        with self.stack as stack:
+            self._sinks = [self._threaded(sink) for sink in _sinks(self, *self._asked)]
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stack.__exit__(kind, error, trace)
+
+    def add(self, frame: Frame) -> None:
+        """Let the next frame pass; its mask, its edited frame and its layer are in their files."""
+        # Clips exist in which several frames share a time; a movie needs them in order.
+        self._time = max(frame.time - self._start, self._time + _TICK)
+        for sink in self._sinks:
+            sink(f"{frame.index:05d}.png", frame, self._time)
 
     def video(self, name: str, make: Callable[[str, Frame], Pixels], **options: Any) -> Sink:
-        if options.get("codec") is None:
-            options |= {"sound": SoundTrack(self.frames.path, self.start)}
-            if self.frames.path.is_dir():
-                del options["sound"]
+        """A video of pictures made of frames."""
+        if options.get("codec") is None and not self.frames.path.is_dir():
+            options |= {"sound": SoundTrack(self.frames.path, self._start)}
         writer = VideoWriter(
             self.folder.file(name),
             height=self.frames.height,
@@ -75,62 +121,23 @@ class _Videos:
         self.stack.enter_context(writer)
         return lambda file, frame, time: writer.write(make(file, frame), time)
 
-    def threaded(self, sink: Sink) -> Sink:
+    def _threaded(self, sink: Sink) -> Sink:
         behind = self.stack.enter_context(WriteBehind(depth=_DEPTH))
-        return lambda file, frame, time: behind.do(sink, file, frame, time)
 
+        def timed(file: str, frame: Frame, time: Fraction) -> None:
+            with self._clock.stage("videos"):
+                sink(file, frame, time)
 
-def write_results(
-    folder: OutputFolder,
-    frames: Frames,
-    rows: Sequence[Row],
-    *,
-    masks: bool,
-    edit: bool,
-    layers: str | None,
-    exports: Sequence[str],
-    frame_rate: Fraction,
-    progress: ProgressCallback = no_progress,
-) -> None:
-    """Write the videos and exports of a run.
-
-    Args:
-        frames: the selected frames; as many as there are rows are used.
-        rows: one per frame.
-        masks: whether objects are shown (`overlay.mp4`, cut-outs).
-        edit: whether there is an edit.
-        layers: where its layers are, as in "layers/{:05d}.png".
-        exports: names of `EXPORTS`.
-        frame_rate: of the videos, frames per second.
-        progress: hears of every frame.
-    """
-    first = next(iter(frames))
-    with contextlib.ExitStack() as stack:
-        videos = _Videos(folder, frames, frame_rate, first.time, stack)
-        sinks = [videos.threaded(sink) for sink in _sinks(videos, masks, edit, layers, exports)]
-        if not sinks:
-            return
-        ahead = stack.enter_context(ReadAhead(frames, depth=_DEPTH))
-        time, count = Fraction(-1), 0
-        bar = tqdm(rows, desc="write videos", unit="frame", disable=None)
-        for row, frame in zip(bar, ahead, strict=False):
-            require(row["frame"] == frame.index, f"{frames.path} changed while it was read")
-            # Clips exist in which several frames share a time; a movie needs them in order.
-            time = max(frame.time - first.time, time + _TICK)
-            for sink in sinks:
-                sink(f"{frame.index:05d}.png", frame, time)
-            count += 1
-            progress("writing videos", count, len(rows))
-        require(count == len(rows), f"{frames.path} changed while it was read")
+        return lambda file, frame, time: behind.do(timed, file, frame, time)
 
 
 def _sinks(
-    videos: _Videos, masks: bool, edit: bool, layers: str | None, exports: Sequence[str]
+    videos: Results, masks: bool, edit: bool, layers: str | None, exports: Sequence[str]
 ) -> list[Sink]:
     folder, frames = videos.folder, videos.frames
 
     def labels(file: str) -> Pixels:
-        return read_labels(folder.file(f"masks/{file}"))
+        return read_labels(folder.written(f"masks/{file}"))
 
     def cutout(file: str, frame: Frame) -> Pixels:
         opacity = np.where(labels(file) > 0, 255, 0).astype(np.uint8)
@@ -138,10 +145,10 @@ def _sinks(
 
     def layer(file: str, frame: Frame) -> Pixels:
         assert layers is not None
-        return read_rgba(folder.file(layers.format(frame.index)))
+        return read_rgba(folder.written(layers.format(frame.index)))
 
     def edited(file: str, frame: Frame) -> Pixels:
-        return read_image(folder.file(f"frames/{file}"))
+        return read_image(folder.written(f"frames/{file}"))
 
     sinks: list[Sink] = []
     if masks:

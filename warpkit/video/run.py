@@ -7,25 +7,26 @@ In: a video, masks of any of its frames and/or an edit of its first and/or point
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
-from warpkit.checks import InputError, OutputError, check_same_size, require
+from warpkit.checks import InputError, OutputError, check_points, check_same_size, require
 from warpkit.describe.options import ModelOptions
 from warpkit.io.config import to_dict
 from warpkit.io.frame import Frame
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_rgba
 from warpkit.io.masks import read_labels
-from warpkit.io.points import PointQueries, PointTracks, write_tracks
-from warpkit.io.whole import write_json, write_text
+from warpkit.io.points import PointQueries, PointTracks, read_tracks, write_tracks
+from warpkit.io.whole import write_json
 from warpkit.match.matcher import asked_matcher
 from warpkit.propagate import EditLayer, colormap_layer
 from warpkit.runs.clock import Stopwatch
@@ -33,14 +34,15 @@ from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import ProgressCallback, no_progress
 from warpkit.types import Describer
 from warpkit.version import __version__
-from warpkit.video.carrier import Propagation
-from warpkit.video.carrying import ROWS, Finished, carry_all
+from warpkit.video.carry import carry, follow_back
+from warpkit.video.chunks import Propagation
+from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
-from warpkit.video.frames import Reader
+from warpkit.video.inputs import Given
 from warpkit.video.report import absences, write_quality
-from warpkit.video.results import check_exports, write_results
+from warpkit.video.results import Results, check_exports
+from warpkit.video.store import Finished, FolderStore
 from warpkit.video.task import accept_unfinished, finished_run, identity, input_files, plan_of
-from warpkit.video.tracking import PointTracking
 
 __all__ = ["parse_masks", "run_propagate"]
 
@@ -114,30 +116,27 @@ def run_propagate(
         InputError: inputs that cannot be used, or an output folder that holds something.
     """
     settings, options = settings or PropagateSettings(), options or ModelOptions()
+    replace = overwrite or update
+    OutputFolder(output, overwrite=replace).check()
     job = _Job(Path(video), start, end, stride, settings, options)
     job.give(mask=mask, edit=edit, colormap=colormap, points=points, export=export, update=update)
     # Everything is checked before the folder is touched: a mistyped option drops no earlier work.
-    job.load(describer)
-    job.progress = progress
-    if job.tracking is not None:
-        job.tracking.progress = progress
-    task = job.task()
-    finished = job.finished(Path(output), task) if update else None
-    replace = overwrite or update
+    finished = job.load(describer, Path(output) if update else None)
     read = [*input_files(video), *job.masks.values(), edit]
     with OutputFolder(output, overwrite=replace, resume=True, inputs=read) as folder:
-        accept_unfinished(folder, task, drop_others=replace)
+        accept_unfinished(folder, job.task(), drop_others=replace)
         try:
-            rows, tracks = job.carry(folder, finished)
+            rows, tracks = job.carry(folder, finished, progress)
         except OutputError:
             raise  # a full disk can be mended: the work done so far is kept
         except InputError:
             # Running again would meet the same input: nothing to continue.
             folder.abandon()
             raise
-        with job.clock.stage("write videos"):
+        with job.clock.stage("write report"):
             job.write(folder, rows, tracks)
-        record = run_record("propagate", (options, settings), job.clock.seconds, job.facts(rows))
+        facts = job.facts(rows)
+        record = run_record("propagate", (options, settings), job.clock.seconds, facts)
         write_json(folder.file("run.json"), record)
     return Path(output)
 
@@ -154,12 +153,20 @@ class _Job:
         settings: PropagateSettings,
         options: ModelOptions,
     ) -> None:
-        self.options = options
-        self.settings, self.clock, self.stages = settings, Stopwatch(), Stopwatch()
+        self.options, self.settings = options, settings
+        self.clock, self.stages = Stopwatch(), Stopwatch()
         self.frames = open_frames(video, start=start, end=end, stride=stride)
-        threshold = None if settings.cuts == "ignore" else settings.cut_threshold
-        self.reader = Reader(self.frames, start, stride, threshold)
-        self.first = self.frames.read(start)
+        self.clip = FileClip(
+            self.frames,
+            start=start,
+            stride=stride,
+            cut_threshold=settings.threshold,
+            clock=self.stages,
+        )
+        first = self.clip.passed(0)
+        require(first is not None, f"{video} has no frames")
+        assert first is not None
+        self.first = first
         self.inputs: dict[str, Any] = {
             "video": identity(video),
             "start": start,
@@ -170,10 +177,7 @@ class _Job:
             "aggregator": None if options.aggregator is None else identity(options.aggregator),
             "model": identity(options.model) if Path(options.model).is_file() else None,
         }
-        self.run: Propagation | None = None
-        self.tracking: PointTracking | None = None
         self.plan: list[dict[str, Any]] = []
-        self.progress: ProgressCallback = no_progress
 
     def give(
         self,
@@ -186,25 +190,35 @@ class _Job:
         update: bool,
     ) -> None:
         """Read and check what is to be carried."""
-        start = self.reader.start
+        start = self.clip.start
         self.masks = {start: mask} if isinstance(mask, Path | str) else dict(mask or {})
-        self.annotations = _read_annotations(self.masks, self.reader, self.first)
+        annotations = _read_annotations(self.masks, self.clip, self.first)
         require(not (colormap and edit is not None), "give --edit or --colormap, not both")
-        require(
-            not colormap or 0 in self.annotations, "--colormap needs --mask: what it should cover"
-        )
-        self.layer = None if edit is None else _read_edit(edit, self.first)
+        require(not colormap or 0 in annotations, "--colormap needs --mask: what it should cover")
+        layer = None if edit is None else _read_edit(edit, self.first)
         if colormap:
-            self.layer = colormap_layer(self.annotations[0] > 0)
+            layer = colormap_layer(annotations[0] > 0)
         if isinstance(points, np.ndarray):
             points = PointQueries(np.full(len(points), start, np.int64), points)
-        self.queries = points
+        self.queries, self.edit = points, layer is not None
         require(
-            bool(self.masks) or self.layer is not None or points is not None,
+            bool(self.masks) or self.edit or points is not None,
             "nothing to propagate: give a mask, an edit or points",
         )
         require(not update or bool(self.masks), "--update is for runs with masks: give --mask")
         self.exports = check_exports(export)
+        positions = None if points is None else _positions(points, self.clip)
+        # Points depend on no mask: an update keeps those of the finished run.
+        followed = None if update else points
+        self.given = Given.checked(
+            self.first.image,
+            labels=None,
+            annotations=annotations,
+            edit=layer,
+            points=None if followed is None else followed.xy,
+            positions=None if followed is None else positions,
+            mode=self.settings.mode,
+        )
         listed = None if points is None else np.column_stack([points.frames, points.xy]).tolist()
         masks = {str(index): identity(path) for index, path in sorted(self.masks.items())}
         self.inputs |= {
@@ -217,30 +231,22 @@ class _Job:
             "update": update,
         }
 
-    def load(self, describer: Describer | None = None) -> None:
-        """Load the model and get ready."""
+    def load(self, describer: Describer | None, update: Path | None) -> Finished | None:
+        """Load the model and get ready; what a finished run in the folder to update has to give."""
         with self.clock.stage("load model"):
             describer = describer or self.options.load_extractor()
-        matcher = asked_matcher(self.options.engine)
-        if self.masks or self.layer is not None:
-            self.run = Propagation(
-                self.first.image,
-                describer=describer,
-                edit=self.layer,
-                annotations=self.annotations,
-                settings=self.settings,
-                matcher=matcher,
-            )
-            self.plan = plan_of(self.run)
-        if self.queries is not None:
-            self.tracking = PointTracking(
-                self.reader,
-                self.queries,
-                describer=describer,
-                settings=self.settings,
-                matcher=matcher,
-                clock=self.stages,
-            )
+        self.run = Propagation(
+            self.first.image,
+            self.given,
+            describer=describer,
+            settings=self.settings,
+            matcher=asked_matcher(self.options.engine),
+        )
+        self.plan = plan_of(self.run)
+        if update is None:
+            return None
+        layers = self._layers is not None
+        return finished_run(update, self.task(), self.run, self.plan, layers=layers)
 
     def task(self) -> dict[str, Any]:
         """What an interrupted run must agree in to be continued."""
@@ -254,55 +260,53 @@ class _Job:
     @property
     def _layers(self) -> str | None:
         """Where the layers of an edit go; hidden among the results unless they are asked for."""
-        if self.layer is None or not set(self.exports) - {"coco"}:
+        if not self.edit or not set(self.exports) - {"coco"}:
             return None
         return "layers/{:05d}.png" if "png" in self.exports else "layer-{:05d}.png"
 
-    def finished(self, output: Path, task: dict[str, Any]) -> Finished:
-        assert self.run is not None
-        return finished_run(output, task, self.run, self.plan, layers=self._layers is not None)
-
     def carry(
-        self, folder: OutputFolder, finished: Finished | None
+        self, folder: OutputFolder, finished: Finished | None, progress: ProgressCallback
     ) -> tuple[list[Row], PointTracks | None]:
         """One row per frame, and the tracks of the points."""
-        rows: list[Row] | None = None
+        results = Results(
+            folder,
+            self.frames,
+            self.first,
+            masks=bool(self.masks),
+            edit=self.edit,
+            layers=self._layers,
+            exports=self.exports,
+            frame_rate=self.frames.frame_rate / self.clip.stride,
+            clock=self.stages,
+        )
+        store = FolderStore(
+            folder,
+            finished=finished,
+            layers=self._layers,
+            results=results,
+            object_ids=self.run.object_ids,
+            clock=self.stages,
+        )
         tracks = None
-        if self.run is not None:
-            with self.clock.stage("propagate"):
-                rows = carry_all(
-                    folder,
-                    self.reader,
-                    self.run,
-                    finished,
-                    clock=self.stages,
-                    layers=self._layers,
-                    progress=self.progress,
-                )
-        if self.tracking is not None:
-            with self.clock.stage("points"):
-                tracks = self.tracking.track(folder, stop=None if rows is None else len(rows))
-        if rows is None:
-            assert tracks is not None
-            rows = _rows_of_points(folder, tracks)
-        return rows, tracks
+        with self.clock.stage("propagate"), closing(self.clip), store:
+            bar = tqdm(total=self.clip.about, desc="propagate", unit="frame", disable=None)
+            with bar:
+                bar.update(store.done)
+                for _ in carry(self.run, self.clip, store, progress=progress):
+                    bar.update(1)
+            if self.given.points is not None and self.queries is not None:
+                _check_reached(self.queries, self.given.positions, store.rows)
+                back = follow_back(self.run, self.clip, store, progress=progress)
+                tracks = store.tracks(self.queries, self.given.positions, back)
+        if finished is not None and self.queries is not None:
+            tracks = read_tracks(finished.folder / "points.npz")
+        return store.rows, tracks
 
     def write(self, folder: OutputFolder, rows: list[Row], tracks: PointTracks | None) -> None:
-        """Videos, exports, tracks and the report."""
+        """Tracks and the report."""
         if self._layers is not None:
             for row in rows:
                 folder.file(self._layers.format(row["frame"]), private="png" not in self.exports)
-        write_results(
-            folder,
-            self.frames,
-            rows,
-            masks=bool(self.masks),
-            layers=self._layers,
-            edit=self.layer is not None,
-            exports=self.exports,
-            frame_rate=self.frames.frame_rate / self.reader.stride,
-            progress=self.progress,
-        )
         if tracks is not None:
             for suffix in ("json", "csv", "npz"):
                 write_tracks(folder.file(f"points.{suffix}"), tracks)
@@ -311,9 +315,8 @@ class _Job:
     def facts(self, rows: list[Row]) -> dict[str, Any]:
         """What `run.json` says beside the configuration."""
         seconds = dict(self.stages.seconds)
-        if self.run is not None:
-            for name, spent in self.run.clock.seconds.items():
-                seconds[name] = seconds.get(name, 0.0) + spent
+        for name, spent in self.run.clock.seconds.items():
+            seconds[name] = seconds.get(name, 0.0) + spent
         for i, spans in absences(rows).items():
             places = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
             _log.info("object %s is absent from frames %s", i, places)
@@ -329,31 +332,45 @@ class _Job:
         }
 
 
-def _rows_of_points(folder: OutputFolder, tracks: PointTracks) -> list[Row]:
-    """One row per frame of a run with points alone; they stand in `frames.jsonl` too."""
-    rows: list[Row] = [
-        {"frame": int(frame), "name": f"{frame:05d}", "time": str(float(time))}
-        for frame, time in zip(tracks.frames, tracks.times, strict=True)
-    ]
-    write_text(folder.file(ROWS), "".join(json.dumps(row) + "\n" for row in rows))
-    return rows
+def _positions(queries: PointQueries, clip: FileClip) -> npt.NDArray[np.int64]:
+    """The place of every point's frame among those taken; checks the points."""
+    places = [clip.position_of(int(index)) for index in queries.frames]
+    for index, place in zip(queries.frames, places, strict=True):
+        require(
+            place is not None,
+            f"a point is of frame {index}, which is not among the frames taken {clip.selection()}",
+        )
+    check_points(queries.xy, height=clip.frames.height, width=clip.frames.width)
+    return np.array(places, np.int64)
+
+
+def _check_reached(
+    queries: PointQueries, positions: npt.NDArray[np.int64], rows: Sequence[Row]
+) -> None:
+    """Raise where a point is of a frame behind the end."""
+    beyond = queries.frames[positions >= len(rows)]
+    require(
+        not len(beyond),
+        f"a point is of frame {beyond[0] if len(beyond) else ''}, but the clip is followed up to"
+        f" frame {rows[-1]['frame']} alone",
+    )
 
 
 def _read_annotations(
-    masks: Mapping[int, Path | str], reader: Reader, first: Frame
+    masks: Mapping[int, Path | str], clip: FileClip, first: Frame
 ) -> dict[int, npt.NDArray[np.uint8]]:
     """Masks by the position of their frame among those selected."""
     found = {}
     for index, path in sorted(masks.items()):
         labels = read_labels(path)
         check_same_size(labels, first.image, f"the mask {path}", "the first frame")
-        position, rest = divmod(index - reader.start, reader.stride)
-        count = reader.frames.count
+        position = clip.position_of(index)
         require(
-            rest == 0 and position >= 0 and (count is None or position < count),
+            position is not None,
             f"the mask {path} is of frame {index}, which is not among the frames taken"
-            f" (start {reader.start}, stride {reader.stride}, {count or 'unknown'} frames)",
+            f" {clip.selection()}",
         )
+        assert position is not None
         found[position] = labels
     require(
         not found or any(bool(labels.any()) for labels in found.values()),

@@ -16,8 +16,8 @@ from warpkit.io.images import IMAGE_SUFFIXES
 from warpkit.io.whole import write_json
 from warpkit.runs.differences import differences
 from warpkit.runs.folder import OutputFolder
-from warpkit.video.carrier import Propagation
-from warpkit.video.carrying import ROWS, Finished
+from warpkit.video.chunks import Propagation
+from warpkit.video.store import ROWS, Finished
 
 __all__ = ["accept_unfinished", "finished_run", "identity", "input_files", "plan_of"]
 

@@ -41,7 +41,8 @@ from warpkit.propagate import LabelConfig
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import Describer
-from warpkit.video.propagation import PropagateSettings, propagate
+from warpkit.video.config import PropagateSettings
+from warpkit.video.propagate import propagate
 
 __all__ = ["EvalDavisSettings", "run_eval_davis"]
 

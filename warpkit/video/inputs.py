@@ -30,13 +30,15 @@ class Given:
             is an edit and no labels.
         outlined: whether the annotations outline objects, rather than where the edit is.
         edit: the part of the edit that can be carried, or None.
-        points: float32 (N, 2), pixels of the first frame, or None.
+        points: float32 (N, 2), pixels of their frames, or None.
+        positions: int64 (N,), the position of the frame that each point is given in.
     """
 
     annotations: dict[int, Labels]
     outlined: bool
     edit: EditLayer | None
     points: npt.NDArray[np.float32] | None
+    positions: npt.NDArray[np.int64]
 
     @classmethod
     def checked(
@@ -47,9 +49,13 @@ class Given:
         annotations: Mapping[int, Labels] | None,
         edit: EditLayer | None,
         points: npt.ArrayLike | None,
+        positions: npt.NDArray[np.int64] | None = None,
         mode: str,
     ) -> Given:
         """What `Propagation` is given, in its terms.
+
+        Args:
+            positions: of the frames that the points are given in; None for the first frame.
 
         Raises:
             InputError: nothing to carry, or inputs that do not fit the frame or the mode.
@@ -86,7 +92,9 @@ class Given:
                 known[0] = (solid if solid.any() else edit.alpha > 0).astype(np.uint8)
         if points is not None:
             points = check_points(points, height=first.shape[0], width=first.shape[1])
-        return cls({p: known[p] for p in sorted(known)}, outlined, edit, points)
+        if positions is None:
+            positions = np.zeros(0 if points is None else len(points), np.int64)
+        return cls({p: known[p] for p in sorted(known)}, outlined, edit, points, positions)
 
 
 def _check_annotation(position: int, labels: Labels, first: Image) -> None:

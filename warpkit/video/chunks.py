@@ -1,8 +1,7 @@
 """Carry masks, an edit and points through the stretches of a clip, chunk by chunk.
 
 In: the annotations, then frames in chunks. Out: one `FrameResult` per frame. Who reads the frames
-and keeps the results is for the caller: `warpkit.video.propagation` in memory, `warpkit.video.run`
-in files.
+and keeps the results is for `warpkit.video.carry`.
 """
 
 from __future__ import annotations
@@ -17,19 +16,18 @@ from warpkit.checks import check_same_size, require
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import (
     Annotation,
-    EditLayer,
     LabelFrame,
     LabelPropagator,
     carry_labels_many,
 )
 from warpkit.propagate.labels import decide_labels
 from warpkit.propagate.passes import Stretch, merge_soft, plan_stretches
-from warpkit.propagate.points import PointTracker
+from warpkit.propagate.points import PointTracker, TrackedPoints
 from warpkit.runs.clock import Stopwatch
 from warpkit.types import Describer, DescriptorMap
 from warpkit.video.config import FrameResult, PropagateSettings
-from warpkit.video.edits import EditCarrier
-from warpkit.video.given import Given
+from warpkit.video.edits import CarriedEdit
+from warpkit.video.inputs import Given
 
 __all__ = ["Propagation"]
 
@@ -45,57 +43,37 @@ class Propagation:
 
     Args:
         first: uint8 RGB (H, W, 3), the first frame.
+        given: what is carried, checked against it.
         describer: what describes images, e.g. `warpkit.load("tiny")`.
-        labels: uint8 (H, W), object ids of the first frame, 0 = background.
-        edit: a layer over the first frame. Without labels its own region is propagated, and the
-            edit lands only there.
-        points: (N, 2), pixels of the first frame.
-        annotations: object ids of further frames, by position (0 is the first frame). What holds
-            no object there is background: such a frame says that an object is absent.
-        settings: how to carry; the model options of it are not used here.
+        settings: how to carry.
         matcher: matching engine of the dense fields; None picks one.
 
     Attributes:
         clock: seconds by stage so far: `describe`, `labels`, `edit`, `points`.
         chunk: frames that are described together.
-
-    Raises:
-        InputError: nothing to carry, or inputs that do not fit the frame.
     """
 
     def __init__(
         self,
         first: Image,
+        given: Given,
         *,
         describer: Describer,
-        labels: npt.NDArray[np.uint8] | None = None,
-        edit: EditLayer | None = None,
-        points: npt.ArrayLike | None = None,
-        annotations: Mapping[int, npt.NDArray[np.uint8]] | None = None,
-        settings: PropagateSettings | None = None,
+        settings: PropagateSettings,
         matcher: Matcher | None = None,
     ) -> None:
-        self.settings = settings or PropagateSettings()
-        given = Given.checked(
-            first,
-            labels=labels,
-            annotations=annotations,
-            edit=edit,
-            points=points,
-            mode=self.settings.mode,
-        )
+        self.settings, self.annotations = settings, given.annotations
         self._describer, self._matcher = describer, matcher
-        self._points = given.points
-        self.annotations = given.annotations
+        self._points, self._positions = given.points, given.positions
         masks = given.annotations.values()
         self.object_ids = sorted({int(i) for mask in masks for i in np.unique(mask)} - {0})
         self._first_image = first
         self.clock = Stopwatch()
         self._first = self.describe([first])[0]
         self.chunk = self.settings.chunk or (16 if self._first.data.is_cuda else 4)
-        self._edit: EditCarrier | None = None
+        self._edit: CarriedEdit | None = None
         if given.edit is not None:
-            self._edit = EditCarrier(
+            self._edit = CarriedEdit(
                 given.edit,
                 first,
                 self.annotations[0],
@@ -106,15 +84,15 @@ class Propagation:
             )
         self._tracker: PointTracker | None = None
         if self._points is not None:
-            self._tracker = PointTracker(self.settings.point, len(self._points), matcher)
-            self._tracker.join(np.arange(len(self._points)), self._points, self._first, first)
+            self._tracker = self.new_tracker()
+            self.join(self._tracker, 0, self._first, first)
         self._position = 0
         self._stretch: Stretch | None = None
         self._labels: LabelPropagator | None = None
 
     def stretches(self) -> list[Stretch]:
         """The parts of the clip between annotated frames, in order; the last one is open."""
-        if not self.annotations:  # points alone come from the first frame
+        if not self.annotations:  # points alone
             return [Stretch(1, None, 0, None, ())]
         return plan_stretches({position: self._shown(position) for position in self.annotations})
 
@@ -134,7 +112,7 @@ class Propagation:
             assert labels is not None
             assert confidence is not None
             check_same_size(image, self._first_image, "a frame", "the first frame")
-            needed = self._edit is not None or self._points is not None
+            needed = self._edit is not None or self._follows(position)
             found = self.describe([image])[0] if needed else None
             frame = LabelFrame(labels, confidence, torch.zeros(0))
             if self._edit is not None:
@@ -164,7 +142,7 @@ class Propagation:
         if self._edit is not None and not backward:
             self._begin_edit(self._edit, stretch, images)
 
-    def _begin_edit(self, edit: EditCarrier, stretch: Stretch, images: Mapping[int, Image]) -> None:
+    def _begin_edit(self, edit: CarriedEdit, stretch: Stretch, images: Mapping[int, Image]) -> None:
         """Each stretch begins at its annotated frame, so that it depends on no earlier one."""
         before = stretch.before or 0
         edit.begin(at_first=before == 0)
@@ -222,7 +200,8 @@ class Propagation:
         """
         for image in images:
             check_same_size(image, self._first_image, "a frame", "the first frame")
-        needed = self._stretch_is_forward or self._edit is not None or self._points is not None
+        last = self._position + len(images) - 1
+        needed = self._stretch_is_forward or self._edit is not None or self._follows(last)
         found: Sequence[DescriptorMap | None] = (
             self.describe(images) if needed else [None] * len(images)
         )
@@ -234,6 +213,28 @@ class Propagation:
             results.append(self._carry(self._position, image, frame, labels, cut=cut))
             self._position += 1
         return results
+
+    def _follows(self, position: int) -> bool:
+        """Whether a point is given in a frame up to there."""
+        return bool((self._positions <= position).any())
+
+    def new_tracker(self) -> PointTracker:
+        """A tracker of all points, which none has joined."""
+        return PointTracker(self.settings.point, len(self._positions), self._matcher)
+
+    def point_positions(self, before: int | None) -> list[int]:
+        """The positions of frames that points are given in, in order, up to before one of them."""
+        given = {int(p) for p in self._positions}
+        return sorted(p for p in given if before is None or p < before)
+
+    def join(
+        self, tracker: PointTracker, position: int, found: DescriptorMap, image: Image
+    ) -> None:
+        """Let the points of a frame join."""
+        which = np.flatnonzero(self._positions == position)
+        if len(which):
+            assert self._points is not None
+            tracker.join(which, self._points[which], found, image)
 
     @property
     def _stretch_is_forward(self) -> bool:
@@ -301,9 +302,11 @@ class Propagation:
                     self._edit.begin(at_first=False)
                 layer, edited = self._edit.step(image, labelled.labels, found)
         if self._tracker is not None:
-            assert found is not None
-            with self.clock.stage("points"):
-                points = self._tracker.step(found, image, cut=cut)
+            if found is not None:
+                with self.clock.stage("points"):
+                    self._tracker.step(found, image, cut=cut)
+                    self.join(self._tracker, position, found, image)
+            points = self._tracker.now
         return FrameResult(
             position,
             None if labelled is None else labelled.labels,
@@ -350,12 +353,7 @@ class Propagation:
             state = {"object_ids": torch.tensor(self.object_ids), "soft": soft}
             self._labels.restore(state, context, self._annotated(known), images)
 
-    @property
-    def needs_last_frame(self) -> bool:
-        """Whether `restore_edit` must follow `restore`."""
-        return self._edit is not None
-
-    def restore_edit(self, state: dict[str, torch.Tensor], image: Image) -> None:
+    def restore_edit(self, state: Mapping[str, torch.Tensor], image: Image) -> None:
         """Let the edit go on from what `state` gave.
 
         Args:
@@ -363,3 +361,27 @@ class Propagation:
         """
         if self._edit is not None:
             self._edit.restore(state, image)
+
+    def restore_points(
+        self,
+        now: TrackedPoints | None,
+        last: Image,
+        joined: Mapping[int, tuple[Image, DescriptorMap | None]],
+    ) -> None:
+        """Let the points go on.
+
+        Args:
+            now: where they are in the frame carried last.
+            last: uint8 RGB (H, W, 3), that frame.
+            joined: by position the frames whose points have joined, with their descriptors; None
+                where they are described alone.
+        """
+        if self._tracker is None:
+            return
+        self._tracker = self.new_tracker()
+        for position, (image, found) in joined.items():
+            if found is None:
+                found = self._first if position == 0 else self.describe([image])[0]
+            self.join(self._tracker, position, found, image)
+        if now is not None:
+            self._tracker.restore(now, last)

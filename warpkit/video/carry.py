@@ -1,0 +1,259 @@
+"""The one driver of a clip: stretch by stretch, backward and forward, in chunks of frames.
+
+In: the frames (`clip`), what is carried to them (`chunks`), where it is kept (`store`). Out: every
+frame with its result, in order. The same loop carries in memory and into a folder; a store that
+finds the work of a killed run says how far that came, and the loop goes on from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from warpkit.checks import require
+from warpkit.io.frame import Frame
+from warpkit.propagate import TrackedPoints
+from warpkit.propagate.passes import Stretch
+from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.types import DescriptorMap
+from warpkit.video.chunks import Propagation
+from warpkit.video.clip import Clip, Shot
+from warpkit.video.config import FrameResult
+from warpkit.video.store import Store
+
+__all__ = ["carry", "follow_back"]
+
+_log = logging.getLogger("warpkit")
+# On the way back frames are read in blocks from the end, each from the front of a video.
+_BLOCK_BYTES = 256e6
+
+Image = npt.NDArray[np.uint8]
+
+
+def carry(
+    run: Propagation, clip: Clip, store: Store, *, progress: ProgressCallback = no_progress
+) -> Iterator[tuple[Frame, FrameResult]]:
+    """Carry everything to every frame.
+
+    Args:
+        progress: hears of every chunk of frames.
+
+    Yields:
+        The frames with their results, in order, but for those that `store` has already.
+
+    Raises:
+        InputError: a frame of another size than the first, or an annotated one that is not there.
+    """
+    store.replay(clip)
+    for stretch in run.stretches():
+        for position in range(store.done, stretch.first):
+            frame = clip.one(position)
+            results = [run.known_result(position, frame.image)]
+            yield from _kept(run, clip, store, [frame], results, progress)
+        if stretch.stop is not None and store.done >= stretch.stop:
+            pass  # done by the run that was interrupted
+        elif not store.take_over(stretch, clip, run.object_ids):
+            for chunk in _through(run, clip, store, stretch, progress):
+                if chunk is None:
+                    return
+                yield from chunk
+        for start in range(stretch.first, stretch.stop or 0, run.chunk):
+            store.drop_back(start)
+
+
+def _kept(
+    run: Propagation,
+    clip: Clip,
+    store: Store,
+    frames: list[Frame],
+    results: list[FrameResult],
+    progress: ProgressCallback,
+) -> Iterator[tuple[Frame, FrameResult]]:
+    store.keep(frames, results, run.state())
+    progress("propagating", store.done, clip.about)
+    yield from zip(frames, results, strict=True)
+
+
+def _through(
+    run: Propagation, clip: Clip, store: Store, stretch: Stretch, progress: ProgressCallback
+) -> Iterator[Iterator[tuple[Frame, FrameResult]] | None]:
+    """Carry through a stretch, chunk by chunk; None at a scene cut that ends the run."""
+    known = {p: clip.one(p).image for p in stretch.known if p > 0}
+    if stretch.stop is not None:
+        _carry_back(run, clip, store, stretch, stretch.stop, known, progress)
+    run.begin(stretch, known)
+    if store.done > stretch.first:
+        _restore(run, clip, store, stretch, known)
+    with closing(clip.shots(store.done, stretch.stop)) as following:
+        while chunk := list(itertools.islice(following, run.chunk)):
+            start, cuts = store.done, [shot.cut for shot in chunk]
+            stops = run.settings.cuts == "stop" and any(cuts)
+            count = cuts.index(True) if stops else len(chunk)
+            for shot in chunk[: count + stops]:
+                if shot.cut:
+                    _tell(shot.frame.index, stops)
+            frames = [shot.frame for shot in chunk[:count]]
+            if frames:
+                back = None if stretch.stop is None else store.back(start)["soft"][:count]
+                results = run.advance([frame.image for frame in frames], back, cuts[:count])
+                yield _kept(run, clip, store, frames, results, progress)
+            if stops:
+                yield None
+                return
+            clip.drop(store.done, run.annotations)
+    require(
+        stretch.stop is None or store.done == stretch.stop,
+        f"there is no frame {stretch.stop} to annotate: {clip.name} has {store.done} frames",
+    )
+
+
+def _tell(index: int, stops: bool) -> None:
+    if stops:
+        _log.warning(
+            "a new scene begins with frame %d: the run ends before it; carry on with a mask of"
+            " it (--start %d --mask PNG), or through it with --cuts reanchor or ignore",
+            *(index, index),
+        )
+    else:
+        _log.warning(
+            "a new scene begins with frame %d: from there on objects are found from the"
+            " annotated frames alone; a mask of it (--mask %d=PNG) helps",
+            *(index, index),
+        )
+
+
+def _restore(
+    run: Propagation, clip: Clip, store: Store, stretch: Stretch, known: Mapping[int, Image]
+) -> None:
+    """Bring the run to the last whole chunk of an interrupted one."""
+    done, state = store.done, store.state
+    soft = state.get("soft", torch.zeros(0))
+    context, images = _described(run, clip, stretch, done - len(soft), done)
+    last = clip.images(done - 1, done)[0]
+    run.restore(soft, context, images, known, done)
+    run.restore_edit(state, last)
+    joined: dict[int, tuple[Image, DescriptorMap | None]] = {}
+    for position in run.point_positions(done):
+        if position == 0 or position in run.annotations:
+            joined[position] = clip.one(position).image, None
+        else:
+            within = next(s for s in run.stretches() if s.stop is None or position < s.stop)
+            maps, pixels = _described(run, clip, within, position, position + 1)
+            joined[position] = pixels[0], maps[0]
+    run.restore_points(store.points(), last, joined)
+
+
+def _described(
+    run: Propagation, clip: Clip, stretch: Stretch, first: int, stop: int
+) -> tuple[list[DescriptorMap], list[Image]]:
+    """Frames of a stretch, described in the chunks of the first run: they come out the same."""
+    begin = stretch.first + (first - stretch.first) // run.chunk * run.chunk
+    context, images = [], []
+    for start in range(begin, stop, run.chunk):
+        end = start + run.chunk if stretch.stop is None else min(start + run.chunk, stretch.stop)
+        chunk = clip.images(start, end)
+        images += chunk
+        context += run.describe(chunk)
+    return context[first - begin : stop - begin], images[first - begin : stop - begin]
+
+
+def _carry_back(
+    run: Propagation,
+    clip: Clip,
+    store: Store,
+    stretch: Stretch,
+    stop: int,
+    known: Mapping[int, Image],
+    progress: ProgressCallback,
+) -> None:
+    """Soft labels of the stretch from the annotated frame after it, kept by chunk."""
+    starts = list(range(stretch.first, stop, run.chunk))
+    kept = list(itertools.takewhile(store.has_back, reversed(starts)))
+    if len(kept) == len(starts) or store.done > stretch.first:
+        return
+    run.begin(stretch, known, backward=True)
+    if kept:
+        _log.info("going on before frame %d of an interrupted run", kept[-1])
+        state = store.back(kept[-1])["kept"]
+        end = min(kept[-1] + -(-len(state) // run.chunk) * run.chunk, stop)
+        context, images = _described(run, clip, stretch, kept[-1], end)
+        context, images = context[: len(state)], images[: len(state)]
+        run.restore(state, context[::-1], images[::-1], known, kept[-1])
+    todo = starts[: len(starts) - len(kept)]
+    left = min(todo[-1] + run.chunk, stop) - stretch.first
+    with tqdm(total=left, desc="backward", unit="frame", disable=store.quiet, leave=False) as bar:
+        for start, shots, cut_after in _blocks(clip, todo, stop, run.chunk):
+            cuts = [*(shot.cut for shot in shots[1:]), cut_after]
+            soft = run.carry_back([shot.frame.image for shot in shots], cuts)
+            store.keep_back(start, {"soft": soft, "kept": run.state()["soft"]})
+            bar.update(len(shots))
+            progress("carrying back", int(bar.n), left)
+    store.wait()  # what was carried back is read next
+
+
+def _blocks(
+    clip: Clip, starts: list[int], stop: int, chunk: int
+) -> Iterator[tuple[int, list[Shot], bool]]:
+    """Chunks from the last to the first, and whether a new scene begins after each."""
+    cut_after: bool | None = None
+    block = max(1, int(_BLOCK_BYTES / (clip.frame_bytes * chunk)))
+    while starts:
+        starts, last = starts[:-block], starts[-block:]
+        end = min(last[-1] + chunk, stop)
+        # One frame more tells whether a scene begins after the last block.
+        more = 1 if cut_after is None else 0
+        shots = list(clip.shots(last[0], end + more))
+        if cut_after is None:
+            cut_after = shots[-1].cut if len(shots) > end - last[0] else False
+        for start in reversed(last):
+            part = shots[start - last[0] : min(start + chunk, end) - last[0]]
+            yield start, part, cut_after
+            cut_after = part[0].cut
+
+
+def follow_back(
+    run: Propagation, clip: Clip, store: Store, *, progress: ProgressCallback = no_progress
+) -> dict[int, TrackedPoints]:
+    """Where points of later frames are in the frames before: by position, from the last to 0."""
+    last = max(run.point_positions(None), default=0)
+    found: dict[int, TrackedPoints] = {}
+    if last == 0:
+        return found
+    tracker = run.new_tracker()
+    starts = list(range(0, last + 1, run.chunk))
+    kept = list(itertools.takewhile(store.has_points_back, reversed(starts)))
+    for start in kept:
+        found |= store.points_back(start)
+    if kept:
+        for position in run.point_positions(last + 1):
+            if position >= kept[-1]:
+                image = clip.one(position).image
+                run.join(tracker, position, run.describe([image])[0], image)
+        tracker.restore(found[kept[-1]], clip.one(kept[-1]).image)
+    todo = starts[: len(starts) - len(kept)]
+    left = min(todo[-1] + run.chunk, last + 1) if todo else 0
+    with tqdm(total=left, desc="backward", unit="frame", disable=store.quiet, leave=False) as bar:
+        for start, shots, cut_after in _blocks(clip, todo, last + 1, run.chunk):
+            cuts = [*(shot.cut for shot in shots[1:]), cut_after]
+            maps = run.describe([shot.frame.image for shot in shots])
+            part = {}
+            with run.clock.stage("points"):
+                for n in reversed(range(len(shots))):
+                    image = shots[n].frame.image
+                    tracker.step(maps[n], image, cut=cuts[n])
+                    if start + n in run.point_positions(None):
+                        # Described alone, so that a resumed run joins it the same.
+                        run.join(tracker, start + n, run.describe([image])[0], image)
+                    part[start + n] = tracker.now
+            store.keep_points_back(start, part)
+            found |= part
+            bar.update(len(shots))
+            progress("following points back", int(bar.n), left)
+    return found
