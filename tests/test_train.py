@@ -21,13 +21,14 @@ from torch import Tensor
 from warpkit.checks import InputError
 from warpkit.describe import load_extractor
 from warpkit.features.tiny import UnetConfig, build_unet, load_unet
+from warpkit.runs.task import content_identity
 from warpkit.train import aggregator as aggregator_module
 from warpkit.train import backbone as backbone_module
 from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
 from warpkit.train.backbone import AlignmentConfig, BackboneTrainConfig, train_backbone
 from warpkit.train.images import ImageStore, crop_views, load_images
 from warpkit.train.losses import min_snr_weight, symmetric_cross_entropy
-from warpkit.train.state import identity, kept_settings, save_state
+from warpkit.train.state import kept_settings, save_state
 from warpkit.train.student import Student
 
 # Images
@@ -268,7 +269,7 @@ def test_a_backbone_state_of_another_configuration_is_refused(folder, tmp_path):
     message = r"another configuration \(learning_rate: [\d.]+ then, 1e-05 now\): choose another o"
     with pytest.raises(InputError, match=message):
         train_backbone(backbone_config(folder, learning_rate=1e-5), tmp_path)
-    torch.save({"config": "unreadable"}, tmp_path / "state.pt")
+    torch.save({"task": "unreadable"}, tmp_path / "state.pt")
     with pytest.raises(InputError, match=r"of another configuration: choose another o"):
         train_backbone(backbone_config(folder), tmp_path)
     (tmp_path / "state.pt").write_bytes(b"no state")
@@ -291,12 +292,16 @@ def test_a_run_goes_on_only_over_the_same_data(folder, tmp_path):
 
 
 def test_identity_of_files_and_folders(tmp_path):
-    assert identity(None) is None
+    assert content_identity(None) is None
     write_shard(tmp_path, [(16, 16)])
     index = tmp_path / "index.json"
-    assert identity(tmp_path) == identity(index) == sha256(index.read_bytes()).hexdigest()
+    assert (
+        content_identity(tmp_path)
+        == content_identity(index)
+        == sha256(index.read_bytes()).hexdigest()
+    )
     edit_index(tmp_path, lambda content: content["items"][0].update(y=1))
-    assert identity(tmp_path) == sha256(index.read_bytes()).hexdigest()
+    assert content_identity(tmp_path) == sha256(index.read_bytes()).hexdigest()
 
 
 def test_a_loss_that_is_not_finite_never_gets_into_the_state(folder, tmp_path, monkeypatch):
@@ -355,7 +360,7 @@ def test_an_output_that_cannot_be_made_is_refused(folder, tmp_path, below):
 
 def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"cannot write .*state.pt: .+") as caught:
-        save_state(tmp_path / "gone", "mark", done=1, seconds=0.0, content={})
+        save_state(tmp_path / "gone", {}, done=1, seconds=0.0, content={})
     assert "\n" not in str(caught.value)
 
 

@@ -32,8 +32,8 @@ from warpkit.match import Matcher
 from warpkit.match.matcher import asked_matcher
 from warpkit.runs.cache import file_sha256
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.differences import differences
 from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.task import accept_unfinished
 from warpkit.synthesize.card import data_card
 from warpkit.synthesize.config import (
     FORMATS,
@@ -175,7 +175,7 @@ def run_synthesize(
     folder = OutputFolder(output, overwrite=overwrite, resume=True)
     try:
         with folder:
-            _accept_unfinished(folder, _task(settings, options), drop_others=overwrite)
+            accept_unfinished(folder, _task(settings, options), drop_others=overwrite)
             if not folder.file(_FINISHED, private=True).is_file():
                 try:
                     _make_and_write(folder, settings, options, plans, clock)
@@ -226,25 +226,6 @@ def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]
         sizes = [f"{name} {(settings.images / name).stat().st_size}" for name in names]
         task["photographs"] = hashlib.sha256("\n".join(sizes).encode()).hexdigest()
     return task
-
-
-def _accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_others: bool) -> None:
-    """Go on from unfinished work of the same task; drop other work only if told to."""
-    path = folder.file(_TASK, private=True)
-    if folder.resumed:
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        now = json.loads(json.dumps(task))
-        if earlier == now:
-            _log.info("going on with unfinished work for %s", folder.path)
-            return
-        different = differences(earlier, now) if earlier else "it does not say what it is"
-        require(
-            drop_others,
-            f"{folder.path} has unfinished work of another run ({different}): run that to its end,"
-            " use --overwrite to drop it, or choose another folder",
-        )
-        folder.restart()
-    write_json(path, task)
 
 
 def _make_and_write(

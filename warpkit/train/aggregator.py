@@ -27,6 +27,7 @@ from warpkit.features.backbone import Backbone
 from warpkit.features.registry import resolve_device
 from warpkit.io.whole import write_json
 from warpkit.runs.folder import run_record
+from warpkit.runs.task import content_identity, listing_identity
 from warpkit.train.aggregator_config import AggregatorTrainConfig
 from warpkit.train.losses import TEMPERATURE, symmetric_cross_entropy
 from warpkit.train.pairs import PairBatch, join
@@ -35,13 +36,11 @@ from warpkit.train.sources import PairStream, create_sources
 from warpkit.train.start import canvas_sizes, create_network, frozen_backbone, starting_point
 from warpkit.train.state import (
     check_finite,
-    fingerprint,
-    folder_identity,
-    identity,
     kept_settings,
     make_folder,
     restore_state,
     save_state,
+    task_of,
 )
 from warpkit.train.trackers import Log, open_tracker
 from warpkit.train.validation import Validation
@@ -94,15 +93,18 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     inputs = {
-        **{name: identity(getattr(config, name)) for name in ("images", "keypoints", "weights")},
-        "initial": identity(start_path),
+        **{
+            name: content_identity(getattr(config, name))
+            for name in ("images", "keypoints", "weights")
+        },
+        "initial": content_identity(start_path),
         "pairs": " ".join(source.content for source in sources if source.content) or None,
         "validation": None if validation is None else validation.content,
     }
     if Path(config.backbone).is_dir():
-        inputs["backbone"] = folder_identity(Path(config.backbone))
-    mark = fingerprint(config, inputs)
-    state = restore_state(output, mark)
+        inputs["backbone"] = listing_identity(Path(config.backbone))
+    task = task_of(config, inputs)
+    state = restore_state(output, task)
     done, seconds_before, best = 0, 0.0, -1.0
     if state is not None:
         network.load_state_dict(state["network"])
@@ -120,7 +122,7 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
             "best": best,
         }
         if processes.main:
-            save_state(output, mark, done=done, seconds=seconds, content=content)
+            save_state(output, task, done=done, seconds=seconds, content=content)
         return seconds
 
     def write_checkpoint(path: Path, **facts: Any) -> None:

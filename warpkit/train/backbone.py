@@ -25,6 +25,7 @@ from warpkit.features.registry import resolve_device
 from warpkit.features.tiny import save_unet
 from warpkit.io.whole import write_json
 from warpkit.runs.folder import run_record
+from warpkit.runs.task import content_identity
 from warpkit.train.backbone_config import AlignmentConfig, BackboneTrainConfig
 from warpkit.train.backbone_start import averaged_unet, starting_unet
 from warpkit.train.images import ImageStore, crop_views, load_images
@@ -32,12 +33,11 @@ from warpkit.train.losses import min_snr_weight
 from warpkit.train.probes import Probes, write_samples
 from warpkit.train.state import (
     check_finite,
-    fingerprint,
-    identity,
     kept_settings,
     make_folder,
     restore_state,
     save_state,
+    task_of,
 )
 from warpkit.train.student import MasterWeights, Student
 from warpkit.train.teacher import Teacher, alignment_loss
@@ -78,12 +78,12 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
     probes = Probes(config, averaged, unet_config, held_out)
 
     inputs = {
-        "data": identity(config.data),
-        "initial": identity(learner.start),
+        "data": content_identity(config.data),
+        "initial": content_identity(learner.start),
         "validation": probes.content,
     }
-    mark = fingerprint(config, inputs)
-    state = restore_state(output, mark)
+    task = task_of(config, inputs)
+    state = restore_state(output, task)
     done, seconds_before, best = 0, 0.0, -1.0
     if state is not None:
         weights.restore(state)
@@ -95,7 +95,7 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
         check_finite(done - 1, loss, weights.master)
         seconds = seconds_before + time.monotonic() - started
         content = weights.state() | {"best": best}
-        save_state(output, mark, done=done, seconds=seconds, content=content)
+        save_state(output, task, done=done, seconds=seconds, content=content)
         return seconds
 
     def write_weights(path: Path, **facts: Any) -> None:

@@ -1,13 +1,11 @@
 """The folder of a training run: made, resumed from, and protected from a run gone wrong.
 
-A run's `state.pt` carries a fingerprint: the configuration and the identity of every file the run
-learns from. A state is taken up again only under the same fingerprint.
+A run's `state.pt` says its task: the configuration and the identity of every file the run learns
+from. A state is taken up again only by the same task.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import logging
 import pickle
 import struct
@@ -20,19 +18,17 @@ import torch
 from torch import Tensor
 
 from warpkit.checks import InputError, OutputError, require
-from warpkit.io.images import IMAGE_SUFFIXES
+from warpkit.io.config import to_dict
 from warpkit.io.whole import drop_partials, written_whole
-from warpkit.runs.differences import differences
+from warpkit.runs.task import same_task
 
 __all__ = [
     "check_finite",
-    "fingerprint",
-    "folder_identity",
-    "identity",
     "kept_settings",
     "make_folder",
     "restore_state",
     "save_state",
+    "task_of",
 ]
 
 _log = logging.getLogger("warpkit")
@@ -56,50 +52,14 @@ def make_folder(output: Path) -> None:
         ) from error
 
 
-def identity(path: Path | None) -> str | None:
-    """What tells weights or training data from others, wherever they lie.
-
-    Returns:
-        The SHA-256 of a file, of a data folder's JSON index, or of the names and sizes of the
-        pictures below a folder without one; None for no path.
-    """
-    if path is None:
-        return None
-    content = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    if content:
-        return " ".join(_sha256(file) for file in content if file.is_file())
-    listing = sorted(
-        (file.relative_to(path).as_posix(), file.stat().st_size)
-        for file in path.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    )
-    return hashlib.sha256(repr(listing).encode()).hexdigest()
-
-
-def folder_identity(path: Path) -> str:
-    """What tells a model's folder from others: the SHA-256 of the names and sizes of its files."""
-    listing = sorted(
-        (file.relative_to(path).as_posix(), file.stat().st_size)
-        for file in path.rglob("*")
-        if file.is_file()
-    )
-    return hashlib.sha256(repr(listing).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint(config: Any, inputs: Mapping[str, str | None]) -> str:
+def task_of(config: Any, inputs: Mapping[str, str | None]) -> dict[str, Any]:
     """What must not change between two calls of one run.
 
     Args:
         config: the run's configuration, a dataclass.
-        inputs: `identity` of the fields that are paths; the paths themselves may change.
+        inputs: `content_identity` of the fields that are paths; the paths themselves may change.
     """
-    values = {k: v for k, v in vars(config).items() if k not in _FREE} | dict(inputs)
-    return repr(sorted(values.items()))
+    return {k: v for k, v in to_dict(config).items() if k not in _FREE} | dict(inputs)
 
 
 def check_finite(step: int, loss: Tensor, weights: Iterable[Tensor] = ()) -> None:
@@ -112,12 +72,12 @@ def check_finite(step: int, loss: Tensor, weights: Iterable[Tensor] = ()) -> Non
 
 
 def save_state(
-    output: Path, mark: str, *, done: int, seconds: float, content: Mapping[str, Any]
+    output: Path, task: Mapping[str, Any], *, done: int, seconds: float, content: Mapping[str, Any]
 ) -> None:
     """Write `state.pt` in one step: it is whole, or the one before.
 
     Args:
-        mark: the run's `fingerprint`.
+        task: the run's `task_of`.
         done: finished steps.
         seconds: spent on them, over all calls.
         content: weights and optimiser.
@@ -127,14 +87,14 @@ def save_state(
     """
     path = output / "state.pt"
     with written_whole(path) as partial:
-        torch.save({"done": done, "seconds": seconds, "config": mark, **content}, partial)
+        torch.save({"done": done, "seconds": seconds, "task": dict(task), **content}, partial)
 
 
-def restore_state(output: Path, mark: str) -> dict[str, Any] | None:
+def restore_state(output: Path, task: Mapping[str, Any]) -> dict[str, Any] | None:
     """What `save_state` wrote, on the CPU, or None where nothing was.
 
     Raises:
-        InputError: the state is damaged or that of a run with another fingerprint.
+        InputError: the state is damaged or that of another task.
     """
     path = output / "state.pt"
     drop_partials(path)
@@ -147,38 +107,15 @@ def restore_state(output: Path, mark: str) -> dict[str, Any] | None:
         pickle.UnpicklingError,
     ) as error:
         raise InputError(f"{path} cannot be read: delete it to start from the beginning") from error
-    known = state.get("config") if isinstance(state, dict) else None
-    if known != mark:
-        then = _settings(str(known))
-        said = differences(then, _settings(mark)) if then else ""
-        different = f" ({said})" if said else ""
-        raise InputError(
-            f"{output} holds a run of another configuration{different}: choose another output"
-            " folder (the weights and data it learns from count, wherever they lie)"
-        )
+    known = state.get("task") if isinstance(state, dict) else None
+    advice = (
+        "choose another output folder (the weights and data it learns from count, wherever they"
+        " lie)"
+    )
+    same_task(known, task, place=output, advice=advice)
     _log.info("resumed at step %d", state["done"])
     restored: dict[str, Any] = state
     return restored
-
-
-def _settings(mark: str) -> dict[str, Any]:
-    """The settings in a fingerprint, for a message; none where it does not read."""
-    try:
-        listed = _value(ast.parse(mark, mode="eval").body)
-        return {str(name): value for name, value in listed}
-    except (SyntaxError, TypeError, ValueError):
-        return {}
-
-
-def _value(node: ast.expr) -> Any:
-    """What JSON would hold of a written value: a dataclass is a mapping, a path its text."""
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Call) and node.keywords:
-        return {str(given.arg): _value(given.value) for given in node.keywords}
-    if isinstance(node, ast.Call) and len(node.args) == 1:
-        return _value(node.args[0])
-    return node.value if isinstance(node, ast.Constant) else ast.unparse(node)
 
 
 @contextmanager

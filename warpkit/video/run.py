@@ -32,6 +32,7 @@ from warpkit.propagate import EditLayer, colormap_layer
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.runs.task import accept_unfinished, file_identity, input_files
 from warpkit.types import Describer
 from warpkit.version import __version__
 from warpkit.video.carry import carry, follow_back
@@ -42,7 +43,7 @@ from warpkit.video.inputs import Given
 from warpkit.video.report import absences, write_quality
 from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
-from warpkit.video.task import accept_unfinished, finished_run, identity, input_files, plan_of
+from warpkit.video.update import finished_run, plan_of
 
 __all__ = ["parse_masks", "run_propagate"]
 
@@ -168,14 +169,14 @@ class _Job:
         assert first is not None
         self.first = first
         self.inputs: dict[str, Any] = {
-            "video": identity(video),
+            "video": file_identity(video),
             "start": start,
             "end": end,
             "stride": stride,
         }
         self.files = {
-            "aggregator": None if options.aggregator is None else identity(options.aggregator),
-            "model": identity(options.model) if Path(options.model).is_file() else None,
+            "aggregator": None if options.aggregator is None else file_identity(options.aggregator),
+            "model": file_identity(options.model) if Path(options.model).is_file() else None,
         }
         self.plan: list[dict[str, Any]] = []
 
@@ -220,10 +221,10 @@ class _Job:
             mode=self.settings.mode,
         )
         listed = None if points is None else np.column_stack([points.frames, points.xy]).tolist()
-        masks = {str(index): identity(path) for index, path in sorted(self.masks.items())}
+        masks = {str(index): file_identity(path) for index, path in sorted(self.masks.items())}
         self.inputs |= {
             "mask": masks or None,
-            "edit": None if edit is None else identity(edit),
+            "edit": None if edit is None else file_identity(edit),
             "colormap": colormap,
             "points": listed,
             "export": self.exports,

@@ -1,6 +1,6 @@
-"""Whether a run is the one that was interrupted, or the one whose results are to be updated.
+"""What of a finished run holds when its masks change.
 
-In: the inputs and settings of a run, and what lies in its output folder.
+In: the task of a run, its stretches, and the results in its output folder. Out: `Finished`.
 """
 
 from __future__ import annotations
@@ -12,62 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.checks import require
-from warpkit.io.images import IMAGE_SUFFIXES
-from warpkit.io.whole import write_json
 from warpkit.runs.differences import differences
-from warpkit.runs.folder import OutputFolder
 from warpkit.video.chunks import Propagation
 from warpkit.video.store import ROWS, Finished
 
-__all__ = ["accept_unfinished", "finished_run", "identity", "input_files", "plan_of"]
+__all__ = ["finished_run", "plan_of"]
 
 _log = logging.getLogger("warpkit")
-_TASK = "task.json"
-
-
-def accept_unfinished(folder: OutputFolder, task: dict[str, Any], *, drop_others: bool) -> None:
-    """Keep unfinished work of the very same task; any other is dropped only when asked to.
-
-    Raises:
-        InputError: unfinished work of another task, named by what differs.
-    """
-    path = folder.file(_TASK, private=True)
-    task = json.loads(json.dumps(task, default=str))
-    if folder.resumed and path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        different = differences(known, task)
-        require(
-            not different or drop_others,
-            f"an interrupted run into {folder.path} waits to be continued, but it differs"
-            f" ({different}): run that command again, choose another output folder, or drop it with"
-            " --overwrite",
-        )
-        if different:
-            _log.warning("an interrupted run that differs (%s) was dropped", different)
-            folder.restart()
-    elif folder.resumed:
-        folder.restart()
-    write_json(path, task)
-
-
-def input_files(path: Path | str) -> list[Path]:
-    """The file itself, or the images of a folder of frames."""
-    path = Path(path)
-    if not path.is_dir():
-        return [path]
-    images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(file for file in images if file.is_file())
-
-
-def identity(path: Path | str) -> dict[str, Any]:
-    """What tells whether an input is still the same file, or the same images in a folder."""
-    # A folder's own time tells nothing: it changes with results written into it, and does not
-    # change when an image is replaced.
-    digest = hashlib.sha256()
-    for file in input_files(path):
-        state = file.stat()
-        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return {"path": str(path), "files": digest.hexdigest()}
 
 
 def plan_of(run: Propagation) -> list[dict[str, Any]]:
