@@ -28,7 +28,7 @@ class Part:
     def digest(self) -> str:
         return f"{self.name} {self.seed}"
 
-    def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+    def describe_checked(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
         generator = torch.Generator().manual_seed(self.seed)
         return [
             DescriptorMap.covering(

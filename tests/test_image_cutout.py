@@ -143,7 +143,7 @@ def test_jobs_tell_their_steps_and_can_be_stopped(
     carried = [done for stage, done, _ in heard if stage == "propagating"]
     assert carried == sorted(carried)
     assert carried[-1] == 7
-    assert heard[-1] == ("writing videos", 7, 7)
+    assert heard[-1] == ("propagating", 7, 7)
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage in ("matching pixels", "propagating"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from conftest import Ran
 from PIL import Image
 
 import warpkit
+from warpkit import checks
 from warpkit.image.warp import WarpSettings
 from warpkit.match import MatchFilters
 from warpkit.render import RenderedFrame
@@ -274,3 +277,31 @@ def test_python_refuses_bad_arrays(model: warpkit.Model, clip: list[RenderedFram
         model.warp(image, image, source_mask=np.ones((40, 80), bool))
     with pytest.raises(warpkit.InputError, match="target mask is empty"):
         model.warp(image, image, target_mask=np.zeros((48, 80), bool))
+
+
+@pytest.mark.parametrize("field", ["coherent", "nearest"])
+def test_images_and_masks_are_checked_once(
+    model: warpkit.Model,
+    clip: list[RenderedFrame],
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+) -> None:
+    """From the call to the composite: where they come in, and nowhere behind."""
+    visits: list[tuple[str, int]] = []
+    real = {n: getattr(checks, n) for n in ("check_image", "check_mask", "check_same_size")}
+    for name in real:
+
+        def visit(value: Any, *rest: Any, name: str = name, **named: Any) -> Any:
+            visits.append((name, id(value)))
+            return real[name](value, *rest, **named)
+
+        for module in [m for n, m in sys.modules.items() if n.startswith("warpkit.")]:
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, visit)
+    source, target = clip[0], clip[-1]
+    masks = {"source_mask": source.labels > 0, "target_mask": target.labels > 0}
+    settings = WarpSettings(field=field)
+    model.warp(source.image, target.image, **masks, settings=settings)
+    given = [("check_image", source.image), ("check_image", target.image)]
+    given += [("check_mask", mask) for mask in masks.values()]
+    assert visits == [(name, id(value)) for name, value in given]

@@ -258,8 +258,8 @@ def test_candidates_round_into_the_mask():
     descriptors = random_map(1, 7, height=1, width=68)
     mask = (torch.arange(68) % 2 == 0)[None]
     for colour in (mask, ~mask):
-        sites = candidate_sites(descriptors, colour, "mask", factor=5)
+        sites = candidate_sites(descriptors, colour, factor=5)
         assert colour[0, torch.floor(sites.xy[:, 0] + 0.5).long()].all()
-    sites = candidate_sites(descriptors, None, "mask", factor=5)
+    sites = candidate_sites(descriptors, factor=5)
     assert sites.lattice == (1, 14)
     assert point_sites(sites.xy).index is None

@@ -73,20 +73,11 @@ class CombinedExtractor(ModelDescriber):
         ]
         return hashlib.sha256("\n".join(marks).encode()).hexdigest()
 
-    def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
-        """Describe images of any sizes (see `Extractor.describe`).
-
-        Args:
-            images: uint8 RGB arrays (H, W, 3).
-
-        Returns:
-            One map per image in order, with as many channels as all parts together and unit
-            descriptors at cell centres.
-
-        Raises:
-            InputError: something that is no image.
+    def describe_checked(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+        """As `ModelDescriber.describe`: as many channels as all parts together, unit descriptors
+        at cell centres.
         """
-        described = [part.describe(images) for part in self.parts]
+        described = [part.describe_checked(images) for part in self.parts]
         return [self.stack(maps) for maps in zip(*described, strict=True)]
 
     def stack(self, maps: Sequence[DescriptorMap]) -> DescriptorMap:

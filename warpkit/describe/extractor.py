@@ -30,9 +30,9 @@ from warpkit.describe.model_file import check_load_size
 from warpkit.features.backbone import Backbone
 from warpkit.runs.cache import code_digest
 from warpkit.runs.folder import installed_version
-from warpkit.types import DescriptorMap
+from warpkit.types import Describer, DescriptorMap
 
-__all__ = ["Extractor", "ModelDescriber", "out_of_memory"]
+__all__ = ["Extractor", "ModelDescriber", "describe_checked", "out_of_memory"]
 
 
 # Far beyond any use; it keeps a mistyped size from asking for all memory there is.
@@ -71,23 +71,40 @@ class ModelDescriber(ABC):
         Computed once: weights that change later are not seen.
         """
 
-    @abstractmethod
     def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
-        """Describe images of any sizes.
+        """Describe images of any sizes; images of one size share a batch.
 
         Args:
             images: uint8 RGB arrays (H, W, 3).
 
         Returns:
-            One map per image, in order.
+            One map per image in order, float32 on the model's device. A single image gives the
+            same map as the same image within a batch, up to float rounding.
 
         Raises:
-            InputError: something that is no image.
+            InputError: something that is no image; too little memory for a batch (names the batch
+                size that fits).
         """
+        for position, image in enumerate(images):
+            check_image(image, f"image {position}")
+        return self.describe_checked(images)
+
+    @abstractmethod
+    def describe_checked(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+        """As `describe`, of images that were checked where they came in."""
 
     @abstractmethod
     def stack(self, maps: Sequence[DescriptorMap]) -> DescriptorMap:
         """One map from the parts' maps of one image, in the order of the parts."""
+
+
+def describe_checked(
+    describer: Describer, images: Sequence[npt.NDArray[np.uint8]]
+) -> list[DescriptorMap]:
+    """Maps of images that were checked already, by any describer."""
+    if isinstance(describer, ModelDescriber):
+        return describer.describe_checked(images)
+    return describer.describe(images)
 
 
 class Extractor(ModelDescriber):
@@ -175,23 +192,10 @@ class Extractor(ModelDescriber):
             side=cast(Literal["short", "long"], spec.side),
         )
 
-    def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
-        """Describe images of any sizes; images of one size share a batch.
-
-        Args:
-            images: uint8 RGB arrays (H, W, 3).
-
-        Returns:
-            One `DescriptorMap` per image in order, float32 on the backbone's device. A single
-            image gives the same map as the same image within a batch, up to float rounding. With a
-            cache all maps are rounded to float16, those computed now as well as those kept.
-
-        Raises:
-            InputError: something that is no image; too little memory for a batch (names the batch
-                size that fits).
+    def describe_checked(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+        """As `ModelDescriber.describe`; with a cache all maps are rounded to float16, those
+        computed now as well as those kept.
         """
-        for position, image in enumerate(images):
-            check_image(image, f"image {position}")
         if self.cache is None:
             return self._describe(images)
         keys = [self.cache.key(self.digest(), image) for image in images]

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.checks import InputError, check_image, check_mask, check_points, require
-from warpkit.coherent import FieldName, Guides, Mirror, match_points_coherent, points_config
+from warpkit.checks import InputError, check_points, require
+from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.image.pair import ImagePair
 from warpkit.io.config import flat
 from warpkit.io.images import check_target, read_image, write_image
 from warpkit.io.masks import read_mask
@@ -116,48 +117,41 @@ def match(
         InputError: images, masks or points of the wrong kind, or points outside the source.
     """
     settings = settings or MatchSettings()
-    check_image(source, "source")
-    check_image(target, "target")
-    xy = check_points(points, height=source.shape[0], width=source.shape[1])
-    masks = []
-    for mask, image, name in ((source_mask, source, "source"), (target_mask, target, "target")):
-        if mask is not None:
-            mask = check_mask(
-                mask, height=image.shape[0], width=image.shape[1], name=f"{name} mask"
-            )
-        masks.append(None if mask is None else torch.from_numpy(mask))
-    if settings.field != "nearest":
-        images = [source, target]
-        if settings.mirror != "never":
-            images.append(np.ascontiguousarray(target[:, ::-1]))
-        maps = describer.describe(images)
-        found = match_points_coherent(
-            maps[0],
-            maps[1],
-            torch.from_numpy(xy),
-            mirrored=maps[2] if len(maps) > 2 else None,
-            source_mask=masks[0],
-            target_mask=masks[1],
-            guides=None
-            if guides is None
-            else Guides.of(guides, source=source.shape[:2], target=target.shape[:2]),
-            field=settings.field,
-            config=points_config(settings.mirror),
-        ).matches
-        if settings.filters.min_similarity is not None:
-            found = above_similarity(found, settings.filters.min_similarity)
-        return found
-    require(guides is None, "guides steer a coherent field: add --field coherent")
-    source_map, target_map = describer.describe([source, target])
-    return match_points(
+    require(
+        guides is None or settings.field != "nearest",
+        "guides steer a coherent field: add --field coherent",
+    )
+    pair = ImagePair.checked(
+        source, target, source_mask=source_mask, target_mask=target_mask, guides=guides
+    )
+    xy = torch.from_numpy(check_points(points, height=source.shape[0], width=source.shape[1]))
+    if settings.field == "nearest":
+        source_map, target_map, _ = pair.describe(describer)
+        return match_points(
+            source_map,
+            target_map,
+            xy,
+            source_mask=pair.source_mask,
+            target_mask=pair.target_mask,
+            matcher=matcher,
+            filters=settings.filters,
+        )
+    flipped = None if settings.mirror == "never" else pair.target
+    source_map, target_map, mirrored = pair.describe(describer, mirrored=flipped)
+    found = match_points_coherent(
         source_map,
         target_map,
-        torch.from_numpy(xy),
-        source_mask=masks[0],
-        target_mask=masks[1],
-        matcher=matcher,
-        filters=settings.filters,
-    )
+        xy,
+        mirrored=mirrored,
+        source_mask=pair.source_mask,
+        target_mask=pair.target_mask,
+        guides=pair.guides,
+        field=settings.field,
+        config=points_config(settings.mirror),
+    ).matches
+    if settings.filters.min_similarity is not None:
+        found = above_similarity(found, settings.filters.min_similarity)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.checks import check_image, check_mask, require
+from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.io.config import flat
 from warpkit.io.guides import read_guides
 from warpkit.io.images import read_image, write_image
-from warpkit.io.masks import read_labels
 from warpkit.io.whole import write_json
-from warpkit.match.filters import inside_mask
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
@@ -33,7 +32,7 @@ from warpkit.runs.progress import ProgressCallback, no_progress
 from warpkit.types import Describer, DescriptorMap, Warp
 from warpkit.viz import add_scale, field_colors, heat, overlay_labels, panel, source_colors
 from warpkit.warp.backward import backward_warp
-from warpkit.warp.blend import blend
+from warpkit.warp.blend import lay_over
 from warpkit.warp.field import dense_warp
 
 __all__ = ["WarpResult", "WarpSettings", "quality_words", "run_warp", "warp", "warp_overview"]
@@ -141,25 +140,28 @@ def warp(
         InputError: images, masks or guides of the wrong kind or size, or empty masks.
     """
     settings = settings or WarpSettings()
-    check_image(source, "source")
-    check_image(target, "target")
-    checked = None
-    if guides is not None:
-        require(
-            settings.field == "coherent",
-            "guides steer a coherent field, nearest neighbours know none: drop --field nearest",
-        )
-        checked = Guides.of(guides, source=source.shape[:2], target=target.shape[:2])
-    if source_mask is not None:
-        source_mask = check_mask(
-            source_mask, height=source.shape[0], width=source.shape[1], name="source mask"
-        )
-    if target_mask is not None:
-        target_mask = check_mask(
-            target_mask, height=target.shape[0], width=target.shape[1], name="target mask"
-        )
-    if checked is not None:
-        _check_guides_in(checked, source_mask, target_mask)
+    _check_guided(guides, settings)
+    pair = ImagePair.checked(
+        source, target, source_mask=source_mask, target_mask=target_mask, guides=guides
+    )
+    return _warp_pair(pair, describer, settings, matcher, progress)
+
+
+def _check_guided(guides: Any, settings: WarpSettings) -> None:
+    require(
+        guides is None or settings.field == "coherent",
+        "guides steer a coherent field, nearest neighbours know none: drop --field nearest",
+    )
+
+
+def _warp_pair(
+    pair: ImagePair,
+    describer: Describer,
+    settings: WarpSettings,
+    matcher: Matcher | None,
+    progress: ProgressCallback,
+) -> WarpResult:
+    """`warp` of what was checked."""
     progress("describing both images", 0, 3)
     quality: FieldQuality | None = None
     if settings.field == "coherent":
@@ -169,18 +171,16 @@ def warp(
                 " nearest uses it",
                 matcher.name,
             )
-        images = [source, target]
-        if settings.mirror != "never":
-            images.append(np.ascontiguousarray(source[:, ::-1]))
-        maps = describer.describe(images)
+        flipped = None if settings.mirror == "never" else pair.source
+        source_map, target_map, mirrored = pair.describe(describer, mirrored=flipped)
         progress("matching pixels", 1, 3)
         solved = coherent_field(
-            maps[0],
-            maps[1],
-            mirrored=maps[2] if len(maps) > 2 else None,
-            source_mask=_tensor(source_mask),
-            target_mask=_tensor(target_mask),
-            guides=checked,
+            source_map,
+            target_map,
+            mirrored=mirrored,
+            source_mask=pair.source_mask,
+            target_mask=pair.target_mask,
+            guides=pair.guides,
             config=settings.coherent(),
         )
         quality = solved.quality
@@ -191,28 +191,28 @@ def warp(
             else field
         )
     else:
-        source_map, target_map = describer.describe([source, target])
+        source_map, target_map, _ = pair.describe(describer)
         progress("matching pixels", 1, 3)
-        field = shown = _nearest_field(
-            source_map, target_map, source_mask, target_mask, settings, matcher
-        )
+        field = shown = _nearest_field(pair, source_map, target_map, settings, matcher)
     progress("warping colours", 2, 3)
     colours = backward_warp(
-        torch.from_numpy(source).permute(2, 0, 1).float(),
+        torch.from_numpy(pair.source).permute(2, 0, 1).float(),
         shown,
         interpolation=settings.interpolation,
-        source_mask=_tensor(source_mask),
+        source_mask=pair.source_mask,
     )
     rgb = colours.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     covered = shown.valid.numpy()
-    composite = blend(target, rgb, covered, mode=settings.blend, feather_width=settings.feather)
+    composite = lay_over(
+        pair.target, rgb, covered, mode=settings.blend, feather_width=settings.feather
+    )
     warped = np.dstack([rgb, covered.astype(np.uint8) * 255])
     # Places that were filled stay in the field: it can be read, and shown, whole.
     whole = dataclasses.replace(field, source_xy=shown.source_xy)
     doubt = None
     if quality is not None:
-        masked = source_mask is not None and target_mask is not None
-        doubt = quality.doubt(masked=masked, guided=checked is not None)
+        masked = pair.source_mask is not None and pair.target_mask is not None
+        doubt = quality.doubt(masked=masked, guided=pair.guides is not None)
     return WarpResult(warped, composite, whole, quality, doubt)
 
 
@@ -230,34 +230,17 @@ def _limited(field: Warp, min_similarity: float | None) -> Warp:
     )
 
 
-def _check_guides_in(guides: Guides, source_mask: Mask | None, target_mask: Mask | None) -> None:
-    """Raise where a guide lies outside a mask: it would pull the field to what is not matched."""
-    for mask, points, name in (
-        (source_mask, guides.source_xy, "source"),
-        (target_mask, guides.target_xy, "target"),
-    ):
-        if mask is None:
-            continue
-        outside = torch.nonzero(~inside_mask(torch.from_numpy(mask), points))[:, 0].tolist()
-        require(
-            not outside,
-            f"guide {', '.join(str(i + 1) for i in outside)} lies outside the {name} mask: put it"
-            " on the object, or mend the mask",
-        )
-
-
 def _nearest_field(
+    pair: ImagePair,
     source: DescriptorMap,
     target: DescriptorMap,
-    source_mask: Mask | None,
-    target_mask: Mask | None,
     settings: WarpSettings,
     matcher: Matcher | None,
 ) -> Warp:
     """The field of nearest neighbours, on the CPU."""
     sizes = [
         at.height * at.width if mask is None else int(mask.sum())
-        for at, mask in ((source, source_mask), (target, target_mask))
+        for at, mask in ((source, pair.source_mask), (target, pair.target_mask))
     ]
     pairs = sizes[0] * sizes[1]
     if matcher is not None and matcher.exhaustive and pairs > settings.filters.max_pairs:
@@ -269,8 +252,8 @@ def _nearest_field(
     found = dense_warp(
         source,
         target,
-        source_mask=_tensor(source_mask),
-        target_mask=_tensor(target_mask),
+        source_mask=pair.source_mask,
+        target_mask=pair.target_mask,
         matcher=matcher,
         filters=settings.filters,
     )
@@ -315,12 +298,17 @@ def run_warp(
             "without masks of both objects all pixels are matched: give --source-mask and"
             " --target-mask to warp one object onto another"
         )
-    images = {"source": read_image(source), "target": read_image(target)}
-    masks: dict[str, Mask | None] = {
-        "source": _read_mask(source_mask, images["source"], "source mask"),
-        "target": _read_mask(target_mask, images["target"], "target mask"),
-    }
     given = read_guides(guides) if isinstance(guides, str | Path) else guides
+    _check_guided(given, settings)
+    names = f"source mask {source_mask}", f"target mask {target_mask}"
+    pair = ImagePair.checked(
+        read_image(source),
+        read_image(target),
+        source_mask=read_mask_file(source_mask, "source mask"),
+        target_mask=read_mask_file(target_mask, "target mask"),
+        guides=given,
+        names=names,
+    )
     read = [source, target, source_mask, target_mask]
     if isinstance(guides, str | Path) and Path(guides).suffix.lower() in (".csv", ".json"):
         read.append(guides)
@@ -328,26 +316,16 @@ def run_warp(
         with clock.stage("load model"):
             describer = describer or options.load_extractor()
         with clock.stage("warp"):
-            result = warp(
-                images["source"],
-                images["target"],
-                describer=describer,
-                source_mask=masks["source"],
-                target_mask=masks["target"],
-                guides=given,
-                settings=settings,
-                matcher=matcher,
-                progress=progress,
-            )
+            result = _warp_pair(pair, describer, settings, matcher, progress)
         with clock.stage("write"):
             write_image(folder.file("warped.png"), result.warped)
             write_image(folder.file("composite.png"), result.composite)
             overview = warp_overview(
-                images["source"],
-                images["target"],
+                pair.source,
+                pair.target,
                 result,
-                source_mask=masks["source"],
-                target_mask=masks["target"],
+                source_mask=_array(pair.source_mask),
+                target_mask=_array(pair.target_mask),
             )
             write_image(folder.file("overview.png"), overview)
             np.savez_compressed(
@@ -447,15 +425,5 @@ def quality_words(quality: FieldQuality) -> str:
     return words
 
 
-def _read_mask(path: Path | str | None, image: Image, name: str) -> Mask | None:
-    if path is None:
-        return None
-    require(Path(path).is_file(), f"{name}: no file at {path}")
-    labels = read_labels(path)
-    return check_mask(
-        labels > 0, height=image.shape[0], width=image.shape[1], name=f"{name} {path}"
-    )
-
-
-def _tensor(mask: Mask | None) -> torch.Tensor | None:
-    return None if mask is None else torch.from_numpy(mask)
+def _array(mask: torch.Tensor | None) -> Mask | None:
+    return None if mask is None else mask.numpy()

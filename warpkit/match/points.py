@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from warpkit.checks import check_mask, check_points, require
+from warpkit.checks import check_points, require
 from warpkit.coords import lattice_sites, point_sites
 from warpkit.match.filters import above_similarity, cycle_distance, inside_mask
 from warpkit.match.matcher import Matcher, create_matcher
@@ -19,7 +19,7 @@ from warpkit.match.pair import Window, search_pair
 from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Matches, Sites
 
-__all__ = ["candidate_sites", "default_matcher", "match_points"]
+__all__ = ["candidate_sites", "checked_mask", "default_matcher", "match_points"]
 
 # Up to here building an index costs more than FAISS's search saves (measured on two CPU cores,
 # 410,000 candidates, 128 channels).
@@ -64,11 +64,11 @@ def match_points(
         points = points.detach().cpu().numpy()
     checked = check_points(points, height=source.height, width=source.width)
     queries = point_sites(torch.from_numpy(checked).to(source.data.device))
-    keys = candidate_sites(target, target_mask, "target_mask")
+    keys = candidate_sites(target, checked_mask(target, target_mask, "target_mask"))
     homes = None
     filters = filters or MatchFilters()
     if filters.looks_back:
-        homes = candidate_sites(source, source_mask, "source_mask")
+        homes = candidate_sites(source, checked_mask(source, source_mask, "source_mask"))
     found = search_pair(
         matcher or default_matcher(source, queries=len(queries), k=k),
         source,
@@ -114,34 +114,53 @@ def default_matcher(descriptors: DescriptorMap, *, queries: int = 1, k: int = 1)
     return create_matcher("faiss")
 
 
-def candidate_sites(
-    descriptors: DescriptorMap, mask: Tensor | None, name: str, *, factor: int = 1
-) -> Sites:
-    """The places of an image that take part in a search, on the device of its map.
+def checked_mask(descriptors: DescriptorMap, mask: Tensor | None, name: str) -> Tensor | None:
+    """A mask of an image, on the device of its map.
 
     Args:
-        mask: bool (height, width) of the image or None for all of it. Every site rounds to a
-            pixel that is set.
+        mask: bool (height, width) of the image on any device, or None for all of it.
         name: what the mask is called in errors.
-        factor: one site per block of about `factor` x `factor` pixels.
 
     Raises:
         InputError: for a mask that is no bool tensor, has another size, or is empty.
     """
-    height, width, device = descriptors.height, descriptors.width, descriptors.data.device
-    rows, columns = -(-height // factor), -(-width // factor)
     if mask is None:
-        return lattice_sites(height=height, width=width, rows=rows, columns=columns, device=device)
+        return None
+    height, width = descriptors.height, descriptors.width
     require(
         isinstance(mask, Tensor) and mask.dtype == torch.bool,
         f"{name} must be a bool tensor (height, width), got {getattr(mask, 'dtype', type(mask))}",
     )
-    mask = torch.from_numpy(
-        check_mask(mask.detach().cpu().numpy(), height=height, width=width, name=name)
+    require(
+        tuple(mask.shape) == (height, width),
+        f"{name} is {' x '.join(map(str, mask.shape))} (height x width) but its image is {height} x"
+        f" {width}: give a mask of the image's own size",
     )
+    mask = mask.to(descriptors.data.device)
+    require(
+        bool(mask.any()),
+        f"{name} is empty (no pixel is set): give a mask that covers the object",
+    )
+    return mask
+
+
+def candidate_sites(
+    descriptors: DescriptorMap, mask: Tensor | None = None, *, factor: int = 1
+) -> Sites:
+    """The places of an image that take part in a search, on the device of its map.
+
+    Args:
+        mask: bool (height, width) of the image, with a pixel that is set, or None for all of it.
+            Every site rounds to a pixel that is set.
+        factor: one site per block of about `factor` x `factor` pixels.
+    """
+    height, width, device = descriptors.height, descriptors.width, descriptors.data.device
+    rows, columns = -(-height // factor), -(-width // factor)
     sites = lattice_sites(
         height=height, width=width, rows=rows, columns=columns, mask=mask, device=device
     )
+    if mask is None:
+        return sites
     # A site halfway between two pixels may round to one of them in float64, where the lattice is
     # made, and to the other in float32.
     inside = inside_mask(mask.to(device), sites.xy)

@@ -181,8 +181,8 @@ def find_candidates(
         check_mask(mask, height=at.height, width=at.width, name=f"{name} mask")
     device = source.data.device
     stride = stride or max(1, round(min(source.cell_height, source.cell_width)))
-    queries = candidate_sites(source, torch.from_numpy(source_mask), "source mask", factor=stride)
-    keys = candidate_sites(target, torch.from_numpy(target_mask), "target mask")
+    queries = candidate_sites(source, torch.from_numpy(source_mask), factor=stride)
+    keys = candidate_sites(target, torch.from_numpy(target_mask))
     matcher = matcher or default_matcher(source)
     found = search_pair(matcher, source, target, queries, keys, homes=queries, window=Window())
     assert found.returned is not None and found.refined is not None
@@ -193,7 +193,6 @@ def find_candidates(
     cells = candidate_sites(
         target,
         torch.from_numpy(target_mask),
-        "target mask",
         factor=max(1, round(min(target.cell_height, target.cell_width))),
     )
     second = competing_similarity(
@@ -226,7 +225,7 @@ def _mirrored_match(
 ) -> Tensor:
     """Matches (N, 2) in the mirrored target, mirrored back."""
     mirrored = torch.from_numpy(np.ascontiguousarray(mask[:, ::-1]))
-    keys = candidate_sites(flipped, mirrored, "target mask")
+    keys = candidate_sites(flipped, mirrored)
     found = search_pair(matcher, source, flipped, queries, keys, window=Window())
     assert found.refined is not None
     x, y = found.refined.xy[:, 0].unbind(1)
@@ -294,7 +293,7 @@ def exact_candidates(
     """
     height, width = source_mask.shape
     blank = DescriptorMap.covering(torch.zeros(1, 1, 1), height=height, width=width)
-    sites = candidate_sites(blank, torch.from_numpy(source_mask), "source mask", factor=stride)
+    sites = candidate_sites(blank, torch.from_numpy(source_mask), factor=stride)
     target_xy = sample_bilinear(field.permute(2, 0, 1), sites.xy)
     inside = inside_mask(torch.from_numpy(target_mask), target_xy)
     return sites.xy[inside], target_xy[inside]

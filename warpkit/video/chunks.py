@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from warpkit.checks import check_same_size, require
+from warpkit.describe.extractor import describe_checked
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import (
     Annotation,
@@ -321,7 +322,7 @@ class Propagation:
     def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:
         """Descriptors of frames as `advance` uses them."""
         with self.clock.stage("describe"):
-            found = self._describer.describe(images)
+            found = describe_checked(self._describer, images)
             if found and found[0].data.is_cuda:
                 torch.cuda.synchronize(found[0].data.device)  # or its time counts as another's
         return found

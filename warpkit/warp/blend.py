@@ -51,13 +51,20 @@ def blend(
 
     Source: `poisson` is Pérez et al., Poisson Image Editing, SIGGRAPH 2003.
     """
-    one_of(mode, ["paste", "feather", "poisson"], "blend mode")
     check_image(target, "target")
     check_image(warped, "warped")
     check_same_size(target, warped, "target", "warped")
     valid = check_mask(
         valid, height=target.shape[0], width=target.shape[1], name="valid", allow_empty=True
     )
+    return lay_over(target, warped, valid, mode=mode, feather_width=feather_width)
+
+
+def lay_over(
+    target: Image, warped: Image, valid: Mask, *, mode: BlendMode, feather_width: float
+) -> Image:
+    """`blend` of arrays that are known to fit."""
+    one_of(mode, ["paste", "feather", "poisson"], "blend mode")
     require(feather_width >= 0, f"feather_width must not be negative, got {feather_width:g}")
     if mode == "feather":
         warped = _faded(target, warped, valid, feather_width)

@@ -16,7 +16,7 @@ from warpkit.coords import sample_descriptors
 from warpkit.match.filters import cycle_distance, refine_subpixel
 from warpkit.match.matcher import Matcher
 from warpkit.match.pair import Window, search_many, search_pair
-from warpkit.match.points import candidate_sites, default_matcher
+from warpkit.match.points import candidate_sites, checked_mask, default_matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Matches, Sites, Warp
 from warpkit.warp.coarse import LatticeField, lattice_to_pixels
@@ -64,9 +64,11 @@ def dense_warp(
     """
     matcher = matcher or default_matcher(target)
     filters = filters or MatchFilters()
+    source_mask = checked_mask(source, source_mask, "source_mask")
+    target_mask = checked_mask(target, target_mask, "target_mask")
     queries, keys = _sites(matcher, source, target, source_mask, target_mask, filters.max_pairs)
-    pixels = candidate_sites(target, target_mask, "target_mask")
-    whole = queries.lattice == pixels.lattice
+    whole = queries.lattice == (target.height, target.width)
+    pixels = queries if whole else candidate_sites(target, target_mask)
     found = search_pair(
         matcher,
         target,
@@ -134,8 +136,8 @@ def dense_warps(
             dense_warp(source, target, source_mask=source_mask, matcher=matcher, filters=filters)
             for target in targets
         ]
-    keys = candidate_sites(source, source_mask, "source_mask")
-    pixels = [candidate_sites(target, None, "target_mask") for target in targets]
+    keys = candidate_sites(source, checked_mask(source, source_mask, "source_mask"))
+    pixels = [candidate_sites(target) for target in targets]
     warps = []
     for target, sites, found in zip(
         targets,
@@ -165,8 +167,8 @@ def _sites(
     """
     largest = max(source.height, source.width, target.height, target.width)
     for factor in range(1, largest + 1):
-        queries = candidate_sites(target, target_mask, "target_mask", factor=factor)
-        keys = candidate_sites(source, source_mask, "source_mask", factor=factor)
+        queries = candidate_sites(target, target_mask, factor=factor)
+        keys = candidate_sites(source, source_mask, factor=factor)
         if not matcher.exhaustive or len(queries) * len(keys) <= max_pairs:
             break
     else:
