@@ -28,6 +28,9 @@ class Part:
     def digest(self) -> str:
         return f"{self.name} {self.seed}"
 
+    def describe(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
+        return self.describe_checked(images)
+
     def describe_checked(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:
         generator = torch.Generator().manual_seed(self.seed)
         return [

@@ -291,9 +291,9 @@ def test_images_and_masks_are_checked_once(
     real = {n: getattr(checks, n) for n in ("check_image", "check_mask", "check_same_size")}
     for name in real:
 
-        def visit(value: Any, *rest: Any, name: str = name, **named: Any) -> Any:
-            visits.append((name, id(value)))
-            return real[name](value, *rest, **named)
+        def visit(value: Any, *rest: Any, _name: str = name, **named: Any) -> Any:
+            visits.append((_name, id(value)))
+            return real[_name](value, *rest, **named)
 
         for module in [m for n, m in sys.modules.items() if n.startswith("warpkit.")]:
             if hasattr(module, name):
