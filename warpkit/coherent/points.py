@@ -15,21 +15,23 @@ from warpkit.checks import check_points, one_of
 from warpkit.coherent.config import CoherentConfig, Mirror
 from warpkit.coherent.field import CoherentField, coherent_field
 from warpkit.coherent.guides import Guides
+from warpkit.coherent.pairs import mirror_x
+from warpkit.coherent.point_reading import CLOSELY, LOOSELY, Reading, read_points
 from warpkit.coords import sample_descriptors
+from warpkit.match.matcher import exact_products
 from warpkit.match.points import match_points
 from warpkit.types import DescriptorMap, Matches
 
-__all__ = ["FIELDS", "FieldMatches", "FieldName", "match_points_coherent", "points_config"]
+__all__ = ["FIELDS", "FieldName", "FieldMatches", "match_points_coherent", "points_config"]
 
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
 
-# `auto` prefers pixels where cost + _FOLD_PRICE * share of folds + _FAR_PRICE * share of far points
-# is above _MOST_DOUBT: chosen on CUB's training species and every second pair of PF-WILLOW here.
-_MOST_DOUBT = 0.09
-_FOLD_PRICE = 0.1
-_FAR_PRICE = 0.025
-_FAR = 0.1  # of the target's longer side, between a point's nearest neighbour and its place
+# Where a field costs more than this, `auto` reads its points loosely, and takes nearest neighbours
+# where it costs far more. Chosen on CUB's training species and PF-WILLOW's cars and motorbikes.
+_DOUBT = 0.06
+_MOST_DOUBT = 0.14
+_FOLD_PRICE = 0.1  # cost of a field that is folded all over
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class FieldMatches:
     Attributes:
         matches: one match a point, k = 1.
         field: the field over the SOURCE image that leads to the target's pixels.
-        chosen: `coherent`, or `nearest` where `auto` trusted the pixels more.
+        chosen: `coherent`, or `nearest` where `auto` left the field out.
     """
 
     matches: Matches
@@ -76,10 +78,11 @@ def match_points_coherent(
 ) -> FieldMatches:
     """Where a coherent field leads points of the source.
 
-    The field is solved over the source (it is a warp whose target is the source image). With
-    `auto` it is used where coherence costs little cosine against nearest neighbours, little is
-    folded, and few points' nearest neighbours lie far from it; else every point takes the most
-    similar pixel.
+    The field is solved over the source (it is a warp whose target is the source image). Each point
+    then takes the mean of the target's cells near the field's answer, weighed by how alike they are
+    (`read_points`); with guides the field's answer itself. With `auto` more is left to the
+    descriptors where coherence costs much cosine against nearest neighbours, and all of it where
+    it costs most.
 
     Args:
         source: map of the source image.
@@ -110,18 +113,38 @@ def match_points_coherent(
         guides=turned,
         config=config or points_config(),
     )
-    places, _ = solved.at(xy)
-    doubt = solved.cost + _FOLD_PRICE * solved.quality.folds / 100
-    # Nearest neighbours are asked only where they can change the choice.
-    if field == "auto" and guides is None and doubt + _FAR_PRICE > _MOST_DOUBT:
-        found = match_points(source, target, checked, target_mask=target_mask)
-        apart = (found.target_xy[:, 0] - places).norm(dim=1) / max(target.height, target.width)
-        far = float((apart > _FAR).float().mean())
-        if doubt + _FAR_PRICE * far > _MOST_DOUBT:
+    reading = CLOSELY
+    if field == "auto" and guides is None:
+        doubt = solved.cost + _FOLD_PRICE * solved.quality.folds / 100
+        if doubt > _MOST_DOUBT:
+            found = match_points(source, target, checked, target_mask=target_mask)
             return FieldMatches(found, solved, "nearest")
-    alike = sample_descriptors(source, xy) * sample_descriptors(target, places)
-    similarity = alike.sum(dim=1).clamp(-1, 1)
+        reading = LOOSELY if doubt > _DOUBT else CLOSELY
+    places, _ = solved.at(xy)
+    query = sample_descriptors(source, xy)
+    if guides is None:
+        seen = mirrored if solved.quality.mirrored else None
+        with exact_products(query.device):
+            places = _read(query, target, seen, places, target_mask, reading)
+    similarity = (query * sample_descriptors(target, places)).sum(dim=1).clamp(-1, 1)
     valid = torch.ones(len(xy), 1, dtype=torch.bool, device=xy.device)
     return FieldMatches(
         Matches(xy, places[:, None], similarity[:, None], valid), solved, "coherent"
     )
+
+
+def _read(
+    query: Tensor,
+    target: DescriptorMap,
+    mirrored: DescriptorMap | None,
+    places: Tensor,
+    mask: Tensor | None,
+    reading: Reading,
+) -> Tensor:
+    """As `read_points`; in the mirrored image where the field was solved there."""
+    mask = None if mask is None else mask.to(query.device)
+    if mirrored is None:
+        return read_points(query, target, places, mask, reading)
+    turned = mirror_x(places, target.width)
+    mask = None if mask is None else mask.flip(1)
+    return mirror_x(read_points(query, mirrored, turned, mask, reading), target.width)
