@@ -123,7 +123,7 @@ def test_the_coarse_level_agrees_with_plain_loops() -> None:
     target = moved_map(source, lambda xy: xy * 0.9 + 3, height=60, width=80)
     config = CoherentConfig(layers=1, mirror="never", rim=0)
     nodes = [
-        make_nodes(m, region_of(None, height=m.height, width=m.width, outlined=False), nodes=9)
+        make_nodes([m], [region_of(None, height=m.height, width=m.width, outlined=False)], nodes=9)
         for m in (target, source)
     ]
     fast = solve_coarse(*nodes, config, None)

@@ -18,7 +18,7 @@ from warpkit.coherent.windows import tiled_products, whole_products
 def test_tiles_give_the_products_of_all_with_all() -> None:
     maps = [random_map(90, 130, channels=12, seed=seed) for seed in (1, 2)]
     nodes = [
-        make_nodes(m, region_of(None, height=m.height, width=m.width, outlined=False), nodes=21)
+        make_nodes([m], [region_of(None, height=m.height, width=m.width, outlined=False)], nodes=21)
         for m in maps
     ]
     rows, columns = nodes[0].size
@@ -75,7 +75,7 @@ def test_nodes_cover_a_mask_exactly() -> None:
     mask = torch.zeros(100, 160, dtype=torch.bool)
     mask[31:78, 40:103] = True
     mask[50:52, 20:40] = True
-    nodes = make_nodes(m, region_of(mask, height=100, width=160, outlined=True), nodes=83)
+    nodes = make_nodes([m], [region_of(mask, height=100, width=160, outlined=True)], nodes=83)
     # Squares of one pixel: each is in or out.
     assert float(nodes.weight.sum() * nodes.pitch**2) == pytest.approx(int(mask.sum()), rel=0.01)
 
@@ -96,7 +96,7 @@ def test_principal_directions_keep_products() -> None:
     generator = torch.Generator().manual_seed(1)
     spectrum = 0.9 ** torch.arange(60).float()
     rows = torch.randn(500, 60, generator=generator) * spectrum
-    basis = _principal(rows.T @ rows, 20)
+    basis = _principal((rows.T @ rows)[None], 20)[0]
     assert torch.allclose(basis.T @ basis, torch.eye(20), atol=1e-5)
     exact = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -20:]
     kept, most = (float(((rows @ b) ** 2).sum()) for b in (basis, exact))

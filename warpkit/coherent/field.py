@@ -18,9 +18,17 @@ from warpkit.coherent.coarse import Layered, solve_coarse
 from warpkit.coherent.config import CoherentConfig
 from warpkit.coherent.guided import Guided
 from warpkit.coherent.guides import Guides
-from warpkit.coherent.levels import COARSE, FINE_OPEN, FINE_OUTLINED, Level
+from warpkit.coherent.levels import COARSE, FINE_OPEN, FINE_OUTLINED
 from warpkit.coherent.nodes import stack_nodes
-from warpkit.coherent.pairs import FieldTask, Side, check_task, guides_of, outlined, sides_of
+from warpkit.coherent.pairs import (
+    FieldTask,
+    Side,
+    check_task,
+    guides_of,
+    nodes_of,
+    outlined,
+    sides_of,
+)
 from warpkit.coherent.pixels import CoherentField, field_to_pixels
 from warpkit.coherent.windows import refine
 from warpkit.match.matcher import exact_products
@@ -86,18 +94,39 @@ def coherent_fields(
 
 
 def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentField]:
+    targets, tried = sides_of(tasks, config)
+    flips, coarse, scores = _coarse(tasks, targets, tried, config)
+    sources = [tried[flip][i] for i, flip in enumerate(flips)]
+    guides = guides_of(tasks, flips)
+    levels = FINE_OUTLINED if outlined(tasks[0]) else FINE_OPEN
+    nodes = [
+        (nodes_of(targets, level.nodes, _FINEST), nodes_of(sources, level.nodes, _FINEST))
+        for level in levels
+    ]
+    forward = coarse.owning()
+    for level, (there, here) in zip(levels, nodes, strict=True):
+        forward = refine(forward, there, here, level, config, guides)
+    # The way back need not be finer than the tolerance.
+    guides = _reverse(guides)
+    back = solve_coarse(coarse.source, coarse.target, config, guides)
+    there, here = nodes[0]
+    back = refine(back.owning(), here, there, levels[0], config, guides)
+    return field_to_pixels(tasks, config, (targets, sources), (forward, back), flips, scores)
+
+
+def _coarse(
+    tasks: Sequence[FieldTask],
+    targets: Sequence[Side],
+    tried: dict[bool, list[Side]],
+    config: CoherentConfig,
+) -> tuple[list[bool], Layered, dict[bool, list[float]]]:
+    """Which pairs are taken mirrored, their coarse fields, and the scores of all orientations."""
     device = tasks[0].target.data.device
-    both = [sides_of(task, config) for task in tasks]
-    targets = [target for target, _ in both]
     # One batch: all pairs as they are, then all mirrored.
-    tried = list(both[0][1])
     guides = guides_of(list(tasks) * len(tried), [flip for flip in tried for _ in tasks])
-    coarse = _run(
-        targets * len(tried),
-        [sources[flip] for flip in tried for _, sources in both],
-        guides,
-        config,
-    )
+    there = nodes_of(targets, COARSE.nodes, 0.0)
+    here = [nodes_of(sources, COARSE.nodes, 0.0) for sources in tried.values()]
+    coarse = solve_coarse(stack_nodes([there] * len(tried)), stack_nodes(here), config, guides)
     values = coarse.cosine + config.mirror_evidence * coarse.support[:, 0]
     values = (values - _MISMATCH * coarse.misfit.clamp(max=1)).view(len(tried), -1)
     scores = dict(zip(tried, values.tolist(), strict=True))
@@ -107,65 +136,9 @@ def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentF
         else True in scores and scores[True][i] > scores[False][i] + config.mirror_margin
         for i in range(len(tasks))
     ]
-    rows = [tried.index(flip) * len(tasks) + i for i, flip in enumerate(flips)]
-    chosen = coarse.select(torch.tensor(rows, device=device))
-    sources = [sides[flip] for (_, sides), flip in zip(both, flips, strict=True)]
-    guides = guides_of(tasks, flips)
-    back = _run(sources, targets, _reverse(guides), config)
-    levels = FINE_OUTLINED if outlined(tasks[0]) else FINE_OPEN
-    forward = _finer(chosen, targets, sources, guides, config, levels)
-    # The way back need not be finer than the tolerance.
-    back = _finer(back, sources, targets, _reverse(guides), config, levels[:1])
-    fields = []
-    for i, task in enumerate(tasks):
-        row = torch.tensor([i], device=device)
-        fields.append(
-            field_to_pixels(
-                task,
-                config,
-                (targets[i], sources[i]),
-                (forward.select(row), back.select(row)),
-                flips[i],
-                {flip: found[i] for flip, found in scores.items()},
-            )
-        )
-    return fields
+    rows = [list(tried).index(flip) * len(tasks) + i for i, flip in enumerate(flips)]
+    return flips, coarse.select(torch.tensor(rows, device=device)), scores
 
 
 def _reverse(guides: Guided | None) -> Guided | None:
     return None if guides is None else Guided(guides.source, guides.target, guides.given)
-
-
-def _run(
-    targets: Sequence[Side],
-    sources: Sequence[Side],
-    guides: Guided | None,
-    config: CoherentConfig,
-) -> Layered:
-    return solve_coarse(
-        stack_nodes([side.nodes(COARSE.nodes, 0.0) for side in targets]),
-        stack_nodes([side.nodes(COARSE.nodes, 0.0) for side in sources]),
-        config,
-        guides,
-    )
-
-
-def _finer(
-    coarse: Layered,
-    targets: Sequence[Side],
-    sources: Sequence[Side],
-    guides: Guided | None,
-    config: CoherentConfig,
-    levels: Sequence[Level],
-) -> Layered:
-    coarse = coarse.owning()
-    for level in levels:
-        coarse = refine(
-            coarse,
-            stack_nodes([side.nodes(level.nodes, _FINEST) for side in targets]),
-            stack_nodes([side.nodes(level.nodes, _FINEST) for side in sources]),
-            level,
-            config,
-            guides,
-        )
-    return coarse

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,20 @@ from warpkit.coherent.nodes import Nodes, Region, make_nodes, region_of
 from warpkit.match.matcher import check_search
 from warpkit.types import DescriptorMap
 
-__all__ = ["FieldTask", "Side", "check_task", "guides_of", "mirror_x", "outlined", "sides_of"]
+__all__ = [
+    "FieldTask",
+    "Side",
+    "check_task",
+    "guides_of",
+    "mirror_x",
+    "nodes_of",
+    "outlined",
+    "sides_of",
+]
 
 _PCA_ROWS = 4096  # cells that principal directions are found from
 _POWERS = 2  # iterations that find them
+_RIDGE = 1e-13  # share of the largest direction below which there is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +105,12 @@ class Side:
 
     map: DescriptorMap
     region: Region
-    _made: dict[tuple[int, float], Nodes] = field(default_factory=dict, repr=False)
 
-    def nodes(self, count: int, finest: float) -> Nodes:
-        """As `make_nodes`, made once."""
-        if (count, finest) not in self._made:
-            made = make_nodes(self.map, self.region, nodes=count, finest=finest)
-            self._made[count, finest] = made
-        return self._made[count, finest]
+
+def nodes_of(sides: Sequence[Side], count: int, finest: float) -> Nodes:
+    """As `make_nodes`."""
+    maps, regions = [side.map for side in sides], [side.region for side in sides]
+    return make_nodes(maps, regions, nodes=count, finest=finest)
 
 
 def _flipped(descriptors: DescriptorMap) -> DescriptorMap:
@@ -122,50 +130,76 @@ def _flipped(descriptors: DescriptorMap) -> DescriptorMap:
 
 
 def _principal(gram: Tensor, count: int) -> Tensor:
-    """About the first principal directions of a Gram matrix (C, C): (C, count), orthonormal.
+    """About the first principal directions of Gram matrices (B, C, C): (B, C, count), orthonormal.
 
     Source: randomised range finder with power iterations, Halko, Martinsson and Tropp, SIAM Review
-    2011; a full decomposition takes several times as long.
+    2011; a full decomposition takes several times as long. Cholesky factors make orthonormal what
+    a Gram matrix has spread, in double precision, since they square its condition.
     """
     generator = torch.Generator().manual_seed(0)
-    basis = torch.randn(len(gram), count, generator=generator).to(gram)
+    gram = gram.double()
+    basis = torch.randn(gram.shape[-1], count, generator=generator).to(gram)
+    ridge = _RIDGE * torch.eye(count, device=gram.device, dtype=gram.dtype)
     for _ in range(_POWERS):
-        basis = torch.linalg.qr(gram @ basis).Q
-    return basis
+        spread = gram @ basis
+        own = spread.mT @ spread
+        size = own.diagonal(dim1=-2, dim2=-1).amax(dim=-1).clamp(min=1e-30)[..., None, None]
+        root, _ = torch.linalg.cholesky_ex(own / size + ridge)
+        basis = torch.linalg.solve_triangular(root, spread.mT / size.sqrt(), upper=False).mT
+    return basis.float()
 
 
-def _reduced(maps: Sequence[DescriptorMap], channels: int) -> list[DescriptorMap]:
-    """The maps of one pair, unit descriptors along their joint principal directions."""
-    unit = [F.normalize(m.data.float(), dim=0, eps=1e-12) for m in maps]
-    if unit[0].shape[0] > channels:
-        # The last map is a mirrored one and has the same directions as the first.
-        rows = torch.cat([data.flatten(1).T for data in unit[:2]])
-        rows = rows[:: max(1, len(rows) // _PCA_ROWS)]
-        basis = _principal(rows.T @ rows, channels)
-        unit = [torch.einsum("cd,chw->dhw", basis, data) for data in unit]
-    return [replace(m, data=data) for m, data in zip(maps, unit, strict=True)]
+def _reduced(pairs: Sequence[Sequence[DescriptorMap]], channels: int) -> list[list[DescriptorMap]]:
+    """The maps of pairs, unit descriptors along the joint principal directions of each pair."""
+    unit = [[F.normalize(m.data.float(), dim=0, eps=1e-12) for m in maps] for maps in pairs]
+    wide: dict[int, list[int]] = {}
+    for i, data in enumerate(unit):
+        wide.setdefault(len(data[0]), []).append(i)
+    for width, rows in wide.items():
+        if width <= channels:
+            continue
+        bases = _principal(torch.stack([_gram(unit[i]) for i in rows]), channels)
+        for i, basis in zip(rows, bases, strict=True):
+            unit[i] = [torch.einsum("cd,chw->dhw", basis, data) for data in unit[i]]
+    return [
+        [replace(m, data=data) for m, data in zip(maps, part, strict=True)]
+        for maps, part in zip(pairs, unit, strict=True)
+    ]
 
 
-def sides_of(task: FieldTask, config: CoherentConfig) -> tuple[Side, dict[bool, Side]]:
-    """The target, and the source for each orientation that is tried (mirrored: True)."""
-    device = task.target.data.device
+def _gram(maps: Sequence[Tensor]) -> Tensor:
+    """The Gram matrix (C, C) of maps (C, h, w)."""
+    # The third map is a mirrored one and has the same directions as the first.
+    rows = torch.cat([data.flatten(1).T for data in maps[:2]])
+    rows = rows[:: max(1, len(rows) // _PCA_ROWS)]
+    return rows.T @ rows
+
+
+def sides_of(
+    tasks: Sequence[FieldTask], config: CoherentConfig
+) -> tuple[list[Side], dict[bool, list[Side]]]:
+    """The targets, and the sources in each orientation that is tried (mirrored: True)."""
     flips = {"auto": (False, True), "never": (False,), "always": (True,)}[config.mirror]
-    maps = [task.source, task.target]
-    if True in flips:
-        maps.append(task.mirrored if task.mirrored is not None else _flipped(task.source))
-    maps = _reduced(maps, config.channels)
-    known = outlined(task)
+    pairs = []
+    for task in tasks:
+        maps = [task.source, task.target]
+        if True in flips:
+            maps.append(task.mirrored if task.mirrored is not None else _flipped(task.source))
+        pairs.append(maps)
+    targets: list[Side] = []
+    sources: dict[bool, list[Side]] = {flip: [] for flip in flips}
+    for task, maps in zip(tasks, _reduced(pairs, config.channels), strict=True):
+        targets.append(Side(maps[1], _region(maps[1], task.target_mask, task)))
+        own = _region(maps[0], task.source_mask, task)
+        for flip in flips:
+            turned = own.mirrored(task.source.width) if flip else own
+            sources[flip].append(Side(maps[2 if flip else 0], turned))
+    return targets, sources
 
-    def region(at: DescriptorMap, mask: Tensor | None) -> Region:
-        mask = None if mask is None else mask.to(device)
-        return region_of(mask, height=at.height, width=at.width, outlined=known)
 
-    own = region(task.source, task.source_mask)
-    sources = {
-        flip: Side(maps[2], own.mirrored(task.source.width)) if flip else Side(maps[0], own)
-        for flip in flips
-    }
-    return Side(maps[1], region(task.target, task.target_mask)), sources
+def _region(at: DescriptorMap, mask: Tensor | None, task: FieldTask) -> Region:
+    mask = None if mask is None else mask.to(task.target.data.device)
+    return region_of(mask, height=at.height, width=at.width, outlined=outlined(task))
 
 
 def guides_of(tasks: Sequence[FieldTask], flips: Sequence[bool]) -> Guided | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from warpkit.coherent.smooth import folded, jacobian
@@ -73,17 +71,18 @@ class FieldQuality:
         return f"this warp is likely bad: {' and '.join(why)}; what helps: {', '.join(helps)}"
 
 
-def field_regularity(field: Tensor, inside: Tensor) -> tuple[float, float]:
-    """Folds in percent of the cells inside, and the standard deviation of log |J|.
+def field_regularity(field: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Folds in percent of the cells inside, and the standard deviation of log |J|: both (B,).
 
     Args:
-        field: (1, h, w, 2).
-        inside: bool (1, h, w).
+        field: (B, h, w, 2).
+        inside: bool (B, h, w).
     """
     bad, within = folded(field, inside)
-    count = int(within.sum())
-    if count == 0:
-        return 0.0, 0.0
-    area = jacobian(field).mean(dim=1).abs()[within & ~bad]
-    spread = float(torch.log(area.clamp(min=1e-6)).std()) if len(area) > 1 else 0.0
-    return 100 * float(bad.sum()) / count, 0.0 if math.isnan(spread) else spread
+    smooth = within & ~bad
+    cells, counted = within.sum(dim=(1, 2)), smooth.sum(dim=(1, 2))
+    area = jacobian(field).mean(dim=1).abs().clamp(min=1e-6).log() * smooth
+    mean = area.sum(dim=(1, 2)) / counted.clamp(min=1)
+    away = (area - mean[:, None, None]) ** 2 * smooth
+    spread = (away.sum(dim=(1, 2)) / (counted - 1).clamp(min=1)).sqrt()
+    return 100 * bad.sum(dim=(1, 2)) / cells.clamp(min=1), spread

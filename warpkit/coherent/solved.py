@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,16 @@ class Solved:
     layer: Tensor
     share: Tensor
     cosine: Tensor
+
+    def row(self, i: int) -> Solved:
+        """One problem, without the nodes' descriptors, in memory of its own."""
+        at = torch.tensor([i], device=self.field.device)
+        target, source = (
+            replace(nodes, descriptors=nodes.descriptors[:, :0]).select(at)
+            for nodes in (self.target, self.source)
+        )
+        parts = (part[at] for part in (self.field, self.layer, self.share, self.cosine))
+        return Solved(target, source, *parts)
 
 
 def finish(coarse: Layered, *, merge: bool) -> Solved:
