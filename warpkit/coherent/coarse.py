@@ -11,6 +11,7 @@ Sources: coupled convex optimisation, Heinrich et al., MICCAI 2014, and Siebert 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from warpkit.coherent.evidence import (
 )
 from warpkit.coherent.guided import Guided, pull_layers, through_guides
 from warpkit.coherent.levels import COARSE
-from warpkit.coherent.nodes import Nodes
+from warpkit.coherent.nodes import Nodes, stack_nodes
 from warpkit.coherent.smooth import sample_nodes, smooth_residual
 from warpkit.coords import pixel_grid
 
@@ -73,6 +74,18 @@ class Layered:
     hub: Tensor
     home: Nodes
     trust: Tensor
+
+    @classmethod
+    def of(cls, parts: Sequence[Layered]) -> Layered:
+        """Problems of one size, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        joined: dict[str, Any] = {}
+        for one in fields(cls):
+            values = [getattr(part, one.name) for part in parts]
+            nodes = isinstance(values[0], Nodes)
+            joined[one.name] = stack_nodes(values) if nodes else torch.cat(values)
+        return cls(**joined)
 
     def select(self, rows: Tensor) -> Layered:
         """The problems of these rows, in this order."""

@@ -2,20 +2,22 @@
 are.
 
 In: descriptor maps of both images, masks, guides. Out: `CoherentField`. Pairs are solved together
-on a GPU and one by one on a CPU; the result of a pair does not depend on which others come with it,
-but for objects so small that they have fewer nodes than others of their batch: lengths are those of
-the largest there.
+on a GPU, and each by one core on a CPU, where a single pair has two for its parts. The result of a
+pair does not depend on which others come with it, but for objects so small that they have fewer
+nodes than others of their batch: lengths are those of the largest there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from warpkit.coherent.coarse import Layered, solve_coarse
 from warpkit.coherent.config import CoherentConfig
+from warpkit.coherent.cores import ALONE, Cores, own_cores
 from warpkit.coherent.guided import Guided
 from warpkit.coherent.guides import Guides
 from warpkit.coherent.levels import COARSE, FINE_OPEN, FINE_OUTLINED
@@ -69,7 +71,7 @@ def coherent_fields(
     Args:
         tasks: maps of one device.
         config: how to solve.
-        batch: pairs that a GPU solves together; a CPU takes them one by one.
+        batch: pairs that a GPU solves together.
 
     Returns:
         One field per task, in order.
@@ -80,38 +82,57 @@ def coherent_fields(
     config = config or CoherentConfig()
     for task in tasks:
         check_task(task)
+    if not tasks:
+        return []
     found: dict[int, CoherentField] = {}
-    size = batch if tasks and tasks[0].target.data.device.type != "cpu" else 1
-    with torch.no_grad():
-        for known in (False, True):
-            # Pairs with outlines are solved on levels of their own.
-            rows = [i for i, task in enumerate(tasks) if outlined(task) == known]
-            for start in range(0, len(rows), size):
-                part = rows[start : start + size]
-                with exact_products(tasks[part[0]].target.data.device):
-                    found.update(zip(part, _solve([tasks[i] for i in part], config), strict=True))
+    device = tasks[0].target.data.device
+    parts = _parts(tasks, 1 if device.type == "cpu" else batch)
+    most = max(2, len(parts))
+    with torch.no_grad(), own_cores(device, most=most) as cores, exact_products(device):
+        # One pair has the cores for its own parts.
+        inner = cores if len(parts) == 1 else ALONE
+        calls = [partial(_solve, [tasks[i] for i in part], config, inner) for part in parts]
+        for part, fields in zip(parts, cores.each(calls), strict=True):
+            found.update(zip(part, fields, strict=True))
     return [found[i] for i in range(len(tasks))]
 
 
-def _solve(tasks: Sequence[FieldTask], config: CoherentConfig) -> list[CoherentField]:
+def _parts(tasks: Sequence[FieldTask], size: int) -> list[list[int]]:
+    """Which pairs are solved together: pairs with outlines are solved on levels of their own."""
+    parts = []
+    for known in (False, True):
+        rows = [i for i, task in enumerate(tasks) if outlined(task) == known]
+        parts += [rows[start : start + size] for start in range(0, len(rows), size)]
+    return parts
+
+
+def _solve(
+    tasks: Sequence[FieldTask], config: CoherentConfig, cores: Cores = ALONE
+) -> list[CoherentField]:
     targets, tried = sides_of(tasks, config)
-    flips, coarse, scores = _coarse(tasks, targets, tried, config)
+    flips, coarse, scores = _coarse(tasks, targets, tried, config, cores)
     sources = [tried[flip][i] for i, flip in enumerate(flips)]
     guides = guides_of(tasks, flips)
     levels = FINE_OUTLINED if outlined(tasks[0]) else FINE_OPEN
-    nodes = [
-        (nodes_of(targets, level.nodes, _FINEST), nodes_of(sources, level.nodes, _FINEST))
-        for level in levels
-    ]
-    forward = coarse.owning()
-    for level, (there, here) in zip(levels, nodes, strict=True):
-        forward = refine(forward, there, here, level, config, guides)
-    # The way back need not be finer than the tolerance.
-    guides = _reverse(guides)
-    back = solve_coarse(coarse.source, coarse.target, config, guides)
-    there, here = nodes[0]
-    back = refine(back.owning(), here, there, levels[0], config, guides)
-    return field_to_pixels(tasks, config, (targets, sources), (forward, back), flips, scores)
+    first = cores.beside(
+        [partial(nodes_of, sides, levels[0].nodes, _FINEST) for sides in (targets, sources)]
+    )
+
+    def there() -> Layered:
+        found = refine(coarse.owning(), *first, levels[0], config, guides)
+        for level in levels[1:]:
+            nodes = [nodes_of(sides, level.nodes, _FINEST) for sides in (targets, sources)]
+            found = refine(found, *nodes, level, config, guides)
+        return found
+
+    def back() -> Layered:
+        # It need not be finer than the tolerance.
+        turned = _reverse(guides)
+        found = solve_coarse(coarse.source, coarse.target, config, turned)
+        return refine(found.owning(), *first[::-1], levels[0], config, turned)
+
+    solved = cores.beside([there, back])
+    return field_to_pixels(tasks, config, (targets, sources), (solved[0], solved[1]), flips, scores)
 
 
 def _coarse(
@@ -119,14 +140,20 @@ def _coarse(
     targets: Sequence[Side],
     tried: dict[bool, list[Side]],
     config: CoherentConfig,
+    cores: Cores,
 ) -> tuple[list[bool], Layered, dict[bool, list[float]]]:
     """Which pairs are taken mirrored, their coarse fields, and the scores of all orientations."""
     device = tasks[0].target.data.device
-    # One batch: all pairs as they are, then all mirrored.
-    guides = guides_of(list(tasks) * len(tried), [flip for flip in tried for _ in tasks])
     there = nodes_of(targets, COARSE.nodes, 0.0)
-    here = [nodes_of(sources, COARSE.nodes, 0.0) for sources in tried.values()]
-    coarse = solve_coarse(stack_nodes([there] * len(tried)), stack_nodes(here), config, guides)
+
+    def solve(flips: Sequence[bool]) -> Layered:
+        guides = guides_of(list(tasks) * len(flips), [flip for flip in flips for _ in tasks])
+        here = [nodes_of(tried[flip], COARSE.nodes, 0.0) for flip in flips]
+        return solve_coarse(stack_nodes([there] * len(flips)), stack_nodes(here), config, guides)
+
+    # A GPU takes all pairs as they are, then all mirrored, in one batch.
+    groups = [[flip] for flip in tried] if device.type == "cpu" else [list(tried)]
+    coarse = Layered.of(cores.beside([partial(solve, flips) for flips in groups]))
     values = coarse.cosine + config.mirror_evidence * coarse.support[:, 0]
     values = (values - _MISMATCH * coarse.misfit.clamp(max=1)).view(len(tried), -1)
     scores = dict(zip(tried, values.tolist(), strict=True))

@@ -7,8 +7,6 @@ the pixels near its answer the descriptors alone seldom err.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -16,65 +14,45 @@ from warpkit.coords import grid_to_pixel
 from warpkit.match.filters import inside_mask
 from warpkit.types import DescriptorMap
 
-__all__ = ["CLOSELY", "LOOSELY", "Reading", "read_points"]
+__all__ = ["read_points"]
 
+_TEMPERATURE = 0.03  # of the softmax over cosines
 _BLOCK = 1024  # points whose cosines with all cells are there at once
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How far descriptors may lead a point away from the field.
-
-    Attributes:
-        reach: sigma of the Gaussian around the field's answer, share of the longer side of what is
-            matched; a cell of the map at least.
-        temperature: tau of the softmax over cosines.
-    """
-
-    reach: float
-    temperature: float
-
-
-# Chosen on CUB's training species and PF-WILLOW's cars and motorbikes.
-CLOSELY = Reading(reach=0.03, temperature=0.04)
-LOOSELY = Reading(reach=0.1, temperature=0.03)
-
-
 def read_points(
-    query: Tensor,
-    target: DescriptorMap,
-    places: Tensor,
-    mask: Tensor | None,
-    reading: Reading,
+    query: Tensor, target: DescriptorMap, places: Tensor, mask: Tensor | None, reach: float
 ) -> Tensor:
     """The mean cell of the target for every point, weighed by
 
-        exp(cosine / temperature - |cell - place|^2 / (2 (reach * side)^2))
+        exp(cosine / tau - |cell - place|^2 / (2 (reach * side)^2))
 
     Args:
         query: (N, C), unit descriptors of the points.
         target: the map that they are looked for in.
         places: (N, 2), pixels of the target that a field leads to.
         mask: bool (height, width), the only pixels that are candidates; None for all.
+        reach: sigma of the Gaussian around the field's answer, share of the longer side of what is
+            matched.
 
     Returns:
-        (N, 2), pixels; the places themselves where no cell is a candidate.
+        (N, 2), pixels; the places themselves where the reach is below a cell, or none is a
+        candidate.
     """
-    cells, centres = _candidates(target, mask)
-    if len(cells) == 0:
-        return places
     side = float(max(target.height, target.width))
     if mask is not None:
         seen = torch.nonzero(mask)
         side = float((seen.amax(dim=0) - seen.amin(dim=0)).max()) + 1
-    sigma = max(reading.reach * side, target.cell_height, target.cell_width)
+    sigma = reach * side
+    cells, centres = _candidates(target, mask)
+    if len(cells) == 0 or len(places) == 0 or sigma < max(target.cell_height, target.cell_width):
+        return places
     found = []
     for points, near in zip(query.split(_BLOCK), places.split(_BLOCK), strict=True):
-        cosine = points @ cells.T
         away = (near[:, None] - centres).square().sum(dim=-1)
-        share = torch.softmax(cosine / reading.temperature - away / (2 * sigma**2), dim=1)
+        share = torch.softmax(points @ cells.T / _TEMPERATURE - away / (2 * sigma**2), dim=1)
         found.append(share @ centres)
-    return torch.cat(found) if found else places
+    return torch.cat(found)
 
 
 def _candidates(target: DescriptorMap, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from warpkit.coherent.config import CoherentConfig, Mirror
 from warpkit.coherent.field import CoherentField, coherent_field
 from warpkit.coherent.guides import Guides
 from warpkit.coherent.pairs import mirror_x
-from warpkit.coherent.point_reading import CLOSELY, LOOSELY, Reading, read_points
+from warpkit.coherent.point_reading import read_points
 from warpkit.coords import sample_descriptors
 from warpkit.match.matcher import exact_products
 from warpkit.match.points import match_points
@@ -27,9 +27,11 @@ __all__ = ["FIELDS", "FieldName", "FieldMatches", "match_points_coherent", "poin
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
 
-# Where a field costs more than this, `auto` reads its points loosely, and takes nearest neighbours
-# where it costs far more. Chosen on CUB's training species and PF-WILLOW's cars and motorbikes.
-_DOUBT = 0.06
+# `auto` leaves more to the descriptors the more a field costs, and all where it costs most. Chosen
+# on CUB's training species and PF-WILLOW's cars and motorbikes.
+_SURE = 0.05  # cost up to which a field is taken as it is
+_GROWTH = 3.0  # reach of the descriptors for what a field costs more
+_MOST_REACH = 0.1
 _MOST_DOUBT = 0.14
 _FOLD_PRICE = 0.1  # cost of a field that is folded all over
 
@@ -78,11 +80,11 @@ def match_points_coherent(
 ) -> FieldMatches:
     """Where a coherent field leads points of the source.
 
-    The field is solved over the source (it is a warp whose target is the source image). Each point
-    then takes the mean of the target's cells near the field's answer, weighed by how alike they are
-    (`read_points`); with guides the field's answer itself. With `auto` more is left to the
-    descriptors where coherence costs much cosine against nearest neighbours, and all of it where
-    it costs most.
+    The field is solved over the source (it is a warp whose target is the source image). `auto`
+    takes its answer where coherence costs little cosine against nearest neighbours and little is
+    folded. Where it costs more, each point takes the mean of the target's cells around that answer,
+    weighed by how alike they are (`read_points`), farther around the more it costs; where it costs
+    most, the most similar pixel. With guides the field decides.
 
     Args:
         source: map of the source image.
@@ -113,19 +115,17 @@ def match_points_coherent(
         guides=turned,
         config=config or points_config(),
     )
-    reading = CLOSELY
+    places, _ = solved.at(xy)
+    query = sample_descriptors(source, xy)
     if field == "auto" and guides is None:
         doubt = solved.cost + _FOLD_PRICE * solved.quality.folds / 100
         if doubt > _MOST_DOUBT:
             found = match_points(source, target, checked, target_mask=target_mask)
             return FieldMatches(found, solved, "nearest")
-        reading = LOOSELY if doubt > _DOUBT else CLOSELY
-    places, _ = solved.at(xy)
-    query = sample_descriptors(source, xy)
-    if guides is None:
         seen = mirrored if solved.quality.mirrored else None
+        reach = min(_MOST_REACH, _GROWTH * max(0.0, doubt - _SURE))
         with exact_products(query.device):
-            places = _read(query, target, seen, places, target_mask, reading)
+            places = _read(query, (target, seen), places, target_mask, reach)
     similarity = (query * sample_descriptors(target, places)).sum(dim=1).clamp(-1, 1)
     valid = torch.ones(len(xy), 1, dtype=torch.bool, device=xy.device)
     return FieldMatches(
@@ -135,16 +135,16 @@ def match_points_coherent(
 
 def _read(
     query: Tensor,
-    target: DescriptorMap,
-    mirrored: DescriptorMap | None,
+    maps: tuple[DescriptorMap, DescriptorMap | None],
     places: Tensor,
     mask: Tensor | None,
-    reading: Reading,
+    reach: float,
 ) -> Tensor:
-    """As `read_points`; in the mirrored image where the field was solved there."""
+    """As `read_points`, in the target; in the mirrored one where the field was solved there."""
+    target, mirrored = maps
     mask = None if mask is None else mask.to(query.device)
     if mirrored is None:
-        return read_points(query, target, places, mask, reading)
+        return read_points(query, target, places, mask, reach)
     turned = mirror_x(places, target.width)
     mask = None if mask is None else mask.flip(1)
-    return mirror_x(read_points(query, mirrored, turned, mask, reading), target.width)
+    return mirror_x(read_points(query, mirrored, turned, mask, reach), target.width)
