@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from coherent_maps import random_map
 
+from warpkit.coherent import FieldTask, coherent_fields
 from warpkit.coherent.assignment import OUTSIDE, Candidates
+from warpkit.coherent.cores import own_cores
 from warpkit.coherent.levels import UNIT
 from warpkit.coherent.nodes import make_nodes, region_of
 from warpkit.coherent.pairs import _principal
@@ -101,3 +104,69 @@ def test_principal_directions_keep_products() -> None:
     exact = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -20:]
     kept, most = (float(((rows @ b) ** 2).sum()) for b in (basis, exact))
     assert kept > 0.995 * most
+
+
+def test_nodes_of_many_images_are_those_of_each() -> None:
+    """Images of two grids, whole, masked, and masked by an outline; padding takes no part."""
+    maps = [random_map(100, 160), random_map(100, 160, seed=1), random_map(60, 90, seed=2)]
+    mask = torch.zeros(100, 160, dtype=torch.bool)
+    mask[31:78, 40:103] = True
+    small = torch.zeros(60, 90, dtype=torch.bool)
+    small[5:30, 50:80] = True
+    regions = [
+        region_of(None, height=100, width=160, outlined=False),
+        region_of(mask, height=100, width=160, outlined=False),
+        region_of(small, height=60, width=90, outlined=True),
+        region_of(mask, height=100, width=160, outlined=True),
+    ]
+    maps.append(maps[0])
+    together = make_nodes(maps, regions, nodes=17)
+    for i, (at, region) in enumerate(zip(maps, regions, strict=True)):
+        alone = make_nodes([at], [region], nodes=17)
+        h, w = alone.size
+        for name in ("descriptors", "weight", "rim"):
+            one, many = getattr(alone, name)[0], getattr(together, name)[i]
+            assert torch.allclose(many[..., :h, :w], one, atol=1e-6)
+            assert not bool(many[..., h:, :].any()) and not bool(many[..., w:].any())
+        for name in ("origin", "pitch", "edge"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[i])
+
+
+def test_cores_keep_the_order_and_the_callers_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with own_cores(torch.device("cpu"), most=2) as cores:
+
+            def threads() -> int:
+                return torch.get_num_threads()
+
+            def beside() -> list[int]:
+                assert not torch.is_grad_enabled()
+                return cores.beside([threads, threads, lambda: 7])
+
+            assert torch.get_num_threads() == 2
+            assert cores.each([beside]) == [[1, 1, 7]]
+            assert cores.each([lambda k=k: k for k in range(9)]) == list(range(9))
+            with pytest.raises(ValueError, match="said"):
+                cores.each([lambda: int("said")])
+        assert torch.get_num_threads() == 2
+        # Threads to come have their share again.
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_one_core_and_two_give_one_result() -> None:
+    source, target = random_map(90, 130), random_map(90, 130, seed=1)
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(coherent_fields([FieldTask(source, target)])[0])
+            found += coherent_fields([FieldTask(source, target)] * 2)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one.source_xy, found[0].source_xy) for one in found)
+    assert all(one.quality == found[0].quality for one in found)

@@ -65,6 +65,7 @@ def own_cores(device: torch.device, *, most: int) -> Iterator[Cores]:
     ready = Barrier(count + 1)
 
     def begin() -> None:
+        torch.get_num_threads()  # else the thread's first operation takes the last number set
         torch.set_num_threads(1)
         ready.wait()
 

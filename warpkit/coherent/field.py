@@ -119,17 +119,17 @@ def _solve(
     )
 
     def there() -> Layered:
-        found = refine(coarse.owning(), *first, levels[0], config, guides)
+        found = refine(coarse.owning(), first[0], first[1], levels[0], config, guides)
         for level in levels[1:]:
-            nodes = [nodes_of(sides, level.nodes, _FINEST) for sides in (targets, sources)]
-            found = refine(found, *nodes, level, config, guides)
+            target, source = (nodes_of(sides, level.nodes, _FINEST) for sides in (targets, sources))
+            found = refine(found, target, source, level, config, guides)
         return found
 
     def back() -> Layered:
         # It need not be finer than the tolerance.
         turned = _reverse(guides)
         found = solve_coarse(coarse.source, coarse.target, config, turned)
-        return refine(found.owning(), *first[::-1], levels[0], config, turned)
+        return refine(found.owning(), first[1], first[0], levels[0], config, turned)
 
     solved = cores.beside([there, back])
     return field_to_pixels(tasks, config, (targets, sources), (solved[0], solved[1]), flips, scores)

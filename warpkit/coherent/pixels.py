@@ -149,28 +149,42 @@ def field_to_pixels(
             held = mirror_x(held, task.source.width)
         agrees = error[i, :count] <= max(1.5, config.tolerance * region.side)
         values = (held, cosine[i, :count].clamp(-1, 1), agrees & near)
-        fields.append([_spread_out(one, index[i], task.target) for one in values])
+        fields.append(tuple(_spread_out(one, index[i], task.target) for one in values))
         shares = (contained.float().mean(), agrees.float().mean(), error[i, :count].mean())
         figures.append(torch.stack([along[i], *shares, folds[i], spread[i], costs[i]]))
-    return [
-        CoherentField(
-            *fields[i],
-            _inside(sides[0][i].region, task.target),
-            FieldQuality(
-                *numbers[:6],
-                flips[i],
-                scores[False][i] if False in scores else None,
-                scores[True][i] if True in scores else None,
-                *_guide_report(rows[i], guides[i], pulls[i]),
-            ),
-            numbers[6],
-            task.source.height,
-            task.source.width,
-            rows[i],
-            pulls[i],
+    made = []
+    # One transfer for all figures.
+    for i, numbers in enumerate(torch.stack(figures).tolist()):
+        guide_error, unmet = _guide_report(rows[i], guides[i], pulls[i])
+        quality = FieldQuality(
+            cosine=numbers[0],
+            inside=numbers[1],
+            consistent=numbers[2],
+            inverse_error=numbers[3],
+            folds=numbers[4],
+            sd_log_j=numbers[5],
+            mirrored=flips[i],
+            score_as_is=scores[False][i] if False in scores else None,
+            score_mirrored=scores[True][i] if True in scores else None,
+            guide_error=guide_error,
+            unmet=unmet,
         )
-        for i, (task, numbers) in enumerate(zip(tasks, torch.stack(figures).tolist(), strict=True))
-    ]
+        source_xy, similarity, valid = fields[i]
+        made.append(
+            CoherentField(
+                source_xy,
+                similarity,
+                valid,
+                _inside(sides[0][i].region, tasks[i].target),
+                quality,
+                numbers[6],
+                tasks[i].source.height,
+                tasks[i].source.width,
+                rows[i],
+                pulls[i],
+            )
+        )
+    return made
 
 
 def _inside(region: Region, target: DescriptorMap) -> Tensor:

@@ -16,7 +16,7 @@ from warpkit.types import DescriptorMap
 
 __all__ = ["read_points"]
 
-_TEMPERATURE = 0.03  # of the softmax over cosines
+_TEMPERATURE = 0.035  # of the softmax over cosines
 _BLOCK = 1024  # points whose cosines with all cells are there at once
 
 

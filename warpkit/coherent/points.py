@@ -29,7 +29,7 @@ FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
 
 # `auto` leaves more to the descriptors the more a field costs, and all where it costs most. Chosen
 # on CUB's training species and PF-WILLOW's cars and motorbikes.
-_SURE = 0.05  # cost up to which a field is taken as it is
+_SURE = 0.055  # cost up to which a field is taken as it is
 _GROWTH = 3.0  # reach of the descriptors for what a field costs more
 _MOST_REACH = 0.1
 _MOST_DOUBT = 0.14

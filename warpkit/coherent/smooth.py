@@ -153,10 +153,10 @@ def mend_folds(field: Tensor, inside: Tensor, *, rounds: int = 64) -> Tensor:
         sigma = 0.8 + 0.15 * k
         there = F.pad(bad.float(), (0, 1, 0, 1))
         near = F.max_pool2d(there[:, None], 3, 1, 1)[:, 0]
-        share = blur(near, sigma).clamp(0, 1)[..., None]
-        planes = torch.cat([field * weight[..., None], weight[..., None]], dim=-1)
-        planes = blur(planes.permute(0, 3, 1, 2), sigma).permute(0, 2, 3, 1)
-        smooth = planes[..., :2] / planes[..., 2:].clamp(min=1e-6)
+        planes = torch.stack([*(field * weight[..., None]).unbind(-1), weight, near], dim=1)
+        x, y, mass, share = blur(planes, sigma)[..., None].unbind(dim=1)
+        smooth = torch.cat([x, y], dim=-1) / mass.clamp(min=1e-6)
+        share = share.clamp(0, 1)
         share = share * (weight[..., None] > 0)
         field = field + share * (smooth - field)
     return field
