@@ -22,7 +22,7 @@ from warpkit.match.matcher import exact_products
 from warpkit.match.points import match_points
 from warpkit.types import DescriptorMap, Matches
 
-__all__ = ["FIELDS", "FieldName", "FieldMatches", "match_points_coherent", "points_config"]
+__all__ = ["FIELDS", "FieldMatches", "FieldName", "match_points_coherent", "points_config"]
 
 FieldName = Literal["nearest", "coherent", "auto"]
 FIELDS: tuple[FieldName, ...] = ("nearest", "coherent", "auto")
