@@ -11,11 +11,11 @@ from coherent_maps import random_map
 
 from warpkit.coherent import FieldTask, coherent_fields
 from warpkit.coherent.assignment import OUTSIDE, Candidates
-from warpkit.coherent.cores import own_cores
 from warpkit.coherent.levels import UNIT
 from warpkit.coherent.nodes import make_nodes, region_of
 from warpkit.coherent.pairs import _principal
 from warpkit.coherent.windows import tiled_products, whole_products
+from warpkit.match.cores import own_cores
 
 
 def test_tiles_give_the_products_of_all_with_all() -> None:

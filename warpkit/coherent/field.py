@@ -17,7 +17,6 @@ from torch import Tensor
 
 from warpkit.coherent.coarse import Layered, solve_coarse
 from warpkit.coherent.config import CoherentConfig
-from warpkit.coherent.cores import ALONE, Cores, own_cores
 from warpkit.coherent.guided import Guided
 from warpkit.coherent.guides import Guides
 from warpkit.coherent.levels import COARSE, FINE_OPEN, FINE_OUTLINED
@@ -33,6 +32,7 @@ from warpkit.coherent.pairs import (
 )
 from warpkit.coherent.pixels import CoherentField, field_to_pixels
 from warpkit.coherent.windows import refine
+from warpkit.match.cores import ALONE, Cores, own_cores
 from warpkit.match.matcher import exact_products
 from warpkit.types import DescriptorMap
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from warpkit.propagate.parallel import map_parts
+from warpkit.match.cores import map_parts
 
 __all__ = [
     "CellMatches",

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warpkit.match.cores import map_parts
 from warpkit.propagate.affinity import Tile, Window, blend_cells, nearest_cells, tiles
-from warpkit.propagate.parallel import map_parts
 
 __all__ = ["may_take_values", "propagate_values"]
 

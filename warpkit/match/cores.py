@@ -1,21 +1,23 @@
-"""Parts of the solver beside each other on the cores of a CPU.
+"""Many small pieces of work beside each other on the cores of a CPU.
 
-Products of a few hundred nodes are too small to share: two threads that wait for each other at
-every one take longer than one alone. So each part is computed by a thread of its own, on one core.
+Products of a few hundred rows are too small to share: two threads that wait for each other at every
+one take longer than one alone. So each piece is computed by a thread of its own, on one core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from threading import Barrier
 from typing import TypeVar
 
 import torch
 
-__all__ = ["ALONE", "Cores", "own_cores"]
+__all__ = ["ALONE", "Cores", "map_parts", "own_cores"]
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -69,10 +71,16 @@ def own_cores(device: torch.device, *, most: int) -> Iterator[Cores]:
         torch.set_num_threads(1)
         ready.wait()
 
-    with ThreadPoolExecutor(count, "coherent", initializer=begin) as pool:
+    with ThreadPoolExecutor(count, "cores", initializer=begin) as pool:
         for _ in range(count):
             pool.submit(int)
         ready.wait()
         # A thread's number is its own, but the last one set is that of threads to come.
         torch.set_num_threads(threads)
         yield Cores(pool)
+
+
+def map_parts(work: Callable[[P], T], parts: Iterable[P], device: torch.device) -> list[T]:
+    """`work` of every part, in order: on a CPU by as many threads as torch has, one core each."""
+    with own_cores(device, most=torch.get_num_threads()) as cores:
+        return cores.each([partial(work, part) for part in parts])
