@@ -1,4 +1,4 @@
-"""`warpkit inspect`, `inspect sweep` and `bench extract`: numbers, files, refusals."""
+"""`warpkit inspect`, `eval sweep` and `bench extract`: numbers, files, refusals."""
 
 from __future__ import annotations
 
@@ -68,17 +68,16 @@ def test_inspect_of_the_weights_alone(cli: Cli, files: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--root", "x"], "--root belongs to the sweep"),
-        (["missing.png"], "no such file"),
-        (["sweep", "cub"], "expected warpkit inspect sweep DATASET --root DIR"),
-        (["sweep", "cup", "--root", "x"], "cub"),
-        (["sweep", "cub", "--root", "x", "--steps", "4,a"], "--steps must be numbers"),
-        (["sweep", "cub", "--root", "x", "--steps", "4,2"], "steps must increase within 0..49"),
-        (["sweep", "cub", "--root", "x", "--fit", "pad"], "squashes images"),
+        (["inspect", "missing.png"], "no such file"),
+        (["eval", "sweep", "cub", "--root", "x", "--steps", "4,a"], "--steps must be numbers"),
+        (["eval", "sweep", "cub", "--root", "x", "--steps", "4,2"], "steps must increase within"),
+        (["eval", "sweep", "cub", "--root", "x", "--fit", "pad"], "squashes images"),
     ],
 )
-def test_inspect_refuses(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
-    ran = cli("inspect", *arguments, "-o", tmp_path / "out")
+def test_inspect_and_sweep_refuse(
+    cli: Cli, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    ran = cli(*arguments, "-o", tmp_path / "out", small=False)
     assert ran.code == 2
     assert message in ran.err
     assert list(tmp_path.iterdir()) == []

@@ -422,7 +422,6 @@ def test_bad_input_is_one_line(cli, tmp_path):
             ["-o", tmp_path / "a", "--model", "dinov2+tiny", "--set", "pair=3"],
             "did you mean 'pairs'",
         ),
-        (["check", tmp_path], "expected `synthesize -o DIR` or `synthesize verify DIR`"),
         ([], "say where to write"),
         (["-o", tmp_path / "a", "--images", tmp_path / "none"], "is not a folder"),
         (["-o", tmp_path / "a", "--set", "masks.kind=given"], "masks.folder belongs to"),

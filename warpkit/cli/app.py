@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import add_config, model_options
+from warpkit.cli.options import add_model, model_options
 
 __all__ = ["add_app", "add_mask", "app", "mask"]
 
@@ -22,13 +22,7 @@ def add_app(commands: Any) -> None:
         "--data", type=Path, metavar="DIR", help="browse synthesised sets below this folder"
     )
     parser.add_argument("--open", action="store_true", help="open the browser")
-    parser.add_argument("--model", help="chosen at first: alias, FILE.yaml, a folder or a hub id")
-    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
-    parser.add_argument("--aggregator", help="aggregator checkpoint of that model")
-    parser.add_argument("--size", type=int, help="side of that model's canvas in pixels")
-    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
-    parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
-    add_config(parser)
+    add_model(parser)  # chosen at first
 
 
 def app(args: argparse.Namespace) -> None:

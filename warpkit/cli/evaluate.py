@@ -1,4 +1,4 @@
-"""`warpkit eval`: pck, davis, warp, tapvid, table."""
+"""`warpkit eval`: pck, davis, warp, tapvid, sweep, table."""
 
 from __future__ import annotations
 
@@ -81,6 +81,16 @@ def add_eval(commands: Any) -> None:
     tapvid.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
     tapvid.add_argument("-o", "--output", type=Path, metavar="DIR", help="result.json")
     add_common(tapvid, output=False)
+
+    sweep = kinds.add_parser("sweep", help="PCK of every raw layer and timestep, model by model")
+    sweep.add_argument("dataset", choices=_PAIR_SETS, metavar="DATASET", help=", ".join(_PAIR_SETS))
+    sweep.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data set")
+    sweep.add_argument("--models", type=comma_list, metavar="A,B", help="models to compare")
+    sweep.add_argument("--modes", type=comma_list, metavar="A,B", help="inversion, noised")
+    sweep.add_argument("--steps", type=comma_list, metavar="A,B", help="departing steps of 50")
+    sweep.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
+    sweep.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
+    add_common(sweep)
 
     table = kinds.add_parser("table", help="many results in one table, with pictures")
     table.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="files or folders")
@@ -247,7 +257,36 @@ def _table(args: argparse.Namespace) -> None:
     print(f"open {args.output / 'table.html'}")
 
 
-_KINDS = {"pck": _pck, "davis": _davis, "warp": _warp, "tapvid": _tapvid, "table": _table}
+def _sweep(args: argparse.Namespace) -> None:
+    from warpkit.checks import require
+    from warpkit.evaluate.commands.sweep import SweepSettings, run_sweep
+
+    if args.steps is not None:
+        require(
+            all(text.isdigit() for text in args.steps),
+            f"--steps must be numbers such as 0,9, got {','.join(args.steps)}",
+        )
+        args.steps = [int(text) for text in args.steps]
+    flags = ("models", "modes", "steps", "pairs")
+    table = run_sweep(
+        args.dataset,
+        args.root,
+        args.output,
+        json_file=args.json,
+        **told(SweepSettings, args, flags, model="tiny"),
+        overwrite=args.overwrite,
+    )
+    print(f"{table}\n\nopen {args.output / 'layers.png'} and {args.output / 'models.png'}")
+
+
+_KINDS = {
+    "pck": _pck,
+    "davis": _davis,
+    "warp": _warp,
+    "tapvid": _tapvid,
+    "sweep": _sweep,
+    "table": _table,
+}
 
 
 def evaluate(args: argparse.Namespace) -> None:

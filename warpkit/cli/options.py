@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["add_common", "add_config", "comma_list", "configuration", "model_options", "told"]
+__all__ = [
+    "add_common",
+    "add_config",
+    "add_model",
+    "comma_list",
+    "configuration",
+    "model_options",
+    "told",
+]
 
 T = TypeVar("T")
 
@@ -39,6 +47,11 @@ def add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> No
             "-o", "--output", type=Path, metavar="DIR", default=default, required=default is None
         )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    add_model(parser)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Options of the model, and of where settings come from."""
     parser.add_argument("--model", help="alias (warpkit models), FILE.yaml, a folder or a hub id")
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
     parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")

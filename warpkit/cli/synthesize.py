@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import add_config, told
+from warpkit.cli.options import add_model, told
 
 __all__ = ["add_synthesize", "synthesize"]
 
@@ -14,12 +14,9 @@ _FLAGS = ("images", "pairs", "executor", "workers")
 
 
 def add_synthesize(commands: Any) -> None:
-    """The command `synthesize`; its first word may be `verify`."""
+    """Add the command `synthesize` and its sub-command `verify`."""
     parser = commands.add_parser(
         "synthesize", help="make a data set of pairs with pseudo-labelled points"
-    )
-    parser.add_argument(
-        "action", nargs="*", metavar="verify DIR", help="check a finished set instead"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR")
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
@@ -30,32 +27,25 @@ def add_synthesize(commands: Any) -> None:
     )
     parser.add_argument("--prompts", metavar="FILE", help="a prompt a line, or category<TAB>prompt")
     parser.add_argument(
-        "--engine",
-        dest="executor",
+        "--executor",
         choices=("local", "ray"),
         help="where pairs are made (default local)",
     )
-    parser.add_argument("--workers", type=int, help="of --engine ray")
-    parser.add_argument("--model", help="alias (warpkit models), FILE.yaml, a folder or a hub id")
-    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
-    parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
-    parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
-    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
-    add_config(parser)
+    parser.add_argument("--workers", type=int, help="of --executor ray")
+    add_model(parser)
+    actions = parser.add_subparsers(dest="action", metavar="verify DIR")
+    verify = actions.add_parser("verify", help="check a finished set instead")
+    verify.add_argument("folder", type=Path, metavar="DIR")
 
 
 def synthesize(args: argparse.Namespace) -> None:
     """Make a set, or check one."""
     from warpkit.checks import require
 
-    if args.action:
+    if args.action == "verify":
         from warpkit.synthesize.verify import verify_set
 
-        require(
-            args.action[0] == "verify" and len(args.action) == 2,
-            f"expected `synthesize -o DIR` or `synthesize verify DIR`, got {' '.join(args.action)}",
-        )
-        print("\n".join(verify_set(args.action[1])))
+        print("\n".join(verify_set(args.folder)))
         return
     require(args.output is not None, "say where to write: -o DIR")
     from warpkit.synthesize.run import SynthesizeSettings, run_synthesize

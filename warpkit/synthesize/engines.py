@@ -83,7 +83,7 @@ def make_on_ray(
         from ray.exceptions import RayError
     except ImportError as error:
         raise InputError(
-            "--engine ray needs Ray: pip install 'warpkit-hyperfeatures[ray]'"
+            "--executor ray needs Ray: pip install 'warpkit-hyperfeatures[ray]'"
         ) from error
     started = not ray.is_initialized()
     if started:

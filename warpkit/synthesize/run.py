@@ -209,7 +209,7 @@ def _check_packages(settings: SynthesizeSettings) -> None:
     )
     require(
         settings.executor == "local" or find_spec("ray") is not None,
-        "--engine ray needs Ray: pip install 'warpkit-hyperfeatures[ray]'",
+        "--executor ray needs Ray: pip install 'warpkit-hyperfeatures[ray]'",
     )
 
 

@@ -1,4 +1,4 @@
-"""PCK of every raw layer at every timestep: `warpkit inspect sweep`.
+"""PCK of every raw layer at every timestep: `warpkit eval sweep`.
 
 Out: a folder with `sweep.json` (every number), `sweep.md` (the best layers and timesteps),
 `layers.png` (PCK against the timestep, a curve a layer) and `models.png` (the best layer of each
@@ -178,7 +178,7 @@ def run_sweep(
         "left_out": problems,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    record = run_record("inspect sweep", (options, settings), clock.seconds, facts)
+    record = run_record("eval sweep", (options, settings), clock.seconds, facts)
     with folder:
         write_json(folder.file("sweep.json"), record)
         write_text(folder.file("sweep.md"), table + "\n")
