@@ -36,7 +36,7 @@ HEAD = """# Gallery
 
 Pictures of the commands, all made by `make gallery` with the model `{model}` on clips that this
 project renders itself, so that the truth is known. They show what the commands write, not what the
-model can do on photographs: figures on photographs are in the [README](../README.md#accuracy).
+model can do on photographs: figures on photographs are in [evaluation.md](evaluation.md).
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import runpy
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -103,6 +104,13 @@ def test_the_commands_of_a_document_are_understood(name: str) -> None:
             _parser().parse_args(shlex.split(line)[1:])
         except SystemExit:
             pytest.fail(f"{name}: {line}")
+
+
+def test_the_page_of_commands_is_that_of_the_parser() -> None:
+    """After a change of the command line: `python docs/api/write_cli.py`."""
+    page = runpy.run_path(str(ROOT / "docs/api/write_cli.py"))
+    assert (ROOT / "docs/cli.md").read_text(encoding="utf-8") == page["render"]()
+    assert page["render"]().count("\n## warpkit ") > 20
 
 
 def test_commands_are_found_in_documents() -> None:

@@ -113,18 +113,18 @@ def test_an_export_of_the_other_order_says_what_it_is_worth(cli, tmp_path, caplo
     assert "the folder" in lost.err
 
 
-# The section of the README
+# The section of docs/training.md
 
 
 def commands() -> list[list[str]]:
     """The commands of "Train on your own data", lines that go on joined."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     section = text.split("## Train on your own data")[1].split("\n## ")[0]
     (block,) = re.findall(r"^```\n(warpkit train.*?)^```", section, re.MULTILINE | re.DOTALL)
     return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
 
 
-def test_a_folder_of_pairs_trains_as_the_readme_says(cli, tmp_path, monkeypatch):
+def test_a_folder_of_pairs_trains_as_the_docs_say(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subprocess.run(
         [sys.executable, ROOT / "examples/render_pairs.py", "mine", "--count", "3"], check=True

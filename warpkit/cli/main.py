@@ -19,7 +19,7 @@ from warpkit.cli.options import add_common, add_config, comma_list, configuratio
 from warpkit.cli.synthesize import add_synthesize, synthesize
 from warpkit.version import __version__
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,7 +29,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows all options)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = _Parser(
         prog="warpkit",
         description="Dense warping and video propagation with Diffusion Hyperfeatures.",
@@ -404,7 +405,7 @@ _COMMANDS: dict[str, Any] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0, 2 for bad input, 130 when interrupted)."""
-    args = _parser().parse_args(argv)
+    args = command_parser().parse_args(argv)
     # Both libraries warn about torchvision, which warpkit does not need.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -44,7 +44,12 @@ def add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> No
     if output:
         default = Path(output) if isinstance(output, str) else None
         parser.add_argument(
-            "-o", "--output", type=Path, metavar="DIR", default=default, required=default is None
+            *("-o", "--output"),
+            type=Path,
+            metavar="DIR",
+            default=default,
+            required=default is None,
+            help="the folder to fill",
         )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     add_model(parser)
@@ -62,7 +67,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml", help="settings")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting"
     )
