@@ -17,7 +17,9 @@ import numpy as np
 from warpkit.checks import errors_in_one_line, require
 from warpkit.describe import load_extractor
 from warpkit.describe.hypercolumns import Hypercolumns
-from warpkit.evaluate import bootstrap_mean, pck, predict_pairs, score_pairs
+from warpkit.evaluate.bootstrap import bootstrap_mean
+from warpkit.evaluate.keypoints import pck, score_pairs
+from warpkit.evaluate.predict import predict_pairs
 from warpkit.evaluate.sets.pair_sets import PairSetOptions, read_pair_set
 from warpkit.features import create_backbone
 from warpkit.features.tiny import TINY_WEIGHTS

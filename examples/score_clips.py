@@ -15,13 +15,8 @@ from pathlib import Path
 
 import warpkit
 from warpkit.checks import errors_in_one_line
-from warpkit.evaluate import (
-    SequenceScore,
-    copy_first_labels,
-    flow_labels,
-    mean_sequence_scores,
-    score_sequence,
-)
+from warpkit.evaluate.baselines import copy_first_labels, flow_labels
+from warpkit.evaluate.jaccard import SequenceScore, mean_sequence_scores, score_sequence
 from warpkit.io.config import load_config
 from warpkit.io.frames import open_frames
 from warpkit.io.masks import read_labels

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recognition import Recogniser
 
 from warpkit.checks import InputError, errors_in_one_line
 from warpkit.evaluate.generation import sample_grid
@@ -22,7 +23,6 @@ from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.tiny import TINY_WEIGHTS
 from warpkit.io.images import write_image
 from warpkit.train.images import load_images
-from warpkit.train.recognition import Recogniser
 
 DEFAULTS: dict[str, Any] = {"steps": 20, "guidance": 4.0, "pag_scale": 0.0, "skip": 0, "eta": 1.0}
 

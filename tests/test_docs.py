@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fresh_python import FreshPython, fresh_python
 
-from warpkit.cli.main import _parser
+from warpkit.cli.main import command_parser
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -101,7 +101,7 @@ def command_lines(text: str) -> list[str]:
 def test_the_commands_of_a_document_are_understood(name: str) -> None:
     for line in command_lines((ROOT / name).read_text(encoding="utf-8")):
         try:
-            _parser().parse_args(shlex.split(line)[1:])
+            command_parser().parse_args(shlex.split(line)[1:])
         except SystemExit:
             pytest.fail(f"{name}: {line}")
 

@@ -13,25 +13,24 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.datasets import AnnotatedPair
-from warpkit.evaluate import (
+from warpkit.evaluate.baselines import (
     Hog,
-    PairPrediction,
     RgbPatches,
-    bootstrap_mean,
-    boundary_accuracy,
     copy_first_labels,
-    correct_points,
     flow_labels,
     identity_points,
+    predict_identity,
+)
+from warpkit.evaluate.bootstrap import bootstrap_mean
+from warpkit.evaluate.jaccard import (
+    boundary_accuracy,
     mask_boundary,
     mean_sequence_scores,
-    pck,
-    predict_identity,
-    predict_pairs,
     region_similarity,
-    score_pairs,
     score_sequence,
 )
+from warpkit.evaluate.keypoints import correct_points, pck, score_pairs
+from warpkit.evaluate.predict import PairPrediction, predict_pairs
 from warpkit.io.images import write_image
 from warpkit.types import DescriptorMap
 

@@ -18,7 +18,7 @@ from fresh_python import FreshPython, fresh_python
 from test_train_pair_lists import SIZES, write_ramps
 
 from warpkit.datasets import read_synth
-from warpkit.evaluate import score_sequence
+from warpkit.evaluate.jaccard import score_sequence
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warpkit.datasets import AnnotatedPair
-from warpkit.evaluate import PairPrediction, score_pairs
+from warpkit.evaluate.keypoints import score_pairs
+from warpkit.evaluate.predict import PairPrediction
 
 ALPHA = 0.1
 

@@ -15,8 +15,8 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.datasets import AnnotatedPair
-from warpkit.evaluate import PairPrediction
-from warpkit.evaluate.methods import baseline_describer, fingerprint
+from warpkit.evaluate.methods import baseline_describer, describer_digest
+from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_cache import PredictionCache, method_digest
 from warpkit.evaluate.prediction_files import (
     read_predictions,
@@ -131,11 +131,13 @@ class _Scaled:
         return maps
 
 
-def test_a_fingerprint_is_of_the_weights_not_of_the_name() -> None:
-    assert fingerprint(_Scaled(1.0)) == fingerprint(_Scaled(1.0))
-    assert fingerprint(_Scaled(1.0)) != fingerprint(_Scaled(1.0 + 2**-10))
+def test_a_digest_is_of_the_weights_not_of_the_name() -> None:
+    assert describer_digest(_Scaled(1.0)) == describer_digest(_Scaled(1.0))
+    assert describer_digest(_Scaled(1.0)) != describer_digest(_Scaled(1.0 + 2**-10))
     sizes = [baseline_describer("rgb-patches", device="cpu", clips=c) for c in (False, True)]
-    assert fingerprint(sizes[0]) == fingerprint(baseline_describer("rgb-patches", device="cpu"))
+    assert describer_digest(sizes[0]) == describer_digest(
+        baseline_describer("rgb-patches", device="cpu")
+    )
 
 
 # --- anybody's predictions -------------------------------------------------------------------

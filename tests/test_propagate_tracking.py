@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from edit_scores import edit_error, flicker, flow_edits
 
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid
-from warpkit.evaluate import RgbPatches, edit_error, flicker, flow_edits
+from warpkit.evaluate.baselines import RgbPatches
 from warpkit.propagate import EditConfig, EditLayer, EditTracker, composite, object_fields
 from warpkit.propagate.cell_matches import ObjectCells, match_cells
 from warpkit.propagate.coherent_matches import coherent_matches

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from recognition import Recogniser
 from torch import Tensor
 
 from warpkit.features.backbone import Backbone, BackboneSpec, Layer, StepFeatures
 from warpkit.train.images import ImageStore
-from warpkit.train.recognition import Recogniser
 
 COLOURS = {"red": (1.0, 0.1, 0.1), "green": (0.1, 1.0, 0.1), "blue": (0.1, 0.1, 1.0)}
 

@@ -28,7 +28,8 @@ from warpkit.aggregate import load_aggregator
 from warpkit.checks import InputError
 from warpkit.datasets import read_synth
 from warpkit.describe import load_extractor
-from warpkit.evaluate import predict_pairs, score_pairs
+from warpkit.evaluate.keypoints import score_pairs
+from warpkit.evaluate.predict import predict_pairs
 from warpkit.features.tiny import UnetConfig, build_unet, save_unet
 from warpkit.train import aggregator as module
 from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator

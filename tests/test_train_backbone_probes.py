@@ -20,7 +20,8 @@ from test_train_pair_lists import SIZES, write_ramps
 from warpkit.checks import InputError
 from warpkit.datasets import read_synth
 from warpkit.describe.hypercolumns import Hypercolumns
-from warpkit.evaluate import predict_pairs, score_pairs
+from warpkit.evaluate.keypoints import score_pairs
+from warpkit.evaluate.predict import predict_pairs
 from warpkit.features import create_backbone
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.tiny import UnetConfig, build_unet, load_unet, unet_backbone

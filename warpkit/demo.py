@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from warpkit.checks import one_of, require
 from warpkit.describe.options import ModelOptions, TaskSettings
-from warpkit.evaluate import copy_first_labels, score_sequence
+from warpkit.evaluate.baselines import copy_first_labels
+from warpkit.evaluate.jaccard import score_sequence
 from warpkit.image.warp import WarpResult, run_warp
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from warpkit.checks import one_of
+from warpkit.describe.extractor import ModelDescriber
 from warpkit.evaluate.baselines import Hog, RgbPatches
 from warpkit.features.registry import resolve_device
 from warpkit.types import Describer
@@ -23,7 +24,7 @@ __all__ = [
     "MASK_BASELINES",
     "POINT_BASELINES",
     "baseline_describer",
-    "fingerprint",
+    "describer_digest",
 ]
 
 # Sides of the canvases in pixels. The classifier's grid is coarse: clips need a larger canvas.
@@ -92,11 +93,13 @@ def baseline_describer(name: str, *, device: str = "auto", clips: bool = False) 
     return DESCRIBERS[name](size, resolve_device(device))
 
 
-def fingerprint(describer: Describer) -> str:
-    """What a describer does, as text: a hash of its descriptors of two fixed pictures.
+def describer_digest(describer: Describer) -> str:
+    """What a describer does, as text: a model's digest, else a hash of what two pictures give.
 
     Other weights, sizes, steps or libraries give other bits, whatever the names say.
     """
+    if isinstance(describer, ModelDescriber):
+        return describer.digest()
     digest = hashlib.sha256()
     generator = np.random.default_rng(0)
     for height, width in ((72, 100), (100, 64)):

@@ -6,6 +6,7 @@ JSON, and the masks.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import shutil
@@ -13,29 +14,29 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import require
 from warpkit.datasets.davis import DavisSequence, read_davis
-from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
 from warpkit.evaluate.commands.mask_store import MaskMethod, carried_masks
 from warpkit.evaluate.commands.shared import (
-    check_baselines,
+    ScoredSettings,
+    answers_identity,
     check_outputs,
-    check_seed,
-    library_versions,
+    compared,
     method_file_name,
+    write_result,
 )
 from warpkit.evaluate.davis import score_davis
 from warpkit.evaluate.jaccard import DavisReport, mean_sequence_scores
-from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_describer, fingerprint
-from warpkit.evaluate.prediction_cache import ContentHashes, code_digest
+from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_describer
+from warpkit.evaluate.prediction_cache import ContentHashes
 from warpkit.io.config import to_dict
-from warpkit.io.whole import write_json
 from warpkit.match.matcher import asked_matcher
 from warpkit.propagate import LabelConfig
 from warpkit.runs.clock import Stopwatch
@@ -53,11 +54,10 @@ Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalDavisSettings(TaskSettings):
+class EvalDavisSettings(ScoredSettings):
     """What is propagated and how it is scored.
 
     Attributes:
-        baselines: names of `MASK_BASELINES`, or `all`.
         year: `2016` scores one foreground object, `2017` every object id; None goes by each mask.
         split: a list below `ImageSets`, such as `2017/val`; None takes every sequence.
         sequences: only these; empty for all.
@@ -66,10 +66,10 @@ class EvalDavisSettings(TaskSettings):
         mode: how masks are carried, as in `warpkit propagate`.
         label: settings of label propagation.
         workers: processes that score; None takes one per CPU.
-        seed: of the bootstrap.
     """
 
-    baselines: tuple[str, ...] = ()
+    known_baselines: ClassVar[tuple[str, ...]] = MASK_BASELINES
+
     year: Literal["2016", "2017"] | None = None
     split: str | None = None
     sequences: tuple[str, ...] = ()
@@ -78,11 +78,9 @@ class EvalDavisSettings(TaskSettings):
     mode: Literal["label", "gather", "splat"] = "label"
     label: LabelConfig = field(default_factory=LabelConfig)
     workers: int | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_baselines(self.baselines, MASK_BASELINES)
-        check_seed(self.seed)
+        super().__post_init__()
         require(
             len(set(self.sequences)) == len(self.sequences),
             f"a sequence is named twice: {', '.join(self.sequences)}",
@@ -91,10 +89,6 @@ class EvalDavisSettings(TaskSettings):
             self.workers is None or self.workers >= 1,
             f"workers must be at least 1 process, got {self.workers}",
         )
-
-    def baseline_names(self) -> tuple[str, ...]:
-        """The baselines asked for, `all` spelled out."""
-        return MASK_BASELINES if "all" in self.baselines else self.baselines
 
     def propagation(self) -> PropagateSettings:
         """The settings of the propagation."""
@@ -177,24 +171,28 @@ def run_eval_davis(
             shared = mean_sequence_scores({name: run.report().sequences[name] for name in common})
             scores = shared.to_json(seed=settings.seed)
             rows.append({"method": run.name, **scores, "seconds_per_frame": run.seconds})
-        first, *others = rows
-        result = {
+        scored = [s for s in sequences if s.name in common]
+        facts = {
             "kind": "davis",
             "dataset": f"davis-{settings.year}" if settings.year else "davis",
             "title": _title(settings, common),
-            "scored": _scored(settings, [s for s in sequences if s.name in common], hashes),
-            **first,
-            "left_out": list(dict.fromkeys(problems)),
-            "baselines": others,
-            **run_record(
-                "eval davis", (options, settings), clock.seconds, {"data_root": str(root.resolve())}
-            ),
+            "scored": _scored(settings, scored, hashes),
         }
-        if output is not None:
-            scored = [s for s in sequences if s.name in common]
-            _write(output, result, runs, scored, predictions, overwrite=overwrite)
-    if json_file is not None:
-        write_json(json_file, result)
+        where = {"data_root": str(root.resolve())}
+        record = run_record("eval davis", (options, settings), clock.seconds, where)
+        result = compared(facts, rows, problems, record)
+        inputs = [path for s in scored for path in (*s.frame_paths, *s.mask_paths)]
+        if predictions is not None:
+            inputs += Path(predictions).glob("*/*.png")
+        write = functools.partial(_write_masks, runs, scored)
+        write_result(
+            result,
+            output,
+            json_file,
+            overwrite=overwrite,
+            inputs=inputs,
+            predictions=write,
+        )
     return result
 
 
@@ -252,27 +250,16 @@ def _scored_run(
     return replace(run, scores=report)
 
 
-def _write(
-    output: Path | str,
-    result: Mapping[str, Any],
-    runs: Sequence[_DavisRun],
-    sequences: Sequence[DavisSequence],
-    predictions: Path | str | None,
-    *,
-    overwrite: bool,
+def _write_masks(
+    runs: Sequence[_DavisRun], sequences: Sequence[DavisSequence], folder: OutputFolder
 ) -> None:
-    """Write `result.json` and the masks of every run."""
-    inputs = [path for s in sequences for path in (*s.frame_paths, *s.mask_paths)]
-    if predictions is not None:
-        inputs += Path(predictions).glob("*/*.png")
-    with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
-        for run in runs:
-            for sequence in sequences:
-                place = f"masks/{method_file_name(run.name)}/{sequence.name}"
-                for path in sequence.mask_paths:
-                    mask = run.masks[sequence.name] / f"{path.stem}.png"
-                    shutil.copyfile(mask, folder.file(f"{place}/{mask.name}"))
-        write_json(folder.file("result.json"), result)
+    """Write the masks of every run."""
+    for run in runs:
+        for sequence in sequences:
+            place = f"masks/{method_file_name(run.name)}/{sequence.name}"
+            for path in sequence.mask_paths:
+                mask = run.masks[sequence.name] / f"{path.stem}.png"
+                shutil.copyfile(mask, folder.file(f"{place}/{mask.name}"))
 
 
 def _title(settings: EvalDavisSettings, names: Sequence[str]) -> str:
@@ -310,14 +297,8 @@ def _describer_method(
             assert result.labels is not None
             yield result.labels
 
-    identity = {
-        "method": name,
-        "code": code_digest(),
-        "versions": library_versions(),
-        "descriptors": fingerprint(describer),
-        "engine": options.engine,
-        "settings": to_dict(how),
-    }
+    facts = {"engine": options.engine, "settings": to_dict(how)}
+    identity = answers_identity(name, describer, **facts)
     return MaskMethod(name, identity, carry)
 
 
@@ -330,7 +311,7 @@ def _baseline_method(name: str, settings: EvalDavisSettings, options: ModelOptio
     if name in DESCRIBERS:
         describer = baseline_describer(name, device=options.device, clips=True)
         return _describer_method(name, describer, settings, options)
-    identity = {"method": name, "code": code_digest(), "versions": library_versions()}
+    identity = answers_identity(name)
     if name == "copy-first":
 
         def copy(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class MaskMethod:
     """A row: its name, all that makes its answers, and how it carries the first labels."""
 
     name: str
-    identity: Mapping[str, Any]
+    identity: Callable[[], dict[str, Any]]
     carry: Callable[[Iterable[Image], Labels, int], Iterator[Labels]]
 
 
@@ -54,7 +54,7 @@ def carried_masks(
 
     A folder is named by the content of all that its masks depend on, and appears when it is whole.
     """
-    base = store / f"{method_file_name(method.name)}-{method_digest(method.identity)}"
+    base = store / f"{method_file_name(method.name)}-{method_digest(method.identity())}"
     done: dict[str, Path] = {}
     seconds = 0.0
     frames = 0

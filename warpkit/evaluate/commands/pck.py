@@ -9,10 +9,10 @@ import dataclasses
 import hashlib
 import logging
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,15 +21,17 @@ from tqdm import tqdm
 from warpkit.checks import require
 from warpkit.coherent import FIELDS, FieldName, Mirror, points_config
 from warpkit.datasets import AnnotatedPair
-from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.baselines import predict_identity
 from warpkit.evaluate.commands.shared import (
-    check_baselines,
+    ScoredSettings,
+    answers_identity,
     check_field,
     check_outputs,
     check_scoring,
-    library_versions,
+    compared,
     method_file_name,
+    write_result,
 )
 from warpkit.evaluate.field_quality import mean_quality
 from warpkit.evaluate.keypoints import ALPHAS, score_pairs
@@ -37,10 +39,9 @@ from warpkit.evaluate.methods import (
     DESCRIBERS,
     POINT_BASELINES,
     baseline_describer,
-    fingerprint,
 )
 from warpkit.evaluate.predict import BOX_MARGIN, PairPrediction, predict_pairs
-from warpkit.evaluate.prediction_cache import ContentHashes, PredictionCache, code_digest
+from warpkit.evaluate.prediction_cache import ContentHashes, PredictionCache
 from warpkit.evaluate.prediction_files import (
     read_predictions,
     relative_name,
@@ -49,7 +50,6 @@ from warpkit.evaluate.prediction_files import (
 )
 from warpkit.evaluate.sets.pair_sets import PairSet, PairSetOptions, read_pair_set
 from warpkit.features.registry import resolve_device
-from warpkit.io.whole import write_json
 from warpkit.match.matcher import asked_matcher
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
@@ -67,14 +67,12 @@ _BOXES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalPckSettings(TaskSettings):
+class EvalPckSettings(ScoredSettings):
     """What is predicted and how it is scored.
 
     Attributes:
-        baselines: names of `POINT_BASELINES`, or `all`.
         alphas: tolerances as shares of L.
         pairs: that many pairs, drawn; None takes all (360 of `cub`).
-        seed: of the draw and of the bootstrap.
         subpixel: refine every match by a window soft-argmax; published numbers do without.
         resamples: of the bootstrap.
         data: which part of the data set.
@@ -85,10 +83,10 @@ class EvalPckSettings(TaskSettings):
             annotation: such numbers compare with one another only.
     """
 
-    baselines: tuple[str, ...] = ()
+    known_baselines: ClassVar[tuple[str, ...]] = POINT_BASELINES
+
     alphas: tuple[float, ...] = ALPHAS
     pairs: int | None = None
-    seed: int = 0
     subpixel: bool = False
     resamples: int = 1000
     data: PairSetOptions = dataclasses.field(default_factory=PairSetOptions)
@@ -97,13 +95,9 @@ class EvalPckSettings(TaskSettings):
     boxes: bool = False
 
     def __post_init__(self) -> None:
-        check_baselines(self.baselines, POINT_BASELINES)
-        check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
+        super().__post_init__()
+        check_scoring(self.alphas, resamples=self.resamples)
         check_field(self.field, FIELDS, mirror=self.mirror, subpixel=self.subpixel)
-
-    def baseline_names(self) -> tuple[str, ...]:
-        """The baselines asked for, `all` spelled out."""
-        return POINT_BASELINES if "all" in self.baselines else self.baselines
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ class _Method:
     """A row: its name, everything that makes its answers, and how it predicts."""
 
     name: str
-    identity: Mapping[str, Any]
+    identity: Callable[[], dict[str, Any]]
     predict: Callable[[Sequence[AnnotatedPair], list[str]], Iterator[PairPrediction]]
     device: torch.device
 
@@ -183,7 +177,6 @@ def run_eval_pck(
 
     # Every method is scored on the same pairs: those that all could read.
     common = set.intersection(*({id(p.pair) for p in listed} for _, listed, _ in runs))
-    left_out = [*pair_set.problems, *dict.fromkeys(problems)]
     rows = []
     with clock.stage("score"):
         for name, listed, facts in runs:
@@ -207,8 +200,7 @@ def run_eval_pck(
                     **facts,
                 }
             )
-    first, *others = rows
-    result = {
+    facts = {
         "kind": "pck",
         "dataset": pair_set.name,
         "title": pair_set.title + (", candidates in boxes of annotated points" * settings.boxes),
@@ -217,26 +209,24 @@ def run_eval_pck(
         "scored": _scored(
             [p for p in pair_set.pairs if id(p) in common], pair_set.root, boxes=settings.boxes
         ),
-        **first,
-        "left_out": left_out,
-        "baselines": others,
-        **run_record(
-            "eval pck", (options, settings), clock.seconds, {"data_root": str(Path(root).resolve())}
-        ),
     }
-    if output is not None:
-        inputs = [predictions, root]
-        with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
-            for name, listed, _ in runs:
-                write_predictions(
-                    folder.file(f"predictions/{method_file_name(name)}.json"),
-                    name,
-                    listed,
-                    root=pair_set.root,
-                )
-            write_json(folder.file("result.json"), result)
-    if json_file is not None:
-        write_json(json_file, result)
+    where = {"data_root": str(Path(root).resolve())}
+    record = run_record("eval pck", (options, settings), clock.seconds, where)
+    result = compared(facts, rows, [*pair_set.problems, *problems], record)
+
+    def write(folder: OutputFolder) -> None:
+        for name, listed, _ in runs:
+            path = folder.file(f"predictions/{method_file_name(name)}.json")
+            write_predictions(path, name, listed, root=pair_set.root)
+
+    write_result(
+        result,
+        output,
+        json_file,
+        overwrite=overwrite,
+        inputs=[predictions, root],
+        predictions=write,
+    )
     return result
 
 
@@ -279,15 +269,6 @@ def _left_out(count: int) -> str:
     return f", {count} items left out" if count else ""
 
 
-def _identity(name: str, settings: EvalPckSettings, **facts: Any) -> dict[str, Any]:
-    return {
-        "method": method_file_name(name),
-        "code": code_digest(),
-        "versions": library_versions(),
-        **facts,
-    }
-
-
 def _describer_method(
     name: str, describer: Describer, settings: EvalPckSettings, options: ModelOptions
 ) -> _Method:
@@ -306,14 +287,13 @@ def _describer_method(
         )
 
     facts = {
-        "descriptors": fingerprint(describer),
         "engine": options.engine,
         "subpixel": settings.subpixel,
         "field": settings.field,
         "mirror": settings.mirror,
         "boxes": settings.boxes,
     }
-    identity = _identity(name, settings, **facts)
+    identity = answers_identity(method_file_name(name), describer, **facts)
     return _Method(name, identity, predict, resolve_device(options.device))
 
 
@@ -330,7 +310,7 @@ def _baseline_method(name: str, settings: EvalPckSettings, options: ModelOptions
     def predict(pairs: Sequence[AnnotatedPair], problems: list[str]) -> Iterator[PairPrediction]:
         return predict_identity(pairs)
 
-    return _Method(name, _identity(name, settings), predict, torch.device("cpu"))
+    return _Method(name, answers_identity(name), predict, torch.device("cpu"))
 
 
 def _predict(
@@ -345,7 +325,7 @@ def _predict(
     with clock.stage(f"predict {method.name}"):
         kept = None
         if cache is not None:
-            kept = PredictionCache(cache / "predictions", method.identity, hashes)
+            kept = PredictionCache(cache / "predictions", method.identity(), hashes)
         found = {}
         if kept is not None:
             for pair in pair_set.pairs:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from warpkit.checks import one_of, require
 from warpkit.coherent import MIRRORS, FieldName, Mirror
+from warpkit.describe.options import TaskSettings
+from warpkit.evaluate.methods import describer_digest
 from warpkit.io.images import check_target
+from warpkit.io.whole import write_json
+from warpkit.runs.cache import code_digest
 from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.types import Describer
 
 __all__ = [
-    "check_baselines",
+    "ScoredSettings",
+    "answers_identity",
     "check_field",
     "check_outputs",
     "check_scoring",
     "check_seed",
+    "compared",
     "library_versions",
     "method_file_name",
+    "write_result",
 ]
 
 
@@ -54,25 +63,85 @@ def check_outputs(
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredSettings(TaskSettings):
+    """What is scored beside the model.
+
+    Attributes:
+        baselines: names of methods to compare with, or `all`.
+        seed: of draws and of the bootstrap.
+    """
+
+    known_baselines: ClassVar[tuple[str, ...]] = ()
+
+    baselines: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.baselines:
+            one_of(name, [*self.known_baselines, "all"], "baseline")
+        check_seed(self.seed)
+
+    def baseline_names(self) -> tuple[str, ...]:
+        """The baselines asked for, `all` spelled out."""
+        return self.known_baselines if "all" in self.baselines else self.baselines
+
+
+def compared(
+    facts: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    problems: Iterable[str],
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The result of a command: what was scored, the first row, the others, the run's record."""
+    first, *others = rows
+    left_out = list(dict.fromkeys(problems))
+    return {**facts, **first, "left_out": left_out, "baselines": others, **record}
+
+
+def write_result(
+    result: Mapping[str, Any],
+    output: Path | str | None,
+    json_file: Path | str | None,
+    *,
+    overwrite: bool,
+    inputs: Sequence[Path | str | None] = (),
+    predictions: Callable[[OutputFolder], None] | None = None,
+) -> None:
+    """Write `result.json` into a folder, with what else belongs there, and beside it."""
+    if output is not None:
+        with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
+            if predictions is not None:
+                predictions(folder)
+            write_json(folder.file("result.json"), result)
+    if json_file is not None:
+        write_json(json_file, result)
+
+
+def answers_identity(
+    name: str, describer: Describer | None = None, **facts: Any
+) -> Callable[[], dict[str, Any]]:
+    """What makes a method's answers, made when it is asked for: a digest takes its time."""
+
+    def identity() -> dict[str, Any]:
+        found = {"method": name, "code": code_digest(), "versions": library_versions(), **facts}
+        return found if describer is None else found | {"descriptors": describer_digest(describer)}
+
+    return identity
+
+
 def check_seed(seed: int) -> None:
     """Raise unless a seed is 0 or more."""
     require(seed >= 0, f"a seed is a whole number from 0, got {seed}")
 
 
-def check_scoring(alphas: Sequence[float], *, seed: int, resamples: int) -> None:
+def check_scoring(alphas: Sequence[float], *, resamples: int) -> None:
     """Raise unless PCK can be scored at these tolerances and its interval be drawn."""
-    check_seed(seed)
     require(
         len(set(alphas)) == len(alphas) > 0 and all(0 < alpha < 10 for alpha in alphas),
         f"alphas are different shares of L above 0, such as 0.05,0.1, got {list(alphas)}",
     )
     require(resamples > 0, f"resamples must be positive, got {resamples}")
-
-
-def check_baselines(names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise unless every name is a baseline, or `all`."""
-    for name in names:
-        one_of(name, [*known, "all"], "baseline")
 
 
 def check_field(

@@ -17,14 +17,13 @@ from tqdm import tqdm
 
 from warpkit.checks import one_of, require
 from warpkit.describe.options import ModelOptions, TaskSettings
-from warpkit.evaluate.commands.shared import check_outputs, check_seed
+from warpkit.evaluate.commands.shared import check_outputs, check_seed, write_result
 from warpkit.evaluate.tapvid import QUERY_MODES, TrackScores, mean_track_scores, score_tracks
-from warpkit.io.whole import write_json
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.propagate import PointConfig, PointTracker
 from warpkit.render import CLIPS, ClipSpec, RenderedFrame, render_frame, render_tracks
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.folder import run_record
 from warpkit.types import DescriptorMap
 
 __all__ = ["EvalTapvidSettings", "follow_points", "run_eval_tapvid"]
@@ -117,18 +116,10 @@ def run_eval_tapvid(
         }
         for method, clips in scores.items()
     ]
-    result = {
-        "kind": "tapvid",
-        "query_mode": settings.query_mode,
-        **rows[0],
-        "baselines": rows[1:],
-        **run_record("eval tapvid", (options, settings), clock.seconds),
-    }
-    if output is not None:
-        with OutputFolder(output, overwrite=overwrite) as out:
-            write_json(out.file("result.json"), result)
-    if json_file is not None:
-        write_json(json_file, result)
+    facts = {"kind": "tapvid", "query_mode": settings.query_mode}
+    record = run_record("eval tapvid", (options, settings), clock.seconds)
+    result = {**facts, **rows[0], "baselines": rows[1:], **record}
+    write_result(result, output, json_file, overwrite=overwrite)
     return result
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,15 @@ from tqdm import tqdm
 from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldName, Mirror, coherent_field
 from warpkit.coords import pixel_grid
-from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.baselines import flow_field, identity_points
 from warpkit.evaluate.commands.shared import (
-    check_baselines,
+    ScoredSettings,
     check_field,
     check_outputs,
     check_scoring,
+    compared,
+    write_result,
 )
 from warpkit.evaluate.field_quality import PairQuality, mean_quality
 from warpkit.evaluate.fields import FieldError, FieldTruth, field_error, score_fields
@@ -40,11 +42,10 @@ from warpkit.evaluate.sets.field_sets import (
     field_truths,
     guess_field_set,
 )
-from warpkit.io.whole import write_json
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.folder import run_record
 from warpkit.types import Describer
 from warpkit.warp.field import dense_warp
 
@@ -73,14 +74,12 @@ class _Field:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalWarpSettings(TaskSettings):
+class EvalWarpSettings(ScoredSettings):
     """What is warped and how it is scored.
 
     Attributes:
-        baselines: names of `FIELD_BASELINES`, or `all`.
         alphas: tolerances as shares of the source image's longer side.
         pairs: at most that many pairs, drawn; for the clips, frames of each clip.
-        seed: of the draw, the known warps and the bootstrap.
         subpixel: move matches between pixels by a window soft-argmax.
         resamples: of the bootstrap.
         field: `nearest`, every pixel's most similar source pixel, as published rows are measured;
@@ -90,10 +89,10 @@ class EvalWarpSettings(TaskSettings):
             the target in TSS.
     """
 
-    baselines: tuple[str, ...] = ()
+    known_baselines: ClassVar[tuple[str, ...]] = FIELD_BASELINES
+
     alphas: tuple[float, ...] = (0.01, *ALPHAS)
     pairs: int | None = None
-    seed: int = 0
     subpixel: bool = False
     resamples: int = 1000
     field: FieldName = "nearest"
@@ -101,13 +100,9 @@ class EvalWarpSettings(TaskSettings):
     masks: bool = False
 
     def __post_init__(self) -> None:
-        check_baselines(self.baselines, FIELD_BASELINES)
-        check_scoring(self.alphas, seed=self.seed, resamples=self.resamples)
+        super().__post_init__()
+        check_scoring(self.alphas, resamples=self.resamples)
         check_field(self.field, _FIELDS, mirror=self.mirror, subpixel=self.subpixel)
-
-    def baseline_names(self) -> tuple[str, ...]:
-        """The baselines asked for, `all` spelled out."""
-        return FIELD_BASELINES if "all" in self.baselines else self.baselines
 
 
 def run_eval_warp(
@@ -197,29 +192,18 @@ def run_eval_warp(
                 "quality": mean_quality(error.quality for error in listed),
             }
         )
-    first, *others = rows
-    result = {
+    facts = {
         "kind": "warp",
         "dataset": name,
         "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)"
         + (f", {given}" if given else ""),
         "masks": given,
         "scored": scored.hexdigest()[:24],
-        **first,
-        "left_out": problems,
-        "baselines": others,
-        **run_record(
-            "eval warp",
-            (options, settings),
-            clock.seconds,
-            {"data_root": None if folder is None else str(folder.resolve())},
-        ),
     }
-    if output is not None:
-        with OutputFolder(output, overwrite=overwrite) as out:
-            write_json(out.file("result.json"), result)
-    if json_file is not None:
-        write_json(json_file, result)
+    where = {"data_root": None if folder is None else str(folder.resolve())}
+    record = run_record("eval warp", (options, settings), clock.seconds, where)
+    result = compared(facts, rows, problems, record)
+    write_result(result, output, json_file, overwrite=overwrite)
     return result
 
 
