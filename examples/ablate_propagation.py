@@ -16,8 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from scripts import errors_in_one_line
 
-from warpkit.checks import errors_in_one_line
 from warpkit.datasets.davis import DavisSequence, read_davis, read_davis_labels
 from warpkit.describe.extractor import Extractor
 from warpkit.describe.load import load_extractor

@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, save_aggregator
+from warpkit.aggregate.checkpoint import save_aggregator
+from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.checks import require
 from warpkit.describe import load_extractor
 from warpkit.features import Backbone, BackboneSpec, Layer, StepFeatures, register_backbone
-from warpkit.match import match_points
+from warpkit.match.points import match_points
 
 # --- The backbone: what it is (`spec`) and what it yields (`features`). -------------------------
 

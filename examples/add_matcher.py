@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 
 from warpkit.coords import sample_descriptors
-from warpkit.match import (
+from warpkit.match.matcher import (
     Matcher,
     Neighbours,
     check_search,
     create_matcher,
-    match_points,
     register_matcher,
 )
+from warpkit.match.points import match_points
 from warpkit.types import DescriptorMap, Sites
 
 # --- The matcher: descriptors at the sites in, the best key sites of every query out. -----------

@@ -13,8 +13,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from scripts import errors_in_one_line
 
-from warpkit.checks import errors_in_one_line, require
+from warpkit.checks import require
 from warpkit.describe import load_extractor
 from warpkit.describe.hypercolumns import Hypercolumns
 from warpkit.evaluate.bootstrap import bootstrap_mean

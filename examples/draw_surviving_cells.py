@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from scripts import errors_in_one_line
 from torch import Tensor
 
 import warpkit
-from warpkit.checks import errors_in_one_line
 from warpkit.coords import lattice_sites
 from warpkit.match.grid.plan import BlockShape, GridNodes, GridPlan, plan_sites
 from warpkit.render import render_pair

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from inversion import inversion_round_trip
+from scripts import errors_in_one_line
 
-from warpkit.checks import errors_in_one_line, require
+from warpkit.checks import require
 from warpkit.coords import plan_fit
-from warpkit.evaluate.generation import evenly_spaced, inversion_round_trip, sample_grid
+from warpkit.evaluate.generation import evenly_spaced, sample_grid
 from warpkit.features import create_backbone
 from warpkit.features.tiny import TINY_WEIGHTS, load_unet
 from warpkit.io.images import IMAGE_SUFFIXES, read_image, write_image

@@ -29,8 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from scripts import errors_in_one_line
 
-from warpkit.checks import errors_in_one_line
 from warpkit.cli.main import main as warpkit
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scripts import errors_in_one_line
 
-from warpkit.checks import errors_in_one_line
 from warpkit.describe.options import ModelOptions
 from warpkit.image.inspect import run_inspect
 from warpkit.image.match import match, similarity_at

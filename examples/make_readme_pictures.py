@@ -14,8 +14,8 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
+from scripts import errors_in_one_line
 
-from warpkit.checks import errors_in_one_line
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels

@@ -10,7 +10,8 @@ show. `pairs.json` has the JSON form of Diffusion Hyperfeatures' pair lists.
 import argparse
 from pathlib import Path
 
-from warpkit.checks import errors_in_one_line
+from scripts import errors_in_one_line
+
 from warpkit.synthesize.browse import write_rendered_set
 
 parser = argparse.ArgumentParser()

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scripts import errors_in_one_line
 
-from warpkit.checks import errors_in_one_line
 from warpkit.io.frames import open_frames
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels

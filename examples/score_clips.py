@@ -13,8 +13,9 @@ import argparse
 import time
 from pathlib import Path
 
+from scripts import errors_in_one_line
+
 import warpkit
-from warpkit.checks import errors_in_one_line
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
 from warpkit.evaluate.jaccard import SequenceScore, mean_sequence_scores, score_sequence
 from warpkit.io.config import load_config

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from edit_scores import edit_error, flicker, flow_edits
+from scripts import errors_in_one_line
 
 import warpkit
-from warpkit.checks import errors_in_one_line
 from warpkit.io.config import load_config
 from warpkit.io.images import write_image
 from warpkit.render import CLIPS, HARD_CLIPS, render_frame, render_image, true_motion

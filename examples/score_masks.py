@@ -16,9 +16,9 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
+from scripts import errors_in_one_line
 
 import warpkit
-from warpkit.checks import errors_in_one_line
 from warpkit.io.config import load_config
 from warpkit.render import CLIPS, HARD_CLIPS, ClipSpec, RenderedFrame, render_frame
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from recognition import Recogniser
+from scripts import errors_in_one_line
 
-from warpkit.checks import InputError, errors_in_one_line
+from warpkit.checks import InputError
 from warpkit.evaluate.generation import sample_grid
 from warpkit.features import create_backbone
 from warpkit.features.diffusion import DiffusionBackbone

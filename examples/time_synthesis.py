@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scripts import errors_in_one_line
 
 import warpkit.synthesize.maker as maker_module
 from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
-from warpkit.checks import errors_in_one_line
 from warpkit.describe.options import ModelOptions
 from warpkit.features.architecture import decoder_layers
 from warpkit.features.codecs import VaeCodec

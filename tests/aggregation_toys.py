@@ -8,10 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate import (
-    AggregationConfig,
-    AggregationNetwork,
-)
+from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.features.backbone import StepFeatures
 
 

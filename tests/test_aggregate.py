@@ -19,9 +19,7 @@ from aggregation_toys import (
 )
 from torch import Tensor
 
-from warpkit.aggregate import (
-    AggregationNetwork,
-)
+from warpkit.aggregate.network import AggregationNetwork
 from warpkit.checks import InputError
 from warpkit.features.backbone import StepFeatures
 

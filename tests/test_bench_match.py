@@ -18,7 +18,7 @@ from warpkit.cli.main import main
 from warpkit.coords import lattice_sites
 from warpkit.describe.options import ModelOptions
 from warpkit.io.images import read_image, write_image
-from warpkit.match import create_matcher
+from warpkit.match.matcher import create_matcher
 from warpkit.render import render_pair
 from warpkit.runs.memory import PeakMemory
 from warpkit.types import DescriptorMap

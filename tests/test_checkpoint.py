@@ -18,14 +18,14 @@ from aggregation_toys import (
 from safetensors.torch import save_file
 from torch import Tensor
 
-from warpkit.aggregate import (
-    AggregationConfig,
+from warpkit.aggregate.checkpoint import (
     check_fits,
     load_aggregator,
     load_published,
     save_aggregator,
     save_published,
 )
+from warpkit.aggregate.network import AggregationConfig
 from warpkit.checks import InputError
 from warpkit.features.backbone import BackboneSpec, Layer, StepFeatures
 

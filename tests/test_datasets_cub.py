@@ -8,9 +8,7 @@ import pytest
 from pair_files import assert_matches, make_image, stems, write_text
 
 from warpkit.checks import InputError
-from warpkit.datasets import (
-    read_cub,
-)
+from warpkit.datasets.cub import read_cub
 
 
 def make_cub(root: Path) -> Path:

@@ -12,7 +12,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from warpkit.checks import InputError
-from warpkit.datasets import AnnotatedPair, read_cub_index, read_dhf_json, read_pf_willow
+from warpkit.datasets.cub import read_cub_index
+from warpkit.datasets.dhf import read_dhf_json
+from warpkit.datasets.pair import AnnotatedPair
+from warpkit.datasets.pf_willow import read_pf_willow
 
 
 def make_image(path: Path) -> None:

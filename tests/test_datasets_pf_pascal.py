@@ -11,9 +11,7 @@ from pair_files import assert_matches, make_image, stems, write_text
 from scipy.io import savemat
 
 from warpkit.checks import InputError
-from warpkit.datasets import (
-    read_pf_pascal,
-)
+from warpkit.datasets.pf_pascal import read_pf_pascal
 
 NAN = float("nan")
 KPS = {

@@ -11,9 +11,7 @@ import pytest
 from pair_files import HEIGHT, WIDTH, assert_matches, make_image, stems, write_text
 
 from warpkit.checks import InputError
-from warpkit.datasets import (
-    read_spair,
-)
+from warpkit.datasets.spair import read_spair
 
 CAT = "000001-2008_1-2008_2:cat"
 DOG = "000002-2009_1-2009_2:dog"

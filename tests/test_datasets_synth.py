@@ -10,12 +10,9 @@ import pytest
 from pair_files import make_image, make_pair
 
 from warpkit.checks import InputError
-from warpkit.datasets import (
-    AnnotatedPair,
-    read_dhf_json,
-    read_synth,
-    write_dhf_json,
-)
+from warpkit.datasets.dhf import read_dhf_json, write_dhf_json
+from warpkit.datasets.pair import AnnotatedPair
+from warpkit.datasets.synth import read_synth
 
 
 def same(first: AnnotatedPair, second: AnnotatedPair) -> bool:

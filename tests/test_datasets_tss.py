@@ -11,10 +11,7 @@ from pair_files import HEIGHT, WIDTH, assert_matches, make_image
 from PIL import Image
 
 from warpkit.checks import InputError
-from warpkit.datasets import (
-    read_tss,
-    read_tss_dense,
-)
+from warpkit.datasets.tss import read_tss, read_tss_dense
 
 UNKNOWN = 1e10
 

@@ -9,10 +9,8 @@ import pytest
 from pair_files import assert_matches, make_image, make_pair, write_text
 
 from warpkit.checks import InputError
-from warpkit.datasets import (
-    AnnotatedPair,
-    usable_pairs,
-)
+from warpkit.datasets.pair import AnnotatedPair
+from warpkit.datasets.usable import usable_pairs
 
 
 def make_usable(folder: Path) -> list[AnnotatedPair]:

@@ -15,7 +15,7 @@ from small_models import save_published, save_small_vit
 from small_pipeline import save_small_pipeline
 from test_checkpoint import SD15_CHANNELS
 
-from warpkit.aggregate import load_aggregator
+from warpkit.aggregate.checkpoint import load_aggregator
 from warpkit.checks import InputError
 from warpkit.describe import load_extractor
 from warpkit.describe.manage import convert_model, download_model, list_models, verify_model

@@ -13,7 +13,7 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.coherent import CoherentConfig
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality, mean_quality
 from warpkit.evaluate.predict import PairPrediction, point_mask, predict_pairs
 from warpkit.evaluate.prediction_cache import PredictionCache

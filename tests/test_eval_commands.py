@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from warpkit.checks import InputError
-from warpkit.datasets import AnnotatedPair, write_dhf_json
+from warpkit.datasets.dhf import write_dhf_json
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.commands.pck import EvalPckSettings, run_eval_pck
 from warpkit.evaluate.commands.table import run_eval_table

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
-from warpkit.datasets import AnnotatedPair, write_dhf_json
+from warpkit.datasets.dhf import write_dhf_json
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.commands.pck import EvalPckSettings, run_eval_pck
 from warpkit.evaluate.commands.warp import EvalWarpSettings, _describer_field, run_eval_warp

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.baselines import (
     Hog,
     RgbPatches,

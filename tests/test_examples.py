@@ -17,7 +17,7 @@ import pytest
 from fresh_python import FreshPython, fresh_python
 from test_train_pair_lists import SIZES, write_ramps
 
-from warpkit.datasets import read_synth
+from warpkit.datasets.synth import read_synth
 from warpkit.evaluate.jaccard import score_sequence
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
@@ -78,7 +78,7 @@ import sys
 sys.path.insert(0, {str(EXAMPLES)!r})
 import add_matcher, torch
 from warpkit.coords import lattice_sites
-from warpkit.match import create_matcher, matcher_names
+from warpkit.match.matcher import create_matcher, matcher_names
 from warpkit.types import DescriptorMap
 assert "numpy" in matcher_names()
 generator = torch.Generator().manual_seed(0)
@@ -127,7 +127,8 @@ def test_an_ablation_is_a_table_and_goes_on(run, clips, tmp_path):
 def test_bad_input_is_one_line(python, tmp_path):
     script = str(EXAMPLES / "ablate_propagation.py")
     ended = python(script, "nowhere", "-o", "table.md", folder=tmp_path)
-    broken = "from warpkit.checks import errors_in_one_line as e; e(); 1 / 0"
+    path = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r})\n"
+    broken = f"{path}from scripts import errors_in_one_line as e; e(); 1 / 0"
     other = python("-c", broken, folder=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert re.fullmatch(r"error: nowhere .*\n", ended.stderr)

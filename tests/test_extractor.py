@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, save_aggregator
+from warpkit.aggregate.checkpoint import save_aggregator
+from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.checks import InputError
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.describe import Extractor, load_extractor, resolve_model

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from warpkit.aggregate import AggregationConfig, AggregationNetwork
+from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
 from warpkit.describe import Extractor
 from warpkit.features.codecs import VaeCodec

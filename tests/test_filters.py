@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
-from warpkit.match import (
-    Neighbours,
+from warpkit.match.filters import (
     above_similarity,
     chosen_keys,
     cycle_distance,
@@ -18,6 +17,7 @@ from warpkit.match import (
     refine_subpixel,
     round_trip,
 )
+from warpkit.match.matcher import Neighbours
 from warpkit.types import DescriptorMap, Matches, Sites
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from inversion import inversion_round_trip
 
 from warpkit.checks import InputError
 from warpkit.describe.hypercolumns import Hypercolumns
-from warpkit.evaluate.generation import evenly_spaced, inversion_round_trip, sample_grid
+from warpkit.evaluate.generation import evenly_spaced, sample_grid
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import DiffusionSettings
 from warpkit.features.tiny import UnetConfig, build_unet, unet_backbone

@@ -18,18 +18,12 @@ from torch import Tensor
 
 from warpkit.checks import InputError
 from warpkit.coords import bilinear_corners, bilinear_weights, corner_nodes, lattice_sites
-from warpkit.match import (
-    Neighbours,
-    PairMatches,
-    Window,
-    create_matcher,
-    search_many,
-    search_pair,
-)
 from warpkit.match.grid import cpu as grid_cpu
 from warpkit.match.grid import engine as grid_engine
 from warpkit.match.grid import refine as grid_refine
 from warpkit.match.grid.plan import BlockShape, GridNodes, plan_sites
+from warpkit.match.matcher import Neighbours, create_matcher
+from warpkit.match.pair import PairMatches, Window, search_many, search_pair
 from warpkit.types import DescriptorMap, Sites
 
 TIE = 1e-6

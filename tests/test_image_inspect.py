@@ -17,7 +17,8 @@ import warpkit
 from warpkit import viz
 from warpkit.bench.extract import BenchExtractSettings, bench_extract
 from warpkit.checks import InputError
-from warpkit.datasets import AnnotatedPair, write_dhf_json
+from warpkit.datasets.dhf import write_dhf_json
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe import load_extractor
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.commands.sweep import SweepSettings, run_sweep, sweep_pairs

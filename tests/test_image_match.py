@@ -12,7 +12,7 @@ from conftest import Ran
 
 import warpkit
 from warpkit.image.match import MatchSettings, parse_points
-from warpkit.match import MatchFilters
+from warpkit.match.settings import MatchFilters
 from warpkit.render import RenderedFrame
 
 Cli = Callable[..., Ran]

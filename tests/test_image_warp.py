@@ -17,7 +17,7 @@ from PIL import Image
 import warpkit
 from warpkit import checks
 from warpkit.image.warp import WarpSettings
-from warpkit.match import MatchFilters
+from warpkit.match.settings import MatchFilters
 from warpkit.render import RenderedFrame
 
 Cli = Callable[..., Ran]

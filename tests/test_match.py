@@ -10,18 +10,15 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.coords import lattice_sites, point_sites, sample_descriptors
-from warpkit.match import (
+from warpkit.match import matcher, reference
+from warpkit.match.matcher import (
     Matcher,
     Neighbours,
-    candidate_sites,
     create_matcher,
-    default_matcher,
-    match_points,
-    matcher,
     matcher_names,
-    reference,
     register_matcher,
 )
+from warpkit.match.points import candidate_sites, default_matcher, match_points
 from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Sites
 

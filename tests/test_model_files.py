@@ -11,12 +11,8 @@ import torch
 import torch.nn.functional as F
 from small_models import save_all, stand_in
 
-from warpkit.aggregate import (
-    AggregationConfig,
-    AggregationNetwork,
-    load_aggregator,
-    save_aggregator,
-)
+from warpkit.aggregate.checkpoint import load_aggregator, save_aggregator
+from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.pruning import kept_entries, restrict
 from warpkit.checks import InputError
 from warpkit.describe import load_extractor, resolve_model

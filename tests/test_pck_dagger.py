@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.keypoints import own_points, score_pairs
 from warpkit.evaluate.predict import PairPrediction
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from warpkit.checks import InputError
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.methods import baseline_describer, describer_digest
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_cache import PredictionCache, method_digest

@@ -14,7 +14,8 @@ import torch
 from small_pipeline import save_small_pipeline
 
 import warpkit.features.model_sources as module
-from warpkit.aggregate import AggregationConfig, AggregationNetwork, save_aggregator
+from warpkit.aggregate.checkpoint import save_aggregator
+from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.checks import InputError
 from warpkit.describe import load_extractor
 from warpkit.features.diffusion_settings import recorded_steps

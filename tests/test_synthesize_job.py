@@ -19,7 +19,8 @@ from small_synthesis import OPTIONS, settings
 
 import warpkit
 from warpkit.checks import InputError, OutputError
-from warpkit.datasets import read_spair, read_synth
+from warpkit.datasets.spair import read_spair
+from warpkit.datasets.synth import read_synth
 from warpkit.render import CLIPS, render_frame
 from warpkit.synthesize import engines
 from warpkit.synthesize import run as job

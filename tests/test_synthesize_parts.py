@@ -14,7 +14,8 @@ from warpkit.coords import lattice_sites
 from warpkit.describe import load_extractor
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.image.grabcut import refine_mask
-from warpkit.match import affine_residual, competing_similarity, distance_ratio, farthest_points
+from warpkit.match.farthest import farthest_points
+from warpkit.match.filters import affine_residual, competing_similarity, distance_ratio
 from warpkit.synthesize.card import data_card
 from warpkit.synthesize.config import (
     FilterConfig,

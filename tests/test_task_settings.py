@@ -22,7 +22,8 @@ from warpkit.evaluate.commands.tapvid import EvalTapvidSettings
 from warpkit.evaluate.commands.warp import EvalWarpSettings
 from warpkit.image.extract import ExtractSettings
 from warpkit.image.inspect import InspectSettings
-from warpkit.match import MatchFilters, match_points
+from warpkit.match.points import match_points
+from warpkit.match.settings import MatchFilters
 from warpkit.propagate import carry_edit, carry_labels
 from warpkit.synthesize.run import SynthesizeSettings
 from warpkit.warp import dense_warp, dense_warps

@@ -24,9 +24,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from test_train_pair_lists import SIZES, write_ramps
 
-from warpkit.aggregate import load_aggregator
+from warpkit.aggregate.checkpoint import load_aggregator
 from warpkit.checks import InputError
-from warpkit.datasets import read_synth
+from warpkit.datasets.synth import read_synth
 from warpkit.describe import load_extractor
 from warpkit.evaluate.keypoints import score_pairs
 from warpkit.evaluate.predict import predict_pairs

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from test_train_pair_lists import SIZES, write_ramps
 
 from warpkit.checks import InputError
-from warpkit.datasets import read_synth
+from warpkit.datasets.synth import read_synth
 from warpkit.describe.hypercolumns import Hypercolumns
 from warpkit.evaluate.keypoints import score_pairs
 from warpkit.evaluate.predict import predict_pairs

@@ -15,7 +15,7 @@ import torch
 from small_pipeline import save_small_pipeline
 from test_train_pair_lists import write_spair
 
-from warpkit.aggregate import load_aggregator
+from warpkit.aggregate.checkpoint import load_aggregator
 from warpkit.describe import load_extractor
 from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.io.config import load_config

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid, plan_fit, sample_bilinear
-from warpkit.datasets import AnnotatedPair, read_synth, write_dhf_json
+from warpkit.datasets.dhf import write_dhf_json
+from warpkit.datasets.pair import AnnotatedPair
+from warpkit.datasets.synth import read_synth
 from warpkit.io.config import load_config
 from warpkit.train import views
 from warpkit.train.aggregator_config import AggregatorTrainConfig

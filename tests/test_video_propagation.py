@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import warpkit
-from warpkit.match import MatchFilters
+from warpkit.match.settings import MatchFilters
 from warpkit.propagate import EditConfig, LabelConfig
 from warpkit.render import RenderedFrame
 from warpkit.video.config import PropagateSettings

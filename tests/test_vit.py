@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from small_models import save_small_vit
 from torch import Tensor, nn
 
-from warpkit.aggregate import load_aggregator
+from warpkit.aggregate.checkpoint import load_aggregator
 from warpkit.checks import InputError
 from warpkit.features.log_bins import bin_count, log_bins
 from warpkit.features.vit import VitBackbone, load_vit, vit_backbone

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid, sample_descriptors, scale_points
-from warpkit.match import create_matcher, inside_mask, refine_subpixel
+from warpkit.match.filters import inside_mask, refine_subpixel
+from warpkit.match.matcher import create_matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Matches, Warp
 from warpkit.warp import backward_warp, blend, dense_warp, dense_warps

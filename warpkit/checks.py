@@ -6,9 +6,7 @@ Every public entry validates here once; the mathematics behind it stays free of 
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ __all__ = [
     "check_mask",
     "check_points",
     "check_same_size",
-    "errors_in_one_line",
     "first_line",
     "one_of",
     "require",
@@ -45,25 +42,6 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
-
-
-def errors_in_one_line() -> None:
-    """Let a script end on bad input as the command line does: `error: ...` and exit code 2.
-
-    Other errors keep their traceback. Replaces `sys.excepthook` of this process.
-    """
-    before = sys.excepthook
-
-    def hook(
-        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
-        if not isinstance(error, InputError | OSError):
-            before(kind, error, traceback)
-            return
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
-
-    sys.excepthook = hook
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -3,22 +3,3 @@
 Holds the network, its form that reads a run step by step, stacks of raw layers, pruning and
 checkpoints. Takes features from `features`; knows nothing of images, models' names or matching.
 """
-
-from warpkit.aggregate.checkpoint import (
-    check_fits,
-    load_aggregator,
-    load_published,
-    save_aggregator,
-    save_published,
-)
-from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
-
-__all__ = [
-    "AggregationConfig",
-    "AggregationNetwork",
-    "check_fits",
-    "load_aggregator",
-    "load_published",
-    "save_aggregator",
-    "save_published",
-]

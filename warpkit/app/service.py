@@ -23,7 +23,8 @@ from warpkit.image.cutout import cut_out
 from warpkit.image.inspect import InspectSettings, run_inspect
 from warpkit.image.match import MatchSettings, run_match, similarity_at
 from warpkit.io.images import read_image, write_image
-from warpkit.match import MatchFilters, asked_matcher
+from warpkit.match.matcher import asked_matcher
+from warpkit.match.settings import MatchFilters
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.progress import ProgressCallback
 from warpkit.types import Describer

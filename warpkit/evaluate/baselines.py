@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from warpkit.checks import check_image, check_same_size, require
 from warpkit.coords import pixel_grid, plan_fit, sample_nearest, scale_points
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.io.images import image_size
 from warpkit.types import DescriptorMap

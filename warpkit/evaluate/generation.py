@@ -10,14 +10,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from warpkit.checks import require
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.viz import panel
 
-__all__ = ["evenly_spaced", "inversion_round_trip", "sample_grid"]
+__all__ = ["evenly_spaced", "sample_grid"]
 
 T = TypeVar("T")
 
@@ -83,21 +81,3 @@ def sample_grid(
         tiles += [(f"{p}, {s}", image) for (p, s), image in zip(batch, arrays, strict=True)]
     per_row = len(seeds) * max(1, columns // len(seeds))
     return panel(tiles, columns=per_row, height=height or max(16, size))
-
-
-@torch.no_grad()
-def inversion_round_trip(backbone: DiffusionBackbone, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Invert images to noise and generate them again, all DDIM steps, without guidance.
-
-    Args:
-        images: float (B, 3, H, W) in [0, 1], sides multiples of the backbone's.
-
-    Returns:
-        The images that come back, (B, 3, H, W) in [0, 1], and the PSNR of each in dB, (B,):
-        10 log10 of 1 over the mean squared error; infinite where nothing changed.
-    """
-    images = images.to(backbone.device)
-    noise = backbone.invert_to_noise(backbone.codec.encode(images).float())
-    prompts = [backbone.settings.prompt] * len(images)
-    back = backbone.generate(prompts, noise, guidance_scale=1, clip=False)
-    return back, -10 * torch.log10((back - images).square().mean((1, 2, 3)))

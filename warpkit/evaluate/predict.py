@@ -22,8 +22,7 @@ from warpkit.coherent import (
     match_points_coherent,
     points_config,
 )
-from warpkit.datasets import AnnotatedPair
-from warpkit.datasets.pair import Box
+from warpkit.datasets.pair import AnnotatedPair, Box
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.io.images import read_image
 from warpkit.match.matcher import Matcher

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from warpkit.checks import InputError, OutputError
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.prediction_files import plain_points, point_array

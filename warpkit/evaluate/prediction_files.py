@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, require
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.io.images import image_size

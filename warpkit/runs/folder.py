@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import json
-import math
 import os
 import platform
 import shutil
@@ -18,14 +16,11 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
-from torch import Tensor
 
 from warpkit.checks import InputError, OutputError, require
 from warpkit.io.config import to_dict
@@ -333,7 +328,8 @@ def run_record(
     Args:
         command: the command as typed, such as `"eval pck"`.
         config: the command's configuration: a mapping, a dataclass, or several that share one file
-            (options of the model, settings). A dataclass may add entries by a method `recorded_facts`, such as the content of files that it names.
+            (options of the model, settings). A dataclass may add entries by a method
+            `recorded_facts`, such as the content of files that it names.
         timings: seconds by stage.
         extra: further entries, such as counts; they may not replace those made here.
 

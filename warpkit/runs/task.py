@@ -56,9 +56,7 @@ def same_task(
     return False
 
 
-def accept_unfinished(
-    folder: OutputFolder, task: Mapping[str, Any], *, drop_others: bool
-) -> None:
+def accept_unfinished(folder: OutputFolder, task: Mapping[str, Any], *, drop_others: bool) -> None:
     """Keep unfinished work of the very same task; any other is dropped only when asked to.
 
     Raises:
@@ -68,9 +66,7 @@ def accept_unfinished(
     now = json.loads(json.dumps(task, default=str))
     if folder.resumed:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        advice = (
-            "run that command again, choose another output folder, or drop it with --overwrite"
-        )
+        advice = "run that command again, choose another output folder, or drop it with --overwrite"
         if known is None or not same_task(
             known, now, place=folder.path, advice=advice, drop_others=drop_others
         ):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 __all__ = ["ReadAhead", "WriteBehind"]
@@ -71,12 +70,7 @@ class ReadAhead(Generic[T]):
                 continue
             return
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: Any) -> None:
         self._leave.set()
         self._thread.join()
 
@@ -125,12 +119,7 @@ class WriteBehind:
         if self._error is not None:
             raise self._error
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self._queue.put(_END)
         self._thread.join()
         if kind is None:

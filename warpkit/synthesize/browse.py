@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, require
-from warpkit.datasets import AnnotatedPair, write_dhf_json
-from warpkit.datasets.dhf import read_dhf_item
+from warpkit.datasets.dhf import read_dhf_item, write_dhf_json
 from warpkit.datasets.json_fields import check_folder, load_json
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.io.images import read_image, write_image
 from warpkit.render import CLIPS, render_frame
 from warpkit.viz import draw_matches, panel

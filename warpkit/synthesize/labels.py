@@ -18,19 +18,17 @@ from warpkit.checks import check_mask
 from warpkit.coherent import CoherentField, FieldTask
 from warpkit.coords import sample_bilinear
 from warpkit.datasets.pair import Box
-from warpkit.match import (
-    Matcher,
-    Window,
+from warpkit.match.farthest import farthest_points
+from warpkit.match.filters import (
     affine_residual,
-    candidate_sites,
     competing_similarity,
     cycle_distance,
-    default_matcher,
     distance_ratio,
-    farthest_points,
     inside_mask,
-    search_pair,
 )
+from warpkit.match.matcher import Matcher
+from warpkit.match.pair import Window, search_pair
+from warpkit.match.points import candidate_sites, default_matcher
 from warpkit.synthesize.config import FilterConfig, PairLabelConfig
 from warpkit.types import DescriptorMap, Sites
 

@@ -24,7 +24,8 @@ from warpkit.coherent import CoherentField, coherent_fields
 from warpkit.coords import sample_nearest
 from warpkit.describe.extractor import ModelDescriber
 from warpkit.io.images import encode_image
-from warpkit.match import Matcher, farthest_points
+from warpkit.match.farthest import farthest_points
+from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
 from warpkit.synthesize.config import PairSettings

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from warpkit.io.images import write_image
 from warpkit.io.whole import write_json, write_text
-from warpkit.match import Matcher
+from warpkit.match.matcher import Matcher
 from warpkit.runs.folder import OutputFolder
 from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.quality import (

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from warpkit.coherent import coherent_fields
 from warpkit.coords import sample_bilinear, sample_nearest
-from warpkit.match import Matcher, inside_mask
+from warpkit.match.filters import inside_mask
+from warpkit.match.matcher import Matcher
 from warpkit.synthesize.config import FilterConfig, PairSettings
 from warpkit.synthesize.labels import (
     FILTERS,

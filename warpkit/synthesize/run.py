@@ -28,8 +28,7 @@ from warpkit.evaluate.generation import evenly_spaced
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
 from warpkit.io.whole import write_json, write_text
-from warpkit.match import Matcher
-from warpkit.match.matcher import asked_matcher
+from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.runs.cache import file_sha256
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record

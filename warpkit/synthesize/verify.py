@@ -12,8 +12,11 @@ import numpy as np
 from PIL import Image
 
 from warpkit.checks import InputError, first_line, require
-from warpkit.datasets import AnnotatedPair, read_dhf_json, read_spair, usable_pairs
+from warpkit.datasets.dhf import read_dhf_json
 from warpkit.datasets.json_fields import check_folder, load_json, read_lines
+from warpkit.datasets.pair import AnnotatedPair
+from warpkit.datasets.spair import read_spair
+from warpkit.datasets.usable import usable_pairs
 from warpkit.io.whole import write_text
 from warpkit.runs.cache import file_sha256
 from warpkit.synthesize.records import read_records

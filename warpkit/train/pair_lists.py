@@ -19,8 +19,11 @@ from torch import Tensor
 
 from warpkit.checks import require
 from warpkit.coords import plan_fit, scale_points
-from warpkit.datasets import AnnotatedPair, read_dhf_json, read_spair, read_synth, usable_pairs
-from warpkit.datasets.pair import Box, Points
+from warpkit.datasets.dhf import read_dhf_json
+from warpkit.datasets.pair import AnnotatedPair, Box, Points
+from warpkit.datasets.spair import read_spair
+from warpkit.datasets.synth import read_synth
+from warpkit.datasets.usable import usable_pairs
 from warpkit.io.images import read_image
 from warpkit.train.pairs import PairBatch
 from warpkit.train.views import Views, draw_views, look

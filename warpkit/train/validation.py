@@ -9,7 +9,7 @@ import torch
 
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.checks import require
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.extractor import Extractor
 from warpkit.evaluate.keypoints import score_pairs
 from warpkit.evaluate.predict import predict_pairs

@@ -228,9 +228,13 @@ def follow_back(
         return found
     tracker = run.new_tracker()
     starts = list(range(0, last + 1, run.chunk))
-    kept = list(itertools.takewhile(store.has_points_back, reversed(starts)))
-    for start in kept:
-        found |= store.points_back(start)
+    kept = []
+    for start in reversed(starts):
+        earlier = store.points_back(start)
+        if earlier is None:
+            break
+        kept.append(start)
+        found |= earlier
     if kept:
         for position in run.point_positions(last + 1):
             if position >= kept[-1]:

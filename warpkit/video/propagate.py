@@ -20,7 +20,7 @@ from warpkit.video.chunks import Propagation
 from warpkit.video.clip import MemoryClip
 from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.inputs import Given
-from warpkit.video.store import MemoryStore
+from warpkit.video.store import Store
 
 __all__ = ["propagate"]
 
@@ -68,4 +68,4 @@ def propagate(
         first, labels=labels, annotations=annotations, edit=edit, points=points, mode=settings.mode
     )
     run = Propagation(first, given, describer=describer, settings=settings, matcher=matcher)
-    return (result for _, result in carry(run, clip, MemoryStore()))
+    return (result for _, result in carry(run, clip, Store()))

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -91,13 +90,8 @@ class Results:
             self.stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stack.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self.stack.__exit__(*raised)
 
     def add(self, frame: Frame) -> None:
         """Let the next frame pass; its mask, its edited frame and its layer are in their files."""

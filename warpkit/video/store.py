@@ -11,13 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -42,7 +40,7 @@ from warpkit.video.clip import Clip, FileClip
 from warpkit.video.config import FrameResult
 from warpkit.video.results import Results
 
-__all__ = ["ROWS", "Finished", "FolderStore", "MemoryStore", "Store"]
+__all__ = ["ROWS", "Finished", "FolderStore", "Store"]
 
 ROWS = "frames.jsonl"
 
@@ -70,8 +68,8 @@ class Finished:
     stretches: frozenset[Stretch]
 
 
-class Store(ABC):
-    """Keeps what `carry` makes.
+class Store:
+    """Keeps what `carry` makes; in memory, where results are the caller's, what was carried back.
 
     Attributes:
         done: frames whose results are kept, from the first on.
@@ -79,34 +77,37 @@ class Store(ABC):
         quiet: whether no bars are shown; None shows them on a terminal.
     """
 
-    done: int = 0
-    state: Mapping[str, torch.Tensor] = {}
     quiet: bool | None = True
 
-    @abstractmethod
+    def __init__(self) -> None:
+        self.done = 0
+        self.state: Mapping[str, torch.Tensor] = {}
+        self._back: dict[int, Tensors] = {}
+
     def keep(self, frames: Sequence[Frame], results: Sequence[FrameResult], state: Tensors) -> None:
         """Keep the results of the next frames, and the state of the run behind them."""
+        self.done += len(frames)
 
-    @abstractmethod
     def keep_back(self, start: int, tensors: Tensors) -> None:
         """Keep what was carried back to the chunk that starts at a position."""
+        self._back[start] = tensors
 
-    @abstractmethod
     def has_back(self, start: int) -> bool:
         """Whether that was done."""
+        return start in self._back
 
-    @abstractmethod
     def back(self, start: int) -> Tensors:
         """What `keep_back` was given."""
+        return self._back[start]
 
-    @abstractmethod
     def drop_back(self, start: int) -> None:
         """Let go of it."""
+        self._back.pop(start, None)
 
-    def wait(self) -> None:  # noqa: B027 - nothing waits
+    def wait(self) -> None:
         """Wait until all is kept."""
 
-    def replay(self, clip: Clip) -> None:  # noqa: B027 - nothing was begun
+    def replay(self, clip: Clip) -> None:
         """Let the frames that are done pass once more, for what is made of all frames together."""
 
     def take_over(self, stretch: Stretch, clip: Clip, object_ids: Sequence[int]) -> bool:
@@ -117,40 +118,12 @@ class Store(ABC):
         """Where points are in the last frame that is done."""
         return None
 
-    def has_points_back(self, start: int) -> bool:
-        """Whether points were followed back through the chunk that starts at a position."""
-        return False
+    def points_back(self, start: int) -> dict[int, TrackedPoints] | None:
+        """Where points were followed back to in the chunk that starts at a position; or None."""
+        return None
 
-    def points_back(self, start: int) -> dict[int, TrackedPoints]:
-        """Where they are, by position."""
-        return {}
-
-    def keep_points_back(  # noqa: B027 - the caller has them
-        self, start: int, found: Mapping[int, TrackedPoints]
-    ) -> None:
-        """Keep where points are in a chunk, on the way back."""
-
-
-class MemoryStore(Store):
-    """Keeps what is carried back alone: results are the caller's."""
-
-    def __init__(self) -> None:
-        self._back: dict[int, Tensors] = {}
-
-    def keep(self, frames: Sequence[Frame], results: Sequence[FrameResult], state: Tensors) -> None:
-        self.done += len(frames)
-
-    def keep_back(self, start: int, tensors: Tensors) -> None:
-        self._back[start] = tensors
-
-    def has_back(self, start: int) -> bool:
-        return start in self._back
-
-    def back(self, start: int) -> Tensors:
-        return self._back[start]
-
-    def drop_back(self, start: int) -> None:
-        self._back.pop(start, None)
+    def keep_points_back(self, start: int, found: Mapping[int, TrackedPoints]) -> None:
+        """Keep where points are in a chunk, on the way back, beside the caller."""
 
 
 class FolderStore(Store):
@@ -195,13 +168,8 @@ class FolderStore(Store):
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
 
     def replay(self, clip: Clip) -> None:
         for row in self.rows:
@@ -289,11 +257,9 @@ class FolderStore(Store):
     def points(self) -> TrackedPoints | None:
         return self._parts.get(self.done - 1)
 
-    def has_points_back(self, start: int) -> bool:
-        return self._points_file("backward", start).is_file()
-
-    def points_back(self, start: int) -> dict[int, TrackedPoints]:
-        return _load_points(self._points_file("backward", start), start)
+    def points_back(self, start: int) -> dict[int, TrackedPoints] | None:
+        path = self._points_file("backward", start)
+        return _load_points(path, start) if path.is_file() else None
 
     def keep_points_back(self, start: int, found: Mapping[int, TrackedPoints]) -> None:
         points = [found[position] for position in sorted(found)]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from warpkit.checks import require
 from warpkit.coherent import FIELDS, FieldName, Mirror, points_config
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.baselines import predict_identity
 from warpkit.evaluate.commands.shared import (

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from warpkit.aggregate.network import resize
 from warpkit.checks import InputError, require
 from warpkit.coords import lattice_sites, sample_descriptors
-from warpkit.datasets import AnnotatedPair
+from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.extractor import Extractor
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.keypoints import ALPHAS, correct_points

@@ -9,19 +9,16 @@ from typing import Literal
 import numpy as np
 
 from warpkit.checks import one_of, require
-from warpkit.datasets import (
-    AnnotatedPair,
-    read_cub,
-    read_cub_index,
-    read_dhf_json,
-    read_pf_pascal,
-    read_pf_willow,
-    read_spair,
-    read_synth,
-    read_tss,
-    usable_pairs,
-)
+from warpkit.datasets.cub import read_cub, read_cub_index
+from warpkit.datasets.dhf import read_dhf_json
 from warpkit.datasets.draw import name_ranks
+from warpkit.datasets.pair import AnnotatedPair
+from warpkit.datasets.pf_pascal import read_pf_pascal
+from warpkit.datasets.pf_willow import read_pf_willow
+from warpkit.datasets.spair import read_spair
+from warpkit.datasets.synth import read_synth
+from warpkit.datasets.tss import read_tss
+from warpkit.datasets.usable import usable_pairs
 from warpkit.evaluate.predict import Threshold
 from warpkit.evaluate.prediction_files import relative_name
 
