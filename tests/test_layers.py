@@ -33,7 +33,7 @@ ALLOWED = {
     "coherent": CORRESPOND,
     "warp": CORRESPOND,
     "propagate": CORRESPOND | {"coherent", "warp"},
-    "render": {"checks"},
+    "render": {"checks", "coords"},
     "viz": GROUND | {"coords"},
     "image": (TOOLS - {"coords", "version"}) | {"aggregate", "coherent", "features", "viz", "warp"},
     "video": (TOOLS - {"coords"}) | {"propagate", "viz", "warp"},

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,13 +41,18 @@ __all__ = [
 
 FitMode = Literal["pad", "squash"]
 
+Places = TypeVar("Places", float, Tensor, npt.NDArray[Any])
 
-def grid_to_pixel(u: Tensor, cell: Tensor | float) -> Tensor:
-    """Image pixel coordinate of grid coordinate `u` for cells of `cell` pixels."""
+
+def grid_to_pixel(u: Places, cell: Any) -> Places:
+    """Image pixel coordinate of grid coordinate `u` for cells of `cell` pixels.
+
+    The half-pixel rule, for tensors, arrays and numbers: centres lie at integers on both sides.
+    """
     return (u + 0.5) * cell - 0.5
 
 
-def pixel_to_grid(x: Tensor, cell: Tensor | float) -> Tensor:
+def pixel_to_grid(x: Places, cell: Any) -> Places:
     """Grid coordinate of image pixel coordinate `x` for cells of `cell` pixels."""
     return (x + 0.5) / cell - 0.5
 

@@ -14,6 +14,7 @@ from warpkit.coherent.config import CoherentConfig
 from warpkit.coherent.guided import Guided
 from warpkit.coherent.guides import Guides
 from warpkit.coherent.nodes import Nodes, Region, make_nodes, region_of
+from warpkit.coords import grid_to_pixel, pixel_to_grid
 from warpkit.match.matcher import check_search
 from warpkit.types import DescriptorMap
 
@@ -119,8 +120,8 @@ def _flipped(descriptors: DescriptorMap) -> DescriptorMap:
     if abs(w * descriptors.cell_width - descriptors.width) < 1e-3:
         return replace(descriptors, data=descriptors.data.flip(2))
     # Cells do not tile the image: read the map at the mirrored cell centres.
-    x = (torch.arange(w, device=descriptors.data.device) + 0.5) * descriptors.cell_width - 0.5
-    back = (descriptors.width - 1 - x + 0.5) / descriptors.cell_width - 0.5
+    x = grid_to_pixel(torch.arange(w, device=descriptors.data.device), descriptors.cell_width)
+    back = pixel_to_grid(descriptors.width - 1 - x, descriptors.cell_width)
     back = back.clamp(0, w - 1)
     low = back.floor().long().clamp(max=max(0, w - 2))
     share = (back - low).to(descriptors.data.dtype)

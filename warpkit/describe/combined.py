@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from warpkit.checks import require
-from warpkit.coords import sample_descriptors
+from warpkit.coords import grid_to_pixel, sample_descriptors
 from warpkit.describe.extractor import Extractor, ModelDescriber
 from warpkit.types import DescriptorMap
 
@@ -101,7 +101,7 @@ def _unit_cells(descriptors: DescriptorMap, grid: DescriptorMap) -> torch.Tensor
     if same:
         return F.normalize(descriptors.data.float(), dim=0, eps=1e-12)
     h, w = grid.grid_size
-    y = (torch.arange(h, dtype=torch.float64) + 0.5) * grid.cell_height - 0.5
-    x = (torch.arange(w, dtype=torch.float64) + 0.5) * grid.cell_width - 0.5
+    y = grid_to_pixel(torch.arange(h, dtype=torch.float64), grid.cell_height)
+    x = grid_to_pixel(torch.arange(w, dtype=torch.float64), grid.cell_width)
     centres = torch.stack([x.expand(h, w), y[:, None].expand(h, w)], dim=-1).reshape(-1, 2)
     return sample_descriptors(descriptors, centres.float()).T.reshape(-1, h, w).to(grid.data.device)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 
 from warpkit.checks import InputError, check_image, require
+from warpkit.coords import grid_to_pixel
 from warpkit.image.grabcut import largest_piece
 from warpkit.io.images import check_target, read_image
 from warpkit.io.masks import write_labels
@@ -71,10 +72,8 @@ def cut_out(image: Image, box: Sequence[float]) -> Mask:
     size = max(2, round(width * scale)), max(2, round(height * scale))
     small = np.asarray(PilImage.fromarray(image).resize(size, PilImage.Resampling.BOX))
     edges = [
-        (box[0] + 0.5) * size[0] / width - 0.5,
-        (box[1] + 0.5) * size[1] / height - 0.5,
-        (box[2] + 0.5) * size[0] / width - 0.5,
-        (box[3] + 0.5) * size[1] / height - 0.5,
+        grid_to_pixel(float(value), side / whole)
+        for value, side, whole in zip(box, size * 2, (width, height) * 2, strict=True)
     ]
     left, top = (max(0, round(value)) for value in edges[:2])
     right, bottom = min(size[0] - 1, round(edges[2])), min(size[1] - 1, round(edges[3]))

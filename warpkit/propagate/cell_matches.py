@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warpkit.coords import grid_to_pixel
 from warpkit.propagate.affinity import with_colour
 from warpkit.propagate.coverage import cell_colours, cell_coverage
 from warpkit.types import DescriptorMap
@@ -65,7 +66,10 @@ class ObjectCells:
         if step > 1:
             inside &= ((u % step == 0) & (v % step == 0)).flatten()
         xy = torch.stack(
-            [(u + 0.5) * descriptors.cell_width - 0.5, (v + 0.5) * descriptors.cell_height - 0.5],
+            [
+                grid_to_pixel(u, descriptors.cell_width),
+                grid_to_pixel(v, descriptors.cell_height),
+            ],
             dim=-1,
         )
         return cls(
@@ -77,7 +81,7 @@ class ObjectCells:
 
     def scaled(self, factor: float) -> ObjectCells:
         """The same cells of the frame resized by a factor."""
-        return replace(self, xy=(self.xy + 0.5) * factor - 0.5, cell=self.cell * factor)
+        return replace(self, xy=grid_to_pixel(self.xy, factor), cell=self.cell * factor)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import check_points, require
+from warpkit.coords import pixel_to_grid
 from warpkit.render.motion import Array
 from warpkit.render.scene import ClipSpec
 from warpkit.render.scenery import SCENERIES
@@ -64,8 +65,8 @@ class _Points:
 
 def _pixels(spec: ClipSpec, samples: int) -> tuple[Array, Array]:
     """Coordinates of `samples` x `samples` regular samples in every pixel, flat, row-major."""
-    rows = (np.arange(spec.height * samples) + 0.5) / samples - 0.5
-    columns = (np.arange(spec.width * samples) + 0.5) / samples - 0.5
+    rows = pixel_to_grid(np.arange(spec.height * samples), samples)
+    columns = pixel_to_grid(np.arange(spec.width * samples), samples)
     y, x = np.meshgrid(rows, columns, indexing="ij")
     return x.ravel(), y.ravel()
 

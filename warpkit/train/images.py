@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from warpkit.checks import InputError, require
+from warpkit.coords import grid_to_pixel
 from warpkit.io.images import read_image
 
 __all__ = ["ImageStore", "centre_views", "crop_views", "load_images", "read_index"]
@@ -244,7 +245,7 @@ def _decode(
     if contour is not None:
         if scale != 1:
             scales = np.array([image.width / before[0], image.height / before[1]], np.float32)
-            contour = (contour + 0.5) * scales - 0.5
+            contour = grid_to_pixel(contour, scales)
         contour = contour - np.array([left, top], np.float32)
     return np.array(image.crop(box)), contour
 

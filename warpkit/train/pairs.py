@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from warpkit.checks import InputError, require, suggest
-from warpkit.coords import pixel_grid, sample_bilinear, sample_nearest
+from warpkit.coords import grid_to_pixel, pixel_grid, sample_bilinear, sample_nearest
 from warpkit.io.images import read_image
 from warpkit.train.images import ImageStore, read_index
 from warpkit.train.views import Views, draw_views, look, sample_images
@@ -224,7 +224,7 @@ class KeypointPairs:
             factor = np.array([new[0] / numbers["w"], new[1] / numbers["h"]], np.float32)
             sizes.append((new[1], new[0]))
             boxes.append(numbers["box"] * np.tile(factor, 2))
-            points.append((numbers["kps"] + 0.5) * factor - 0.5)
+            points.append(grid_to_pixel(numbers["kps"], factor))
             visible.append(numbers["vis"] != 0)
         height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
         pixels = torch.zeros(len(items), 3, height, width, dtype=torch.uint8)

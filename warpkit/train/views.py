@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.coords import normalise, pixel_grid
+from warpkit.coords import grid_to_pixel, normalise, pixel_grid
 from warpkit.warp.known import photometric_jitter
 
 __all__ = ["Views", "draw_views", "look", "sample_images"]
@@ -52,7 +52,7 @@ class Views:
         cos, sin = self.angle.cos()[:, None], self.angle.sin()[:, None]
         u, v = cos * x + sin * y, -sin * x + cos * y
         u = torch.where(self.flip[:, None], -u, u)
-        return (torch.stack([u, v], dim=-1) + 0.5) * self.size - 0.5
+        return grid_to_pixel(torch.stack([u, v], dim=-1), self.size)
 
     def contains(self, xy: Tensor) -> Tensor:
         """Whether view pixels (B, N, 2) lie inside the view: bool (B, N)."""

@@ -10,6 +10,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from warpkit.checks import check_image, check_mask, require
+from warpkit.coords import grid_to_pixel
 from warpkit.viz.palette import OBJECT_COLORS
 from warpkit.viz.panel import load_font, resize_to_height
 
@@ -79,8 +80,8 @@ def draw_matches(
     canvas.paste(PilImage.fromarray(left), (0, 0))
     canvas.paste(PilImage.fromarray(right), (shift, 0))
 
-    start = (source_xy + 0.5) * (tall / source.shape[0]) - 0.5
-    end = (target_xy + 0.5) * (tall / target.shape[0]) - 0.5 + np.array([shift, 0.0])
+    start = grid_to_pixel(source_xy, tall / source.shape[0])
+    end = grid_to_pixel(target_xy, tall / target.shape[0]) + np.array([shift, 0.0])
     radius = tall / (48 if n <= MOST_NUMBERS else 110)
     lines = PilImage.new("RGBA", canvas.size, (0, 0, 0, 0))
     draw = ImageDraw.Draw(lines)
@@ -91,7 +92,7 @@ def draw_matches(
         draw.line(path, (*colors[i], 205), width=max(1, round(radius * 0.34)))
     canvas.paste(lines, (0, 0), lines)
     if true_xy is not None:
-        truth = (true_xy + 0.5) * (tall / target.shape[0]) - 0.5 + np.array([shift, 0.0])
+        truth = grid_to_pixel(true_xy, tall / target.shape[0]) + np.array([shift, 0.0])
         draw = ImageDraw.Draw(canvas)
         for i in range(n):
             if shown[i]:

@@ -10,6 +10,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from warpkit.checks import check_image, require
+from warpkit.coords import grid_to_pixel
 from warpkit.viz.fields import heat
 from warpkit.viz.panel import add_scale, panel, resize_to_height
 
@@ -30,7 +31,7 @@ def mark_point(image: Image, xy: npt.ArrayLike, *, height: int = 320) -> Image:
     require(height >= 16, f"the drawing needs a height of at least 16, got {height}")
     scale = height / image.shape[0]
     shown = PilImage.fromarray(resize_to_height(image, height))
-    x, y = (np.asarray(xy, dtype=np.float64) + 0.5) * scale - 0.5
+    x, y = grid_to_pixel(np.asarray(xy, dtype=np.float64), scale)
     draw = ImageDraw.Draw(shown)
     radius = max(5.0, height / 32)
     for grow, colour in ((2, (0, 0, 0)), (1, (255, 255, 255)), (0, (213, 94, 0))):
