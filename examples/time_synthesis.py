@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from scripts import errors_in_one_line
 
-import warpkit.synthesize.maker as maker_module
+import warpkit.synthesize.pair_pipeline as maker_module
 from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
@@ -40,7 +40,7 @@ from warpkit.synthesize.config import (
     PairLabelConfig,
     QualityConfig,
 )
-from warpkit.synthesize.maker import PairMaker
+from warpkit.synthesize.pair_pipeline import PairPipeline
 from warpkit.synthesize.records import Record, encode_records
 from warpkit.synthesize.run import SynthesizeSettings
 from warpkit.synthesize.writers import (
@@ -251,7 +251,7 @@ def measure(name: str, config: SynthesizeSettings, options: ModelOptions) -> dic
     """Make a chunk to warm up, then the others with the marks set, and write them."""
     print(f"{name}: loading", flush=True)
     started = time.perf_counter()
-    maker = PairMaker(config, options.load_extractor(), asked_matcher(options.engine))
+    maker = PairPipeline(config, options.load_extractor(), asked_matcher(options.engine))
     if isinstance(maker.extractor.backbone, DiffusionBackbone):
         give_contrast(maker.extractor.backbone.codec)
     plans = config.plans()

@@ -14,7 +14,7 @@ from test_app_queue import LONG, Gate
 
 import warpkit
 from warpkit.app.datasets import EXAMPLE_SET, DataSets
-from warpkit.app.models import ModelShelf
+from warpkit.app.loaded_models import ModelShelf
 from warpkit.app.pictures import encode_labels
 from warpkit.app.queue import Job
 from warpkit.app.service import Service, safe_title

@@ -17,8 +17,8 @@ from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.commands.pck import EvalPckSettings, run_eval_pck
 from warpkit.evaluate.commands.warp import EvalWarpSettings, _describer_field, run_eval_warp
+from warpkit.evaluate.field_errors import FieldTruth, field_error, score_fields
 from warpkit.evaluate.field_quality import PairQuality
-from warpkit.evaluate.fields import FieldTruth, field_error, score_fields
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.sets.field_sets import field_truths
 from warpkit.evaluate.tables import as_markdown, merge_tables, result_table

@@ -10,7 +10,7 @@ import pytest
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid
 from warpkit.evaluate.baselines import flow_field
-from warpkit.evaluate.fields import FieldError, FieldTruth, field_error, score_fields
+from warpkit.evaluate.field_errors import FieldError, FieldTruth, field_error, score_fields
 from warpkit.render import CLIPS, render_frame
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from warpkit.describe.options import ModelOptions
 from warpkit.io.config import load_configs
-from warpkit.synthesize.maker import PairMaker
+from warpkit.synthesize.pair_pipeline import PairPipeline
 from warpkit.synthesize.run import SynthesizeSettings
 
 
@@ -15,7 +15,7 @@ def test_the_shipped_configuration_makes_a_pair():
     options, config = load_configs((ModelOptions, SynthesizeSettings), path)
     assert config.pairs >= 40
     assert len(config.formats) == 5
-    maker = PairMaker(config, options.load_extractor())
+    maker = PairPipeline(config, options.load_extractor())
     plan = config.plans().pair(1)
     assert plan.category == "Faces-easy"
     (record,) = maker.make([plan])

@@ -37,15 +37,7 @@ from warpkit.synthesize.labels import (
     object_side,
 )
 from warpkit.synthesize.masks import cluster_cells, find_mask, foreground_cells
-from warpkit.synthesize.plan import (
-    GeneratedPlans,
-    ImagePlan,
-    PhotoPlans,
-    list_photos,
-    slug,
-    split_of,
-)
-from warpkit.synthesize.quality import (
+from warpkit.synthesize.measures import (
     Measured,
     PrecisionRow,
     image_hash,
@@ -55,6 +47,14 @@ from warpkit.synthesize.quality import (
     precision_doubt,
     precision_rows,
     precision_table,
+)
+from warpkit.synthesize.plan import (
+    GeneratedPlans,
+    ImagePlan,
+    PhotoPlans,
+    list_photos,
+    slug,
+    split_of,
 )
 from warpkit.synthesize.records import Record, decode_records, encode_records
 from warpkit.synthesize.summary import summarise, without_duplicates
@@ -519,7 +519,7 @@ def test_known_warps_are_solved_with_what_a_set_has(monkeypatch, flip):
         tasks.extend(given)
         return coherent_fields(given)
 
-    monkeypatch.setattr("warpkit.synthesize.quality.coherent_fields", counted)
+    monkeypatch.setattr("warpkit.synthesize.measures.coherent_fields", counted)
     labels = PairLabelConfig(stride=4, filters=FilterConfig(flip=flip))
     mask = disc(24, 28)
     measured = measure_image(

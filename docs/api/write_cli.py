@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from warpkit.cli.arguments import add_model
 from warpkit.cli.main import command_parser
-from warpkit.cli.options import add_model
 
 TARGET = Path(__file__).parents[1] / "cli.md"
 HEAD = """# Commands

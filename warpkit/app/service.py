@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from warpkit.app.kept import KeptDescriptors
 from warpkit.app.limits import Limits
-from warpkit.app.models import ModelShelf
+from warpkit.app.loaded_models import ModelShelf
 from warpkit.app.pictures import decode_labels
 from warpkit.app.queue import Job, JobQueue
 from warpkit.app.workspace import Upload, Workspace

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import add_model, model_options
+from warpkit.cli.arguments import add_model, model_options
 
 __all__ = ["add_app", "add_mask", "app", "mask"]
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import add_common, comma_list, told
+from warpkit.cli.arguments import add_common, comma_list, told
 
 __all__ = ["add_eval", "evaluate"]
 

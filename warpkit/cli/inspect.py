@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from warpkit.cli.options import add_common, told
+from warpkit.cli.arguments import add_common, told
 
 __all__ = ["add_inspect", "inspect"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from warpkit.cli.app import add_app, add_mask, app, mask
+from warpkit.cli.arguments import add_common, add_config, comma_list, configuration, told
 from warpkit.cli.evaluate import add_eval, evaluate
 from warpkit.cli.inspect import add_inspect, inspect
 from warpkit.cli.models import add_models, models
-from warpkit.cli.options import add_common, add_config, comma_list, configuration, told
 from warpkit.cli.synthesize import add_synthesize, synthesize
 from warpkit.version import __version__
 

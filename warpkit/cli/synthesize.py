@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.options import add_model, told
+from warpkit.cli.arguments import add_model, told
 
 __all__ = ["add_synthesize", "synthesize"]
 

@@ -2,7 +2,7 @@
 
 from warpkit.propagate.edit_tracking import EditConfig, EditTracker
 from warpkit.propagate.edits import EditLayer, carry_edit, colormap_layer, composite
-from warpkit.propagate.fields import CarryMode, carry_labels, carry_labels_many
+from warpkit.propagate.field_labels import CarryMode, carry_labels, carry_labels_many
 from warpkit.propagate.label_config import LabelConfig
 from warpkit.propagate.labels import Annotation, LabelFrame, LabelPropagator
 from warpkit.propagate.points import PointConfig, PointTracker, TrackedPoints

@@ -18,7 +18,7 @@ from torch import Tensor
 from warpkit.checks import check_image, check_mask, check_same_size, one_of, require
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
-from warpkit.propagate.fields import CarryMode, throw
+from warpkit.propagate.field_labels import CarryMode, throw
 from warpkit.types import DescriptorMap
 from warpkit.warp.backward import backward_warp
 from warpkit.warp.field import dense_warp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from warpkit.synthesize.quality import PrecisionRow, precision_table
+from warpkit.synthesize.measures import PrecisionRow, precision_table
 from warpkit.synthesize.summary import Summary
 
 __all__ = ["data_card"]

@@ -23,7 +23,7 @@ from warpkit.synthesize.generation import DescribedImage, Generator
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.types import DescriptorMap
 
-__all__ = ["ImageMaker", "PairImages", "with_copy"]
+__all__ = ["PairImageSource", "PairImages", "with_copy"]
 
 PairImages = tuple[DescribedImage | InputError | None, DescribedImage | InputError]
 """Source and target; the source is None if it is to be bent from the target."""
@@ -31,7 +31,7 @@ PairImages = tuple[DescribedImage | InputError | None, DescribedImage | InputErr
 _End = TypeVar("_End", bound="DescribedImage | InputError | None")
 
 
-class ImageMaker:
+class PairImageSource:
     """Generates the images of pairs, or reads them.
 
     Attributes:

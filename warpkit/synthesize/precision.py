@@ -13,7 +13,7 @@ from warpkit.io.whole import write_json, write_text
 from warpkit.match.matcher import Matcher
 from warpkit.runs.folder import OutputFolder
 from warpkit.synthesize.config import PairSettings
-from warpkit.synthesize.quality import (
+from warpkit.synthesize.measures import (
     PrecisionRow,
     measure_image,
     precision_doubt,

@@ -42,10 +42,10 @@ from warpkit.synthesize.config import (
     SplitConfig,
 )
 from warpkit.synthesize.engines import MadeChunk, make_here, make_on_ray
-from warpkit.synthesize.maker import PairMaker
+from warpkit.synthesize.measures import PrecisionRow
+from warpkit.synthesize.pair_pipeline import PairPipeline
 from warpkit.synthesize.plan import GeneratedPlans, PairPlan, PhotoPlans, Plans, list_photos
 from warpkit.synthesize.precision import measure_set
-from warpkit.synthesize.quality import PrecisionRow
 from warpkit.synthesize.records import Record, encode_records, read_records
 from warpkit.synthesize.sheets import SHEET, contact_sheet
 from warpkit.synthesize.summary import Summary, summarise, without_duplicates
@@ -122,7 +122,7 @@ class _Worker:
     def __init__(self, settings: SynthesizeSettings, options: ModelOptions) -> None:
         self._settings, self._plans = settings, settings.plans()
         matcher = asked_matcher(options.engine)
-        self._maker = PairMaker(settings, options.load_extractor(), matcher)
+        self._maker = PairPipeline(settings, options.load_extractor(), matcher)
 
     def chunks(self, numbers: Iterable[int]) -> Iterator[MadeChunk]:
         """Chunk after chunk by number."""

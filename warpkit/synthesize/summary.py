@@ -16,7 +16,7 @@ _DUPLICATE = "duplicate of an earlier pair"
 
 def without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
     """The records in their order; a kept pair whose two images both look like those of an earlier
-    one is dropped (see `warpkit.synthesize.quality.image_hash`).
+    one is dropped (see `warpkit.synthesize.measures.image_hash`).
     """
     seen: set[tuple[str, str]] = set()
     for record in records:

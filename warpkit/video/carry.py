@@ -1,8 +1,8 @@
 """The one driver of a clip: stretch by stretch, backward and forward, in chunks of frames.
 
-In: the frames (`clip`), what is carried to them (`chunks`), where it is kept (`store`). Out: every
-frame with its result, in order. The same loop carries in memory and into a folder; a store that
-finds the work of a killed run says how far that came, and the loop goes on from there.
+In: the frames (`clip`), what is carried to them (`propagation`), where it is kept (`store`). Out:
+every frame with its result, in order. The same loop carries in memory and into a folder; a store
+that finds the work of a killed run says how far that came, and the loop goes on from there.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from warpkit.propagate import TrackedPoints
 from warpkit.propagate.passes import Stretch
 from warpkit.runs.progress import ProgressCallback, no_progress
 from warpkit.types import DescriptorMap
-from warpkit.video.chunks import Propagation
 from warpkit.video.clip import Clip, Shot
 from warpkit.video.config import FrameResult
+from warpkit.video.propagation import Propagation
 from warpkit.video.store import Store
 
 __all__ = ["carry", "follow_back"]

@@ -1,6 +1,6 @@
 """What a user gives to be carried through a clip, checked against its first frame.
 
-In: labels, annotations, an edit, points. Out: `Given`, which holds only what fits.
+In: labels, annotations, an edit, points. Out: `ClipInputs`, which holds only what fits.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from warpkit.checks import check_image, check_points, check_same_size, require
 from warpkit.propagate import EditLayer
 from warpkit.video.edits import usable_edit
 
-__all__ = ["Given"]
+__all__ = ["ClipInputs"]
 
 Image = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class ClipInputs:
     """What is carried.
 
     Attributes:
@@ -51,7 +51,7 @@ class Given:
         points: npt.ArrayLike | None,
         positions: npt.NDArray[np.int64] | None = None,
         mode: str,
-    ) -> Given:
+    ) -> ClipInputs:
         """What `Propagation` is given, in its terms.
 
         Args:

@@ -16,10 +16,10 @@ from warpkit.match.matcher import Matcher
 from warpkit.propagate import EditLayer
 from warpkit.types import Describer
 from warpkit.video.carry import carry
-from warpkit.video.chunks import Propagation
 from warpkit.video.clip import MemoryClip
 from warpkit.video.config import FrameResult, PropagateSettings
-from warpkit.video.inputs import Given
+from warpkit.video.inputs import ClipInputs
+from warpkit.video.propagation import Propagation
 from warpkit.video.store import Store
 
 __all__ = ["propagate"]
@@ -64,7 +64,7 @@ def propagate(
     clip = MemoryClip(images, settings.threshold)
     require(clip.has(0), "the clip has no frames")
     first = clip.one(0).image
-    given = Given.checked(
+    given = ClipInputs.checked(
         first, labels=labels, annotations=annotations, edit=edit, points=points, mode=settings.mode
     )
     run = Propagation(first, given, describer=describer, settings=settings, matcher=matcher)

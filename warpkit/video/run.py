@@ -36,10 +36,10 @@ from warpkit.runs.task import accept_unfinished, file_identity, input_files
 from warpkit.types import Describer
 from warpkit.version import __version__
 from warpkit.video.carry import carry, follow_back
-from warpkit.video.chunks import Propagation
 from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
-from warpkit.video.inputs import Given
+from warpkit.video.inputs import ClipInputs
+from warpkit.video.propagation import Propagation
 from warpkit.video.report import absences, write_quality
 from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
@@ -211,7 +211,7 @@ class _Job:
         positions = None if points is None else _positions(points, self.clip)
         # Points depend on no mask: an update keeps those of the finished run.
         followed = None if update else points
-        self.given = Given.checked(
+        self.given = ClipInputs.checked(
             self.first.image,
             labels=None,
             annotations=annotations,

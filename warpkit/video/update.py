@@ -13,7 +13,7 @@ from typing import Any
 
 from warpkit.checks import require
 from warpkit.runs.differences import differences
-from warpkit.video.chunks import Propagation
+from warpkit.video.propagation import Propagation
 from warpkit.video.store import ROWS, Finished
 
 __all__ = ["finished_run", "plan_of"]

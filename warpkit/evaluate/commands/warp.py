@@ -32,8 +32,8 @@ from warpkit.evaluate.commands.shared import (
     compared,
     write_result,
 )
+from warpkit.evaluate.field_errors import FieldError, FieldTruth, field_error, score_fields
 from warpkit.evaluate.field_quality import PairQuality, mean_quality
-from warpkit.evaluate.fields import FieldError, FieldTruth, field_error, score_fields
 from warpkit.evaluate.keypoints import ALPHAS
 from warpkit.evaluate.methods import DESCRIBERS, FIELD_BASELINES, baseline_describer
 from warpkit.evaluate.sets.field_sets import (

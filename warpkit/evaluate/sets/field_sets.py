@@ -13,7 +13,7 @@ from warpkit.checks import InputError, one_of, require
 from warpkit.coords import pixel_grid
 from warpkit.datasets.draw import name_ranks
 from warpkit.datasets.tss import read_tss_dense
-from warpkit.evaluate.fields import FieldTruth
+from warpkit.evaluate.field_errors import FieldTruth
 from warpkit.io.flow import known_flow, read_flo
 from warpkit.io.images import IMAGE_SUFFIXES, read_image
 from warpkit.io.masks import read_mask

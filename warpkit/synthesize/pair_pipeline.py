@@ -47,22 +47,22 @@ from warpkit.synthesize.labels import (
     mask_box,
 )
 from warpkit.synthesize.masks import object_mask
-from warpkit.synthesize.pair_images import ImageMaker, with_copy
+from warpkit.synthesize.measures import image_hash, image_problem, pair_problem
+from warpkit.synthesize.pair_images import PairImageSource, with_copy
 from warpkit.synthesize.plan import ImagePlan, PairPlan
-from warpkit.synthesize.quality import image_hash, image_problem, pair_problem
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.warped_copy import warped_copy
 from warpkit.types import DescriptorMap
 from warpkit.warp.field import dense_warp
 
-__all__ = ["PairMaker"]
+__all__ = ["PairPipeline"]
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Dense = dict[str, torch.Tensor]
 
 
-class PairMaker:
+class PairPipeline:
     """Makes pairs; holds the model and nothing that changes from pair to pair.
 
     Attributes:
@@ -85,7 +85,7 @@ class PairMaker:
             "generate", "describe", "masks", "field", "match", "choose", "encode"
         )
         self.seconds = self._clock.seconds
-        self._images = ImageMaker(settings, extractor, self._clock)
+        self._images = PairImageSource(settings, extractor, self._clock)
 
     def make(self, plans: Sequence[PairPlan]) -> list[Record]:
         """One record a plan, in order. Plans that are made together form a chunk: float rounding

@@ -28,7 +28,7 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.types import Describer, DescriptorMap
 from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.edits import CarriedEdit
-from warpkit.video.inputs import Given
+from warpkit.video.inputs import ClipInputs
 
 __all__ = ["Propagation"]
 
@@ -57,7 +57,7 @@ class Propagation:
     def __init__(
         self,
         first: Image,
-        given: Given,
+        given: ClipInputs,
         *,
         describer: Describer,
         settings: PropagateSettings,

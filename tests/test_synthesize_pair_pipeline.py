@@ -13,7 +13,7 @@ from small_synthesis import OPTIONS, settings
 from warpkit.checks import InputError
 from warpkit.synthesize.config import FilterConfig, PairLabelConfig
 from warpkit.synthesize.executors import ModelExecutor
-from warpkit.synthesize.maker import PairMaker
+from warpkit.synthesize.pair_pipeline import PairPipeline
 from warpkit.synthesize.records import encode_records
 
 
@@ -22,7 +22,7 @@ def test_work_ahead_of_a_gpu_changes_nothing():
     config = settings(pairs=5)
     plans = [config.plans().pair(number) for number in range(5)]
     chunks = [plans[:2], plans[2:4], plans[4:]]
-    maker = PairMaker(config, OPTIONS.load_extractor())
+    maker = PairPipeline(config, OPTIONS.load_extractor())
     asked: list[int] = []
 
     def counted():
@@ -39,7 +39,7 @@ def test_work_ahead_of_a_gpu_changes_nothing():
 def test_the_model_goes_on_while_the_caller_works(monkeypatch):
     """The chunk after next is made although nobody asks for more."""
     config = settings(pairs=3)
-    maker = PairMaker(config, OPTIONS.load_extractor())
+    maker = PairPipeline(config, OPTIONS.load_extractor())
     plans = [config.plans().pair(number) for number in range(3)]
     made, given, third = maker._begin, threading.Event(), threading.Event()
 
@@ -60,7 +60,7 @@ def test_the_model_goes_on_while_the_caller_works(monkeypatch):
 
 def test_nothing_is_made_after_images_that_fail(monkeypatch):
     config = settings(pairs=4)
-    maker = PairMaker(config, OPTIONS.load_extractor())
+    maker = PairPipeline(config, OPTIONS.load_extractor())
     asked = []
 
     def begin(chunk, pool):
@@ -76,7 +76,7 @@ def test_nothing_is_made_after_images_that_fail(monkeypatch):
 def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
     """Although the later one, in the other thread, fails before this one begins."""
     config = settings(pairs=3)
-    maker = PairMaker(config, OPTIONS.load_extractor())
+    maker = PairPipeline(config, OPTIONS.load_extractor())
     plans = [config.plans().pair(number) for number in range(3)]
     made, failed = maker._begin, threading.Event()
 
@@ -97,7 +97,7 @@ def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
         return made(chunk, pool)
 
     monkeypatch.setattr(maker, "_begin", begin)
-    monkeypatch.setattr("warpkit.synthesize.maker.ModelExecutor", LateLane)
+    monkeypatch.setattr("warpkit.synthesize.pair_pipeline.ModelExecutor", LateLane)
     run = maker.run([[plan] for plan in plans], ahead=True)
     (record,) = next(run)
     assert record.id == plans[0].id
@@ -107,7 +107,7 @@ def test_the_chunk_before_one_that_fails_is_whole(monkeypatch):
 
 def test_fields_are_solved_where_the_filter_is_on(monkeypatch):
     """All pairs of a chunk together, from target to source; a pair's record counts what is left."""
-    from warpkit.synthesize import maker as module
+    from warpkit.synthesize import pair_pipeline as module
 
     solve, tasks = module.coherent_fields, []
 
@@ -120,7 +120,7 @@ def test_fields_are_solved_where_the_filter_is_on(monkeypatch):
     for limit in (0.9, None):
         labels = PairLabelConfig(points=8, least=1, filters=replace(filters, coherence=limit))
         config = settings(pairs=3, labels=labels)
-        made = PairMaker(config, OPTIONS.load_extractor()).make(
+        made = PairPipeline(config, OPTIONS.load_extractor()).make(
             [config.plans().pair(number) for number in range(3)]
         )
         steps = ["candidates", "cycle", *(["coherence"] if limit is not None else [])]
@@ -134,8 +134,8 @@ def test_a_failing_search_stops_the_run(monkeypatch):
         raise RuntimeError("the search broke")
 
     config = settings(pairs=2)
-    maker = PairMaker(config, OPTIONS.load_extractor())
-    monkeypatch.setattr("warpkit.synthesize.maker.find_candidates", fails)
+    maker = PairPipeline(config, OPTIONS.load_extractor())
+    monkeypatch.setattr("warpkit.synthesize.pair_pipeline.find_candidates", fails)
     threads = torch.get_num_threads()
     for ahead in (False, True):
         with pytest.raises(RuntimeError, match="the search broke"):
@@ -147,7 +147,7 @@ def test_a_run_that_is_left_early_ends_its_threads(monkeypatch):
     """The rest of a chunk is not searched then."""
     config = settings(pairs=8)
     plans = [config.plans().pair(number) for number in range(8)]
-    maker = PairMaker(config, OPTIONS.load_extractor())
+    maker = PairPipeline(config, OPTIONS.load_extractor())
     searched, begun, go = [], threading.Event(), threading.Event()
 
     def search(pair, flipped, field):
