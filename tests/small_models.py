@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from published_checkpoints import SD15_CONFIG, published_state
 from small_pipeline import save_small_pipeline
-from test_checkpoint import SD15_CONFIG, published_state
 
 from warpkit.describe import published
 from warpkit.features import model_sources

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from long_videos import long_video
 from PIL import Image
 
 import warpkit
@@ -147,11 +148,3 @@ def test_a_canvas_shows_a_small_copy_and_says_the_real_size(tmp_path: Path) -> N
     shown = Image.open(io.BytesIO(base64.b64decode(value["image"].split(",")[1])))
     assert shown.size == (1024, 512)
     assert canvas_value(picture="x")["serial"] > value["serial"]
-
-
-def long_video(path: Path) -> Path:
-    """A frame a minute for two hours."""
-    with warpkit.VideoWriter(path, height=16, width=16, frame_rate=1) as writer:
-        for time in range(0, 7201, 60):
-            writer.write(np.zeros((16, 16, 3), np.uint8), time=time)
-    return path

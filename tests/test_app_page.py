@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from long_videos import long_video
 from PIL import Image
-from test_app_limits import long_video
 
 import warpkit
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from app_jobs import LONG, Gate
 
 from warpkit.app.queue import JobQueue
 from warpkit.app.status import failed, status
 from warpkit.checks import InputError
 from warpkit.runs.progress import ProgressCallback
-
-LONG = 20.0
 
 
 @pytest.fixture
@@ -24,19 +23,6 @@ def queue() -> Iterator[JobQueue]:
     made = JobQueue(waiting=6, own_waiting=4)
     yield made
     made.close()
-
-
-class Gate:
-    """Work that waits until it is let go, and can be cancelled meanwhile."""
-
-    def __init__(self) -> None:
-        self.running, self.free = threading.Event(), threading.Event()
-
-    def __call__(self, progress: ProgressCallback) -> str:
-        self.running.set()
-        while not self.free.wait(0.005):
-            progress("waiting", 1, 4)
-        return "through"
 
 
 def value(result: Any) -> Callable[[ProgressCallback], Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_app_queue import LONG, Gate
+from app_jobs import LONG, Gate
+from app_service_tools import OPTIONS, finished, landed, picture
 
 import warpkit
 from warpkit.app.datasets import EXAMPLE_SET, DataSets
@@ -22,10 +23,7 @@ from warpkit.app.video_service import VideoService
 from warpkit.app.warp_service import WarpService
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError
-from warpkit.describe.options import ModelOptions
 from warpkit.synthesize.browse import read_set
-
-OPTIONS = ModelOptions(model="tiny", device="cpu", size=32)
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +39,6 @@ def videos(service: Service) -> VideoService:
     return VideoService(service)
 
 
-def landed(service: Service, path: Path) -> str:
-    """The path under which a copy of a file was uploaded."""
-    place = service.workspace.uploads / path.name
-    shutil.copyfile(path, place)
-    return str(place)
-
-
-def picture(service: Service, path: Path, visitor: str = "v") -> Upload:
-    return service.take_picture(visitor, landed(service, path), path.name)
-
-
-def finished(job: Job) -> Job:
-    assert job.wait(LONG)
-    assert job.state == "done", job.error
-    return job
-
-
 @pytest.fixture(scope="module")
 def frame_files(files: Path) -> list[Path]:
     return sorted((files / "frames").glob("*.png"))
@@ -67,7 +48,7 @@ def test_an_upload_is_copied_into_the_visitors_folder(service: Service, files: P
     path = landed(service, files / "frames/000.png")
     upload = service.take_picture("mover", path, "../../my <b>picture</b>.png")
     assert (upload.height, upload.width) == (48, 80)
-    assert upload.title == ["bpicture", "b.png"][-1]
+    assert upload.title == "b.png"
     # Another visitor may have sent the same file, which then lies in the same place.
     assert service.take_picture("second", path, "x").path.exists()
     assert upload.path.parent == service.workspace.session("mover").folder
@@ -79,7 +60,6 @@ def test_an_upload_is_copied_into_the_visitors_folder(service: Service, files: P
 def test_paths_that_are_no_uploads_are_refused(service: Service, bad: object) -> None:
     with pytest.raises(InputError, match=r"refused|no file came"):
         service.take_picture("v", bad, "x")
-    assert Path("/etc/passwd").exists()
 
 
 def test_another_visitors_files_are_no_uploads(service: Service, files: Path) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from test_app_queue import LONG
-from test_app_service import OPTIONS, finished, picture
+from app_jobs import LONG
+from app_service_tools import OPTIONS, finished, picture
 
 import warpkit
 from warpkit.app.kept import KeptDescriptors

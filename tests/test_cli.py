@@ -15,10 +15,7 @@ import warpkit
 from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.cli.main import main
-from warpkit.describe.options import ModelOptions
 from warpkit.image import warp as warping
-from warpkit.image.warp import WarpSettings
-from warpkit.io.config import to_dict
 
 Cli = Callable[..., Ran]
 Tree = Callable[[Path], dict[str, bytes | None]]
@@ -134,7 +131,6 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "subpixel": False,
         "max_pairs": 4e9,
     }
-    assert set(record["config"]) == to_dict((ModelOptions(), WarpSettings())).keys()
     assert record["versions"]["warpkit"] == warpkit.__version__
     assert record["versions"]["torch"]
     assert set(record["timings"]) == {"load model", "warp", "write"}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from fake_hub import FakeHub
+from published_checkpoints import SD15_CHANNELS
 from safetensors import safe_open
 from small_models import save_published, save_small_vit
 from small_pipeline import save_small_pipeline
-from test_checkpoint import SD15_CHANNELS
 
 from warpkit.aggregate.checkpoint import load_aggregator
 from warpkit.checks import InputError

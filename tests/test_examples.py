@@ -15,7 +15,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 from fresh_python import FreshPython, fresh_python
-from test_train_pair_lists import SIZES, write_ramps
+from pair_folders import SIZES, write_ramps
 
 from warpkit.datasets.synth import read_synth
 from warpkit.evaluate.jaccard import score_sequence

@@ -20,14 +20,16 @@ CPU = torch.device("cpu")
 
 def taken(turn, *, wanted: bool) -> bool:
     """Whether another thread has to wait: looked at for a moment, or until it has its turn."""
-    entered = threading.Event()
+    trying, entered = threading.Event(), threading.Event()
 
     def enter():
+        trying.set()
         with turn():
             entered.set()
 
     thread = threading.Thread(target=enter, daemon=True)
     thread.start()
+    assert trying.wait(20)
     return not entered.wait(0.3 if wanted else 20)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pair_folders import SIZES, write_ramps
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_train_pair_lists import SIZES, write_ramps
 
 from warpkit.checks import InputError
 from warpkit.datasets.synth import read_synth

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from pair_folders import write_spair
 from small_pipeline import save_small_pipeline
-from test_train_pair_lists import write_spair
 
 from warpkit.aggregate.checkpoint import load_aggregator
 from warpkit.describe import load_extractor

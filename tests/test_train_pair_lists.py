@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pair_folders import SIZES, write_ramps, write_spair
 from PIL import Image
 from torch import Tensor
 
 from warpkit.checks import InputError
-from warpkit.coords import pixel_grid, plan_fit, sample_bilinear
-from warpkit.datasets.dhf import write_dhf_json
+from warpkit.coords import plan_fit, sample_bilinear
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.datasets.synth import read_synth
 from warpkit.io.config import load_config
@@ -27,36 +27,6 @@ from warpkit.train.pair_lists import (
     digest,
     read_pair_list,
 )
-
-
-def write_ramps(root: Path, sizes: list[tuple[int, int]], points: int = 6) -> Path:
-    """Images whose red and green are the place within the image, paired in a ring.
-
-    The points of a pair lie at the same places, so both images have the same colours there.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    for i, (height, width) in enumerate(sizes):
-        grid = (pixel_grid(height=height, width=width) + 0.5) / torch.tensor([width, height])
-        image = torch.cat([grid, torch.zeros(height, width, 1)], dim=-1) * 250
-        Image.fromarray(image.round().numpy().astype(np.uint8)).save(root / f"{i}.png")
-    generator = np.random.default_rng(0)
-    pairs = []
-    for i in range(len(sizes)):
-        ends = (i, (i + 1) % len(sizes))
-        # As many points as the pair's number allows: lists of several lengths.
-        unit = generator.uniform(0.3, 0.7, (points - i % 2, 2))
-        xy, boxes = [], []
-        for end in ends:
-            side = np.array(sizes[end][::-1])
-            xy.append((unit * side - 0.5).astype(np.float32))
-            boxes.append((*(0.25 * side), *(0.75 * side)))
-        paths = [root / f"{end}.png" for end in ends]
-        pairs.append(AnnotatedPair(*paths, *xy, *boxes, "ramp"))
-    write_dhf_json(root / "pairs.json", pairs, root)
-    return root
-
-
-SIZES = [(60, 80), (90, 70), (64, 64)]
 
 
 @pytest.fixture
@@ -174,28 +144,6 @@ def test_every_kind_of_list_is_read(ramps, tmp_path):
     assert pair.source_points.tolist() == [[3, 4], [20, 11]]
     with pytest.raises(InputError, match="val is missing"):
         read_pair_list(PairListConfig(spair=spair, split="val"))
-
-
-def write_spair(root: Path) -> Path:
-    """One training pair of two cats."""
-    for name in ("a", "b"):
-        (root / "JPEGImages" / "cat").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30), (name == "a" and "red") or "blue").save(
-            root / "JPEGImages" / "cat" / f"{name}.jpg"
-        )
-    annotation = {
-        "category": "cat",
-        "src_imname": "a.jpg",
-        "trg_imname": "b.jpg",
-        "src_kps": [[3, 4], [20, 11]],
-        "trg_kps": [[5, 6], [30, 21]],
-        "src_bndbox": [1, 1, 30, 20],
-        "trg_bndbox": [2, 2, 35, 25],
-    }
-    path = root / "PairAnnotation" / "trn" / "1-a-b:cat.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(annotation), encoding="utf-8")
-    return root
 
 
 def test_what_is_left_out_is_said_once(ramps, caplog):

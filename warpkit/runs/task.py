@@ -67,9 +67,8 @@ def accept_unfinished(folder: OutputFolder, task: Mapping[str, Any], *, drop_oth
     if folder.resumed:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         advice = "run that command again, choose another output folder, or drop it with --overwrite"
-        if known is None or not same_task(
-            known, now, place=folder.path, advice=advice, drop_others=drop_others
-        ):
+        place = folder.path
+        if not same_task(known, now, place=place, advice=advice, drop_others=drop_others):
             folder.restart()
     write_json(path, now)
 
