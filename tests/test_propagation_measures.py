@@ -22,7 +22,8 @@ def test_bench_names_stages_and_memory(cli: Cli, files: Path, tmp_path: Path) ->
     assert set(rows) == {"mask", "edit", "points"}
     for row in rows.values():
         assert (row["size"], row["frames"]) == ([32, 48], 2)
-        assert {"decode", "describe", "videos"} <= set(row["stages"])
+        assert {"decode", "describe"} <= set(row["stages"])
+        assert ("videos" in row["stages"]) == (row["carried"] != "points")
         assert row["seconds_per_frame"] > 0 < row["cpu_seconds_per_frame"]
     assert "labels" in rows["mask"]["stages"]
     assert "edit" in rows["edit"]["stages"]
