@@ -257,7 +257,7 @@ def test_a_run_that_stops_goes_on(whole, tmp_path, monkeypatch):
         return original(self, number)
 
     monkeypatch.setattr(job._Worker, "_planned", counting)
-    with pytest.raises(InputError, match=r"another configuration \(pairs: 6 then, 4 now\)"):
+    with pytest.raises(InputError, match=r"but it differs \(pairs: 6 then, 4 now\)"):
         run_synthesize(tmp_path / "out", settings=settings(pairs=4), options=OPTIONS)
     run_synthesize(tmp_path / "out", settings=settings(), options=OPTIONS)
     assert (made, later) == ([0], [1, 2])

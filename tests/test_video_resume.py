@@ -399,7 +399,7 @@ def test_a_changed_task_drops_unfinished_work_only_when_told_to(
     }[change]
     refused = cli(*command, *more, small=False)
     assert refused.code == 2
-    assert f"holds a run of another configuration ({different}):" in refused.messages[0]
+    assert f"waits to be continued, but it differs ({different}):" in refused.messages[0]
     caplog.clear()
     assert cli(*command, *more, "--overwrite", small=False).code == 0
     messages = [record.getMessage() for record in caplog.records]

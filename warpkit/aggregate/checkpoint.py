@@ -227,7 +227,7 @@ def save_published(path: Path, network: AggregationNetwork) -> None:
             "order": config.order,
         },
     }
-    with written_whole(path) as partial:
+    with written_whole(path, RuntimeError) as partial:
         torch.save(content, partial)
 
 

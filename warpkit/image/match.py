@@ -61,6 +61,10 @@ class MatchSettings(TaskSettings):
     filters: MatchFilters = flat(MatchFilters(subpixel=True))
 
     def __post_init__(self) -> None:
+        require(
+            self.filters.max_pairs == MatchFilters.max_pairs,
+            "max_pairs is of dense fields (warp, propagate): points are few and need no limit",
+        )
         if self.field != "nearest":
             for name in ("mutual", "cycle_distance"):
                 require(

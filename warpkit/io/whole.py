@@ -52,18 +52,22 @@ class Partial:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *errors: type[Exception]) -> Iterator[Path]:
     """A name to write to; what is written there comes to `path` in one step.
+
+    Args:
+        errors: what else a writer raises for a full disk or a missing folder.
 
     Raises:
         OutputError: it cannot be written.
     """
     place = Partial(path)
+    # Writers report a full disk or a missing folder in classes of their own.
+    failures: tuple[type[Exception], ...] = (OSError, SafetensorError, *errors)
     try:
         yield place.partial
         place.publish()
-    # Writers report a full disk or a missing folder in classes of their own.
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except failures as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise OutputError(f"cannot write {path}: {reason}") from error
     finally:

@@ -34,13 +34,14 @@ _TASK = "task.json"
 
 
 def same_task(
-    known: Any, task: Mapping[str, Any], *, place: Path, advice: str, drop_others: bool = False
+    known: Any, task: Mapping[str, Any], *, found: str, advice: str, drop_others: bool = False
 ) -> bool:
     """Whether work that lies in a folder is of this task.
 
     Args:
-        known: the task of that work; None or damaged where it does not say.
+        known: the task of that work; damaged where it does not say.
         task: as JSON holds it.
+        found: what lies there, to begin the message.
         advice: what to do where it is another one.
         drop_others: whether other work may be dropped.
 
@@ -51,7 +52,7 @@ def same_task(
         return True
     different = differences(known, task) if isinstance(known, Mapping) and known else ""
     said = f" ({different})" if different else ""
-    require(drop_others, f"{place} holds a run of another configuration{said}: {advice}")
+    require(drop_others, f"{found}{said}: {advice}")
     _log.warning("an interrupted run that differs%s was dropped", said)
     return False
 
@@ -67,8 +68,11 @@ def accept_unfinished(folder: OutputFolder, task: Mapping[str, Any], *, drop_oth
     if folder.resumed:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         advice = "run that command again, choose another output folder, or drop it with --overwrite"
-        place = folder.path
-        if not same_task(known, now, place=place, advice=advice, drop_others=drop_others):
+        found = f"an interrupted run into {folder.path} waits to be continued, but it differs"
+        # Without a task it was killed as it began, or as its results were moved: nothing to keep.
+        if known is None or not same_task(
+            known, now, found=found, advice=advice, drop_others=drop_others
+        ):
             folder.restart()
     write_json(path, now)
 

@@ -86,7 +86,7 @@ def save_state(
         OutputError: the file cannot be written.
     """
     path = output / "state.pt"
-    with written_whole(path) as partial:
+    with written_whole(path, RuntimeError) as partial:
         torch.save({"done": done, "seconds": seconds, "task": dict(task), **content}, partial)
 
 
@@ -112,7 +112,7 @@ def restore_state(output: Path, task: Mapping[str, Any]) -> dict[str, Any] | Non
         "choose another output folder (the weights and data it learns from count, wherever they"
         " lie)"
     )
-    same_task(known, task, place=output, advice=advice)
+    same_task(known, task, found=f"{output} holds a run of another configuration", advice=advice)
     _log.info("resumed at step %d", state["done"])
     restored: dict[str, Any] = state
     return restored

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 
 import numpy as np
@@ -51,21 +51,35 @@ def carry(
     Raises:
         InputError: a frame of another size than the first, or an annotated one that is not there.
     """
-    store.replay(clip)
+    store.replay(clip, progress)
+    if store.done:
+        _restore_points(run, clip, store)
     for stretch in run.stretches():
         for position in range(store.done, stretch.first):
-            frame = clip.one(position)
-            results = [run.known_result(position, frame.image)]
-            yield from _kept(run, clip, store, [frame], results, progress)
+            shot = _annotated(clip, position)
+            results = [run.known_result(position, shot.frame.image, cut=shot.cut)]
+            yield from _kept(run, clip, store, [shot.frame], results, progress)
         if stretch.stop is not None and store.done >= stretch.stop:
-            pass  # done by the run that was interrupted
-        elif not store.take_over(stretch, clip, run.object_ids):
-            for chunk in _through(run, clip, store, stretch, progress):
-                if chunk is None:
-                    return
-                yield from chunk
+            ended = False  # done by the run that was interrupted
+        elif store.take_over(stretch, clip, run.object_ids, progress):
+            ended = stretch.stop is not None and store.done < stretch.stop
+        else:
+            ended = yield from _through(run, clip, store, stretch, progress)
+        if ended:
+            return
         for start in range(stretch.first, stretch.stop or 0, run.chunk):
             store.drop_back(start)
+
+
+def _annotated(clip: Clip, position: int) -> Shot:
+    with closing(clip.shots(position, position + 1)) as following:
+        shot = next(following, None)
+    require(
+        shot is not None,
+        f"there is no frame {position} to annotate: {clip.name} has fewer frames",
+    )
+    assert shot is not None
+    return shot
 
 
 def _kept(
@@ -83,8 +97,8 @@ def _kept(
 
 def _through(
     run: Propagation, clip: Clip, store: Store, stretch: Stretch, progress: ProgressCallback
-) -> Iterator[Iterator[tuple[Frame, FrameResult]] | None]:
-    """Carry through a stretch, chunk by chunk; None at a scene cut that ends the run."""
+) -> Generator[tuple[Frame, FrameResult], None, bool]:
+    """Carry through a stretch, chunk by chunk; returns whether a scene cut ends the run."""
     known = {p: clip.one(p).image for p in stretch.known if p > 0}
     if stretch.stop is not None:
         _carry_back(run, clip, store, stretch, stretch.stop, known, progress)
@@ -97,21 +111,21 @@ def _through(
             stops = run.settings.cuts == "stop" and any(cuts)
             count = cuts.index(True) if stops else len(chunk)
             for shot in chunk[: count + stops]:
-                if shot.cut:
+                if shot.cut and run.annotations:
                     _tell(shot.frame.index, stops)
             frames = [shot.frame for shot in chunk[:count]]
             if frames:
                 back = None if stretch.stop is None else store.back(start)["soft"][:count]
                 results = run.advance([frame.image for frame in frames], back, cuts[:count])
-                yield _kept(run, clip, store, frames, results, progress)
+                yield from _kept(run, clip, store, frames, results, progress)
             if stops:
-                yield None
-                return
+                return True
             clip.drop(store.done, run.annotations)
     require(
         stretch.stop is None or store.done == stretch.stop,
         f"there is no frame {stretch.stop} to annotate: {clip.name} has {store.done} frames",
     )
+    return False
 
 
 def _tell(index: int, stops: bool) -> None:
@@ -136,24 +150,36 @@ def _restore(
     done, state = store.done, store.state
     soft = state.get("soft", torch.zeros(0))
     context, images = _described(run, clip, stretch, done - len(soft), done)
-    last = clip.images(done - 1, done)[0]
     run.restore(soft, context, images, known, done)
-    run.restore_edit(state, last)
+    run.restore_edit(state, clip.one(done - 1).image)
+
+
+def _restore_points(run: Propagation, clip: Clip, store: Store) -> None:
+    """Let the points go on behind the frames that are done."""
     joined: dict[int, tuple[Image, DescriptorMap | None]] = {}
-    for position in run.point_positions(done):
+    chunks: dict[int, tuple[Stretch, list[int]]] = {}
+    for position in run.point_positions(store.done):
         if position == 0 or position in run.annotations:
             joined[position] = clip.one(position).image, None
         else:
             within = next(s for s in run.stretches() if s.stop is None or position < s.stop)
-            maps, pixels = _described(run, clip, within, position, position + 1)
-            joined[position] = pixels[0], maps[0]
-    run.restore_points(store.points(), last, joined)
+            start = position - (position - within.first) % run.chunk
+            chunks.setdefault(start, (within, []))[1].append(position)
+    for start, (within, positions) in chunks.items():
+        maps, images = _described(run, clip, within, start, start + 1, whole=True)
+        joined |= {p: (images[p - start], maps[p - start]) for p in positions}
+    joined = {position: joined[position] for position in sorted(joined)}
+    run.restore_points(store.points(), clip.one(store.done - 1).image, joined)
 
 
 def _described(
-    run: Propagation, clip: Clip, stretch: Stretch, first: int, stop: int
+    run: Propagation, clip: Clip, stretch: Stretch, first: int, stop: int, *, whole: bool = False
 ) -> tuple[list[DescriptorMap], list[Image]]:
-    """Frames of a stretch, described in the chunks of the first run: they come out the same."""
+    """Frames of a stretch, described in the chunks of the first run: they come out the same.
+
+    Args:
+        whole: give all frames of the chunks.
+    """
     begin = stretch.first + (first - stretch.first) // run.chunk * run.chunk
     context, images = [], []
     for start in range(begin, stop, run.chunk):
@@ -161,7 +187,8 @@ def _described(
         chunk = clip.images(start, end)
         images += chunk
         context += run.describe(chunk)
-    return context[first - begin : stop - begin], images[first - begin : stop - begin]
+    part = slice(None) if whole else slice(first - begin, stop - begin)
+    return context[part], images[part]
 
 
 def _carry_back(
@@ -189,7 +216,7 @@ def _carry_back(
     todo = starts[: len(starts) - len(kept)]
     left = min(todo[-1] + run.chunk, stop) - stretch.first
     with tqdm(total=left, desc="backward", unit="frame", disable=store.quiet, leave=False) as bar:
-        for start, shots, cut_after in _blocks(clip, todo, stop, run.chunk):
+        for start, shots, cut_after in clip.ahead(_blocks(clip, todo, stop, run.chunk)):
             cuts = [*(shot.cut for shot in shots[1:]), cut_after]
             soft = run.carry_back([shot.frame.image for shot in shots], cuts)
             store.keep_back(start, {"soft": soft, "kept": run.state()["soft"]})
@@ -244,7 +271,7 @@ def follow_back(
     todo = starts[: len(starts) - len(kept)]
     left = min(todo[-1] + run.chunk, last + 1) if todo else 0
     with tqdm(total=left, desc="backward", unit="frame", disable=store.quiet, leave=False) as bar:
-        for start, shots, cut_after in _blocks(clip, todo, last + 1, run.chunk):
+        for start, shots, cut_after in clip.ahead(_blocks(clip, todo, last + 1, run.chunk)):
             cuts = [*(shot.cut for shot in shots[1:]), cut_after]
             maps = run.describe([shot.frame.image for shot in shots])
             part = {}

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from warpkit.runs.threads import ReadAhead
 __all__ = ["Clip", "FileClip", "MemoryClip", "Shot"]
 
 Image = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 # Frames that are read ahead of the computation: at most so many, and so much memory.
 _AHEAD, _AHEAD_BYTES = 32, 128e6
@@ -66,6 +68,10 @@ class Clip(ABC):
     def images(self, position: int, stop: int) -> list[Image]:
         """The images from a position up to before `stop`, as many as there are."""
         return [shot.frame.image for shot in self.shots(position, stop)]
+
+    def ahead(self, items: Iterator[T]) -> Iterator[T]:
+        """Items that are made of frames, made ahead where frames may be read by a thread."""
+        return items
 
     def drop(self, before: int, keep: Collection[int]) -> None:  # noqa: B027 - nothing is held
         """Let go of frames that were carried to."""
@@ -158,6 +164,10 @@ class FileClip(Clip):
             if frame is not None:
                 return frame
         return self.frames.read(self.start + position * self.stride)
+
+    def ahead(self, items: Iterator[T]) -> Iterator[T]:
+        with ReadAhead(items, depth=1) as ahead:
+            yield from ahead
 
     def passed(self, position: int) -> Frame | None:
         """The frame at a position of the pass; None after the last. Elsewhere a new pass begins."""

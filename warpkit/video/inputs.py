@@ -6,7 +6,7 @@ In: labels, annotations, an edit, points. Out: `ClipInputs`, which holds only wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,10 @@ class ClipInputs:
     edit: EditLayer | None
     points: npt.NDArray[np.float32] | None
     positions: npt.NDArray[np.int64]
+
+    def without_points(self) -> ClipInputs:
+        """The same, with no points to follow."""
+        return replace(self, points=None, positions=np.zeros(0, np.int64))
 
     @classmethod
     def checked(

@@ -100,11 +100,14 @@ class Propagation:
     def _shown(self, position: int) -> set[int]:
         return {int(i) for i in np.unique(self.annotations[position])} - {0}
 
-    def known_result(self, position: int, image: Image | None = None) -> FrameResult:
+    def known_result(
+        self, position: int, image: Image | None = None, *, cut: bool = False
+    ) -> FrameResult:
         """An annotated frame, or the first one, as it was given.
 
         Args:
             image: uint8 RGB (H, W, 3), the frame; not needed for the first.
+            cut: whether a new scene begins with it, for points; labels are known there.
         """
         labels = self.annotations.get(position)
         confidence = None if labels is None else np.ones(labels.shape, np.float32)
@@ -118,7 +121,7 @@ class Propagation:
             frame = LabelFrame(labels, confidence, torch.zeros(0))
             if self._edit is not None:
                 self._edit.begin(at_first=False)
-            return self._carry(position, image, found, frame, given=True)
+            return self._carry(position, image, found, frame, given=True, points_cut=cut)
         edited = None if self._edit is None else self._edit.first()
         layer = None if self._edit is None else self._edit.layer
         points = None if self._tracker is None else self._tracker.now
@@ -293,6 +296,7 @@ class Propagation:
         *,
         given: bool = False,
         cut: bool = False,
+        points_cut: bool = False,
     ) -> FrameResult:
         layer = edited = points = None
         if self._edit is not None:
@@ -303,9 +307,9 @@ class Propagation:
                     self._edit.begin(at_first=False)
                 layer, edited = self._edit.step(image, labelled.labels, found)
         if self._tracker is not None:
-            if found is not None:
+            if found is not None and position > 0:  # those of the first frame joined at the start
                 with self.clock.stage("points"):
-                    self._tracker.step(found, image, cut=cut)
+                    self._tracker.step(found, image, cut=cut or points_cut)
                     self.join(self._tracker, position, found, image)
             points = self._tracker.now
         return FrameResult(

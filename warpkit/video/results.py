@@ -36,7 +36,6 @@ _SUFFIXES = {"prores": ".mov", "ffv1": ".mkv"}
 _TICK = Fraction(1, 1000)
 _DEPTH = 4  # frames that wait for an encoder
 
-Row = dict[str, Any]
 Pixels = npt.NDArray[np.uint8]
 # Writes what belongs to a frame: its name, its image, its time in the new video.
 Sink = Callable[[str, Frame, Fraction], None]

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +118,15 @@ def run_propagate(
         InputError: inputs that cannot be used, or an output folder that holds something.
     """
     settings, options = settings or PropagateSettings(), options or ModelOptions()
-    replace = overwrite or update
-    OutputFolder(output, overwrite=replace).check()
+    replaces = overwrite or update
+    OutputFolder(output, overwrite=replaces).check()
     job = _Job(Path(video), start, end, stride, settings, options)
     job.give(mask=mask, edit=edit, colormap=colormap, points=points, export=export, update=update)
     # Everything is checked before the folder is touched: a mistyped option drops no earlier work.
     finished = job.load(describer, Path(output) if update else None)
     read = [*input_files(video), *job.masks.values(), edit]
-    with OutputFolder(output, overwrite=replace, resume=True, inputs=read) as folder:
-        accept_unfinished(folder, job.task(), drop_others=replace)
+    with OutputFolder(output, overwrite=replaces, resume=True, inputs=read) as folder:
+        accept_unfinished(folder, job.task(), drop_others=replaces)
         try:
             rows, tracks = job.carry(folder, finished, progress)
         except OutputError:
@@ -179,6 +180,7 @@ class _Job:
             "model": file_identity(options.model) if Path(options.model).is_file() else None,
         }
         self.plan: list[dict[str, Any]] = []
+        self.tracks: PointTracks | None = None
 
     def give(
         self,
@@ -209,15 +211,13 @@ class _Job:
         require(not update or bool(self.masks), "--update is for runs with masks: give --mask")
         self.exports = check_exports(export)
         positions = None if points is None else _positions(points, self.clip)
-        # Points depend on no mask: an update keeps those of the finished run.
-        followed = None if update else points
         self.given = ClipInputs.checked(
             self.first.image,
             labels=None,
             annotations=annotations,
             edit=layer,
-            points=None if followed is None else followed.xy,
-            positions=None if followed is None else positions,
+            points=None if points is None else points.xy,
+            positions=positions,
             mode=self.settings.mode,
         )
         listed = None if points is None else np.column_stack([points.frames, points.xy]).tolist()
@@ -234,6 +234,9 @@ class _Job:
 
     def load(self, describer: Describer | None, update: Path | None) -> Finished | None:
         """Load the model and get ready; what a finished run in the folder to update has to give."""
+        self.tracks = None if update is None else self._kept_tracks(update)
+        if self.tracks is not None:
+            self.given = self.given.without_points()
         with self.clock.stage("load model"):
             describer = describer or self.options.load_extractor()
         self.run = Propagation(
@@ -247,7 +250,17 @@ class _Job:
         if update is None:
             return None
         layers = self._layers is not None
-        return finished_run(update, self.task(), self.run, self.plan, layers=layers)
+        finished = finished_run(update, self.task(), self.run, self.plan, layers=layers)
+        # Points that are followed anew need every frame.
+        anew = self.given.points is not None
+        return replace(finished, stretches=frozenset()) if anew else finished
+
+    def _kept_tracks(self, update: Path) -> PointTracks | None:
+        """Those of the finished run: points depend on no mask, where the clip's end does not."""
+        path = update / "points.npz"
+        if self.queries is None or self.settings.cuts == "stop" or not path.is_file():
+            return None
+        return read_tracks(path)
 
     def task(self) -> dict[str, Any]:
         """What an interrupted run must agree in to be continued."""
@@ -288,19 +301,18 @@ class _Job:
             object_ids=self.run.object_ids,
             clock=self.stages,
         )
-        tracks = None
+        tracks = self.tracks
         with self.clock.stage("propagate"), closing(self.clip), store:
             bar = tqdm(total=self.clip.about, desc="propagate", unit="frame", disable=None)
             with bar:
                 bar.update(store.done)
                 for _ in carry(self.run, self.clip, store, progress=progress):
-                    bar.update(1)
+                    bar.update(store.done - bar.n)
+                bar.update(store.done - bar.n)
             if self.given.points is not None and self.queries is not None:
                 _check_reached(self.queries, self.given.positions, store.rows)
                 back = follow_back(self.run, self.clip, store, progress=progress)
                 tracks = store.tracks(self.queries, self.given.positions, back)
-        if finished is not None and self.queries is not None:
-            tracks = read_tracks(finished.folder / "points.npz")
         return store.rows, tracks
 
     def write(self, folder: OutputFolder, rows: list[Row], tracks: PointTracks | None) -> None:

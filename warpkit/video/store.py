@@ -35,6 +35,7 @@ from warpkit.propagate import EditLayer, TrackedPoints
 from warpkit.propagate.passes import Stretch
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder
+from warpkit.runs.progress import ProgressCallback
 from warpkit.runs.threads import WriteBehind
 from warpkit.video.clip import Clip, FileClip
 from warpkit.video.config import FrameResult
@@ -107,10 +108,16 @@ class Store:
     def wait(self) -> None:
         """Wait until all is kept."""
 
-    def replay(self, clip: Clip) -> None:
+    def replay(self, clip: Clip, progress: ProgressCallback) -> None:
         """Let the frames that are done pass once more, for what is made of all frames together."""
 
-    def take_over(self, stretch: Stretch, clip: Clip, object_ids: Sequence[int]) -> bool:
+    def take_over(
+        self,
+        stretch: Stretch,
+        clip: Clip,
+        object_ids: Sequence[int],
+        progress: ProgressCallback,
+    ) -> bool:
         """Take what an earlier run made of a stretch; False where there is nothing to take."""
         return False
 
@@ -171,9 +178,10 @@ class FolderStore(Store):
     def __exit__(self, *raised: Any) -> None:
         self._stack.__exit__(*raised)
 
-    def replay(self, clip: Clip) -> None:
-        for row in self.rows:
+    def replay(self, clip: Clip, progress: ProgressCallback) -> None:
+        for count, row in enumerate(self.rows if self._results.wanted else (), start=1):
             self._pass(clip, row)
+            progress("writing videos", count, len(self.rows))
 
     def _pass(self, clip: Clip, row: Row) -> None:
         """Let a frame whose results are files pass to the videos."""
@@ -222,7 +230,13 @@ class FolderStore(Store):
     def wait(self) -> None:
         self._writer.wait()
 
-    def take_over(self, stretch: Stretch, clip: Clip, object_ids: Sequence[int]) -> bool:
+    def take_over(
+        self,
+        stretch: Stretch,
+        clip: Clip,
+        object_ids: Sequence[int],
+        progress: ProgressCallback,
+    ) -> bool:
         if self.finished is None or stretch not in self.finished.stretches:
             return False
         for row in self.finished.rows[self.done : stretch.stop]:
@@ -237,6 +251,7 @@ class FolderStore(Store):
                 row = row | {"absent": [i for i in object_ids if str(i) not in row["area"]]}
             self._pass(clip, row)
             self._record([row], {})
+            progress("propagating", self.done, clip.about)
         return True
 
     def keep_back(self, start: int, tensors: Tensors) -> None:

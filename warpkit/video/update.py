@@ -33,7 +33,7 @@ def plan_of(run: Propagation) -> list[dict[str, Any]]:
             "stop": stretch.stop,
             "known": {str(p): digest(p) for p in stretch.known},
         }
-        for stretch in run.stretches()
+        for stretch in (run.stretches() if run.annotations else ())
     ]
 
 
