@@ -23,7 +23,7 @@ from warpkit.io.frames import open_frames
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.video import VideoWriter
-from warpkit.render import CLIPS, ClipSpec, render_clip, render_frame
+from warpkit.render import CLIPS, ClipSpec, render_frame
 
 
 def edited_first_frame(spec: ClipSpec, movie: Path) -> npt.NDArray[np.uint8]:
@@ -50,7 +50,8 @@ def write_clip(spec: ClipSpec, folder: Path) -> None:
         crf=16,
         overwrite=True,
     ) as video:
-        for t, frame in enumerate(render_clip(spec)):
+        for t in range(spec.frames):
+            frame = render_frame(spec, t)
             video.write(frame.image)
             write_labels(masks / f"{t:05d}.png", frame.labels)
     write_image(folder / spec.name / "edited_00000.png", edited_first_frame(spec, movie))

@@ -180,7 +180,7 @@ DEMO = ("demo", "-o", "{here}/out")
         ((*WARP, "--source-mask", "{files}/narrow.png"), ["48 x 60", "48 x 80", "own size"]),
         ((*WARP, "--target-mask", "{files}/empty.png"), ["target mask", "empty"]),
         ((*WARP, "--target-mask", "{files}/text.png"), ["text.png: not an image"]),
-        ((*MATCH, "--points", "3,3", "--target-mask", "{files}/empty.png"), ["mask is empty"]),
+        ((*MATCH, "--points", "3,3", "--target-mask", "{files}/empty.png"), ["empty.png is empty"]),
         ((*MATCH, "--points", "3,3", "--target-mask", "{files}/narrow.png"), ["48 x 60"]),
         ((*CLIP, "--mask", "{files}/narrow.png"), ["48 x 60", "48 x 80", "must agree"]),
         ((*CLIP, "--mask", "{files}/empty.png"), ["empty.png is empty"]),

@@ -16,21 +16,30 @@ from typing import TYPE_CHECKING, Any
 from warpkit.version import __version__
 
 if TYPE_CHECKING:
-    from warpkit.api import Model, load
-    from warpkit.checks import InputError
-    from warpkit.image.match import MatchSettings
-    from warpkit.image.warp import WarpResult, WarpSettings
-    from warpkit.io.frames import open_frames
-    from warpkit.io.images import read_image, read_rgba, write_image
-    from warpkit.io.masks import read_labels, read_mask, write_labels
-    from warpkit.io.video import VideoWriter
-    from warpkit.match.settings import MatchFilters
-    from warpkit.propagate.edit_tracking import EditConfig
-    from warpkit.propagate.edits import EditLayer
-    from warpkit.propagate.label_config import LabelConfig
-    from warpkit.propagate.points import PointConfig
-    from warpkit.types import DescriptorMap, Matches, Warp
-    from warpkit.video.config import FrameResult, PropagateSettings
+    from warpkit.api import Model as Model
+    from warpkit.api import load as load
+    from warpkit.checks import InputError as InputError
+    from warpkit.image.match import MatchSettings as MatchSettings
+    from warpkit.image.warp import WarpResult as WarpResult
+    from warpkit.image.warp import WarpSettings as WarpSettings
+    from warpkit.io.frames import open_frames as open_frames
+    from warpkit.io.images import read_image as read_image
+    from warpkit.io.images import read_rgba as read_rgba
+    from warpkit.io.images import write_image as write_image
+    from warpkit.io.masks import read_labels as read_labels
+    from warpkit.io.masks import read_mask as read_mask
+    from warpkit.io.masks import write_labels as write_labels
+    from warpkit.io.video import VideoWriter as VideoWriter
+    from warpkit.match.settings import MatchFilters as MatchFilters
+    from warpkit.propagate.edit_tracking import EditConfig as EditConfig
+    from warpkit.propagate.edits import EditLayer as EditLayer
+    from warpkit.propagate.label_config import LabelConfig as LabelConfig
+    from warpkit.propagate.points import PointConfig as PointConfig
+    from warpkit.types import DescriptorMap as DescriptorMap
+    from warpkit.types import Matches as Matches
+    from warpkit.types import Warp as Warp
+    from warpkit.video.config import FrameResult as FrameResult
+    from warpkit.video.config import PropagateSettings as PropagateSettings
 
 _HOMES = {
     "DescriptorMap": "warpkit.types",
@@ -59,33 +68,7 @@ _HOMES = {
     "write_labels": "warpkit.io.masks",
 }
 
-__all__ = [
-    "DescriptorMap",
-    "EditConfig",
-    "EditLayer",
-    "FrameResult",
-    "InputError",
-    "LabelConfig",
-    "MatchFilters",
-    "MatchSettings",
-    "Matches",
-    "Model",
-    "PointConfig",
-    "PropagateSettings",
-    "VideoWriter",
-    "Warp",
-    "WarpResult",
-    "WarpSettings",
-    "__version__",
-    "load",
-    "open_frames",
-    "read_image",
-    "read_labels",
-    "read_mask",
-    "read_rgba",
-    "write_image",
-    "write_labels",
-]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -101,10 +101,7 @@ class TaskSettings:
 
     def __new__(cls, *args: Any, **given: Any) -> Self:
         """Refuse options of a model: an unused one would be ignored in silence."""
-        own = {item.name for item in fields(ModelOptions)}
-        if is_dataclass(cls):
-            own -= {item.name for item in fields(cls)}
-        misplaced = sorted(own & given.keys())
+        misplaced = sorted({item.name for item in fields(ModelOptions)} & given.keys())
         require(
             not misplaced,
             f"{', '.join(misplaced)}: no setting of a task but an option of the model: give it to"

@@ -18,10 +18,9 @@ import torch
 from warpkit.checks import InputError, check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
-from warpkit.image.pair import ImagePair
+from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.io.config import flat
 from warpkit.io.images import check_target, read_image, write_image
-from warpkit.io.masks import read_mask
 from warpkit.io.whole import write_json
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
@@ -73,25 +72,6 @@ class MatchSettings(TaskSettings):
                 )
 
 
-class Described:
-    """A pair that was described already, for functions that take a describer."""
-
-    name = "described"
-
-    def __init__(
-        self, describer: Describer, source: Image, target: Image, *, mirrored: bool = False
-    ) -> None:
-        images = [source, target]
-        if mirrored:
-            images.append(np.ascontiguousarray(target[:, ::-1]))
-        self.maps = describer.describe(images)
-        self.source, self.target = self.maps[:2]
-
-    def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:
-        """The maps of the pair (and of the mirrored target), whatever is asked for."""
-        return self.maps[: len(images)]
-
-
 def match(
     source: Image,
     target: Image,
@@ -121,41 +101,54 @@ def match(
         InputError: images, masks or points of the wrong kind, or points outside the source.
     """
     settings = settings or MatchSettings()
+    _check_guided(guides, settings)
+    pair = ImagePair.checked(
+        source, target, source_mask=source_mask, target_mask=target_mask, guides=guides
+    )
+    return _match_pair(pair, _checked_points(points, pair), describer, settings, matcher)[0]
+
+
+def _check_guided(guides: Any, settings: MatchSettings) -> None:
     require(
         guides is None or settings.field != "nearest",
         "guides steer a coherent field: add --field coherent",
     )
-    pair = ImagePair.checked(
-        source, target, source_mask=source_mask, target_mask=target_mask, guides=guides
-    )
-    xy = torch.from_numpy(check_points(points, height=source.shape[0], width=source.shape[1]))
-    if settings.field == "nearest":
-        source_map, target_map, _ = pair.describe(describer)
-        return match_points(
-            source_map,
-            target_map,
-            xy,
-            source_mask=pair.source_mask,
-            target_mask=pair.target_mask,
-            matcher=matcher,
-            filters=settings.filters,
-        )
-    flipped = None if settings.mirror == "never" else pair.target
-    source_map, target_map, mirrored = pair.describe(describer, mirrored=flipped)
+
+
+def _checked_points(points: npt.ArrayLike, pair: ImagePair) -> torch.Tensor:
+    height, width = pair.source.shape[:2]
+    return torch.from_numpy(check_points(points, height=height, width=width))
+
+
+def _match_pair(
+    pair: ImagePair,
+    xy: torch.Tensor,
+    describer: Describer,
+    settings: MatchSettings,
+    matcher: Matcher | None,
+) -> tuple[Matches, DescriptorMap, DescriptorMap]:
+    """`match` of what was checked, and the maps of both images."""
+    masks: dict[str, Any] = {"source_mask": pair.source_mask, "target_mask": pair.target_mask}
+    coherent = settings.field != "nearest"
+    flipped = pair.target if coherent and settings.mirror != "never" else None
+    source, target, mirrored = pair.describe(describer, mirrored=flipped)
+    if not coherent:
+        filters = settings.filters
+        found = match_points(source, target, xy, **masks, matcher=matcher, filters=filters)
+        return found, source, target
     found = match_points_coherent(
-        source_map,
-        target_map,
+        source,
+        target,
         xy,
         mirrored=mirrored,
-        source_mask=pair.source_mask,
-        target_mask=pair.target_mask,
+        **masks,
         guides=pair.guides,
         field=settings.field,
         config=points_config(settings.mirror),
     ).matches
     if settings.filters.min_similarity is not None:
         found = above_similarity(found, settings.filters.min_similarity)
-    return found
+    return found, source, target
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,17 +192,11 @@ def similarity_at(
     Raises:
         InputError: as `match`.
     """
-    pair = Described(describer, source, target)
-    found = match(
-        source,
-        target,
-        [point],
-        describer=pair,
-        target_mask=target_mask,
-        settings=settings,
-        matcher=matcher,
-    )
-    seen = similarity_map(pair.source, pair.target, point)
+    pair = ImagePair.checked(source, target, target_mask=target_mask)
+    settings = settings or MatchSettings()
+    xy = _checked_points([point], pair)
+    found, *maps = _match_pair(pair, xy, describer, settings, matcher)
+    seen = similarity_map(maps[0], maps[1], point)
     return PointSimilarity(
         found.source_xy[0].cpu().numpy(),
         found.target_xy[0, 0].cpu().numpy(),
@@ -303,19 +290,18 @@ def run_match(
             not path.exists() or (path.is_file() and path.resolve() not in read),
             f"{path} is an input or no ordinary file and is not replaced: choose another name",
         )
+    _check_guided(guides, settings)
     images = read_image(source), read_image(target)
-    mirrored = settings.field != "nearest" and settings.mirror != "never"
-    described = Described(describer or options.load_extractor(), *images, mirrored=mirrored)
-    found = match(
+    pair = ImagePair.checked(
         *images,
-        points,
-        describer=described,
-        source_mask=None if source_mask is None else read_mask(source_mask),
-        target_mask=None if target_mask is None else read_mask(target_mask),
+        source_mask=read_mask_file(source_mask, "source mask"),
+        target_mask=read_mask_file(target_mask, "target mask"),
         guides=guides,
-        settings=settings,
-        matcher=matcher,
+        names=(f"source mask {source_mask}", f"target mask {target_mask}"),
     )
+    xy = _checked_points(points, pair)
+    describer = describer or options.load_extractor()
+    found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     result = {
         "source_points": found.source_xy.tolist(),
         "target_points": found.target_xy[:, 0].tolist(),
@@ -332,7 +318,7 @@ def run_match(
         )
         write_image(picture, drawn)
     if similarity is not None:
-        seen = similarity_map(described.source, described.target, found.source_xy[0])
+        seen = similarity_map(maps[0], maps[1], found.source_xy[0])
         drawn = draw_similarity(
             *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
         )

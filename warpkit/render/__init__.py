@@ -3,7 +3,6 @@
 from warpkit.render.clips import CLIPS, render_pair
 from warpkit.render.frames import (
     RenderedFrame,
-    render_clip,
     render_frame,
     render_image,
     render_tracks,
@@ -19,7 +18,6 @@ __all__ = [
     "Light",
     "RenderedFrame",
     "SceneLayer",
-    "render_clip",
     "render_frame",
     "render_image",
     "render_pair",

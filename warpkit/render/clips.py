@@ -9,7 +9,7 @@ import numpy as np
 
 from warpkit.checks import one_of, require
 from warpkit.render.drawing import Style
-from warpkit.render.frames import RenderedFrame, render_clip, render_frame
+from warpkit.render.frames import RenderedFrame, render_frame
 from warpkit.render.motion import Camera, Curve, Flap, Pose, Squeeze, Step, Wave
 from warpkit.render.scene import ClipSpec, Light, SceneLayer
 
@@ -19,7 +19,6 @@ __all__ = [
     "Light",
     "RenderedFrame",
     "SceneLayer",
-    "render_clip",
     "render_frame",
     "render_pair",
 ]

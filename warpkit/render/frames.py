@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,6 @@ from warpkit.render.textures import grain
 
 __all__ = [
     "RenderedFrame",
-    "render_clip",
     "render_frame",
     "render_image",
     "render_tracks",
@@ -215,12 +213,6 @@ def true_motion(
     x, y = _pixels(spec, 1)
     there, seen = _at(spec, _front(spec, x, y, t / spec.frame_rate), other / spec.frame_rate)
     return there.reshape(spec.height, spec.width, 2), seen.reshape(spec.height, spec.width)
-
-
-def render_clip(spec: ClipSpec, *, edited: bool = False) -> Iterator[RenderedFrame]:
-    """All frames of a clip in order, each rendered when it is asked for."""
-    for t in range(spec.frames):
-        yield render_frame(spec, t, edited=edited)
 
 
 def render_tracks(

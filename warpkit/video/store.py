@@ -166,7 +166,7 @@ class FolderStore(Store):
         self._stack = ExitStack()
         self.rows, self.state = _resume(folder)
         self.done = len(self.rows)
-        self._parts = _read_points(folder, "forward", self.done)
+        self._parts = _read_points(folder, self.done)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -318,11 +318,11 @@ def _load_points(path: Path, start: int) -> dict[int, TrackedPoints]:
     return {start + n: TrackedPoints(*values) for n, values in enumerate(columns)}
 
 
-def _read_points(folder: OutputFolder, way: str, done: int) -> dict[int, TrackedPoints]:
+def _read_points(folder: OutputFolder, done: int) -> dict[int, TrackedPoints]:
     """The points of the frames that are done, by position."""
     found: dict[int, TrackedPoints] = {}
     while len(found) < done:
-        path = folder.file(f"points-{way}-{len(found):06d}.safetensors", private=True)
+        path = folder.file(f"points-forward-{len(found):06d}.safetensors", private=True)
         if not path.is_file():
             return {}  # there are none
         found |= _load_points(path, len(found))
