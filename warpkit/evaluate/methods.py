@@ -34,14 +34,6 @@ _PAIR_SIZE = {"hog": 256, "rgb-patches": 128, "random-weights": 128, "efficientn
 _CLIP_SIZE = {"hog": 480, "rgb-patches": 64, "random-weights": 128, "efficientnet-lite0-raw": 480}
 
 
-def _hog(size: int, device: torch.device) -> Describer:
-    return Hog(size=size)
-
-
-def _rgb(size: int, device: torch.device) -> Describer:
-    return RgbPatches(size=size)
-
-
 def _random(size: int, device: torch.device) -> Describer:
     """The embedded model's architecture with weights as they are before training, seed 0."""
     from warpkit.describe.hypercolumns import Hypercolumns
@@ -67,8 +59,8 @@ def _efficientnet(size: int, device: torch.device) -> Describer:
 
 
 DESCRIBERS: dict[str, Callable[[int, torch.device], Describer]] = {
-    "hog": _hog,
-    "rgb-patches": _rgb,
+    "hog": lambda size, device: Hog(size=size),
+    "rgb-patches": lambda size, device: RgbPatches(size=size),
     "random-weights": _random,
     "efficientnet-lite0-raw": _efficientnet,
 }

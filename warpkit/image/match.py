@@ -101,18 +101,15 @@ def match(
         InputError: images, masks or points of the wrong kind, or points outside the source.
     """
     settings = settings or MatchSettings()
-    _check_guided(guides, settings)
     pair = ImagePair.checked(
-        source, target, source_mask=source_mask, target_mask=target_mask, guides=guides
+        source,
+        target,
+        source_mask=source_mask,
+        target_mask=target_mask,
+        guides=guides,
+        field=settings.field,
     )
     return _match_pair(pair, _checked_points(points, pair), describer, settings, matcher)[0]
-
-
-def _check_guided(guides: Any, settings: MatchSettings) -> None:
-    require(
-        guides is None or settings.field != "nearest",
-        "guides steer a coherent field: add --field coherent",
-    )
 
 
 def _checked_points(points: npt.ArrayLike, pair: ImagePair) -> torch.Tensor:
@@ -290,13 +287,13 @@ def run_match(
             not path.exists() or (path.is_file() and path.resolve() not in read),
             f"{path} is an input or no ordinary file and is not replaced: choose another name",
         )
-    _check_guided(guides, settings)
     images = read_image(source), read_image(target)
     pair = ImagePair.checked(
         *images,
         source_mask=read_mask_file(source_mask, "source mask"),
         target_mask=read_mask_file(target_mask, "target mask"),
         guides=guides,
+        field=settings.field,
         names=(f"source mask {source_mask}", f"target mask {target_mask}"),
     )
     xy = _checked_points(points, pair)

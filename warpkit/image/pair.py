@@ -54,18 +54,24 @@ class ImagePair:
         source_mask: Mask | None = None,
         target_mask: Mask | None = None,
         guides: npt.ArrayLike | Guides | None = None,
+        field: str = "coherent",
         names: tuple[str, str] = ("source mask", "target mask"),
     ) -> ImagePair:
         """The pair that users' arrays make.
 
         Args:
             guides: pairs of points (G, 2, 2), `(x, y)` pixels, source first.
+            field: that is asked for; guides steer a coherent one.
             names: of the masks, in messages.
 
         Raises:
             InputError: images, masks or guides of the wrong kind or size, empty masks, or a guide
                 outside a mask.
         """
+        require(
+            guides is None or field != "nearest",
+            "guides steer a coherent field, nearest neighbours know none: use --field coherent",
+        )
         check_image(source, "source")
         check_image(target, "target")
         masks = [

@@ -140,18 +140,15 @@ def warp(
         InputError: images, masks or guides of the wrong kind or size, or empty masks.
     """
     settings = settings or WarpSettings()
-    _check_guided(guides, settings)
     pair = ImagePair.checked(
-        source, target, source_mask=source_mask, target_mask=target_mask, guides=guides
+        source,
+        target,
+        source_mask=source_mask,
+        target_mask=target_mask,
+        guides=guides,
+        field=settings.field,
     )
     return _warp_pair(pair, describer, settings, matcher, progress)
-
-
-def _check_guided(guides: Any, settings: WarpSettings) -> None:
-    require(
-        guides is None or settings.field == "coherent",
-        "guides steer a coherent field, nearest neighbours know none: drop --field nearest",
-    )
 
 
 def _warp_pair(
@@ -299,7 +296,6 @@ def run_warp(
             " --target-mask to warp one object onto another"
         )
     given = read_guides(guides) if isinstance(guides, str | Path) else guides
-    _check_guided(given, settings)
     names = f"source mask {source_mask}", f"target mask {target_mask}"
     pair = ImagePair.checked(
         read_image(source),
@@ -307,6 +303,7 @@ def run_warp(
         source_mask=read_mask_file(source_mask, "source mask"),
         target_mask=read_mask_file(target_mask, "target mask"),
         guides=given,
+        field=settings.field,
         names=names,
     )
     read = [source, target, source_mask, target_mask]
