@@ -19,6 +19,7 @@ from warpkit.evaluate.predict import PairPrediction, point_mask, predict_pairs
 from warpkit.evaluate.prediction_cache import PredictionCache
 from warpkit.evaluate.prediction_files import read_predictions, write_predictions
 from warpkit.io.images import write_image
+from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap
 
 FIGURES = PairQuality(
@@ -157,7 +158,11 @@ def test_options_that_do_not_fit_are_refused(pairs: list[AnnotatedPair]) -> None
     with pytest.raises(InputError, match="unknown field 'smooth'"):
         list(predict_pairs(ColourDescriber(), pairs, field="smooth"))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="'subpixel' refines nearest neighbours"):
-        list(predict_pairs(ColourDescriber(), pairs, field="auto", subpixel=True))
+        list(
+            predict_pairs(
+                ColourDescriber(), pairs, field="auto", filters=MatchFilters(subpixel=True)
+            )
+        )
 
 
 # --- boxes -----------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from warpkit.evaluate.tables import (
 )
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
+from warpkit.match.settings import MatchFilters
 from warpkit.render import CLIPS, render_frame
 
 Cli = Callable[..., Any]
@@ -213,7 +214,7 @@ def test_a_changed_configuration_is_predicted_again(pairs: Path, tmp_path: Path)
     assert stored() == 1
     run(size=64)
     assert stored() == 2
-    run(size=32, subpixel=True)
+    run(size=32, filters=MatchFilters(subpixel=True))
     assert stored() == 3
 
 

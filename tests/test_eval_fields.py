@@ -23,10 +23,12 @@ from warpkit.evaluate.predict import PairPrediction
 from warpkit.evaluate.sets.field_sets import field_truths
 from warpkit.evaluate.tables import as_markdown, merge_tables, result_table
 from warpkit.io.images import write_image
+from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap
 
 Cli = Callable[..., Any]
 FIGURES = PairQuality(0.75, 0.5, 0.25, 2.0, 1.0, 0.5, True)
+REFINED = MatchFilters(subpixel=True)
 SMALL = ModelOptions(device="cpu", model="tiny", size=32)
 
 
@@ -157,7 +159,9 @@ def test_field_mirror_and_boxes_are_part_of_what_is_cached(
     ("config", "options", "message"),
     [
         (EvalPckSettings, {"field": "coherant"}, "unknown field 'coherant'.*Did you mean"),
-        (EvalPckSettings, {"field": "auto", "subpixel": True}, "'subpixel' refines nearest"),
+        (EvalPckSettings, {"field": "auto", "filters": REFINED}, "'subpixel' refines nearest"),
+        (EvalPckSettings, {"filters": MatchFilters(mutual=True)}, "scores every match"),
+        (EvalWarpSettings, {"filters": MatchFilters(max_pairs=5)}, "scores every match"),
         (EvalPckSettings, {"mirror": "never"}, "'mirror' is an option of coherent fields"),
         (EvalPckSettings, {"field": "coherent", "mirror": "no"}, "unknown mirror 'no'"),
         (EvalWarpSettings, {"field": "auto"}, "unknown field 'auto'"),

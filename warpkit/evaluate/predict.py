@@ -79,12 +79,24 @@ class PairPrediction:
         return max(x2 - x1, y2 - y1)
 
 
+def check_scored_filters(filters: MatchFilters, field: FieldName) -> None:
+    """Raise unless every point is answered: an evaluation may refine matches, and drops none."""
+    require(
+        filters == MatchFilters(subpixel=filters.subpixel),
+        "an evaluation scores every match: of the filters it takes subpixel alone",
+    )
+    require(
+        field == "nearest" or not filters.subpixel,
+        f"'subpixel' refines nearest neighbours: leave it out with the field '{field}'",
+    )
+
+
 def predict_pairs(
     describer: Describer,
     pairs: Sequence[AnnotatedPair],
     *,
     matcher: Matcher | None = None,
-    subpixel: bool = False,
+    filters: MatchFilters | None = None,
     field: FieldName = "nearest",
     coherent: CoherentConfig | None = None,
     boxes: bool = False,
@@ -103,7 +115,7 @@ def predict_pairs(
         describer: turns images into descriptor maps.
         pairs: what to predict.
         matcher: the engine; None takes the default of `match_points`.
-        subpixel: refine every match by a window soft-argmax; published numbers do without.
+        filters: whether matches are refined; published numbers do without. None rejects any.
         field: `nearest`, the most similar pixel of every point; `coherent`, one smooth field a
             pair; `auto`, the better of the two by what coherence costs.
         coherent: how fields are solved.
@@ -119,15 +131,13 @@ def predict_pairs(
         One prediction per pair.
 
     Raises:
-        InputError: an image that cannot be read, without `problems`; `subpixel` with a field,
-            which knows no whole pixels.
+        InputError: an image that cannot be read, without `problems`; filters that reject, or
+            that refine a field, which knows no whole pixels.
     """
     require(batch > 0, f"batch must be positive, got {batch}")
     one_of(field, FIELDS, "field")
-    require(
-        field == "nearest" or not subpixel,
-        f"'subpixel' refines nearest neighbours: leave it out with the field '{field}'",
-    )
+    filters = filters or MatchFilters()
+    check_scored_filters(filters, field)
     coherent = coherent or points_config()
     mirrored = field != "nearest" and coherent.mirror != "never"
     pending = Counter(key for pair in pairs for key in _keys(pair, mirrored))
@@ -162,7 +172,7 @@ def predict_pairs(
                 masks = _masks(pair, source, target) if boxes else (None, None)
                 quality = None
                 if field == "nearest":
-                    places = _match(source, target, pair, matcher, subpixel, masks[1])
+                    places = _match(source, target, pair, matcher, filters, masks[1])
                 else:
                     other = maps[pair.target_path, True] if mirrored else None
                     places, quality = _solve((source, target, other), pair, masks, field, coherent)
@@ -250,7 +260,7 @@ def _match(
     target: DescriptorMap,
     pair: AnnotatedPair,
     matcher: Matcher | None,
-    subpixel: bool,
+    filters: MatchFilters,
     target_mask: Tensor | None,
 ) -> npt.NDArray[np.float32]:
     """Best target points (N, 2); NaN where there is none."""
@@ -260,7 +270,7 @@ def _match(
         _inside(source, pair),
         target_mask=target_mask,
         matcher=matcher,
-        filters=MatchFilters(subpixel=subpixel),
+        filters=filters,
     )
     return _places(matches)
 

@@ -50,7 +50,9 @@ from warpkit.evaluate.prediction_files import (
 )
 from warpkit.evaluate.sets.pair_sets import PairSet, PairSetOptions, read_pair_set
 from warpkit.features.registry import resolve_device
+from warpkit.io.config import flat
 from warpkit.match.matcher import asked_matcher
+from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.memory import PeakMemory
@@ -73,7 +75,7 @@ class EvalPckSettings(ScoredSettings):
     Attributes:
         alphas: tolerances as shares of L.
         pairs: that many pairs, drawn; None takes all (360 of `cub`).
-        subpixel: refine every match by a window soft-argmax; published numbers do without.
+        filters: whether matches are refined (`subpixel`); published numbers do without.
         resamples: of the bootstrap.
         data: which part of the data set.
         field: `nearest`, every point's most similar pixel, as numbers are published; `coherent`,
@@ -87,7 +89,7 @@ class EvalPckSettings(ScoredSettings):
 
     alphas: tuple[float, ...] = ALPHAS
     pairs: int | None = None
-    subpixel: bool = False
+    filters: MatchFilters = flat(MatchFilters)
     resamples: int = 1000
     data: PairSetOptions = dataclasses.field(default_factory=PairSetOptions)
     field: FieldName = "nearest"
@@ -97,7 +99,7 @@ class EvalPckSettings(ScoredSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_scoring(self.alphas, resamples=self.resamples)
-        check_field(self.field, FIELDS, mirror=self.mirror, subpixel=self.subpixel)
+        check_field(self.field, FIELDS, mirror=self.mirror, filters=self.filters)
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,7 @@ def _describer_method(
             describer,
             pairs,
             matcher=matcher,
-            subpixel=settings.subpixel,
+            filters=settings.filters,
             field=settings.field,
             coherent=points_config(settings.mirror),
             boxes=settings.boxes,
@@ -288,7 +290,7 @@ def _describer_method(
 
     facts = {
         "engine": options.engine,
-        "subpixel": settings.subpixel,
+        "subpixel": settings.filters.subpixel,
         "field": settings.field,
         "mirror": settings.mirror,
         "boxes": settings.boxes,

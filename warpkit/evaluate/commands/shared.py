@@ -11,8 +11,10 @@ from warpkit.checks import one_of, require
 from warpkit.coherent import MIRRORS, FieldName, Mirror
 from warpkit.describe.options import TaskSettings
 from warpkit.evaluate.methods import describer_digest
+from warpkit.evaluate.predict import check_scored_filters
 from warpkit.io.images import check_target
 from warpkit.io.whole import write_json
+from warpkit.match.settings import MatchFilters
 from warpkit.runs.cache import code_digest
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import Describer
@@ -145,7 +147,7 @@ def check_scoring(alphas: Sequence[float], *, resamples: int) -> None:
 
 
 def check_field(
-    field: FieldName, known: Sequence[FieldName], *, mirror: Mirror, subpixel: bool
+    field: FieldName, known: Sequence[FieldName], *, mirror: Mirror, filters: MatchFilters
 ) -> None:
     """Raise unless a field is one of those known, with no option that it does not have."""
     one_of(field, known, "field")
@@ -155,10 +157,7 @@ def check_field(
         f"'mirror' is an option of coherent fields: leave '{mirror}' out, or choose another field"
         " than nearest",
     )
-    require(
-        field == "nearest" or not subpixel,
-        f"'subpixel' refines nearest neighbours: leave it out with the field '{field}'",
-    )
+    check_scored_filters(filters, field)
 
 
 def library_versions() -> dict[str, Any]:

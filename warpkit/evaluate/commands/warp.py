@@ -42,6 +42,7 @@ from warpkit.evaluate.sets.field_sets import (
     field_truths,
     guess_field_set,
 )
+from warpkit.io.config import flat
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
@@ -80,7 +81,7 @@ class EvalWarpSettings(ScoredSettings):
     Attributes:
         alphas: tolerances as shares of the source image's longer side.
         pairs: at most that many pairs, drawn; for the clips, frames of each clip.
-        subpixel: move matches between pixels by a window soft-argmax.
+        filters: whether matches are refined (`subpixel`); published numbers do without.
         resamples: of the bootstrap.
         field: `nearest`, every pixel's most similar source pixel, as published rows are measured;
             `coherent`, one smooth field a pair, scored wherever the truth is known.
@@ -93,7 +94,7 @@ class EvalWarpSettings(ScoredSettings):
 
     alphas: tuple[float, ...] = (0.01, *ALPHAS)
     pairs: int | None = None
-    subpixel: bool = False
+    filters: MatchFilters = flat(MatchFilters)
     resamples: int = 1000
     field: FieldName = "nearest"
     mirror: Mirror = "auto"
@@ -102,7 +103,7 @@ class EvalWarpSettings(ScoredSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_scoring(self.alphas, resamples=self.resamples)
-        check_field(self.field, _FIELDS, mirror=self.mirror, subpixel=self.subpixel)
+        check_field(self.field, _FIELDS, mirror=self.mirror, filters=self.filters)
 
 
 def run_eval_warp(
@@ -223,7 +224,7 @@ def _describer_field(
             target_mask=_on(truth.known, device),
             source_mask=_on(truth.source_mask, device) if settings.masks else None,
             matcher=matcher,
-            filters=MatchFilters(subpixel=settings.subpixel),
+            filters=settings.filters,
         )
         return _Field(found.source_xy.cpu().numpy(), found.valid.cpu().numpy())
 
