@@ -20,10 +20,11 @@ TOOLS = GROUND | {"coords", "describe", "io", "match", "runs", "version"}
 # Each room and the rooms that it imports; what is not here is an error, and so is what nobody uses.
 ALLOWED = {
     "version": set(),
+    "arrays": set(),
     "types": set(),
     "checks": set(),
     "coords": GROUND,
-    "io": {"checks"},
+    "io": {"arrays", "checks"},
     "runs": {"checks", "io", "version"},
     "datasets": {"checks", "io"},
     "features": {"checks", "coords", "io", "runs"},
@@ -31,24 +32,26 @@ ALLOWED = {
     "describe": DESCRIBE,
     "match": GROUND | {"coords"},
     "coherent": CORRESPOND,
-    "warp": CORRESPOND,
-    "propagate": CORRESPOND | {"coherent", "warp"},
+    "warp": CORRESPOND | {"arrays"},
+    "propagate": CORRESPOND | {"arrays", "coherent", "warp"},
     "render": {"checks", "coords"},
-    "viz": GROUND | {"coords"},
-    "image": (TOOLS - {"coords", "version"}) | {"aggregate", "coherent", "features", "viz", "warp"},
-    "video": (TOOLS - {"coords"}) | {"propagate", "viz", "warp"},
+    "viz": GROUND | {"arrays", "coords"},
+    "image": (TOOLS - {"version"}) | {"aggregate", "arrays", "coherent", "features", "viz", "warp"},
+    "video": (TOOLS - {"coords"}) | {"arrays", "propagate", "viz", "warp"},
     "evaluate": (TOOLS - {"version"})
-    | {"aggregate", "coherent", "datasets", "features", "image", "propagate", "render", "video"}
-    | {"viz", "warp"},
+    | {"aggregate", "arrays", "coherent", "datasets", "features", "image", "propagate"}
+    | {"render", "video", "viz", "warp"},
     "synthesize": TOOLS
-    | {"coherent", "datasets", "evaluate", "features", "image", "render", "viz", "warp"},
+    | {"arrays", "coherent", "datasets", "evaluate", "features", "image", "render", "viz", "warp"},
     "train": (TOOLS - {"match", "version"})
     | {"aggregate", "datasets", "evaluate", "features", "warp"},
     "bench": (TOOLS - {"version"})
-    | {"aggregate", "coherent", "features", "render", "video", "viz"},
-    "api": GROUND - {"checks"} | {"coords", "describe", "image", "match", "propagate", "video"},
-    "demo": {"checks", "describe", "evaluate", "image", "io", "render", "runs", "video", "viz"},
-    "app": (TOOLS - {"coords"}) | {"coherent", "image", "render", "synthesize", "video", "viz"},
+    | {"aggregate", "arrays", "coherent", "features", "render", "video", "viz"},
+    "api": {"arrays", "types"} | {"coords", "describe", "image", "match", "propagate", "video"},
+    "demo": {"arrays", "checks", "describe", "evaluate", "image", "io", "render", "runs"}
+    | {"video", "viz"},
+    "app": (TOOLS - {"coords"})
+    | {"arrays", "coherent", "image", "render", "synthesize", "video", "viz"},
     "cli": {"app", "bench", "checks", "demo", "describe", "evaluate", "image", "io", "runs"}
     | {"synthesize", "train", "version", "video"},
 }

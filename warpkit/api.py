@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image, Mask
 from warpkit.coords import FitMode
 from warpkit.describe.load import load_extractor
 from warpkit.image.match import MatchSettings, match
@@ -20,9 +21,6 @@ from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.propagate import propagate
 
 __all__ = ["Model", "load"]
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 class Model:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from warpkit.arrays import Image
 from warpkit.checks import one_of, require
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.baselines import copy_first_labels
@@ -30,8 +31,6 @@ from warpkit.video.run import run_propagate
 from warpkit.viz import panel
 
 __all__ = ["DemoSettings", "run_demo"]
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

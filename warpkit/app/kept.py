@@ -12,13 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.types import Describer, DescriptorMap
 
 __all__ = ["KeptDescriptors"]
 
-Image = npt.NDArray[np.uint8]
 Key = tuple[str, str, str]  # visitor, model, content of the image
 
 

@@ -19,7 +19,6 @@ __all__ = ["Cancelled", "Job", "JobQueue", "State"]
 _log = logging.getLogger("warpkit")
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
-ENDED = ("done", "failed", "cancelled")
 
 
 class Cancelled(Exception):  # noqa: N818 - nothing went wrong

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from warpkit.app.kept import KeptDescriptors
 from warpkit.app.limits import Limits
@@ -17,6 +16,7 @@ from warpkit.app.loaded_models import ModelShelf
 from warpkit.app.pictures import decode_labels
 from warpkit.app.queue import Job, JobQueue
 from warpkit.app.workspace import Upload, Workspace
+from warpkit.arrays import Image, Labels
 from warpkit.checks import InputError, one_of, require
 from warpkit.describe.options import ModelOptions
 from warpkit.image.cutout import cut_out
@@ -31,9 +31,6 @@ from warpkit.types import Describer
 from warpkit.viz import draw_similarity
 
 __all__ = ["LookResult", "PointsResult", "Service", "safe_title"]
-
-Image = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

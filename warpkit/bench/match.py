@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from warpkit.arrays import Image
 from warpkit.bench.coherent import BATCH, Spent, solver_task, time_solver
 from warpkit.bench.rows import (
     COHERENT,
@@ -63,7 +63,6 @@ __all__ = [
 
 _LOGGER = logging.getLogger("warpkit")
 
-Image = npt.NDArray[np.uint8]
 
 GRID = 64  # cells on each side of the maps
 _PROJECTED = 384

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.evaluate.bootstrap import bootstrap_mean
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.keypoints import ALPHAS
 
 __all__ = ["FieldError", "FieldReport", "FieldTruth", "field_error", "score_fields"]
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as PilImage
 
+from warpkit.arrays import Image, Mask
 from warpkit.checks import InputError, check_image, require
 from warpkit.coords import grid_to_pixel
 from warpkit.image.grabcut import largest_piece
@@ -20,8 +20,6 @@ from warpkit.io.masks import write_labels
 
 __all__ = ["cut_out", "parse_box", "run_mask"]
 
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 _SIDE = 512  # GrabCut works on at most this many pixels a side
 _ROUNDS = 5

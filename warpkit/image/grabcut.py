@@ -6,12 +6,11 @@ In: an image and a rough mask. Out: bool (H, W).
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from warpkit.arrays import Image, Mask
 
 __all__ = ["largest_piece", "refine_mask"]
 
-Mask = npt.NDArray[np.bool_]
-Image = npt.NDArray[np.uint8]
 
 _SURE = 0.06  # share of the image's side by which sure regions stay away from the outline
 

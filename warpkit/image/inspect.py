@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
 from warpkit.aggregate.network import AggregationNetwork
+from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.describe.extractor import Extractor
 from warpkit.describe.options import ModelOptions, TaskSettings
@@ -33,8 +33,6 @@ from warpkit.viz.panel import panel
 from warpkit.viz.tables import heat_table
 
 __all__ = ["InspectSettings", "layer_label", "mixing_facts", "run_inspect"]
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Image, Mask
 from warpkit.checks import InputError, check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
@@ -38,9 +39,6 @@ __all__ = [
     "run_match",
     "similarity_at",
 ]
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)

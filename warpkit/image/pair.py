@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpkit.arrays import Image, Mask
 from warpkit.checks import check_image, check_mask, require
 from warpkit.coherent import Guides
 from warpkit.describe.extractor import describe_checked
@@ -22,9 +23,6 @@ from warpkit.match.filters import inside_mask
 from warpkit.types import Describer, DescriptorMap
 
 __all__ = ["ImagePair", "read_mask_file"]
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

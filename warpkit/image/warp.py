@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Image, Mask
 from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
@@ -38,9 +39,6 @@ from warpkit.warp.field import dense_warp
 __all__ = ["WarpResult", "WarpSettings", "quality_words", "run_warp", "warp", "warp_overview"]
 
 _log = logging.getLogger("warpkit")
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from warpkit.arrays import Image
 from warpkit.checks import require
 
 __all__ = ["Frame", "Frames", "Selection"]
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

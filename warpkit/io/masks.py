@@ -25,12 +25,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from warpkit.arrays import Labels
 from warpkit.checks import InputError, require
 from warpkit.io.images import open_image, save_whole
 
 __all__ = ["DAVIS_PALETTE", "read_labels", "read_mask", "write_labels"]
 
-Labels = npt.NDArray[np.uint8]
 
 _DARK, _BRIGHT = 16, 240  # between them a gray value belongs to a soft edge
 _SOFT_SHARE = 0.1  # of the pixels: more than that is no edge

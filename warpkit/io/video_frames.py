@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import InputError, check_image, require
 from warpkit.io.file_end import reaches_end
 from warpkit.io.frame import Frame, Frames, Selection
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VideoFrames"]
 
-Image = npt.NDArray[np.uint8]
 
 # libswscale's SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND. Its default path is faster but
 # darkens every channel by about one level.

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warpkit.arrays import Image
 from warpkit.coords import grid_to_pixel
 from warpkit.propagate.affinity import with_colour
 from warpkit.propagate.coverage import cell_colours, cell_coverage
@@ -22,7 +23,6 @@ from warpkit.types import DescriptorMap
 
 __all__ = ["ObjectCells", "PointMatches", "match_cells"]
 
-Image = npt.NDArray[np.uint8]
 
 _COLOUR = 1.0  # weight of the squared colour distance beside the cosine
 _LEAST_CELLS = 12  # where fewer cells are wholly on the object, those in part take part too

@@ -8,16 +8,15 @@ other. Cells matched one by one (`cell_matches`) are wrong here and there; a coh
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Mask
 from warpkit.coherent import CoherentConfig, coherent_field
 from warpkit.propagate.cell_matches import PointMatches
 from warpkit.types import DescriptorMap
 
 __all__ = ["coherent_matches"]
 
-Mask = npt.NDArray[np.bool_]
 
 # An object of a clip is not its own mirror image.
 _CONFIG = CoherentConfig(mirror="never")

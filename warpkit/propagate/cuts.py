@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image
 
 __all__ = ["CutFinder", "FrameSketch", "difference", "is_cut", "sketch"]
 
-Image = npt.NDArray[np.uint8]
 
 _SIDE = 48  # pixels of the short side of the small picture
 _BINS = (8, 6, 6)  # lightness, a, b

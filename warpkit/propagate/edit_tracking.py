@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Image, Labels, Mask
 from warpkit.checks import one_of, require
 from warpkit.coords import pixel_grid
 from warpkit.propagate.cell_matches import ObjectCells
@@ -30,9 +31,6 @@ from warpkit.types import DescriptorMap
 __all__ = ["EditConfig", "EditTracker"]
 
 Array = npt.NDArray[np.float32]
-Image = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 _TOLERANCE = 0.06  # colour difference at which a pixel beside the mask is no longer the object
 _STATE = "edit."

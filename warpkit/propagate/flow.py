@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
+
 __all__ = ["flow_between", "grey_of"]
 
 Array = npt.NDArray[np.float32]
-Image = npt.NDArray[np.uint8]
 
 _LEAST_SIDE = 64  # optical flow needs some room
 _FINE_PIXELS = 80_000  # up to here flow is computed at full resolution, above at half

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, check_same_size, require
 from warpkit.propagate.affinity import Window, principal_directions, with_colour
 from warpkit.propagate.cell_values import propagate_values
@@ -38,8 +39,6 @@ from warpkit.propagate.sharpen import sharpen_soft
 from warpkit.types import DescriptorMap
 
 __all__ = ["Annotation", "LabelFrame", "LabelPropagator", "decide_labels"]
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

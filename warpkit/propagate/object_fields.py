@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image, Mask
 from warpkit.coords import pixel_grid
 from warpkit.propagate.cell_matches import ObjectCells, PointMatches, match_cells
 from warpkit.propagate.coherent_matches import coherent_matches
@@ -36,8 +37,6 @@ from warpkit.types import DescriptorMap
 __all__ = ["ObjectField", "ObjectTracker", "sample"]
 
 Array = npt.NDArray[np.float32]
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 _MARGIN = 24  # pixels around the mask that take part
 _SAMPLES = 2000  # pixels that an affine fit looks at

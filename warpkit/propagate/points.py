@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, check_points, require
 from warpkit.coords import sample_bilinear, sample_descriptors
 from warpkit.match.matcher import Matcher
@@ -29,8 +30,6 @@ from warpkit.propagate.flow import flow_between, grey_of
 from warpkit.types import DescriptorMap
 
 __all__ = ["PointConfig", "PointTracker", "TrackedPoints"]
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Mask
+
 __all__ = ["turned_fields"]
 
 Array = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 _TURNS = 24  # angles all around: flow corrects half of what lies between two
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import InputError, require
 from warpkit.datasets.dhf import read_dhf_item, write_dhf_json
 from warpkit.datasets.json_fields import check_folder, load_json
@@ -24,7 +25,6 @@ from warpkit.viz import draw_matches, panel
 
 __all__ = ["MadeSet", "SetPair", "draw_pair", "draw_pairs", "read_set", "write_rendered_set"]
 
-Image = npt.NDArray[np.uint8]
 
 LISTS = ("pairs.json", "pairs_val.json", "pairs_test.json")
 

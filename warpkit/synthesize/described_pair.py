@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from warpkit.arrays import Image, Mask
 from warpkit.synthesize.records import Record
 from warpkit.types import DescriptorMap
 
 __all__ = ["DescribedPair", "PairSide"]
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

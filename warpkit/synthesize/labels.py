@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpkit.arrays import Mask
 from warpkit.checks import check_mask
 from warpkit.coherent import CoherentField, FieldTask
 from warpkit.coords import sample_bilinear
@@ -45,7 +45,6 @@ __all__ = [
     "object_side",
 ]
 
-Mask = npt.NDArray[np.bool_]
 
 FILTERS = ("similarity", "mutual", "cycle", "ratio", "flip", "coherence", "affine")
 """The filters in the order in which they run."""

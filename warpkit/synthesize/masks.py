@@ -7,12 +7,12 @@ refined by GrabCut.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image as PilImage
 from torch import Tensor
 
+from warpkit.arrays import Image, Mask
 from warpkit.checks import require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.image.grabcut import largest_piece, refine_mask
@@ -29,8 +29,6 @@ __all__ = [
     "object_mask",
 ]
 
-Mask = npt.NDArray[np.bool_]
-Image = npt.NDArray[np.uint8]
 
 _ROUNDS = 20  # of k-means
 

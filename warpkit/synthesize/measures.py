@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpkit.arrays import Image, Mask
 from warpkit.coherent import coherent_fields
 from warpkit.coords import sample_bilinear, sample_nearest
 from warpkit.match.filters import inside_mask
@@ -44,8 +44,6 @@ __all__ = [
     "precision_table",
 ]
 
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 _FLAT = 5.0  # standard deviation of gray below which an image shows nothing, of 255
 _ONE_COLOUR = 0.97  # share of pixels of one colour (of 16 a channel) beyond which it shows nothing

@@ -16,9 +16,9 @@ from threading import Event
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Mask
 from warpkit.checks import InputError
 from warpkit.coherent import CoherentField, coherent_fields
 from warpkit.coords import sample_nearest
@@ -57,8 +57,6 @@ from warpkit.warp.field import dense_warp
 
 __all__ = ["PairPipeline"]
 
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 Dense = dict[str, torch.Tensor]
 
 

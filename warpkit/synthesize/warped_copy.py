@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Image, Mask
 from warpkit.warp.known import (
     KnownWarpConfig,
     photometric_jitter,
@@ -14,9 +15,6 @@ from warpkit.warp.known import (
 )
 
 __all__ = ["to_uint8", "warped_copy"]
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 def warped_copy(

@@ -12,11 +12,10 @@ import logging
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.io.frame import Frame
 from warpkit.propagate import TrackedPoints
@@ -33,8 +32,6 @@ __all__ = ["carry", "follow_back"]
 _log = logging.getLogger("warpkit")
 # On the way back frames are read in blocks from the end, each from the front of a video.
 _BLOCK_BYTES = 256e6
-
-Image = npt.NDArray[np.uint8]
 
 
 def carry(

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.io.frame import Frame, Frames
 from warpkit.propagate.cuts import CutFinder
@@ -25,7 +23,6 @@ from warpkit.runs.threads import ReadAhead
 
 __all__ = ["Clip", "FileClip", "MemoryClip", "Shot"]
 
-Image = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 # Frames that are read ahead of the computation: at most so many, and so much memory.

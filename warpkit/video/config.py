@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.describe.options import TaskSettings
 from warpkit.io.config import flat
@@ -15,8 +16,6 @@ from warpkit.match.settings import MatchFilters
 from warpkit.propagate import EditConfig, EditLayer, LabelConfig, PointConfig, TrackedPoints
 
 __all__ = ["FrameResult", "PropagateSettings"]
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Image, Labels
 from warpkit.checks import require
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import EditLayer, EditTracker, carry_edit, composite
@@ -23,9 +24,6 @@ from warpkit.warp.blend import blend
 __all__ = ["CarriedEdit", "usable_edit"]
 
 _log = logging.getLogger("warpkit")
-
-Image = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
 
 
 class CarriedEdit:

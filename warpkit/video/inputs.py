@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image, Labels
 from warpkit.checks import check_image, check_points, check_same_size, require
 from warpkit.propagate import EditLayer
 from warpkit.video.edits import usable_edit
 
 __all__ = ["ClipInputs"]
-
-Image = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

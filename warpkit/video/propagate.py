@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import EditLayer
@@ -23,8 +24,6 @@ from warpkit.video.propagation import Propagation
 from warpkit.video.store import Store
 
 __all__ = ["propagate"]
-
-Image = npt.NDArray[np.uint8]
 
 
 def propagate(

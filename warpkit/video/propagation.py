@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from warpkit.arrays import Image
 from warpkit.checks import check_same_size, require
 from warpkit.describe.extractor import describe_checked
 from warpkit.match.matcher import Matcher
@@ -31,8 +31,6 @@ from warpkit.video.edits import CarriedEdit
 from warpkit.video.inputs import ClipInputs
 
 __all__ = ["Propagation"]
-
-Image = npt.NDArray[np.uint8]
 
 
 class Propagation:

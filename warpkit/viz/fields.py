@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, check_mask, require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.types import DescriptorMap, Warp
@@ -18,7 +19,6 @@ from warpkit.viz.palette import lab_to_rgb, position_colors, scale_colors
 
 __all__ = ["field_colors", "heat", "pca_colors", "pca_shares", "source_colors"]
 
-Image = npt.NDArray[np.uint8]
 
 # Where there is nothing to show and no picture to show instead.
 NEUTRAL = 230

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, check_same_size, require
 from warpkit.viz.palette import object_colors
 
 __all__ = ["checkerboard", "over_checkerboard", "overlay_labels"]
-
-Image = npt.NDArray[np.uint8]
 
 
 def overlay_labels(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, check_mask, require
 from warpkit.coords import grid_to_pixel
 from warpkit.viz.palette import OBJECT_COLORS
@@ -16,7 +17,6 @@ from warpkit.viz.panel import load_font, resize_to_height
 
 __all__ = ["draw_matches"]
 
-Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.floating[Any]]
 
 # Drawn this much larger and then reduced, which smooths the edges of lines and circles.

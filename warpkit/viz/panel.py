@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, require
 from warpkit.viz.masks import over_checkerboard
 from warpkit.viz.palette import scale_colors
 
 __all__ = ["add_scale", "load_font", "panel", "resize_to_height"]
 
-Image = npt.NDArray[np.uint8]
 
 PAPER = (255, 255, 255)
 INK = (32, 32, 32)

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, require
 from warpkit.viz.palette import OBJECT_COLORS
 
 __all__ = ["draw_points"]
-
-Image = npt.NDArray[np.uint8]
 
 
 def draw_points(

@@ -9,14 +9,13 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
+from warpkit.arrays import Image
 from warpkit.checks import check_image, require
 from warpkit.coords import grid_to_pixel
 from warpkit.viz.fields import heat
 from warpkit.viz.panel import add_scale, panel, resize_to_height
 
 __all__ = ["draw_similarity", "mark_point"]
-
-Image = npt.NDArray[np.uint8]
 
 
 def mark_point(image: Image, xy: npt.ArrayLike, *, height: int = 320) -> Image:

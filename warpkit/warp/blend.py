@@ -9,16 +9,13 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from warpkit.arrays import Image, Mask
 from warpkit.checks import check_image, check_mask, check_same_size, one_of, require
 
 __all__ = ["BlendMode", "blend"]
 
 BlendMode = Literal["paste", "feather", "poisson"]
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 def blend(

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from warpkit.arrays import Image, Labels
 from warpkit.checks import require
 from warpkit.datasets.davis import DavisSequence, read_davis
 from warpkit.describe.options import ModelOptions
@@ -48,9 +46,6 @@ from warpkit.video.propagate import propagate
 __all__ = ["EvalDavisSettings", "run_eval_davis"]
 
 _LOGGER = logging.getLogger("warpkit")
-
-Labels = npt.NDArray[np.uint8]
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from warpkit.arrays import Image, Labels
 from warpkit.checks import InputError, OutputError, require
 from warpkit.datasets.davis import DavisSequence, read_davis_labels
 from warpkit.evaluate.commands.shared import method_file_name
@@ -28,9 +27,6 @@ from warpkit.io.whole import Partial, write_json
 from warpkit.runs.clock import Stopwatch
 
 __all__ = ["MaskMethod", "carried_masks"]
-
-Labels = npt.NDArray[np.uint8]
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.datasets.davis import read_davis, read_davis_labels
 from warpkit.evaluate.commands.shared import method_file_name
@@ -25,7 +26,6 @@ from warpkit.viz import draw_matches, overlay_labels, panel
 
 __all__ = ["Picture", "result_pictures"]
 
-Image = npt.NDArray[np.uint8]
 _EACH = 3  # best, median and worst pairs
 _ALPHA = 0.1
 
