@@ -21,8 +21,8 @@ def kept_entries(
     """The entries (position of the step, position of the layer) that are kept, in their order.
 
     Args:
-        stop_after: the diffusion ends after so many steps; later entries go.
-        top: of the others so many of the greatest mixing weight stay; ties go to the earlier one.
+        stop_after: the diffusion ends after this many steps; later entries go.
+        top: of the others this many of the greatest mixing weight stay; ties go to the earlier one.
 
     Raises:
         InputError: nothing would be left, or there are fewer entries.

@@ -32,7 +32,7 @@ class Limits:
         waiting: jobs that may wait at a time.
         own_waiting: of those, how many of one visitor.
         uploads: files that a visitor can have here at a time; the oldest go.
-        idle_hours: a visitor's files go after so many hours without a request.
+        idle_hours: a visitor's files go after this many hours without a request.
     """
 
     megapixels: float = 16.0

@@ -140,7 +140,7 @@ class VideoService:
             labels: painted object ids as a canvas sends them.
             layer: painted colours as a canvas sends them.
             points: clicked points.
-            stride: take every so many frames.
+            stride: take every `stride`-th frame.
 
         Returns:
             A job whose result is a `VideoRun`.

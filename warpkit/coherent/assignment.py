@@ -86,9 +86,9 @@ class Candidates:
         """
         batch, layers, nodes, h, w = self.shape
         count = field.shape[1]
-        bend = -theta / (UNIT**2 * self.temperature)
-        near_x = torch.exp(bend * (self._x - field[..., :1]) ** 2)  # (B, K, N, w)
-        near_y = torch.exp(bend * (self._y - field[..., 1:]) ** 2)
+        steepness = -theta / (UNIT**2 * self.temperature)
+        near_x = torch.exp(steepness * (self._x - field[..., :1]) ** 2)  # (B, K, N, w)
+        near_y = torch.exp(steepness * (self._y - field[..., 1:]) ** 2)
         wide = torch.stack([near_x, near_x * self._x], dim=-1)  # (B, K, N, w, 2)
         if layers == 1:  # one rectangle for all layers
             wide = wide.permute(0, 2, 3, 1, 4).reshape(batch * nodes, w, count * 2)

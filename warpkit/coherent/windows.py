@@ -143,9 +143,9 @@ def _sharpened(
         last = side * side - 1
         before = torch.gather(penalised, 3, (peak - step).clamp(0, last))
         after = torch.gather(penalised, 3, (peak + step).clamp(0, last))
-        bend = (2 * here - before - after).clamp(min=1e-9)
+        curvature = (2 * here - before - after).clamp(min=1e-9)
         inner = inner & (torch.minimum(before, after) > OUTSIDE / 2)
-        offsets.append(((after - before) / (2 * bend)).clamp(-0.5, 0.5) * inner)
+        offsets.append(((after - before) / (2 * curvature)).clamp(-0.5, 0.5) * inner)
     top = corner + torch.cat([column, row], dim=-1) + torch.cat(offsets, dim=-1)
     share = torch.exp((here[..., 0] - found.energy) / level.temperature)
     sharp = ((share - 0.3) / 0.3).clamp(0, 1)[..., None]

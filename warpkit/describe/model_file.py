@@ -34,8 +34,8 @@ class ModelConfig:
             `sd15-onestep`, `sd21`). Without one, raw layers are stacked.
         steps, num_steps: recorded departing steps of how many. With an aggregator they are its own.
         layers: names of the layers to stack; by default all. With an aggregator they are its own.
-        stop_after: end the diffusion after so many steps and use what was recorded till then.
-        top: keep the so many entries (step, layer) of the greatest mixing weight.
+        stop_after: end the diffusion after this many steps and use what was recorded till then.
+        top: keep this many entries (step, layer), those of the greatest mixing weight.
         raw: stack the entries kept as they are, without the aggregator's bottlenecks.
         size, fit: the canvas, as in every command; those given there win.
         load_size: images are reduced to this side before they are enlarged to the canvas, as in

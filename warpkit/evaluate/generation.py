@@ -56,7 +56,7 @@ def sample_grid(
         pag_scale: of perturbed-attention guidance; 0 runs without.
         skip: noisiest steps to leave out.
         eta: 0 is DDIM, 1 ancestral sampling, see `DiffusionBackbone.generate`.
-        columns: at most so many images a row; a row never ends within a prompt.
+        columns: at most this many images a row; a row never ends within a prompt.
         height: of an image in the grid; None is `size`.
 
     Returns:

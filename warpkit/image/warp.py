@@ -386,7 +386,7 @@ def warp_overview(
 
 
 def _thinned(field: Warp, step: int) -> Warp:
-    """Every so many rows and columns of a warp."""
+    """Every `step`-th row and column of a warp."""
     return dataclasses.replace(
         field,
         source_xy=field.source_xy[::step, ::step],

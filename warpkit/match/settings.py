@@ -15,7 +15,7 @@ class MatchFilters:
 
     Attributes:
         mutual: keep a match only if its own best match is where it started.
-        cycle_distance: keep a match only if its own best match lies at most so many pixels from
+        cycle_distance: keep a match only if its own best match lies at most this many pixels from
             where it started.
         min_similarity: keep a match only if its cosine is at least this.
         subpixel: move matches between pixels by a window soft-argmax (`filters.refine_subpixel`);

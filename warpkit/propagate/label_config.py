@@ -27,8 +27,8 @@ class LabelConfig:
         colour: weight of colour beside the descriptor: the similarity of two cells is the cosine
             of their descriptors less `colour` times the squared distance of their mean colours
             (CIELAB, lightness 100 = 1). 0 compares descriptors alone.
-        channels: descriptors are compared by their parts along so many principal directions of the
-            first annotated frame's descriptors, which costs less and hardly changes what is
+        channels: descriptors are compared by their parts along this many principal directions of
+            the first annotated frame's descriptors, which costs less and hardly changes what is
             similar; 0 compares whole ones.
         refine: cells of labels per cell of the descriptors, along each side, read bilinearly. For
             backbones with a coarse grid; time grows with its fourth power.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 __all__ = ["sharpen_soft"]
 
-# The filter's coefficients are smooth: they are computed on a grid of about so many cells per
+# The filter's coefficients are smooth: they are computed on a grid of about this many cells per
 # radius and interpolated (He and Sun 2015).
 _CELLS_PER_RADIUS = 4
 

@@ -192,7 +192,7 @@ def _seeds(plans: Sequence[ImagePlan]) -> list[int]:
 
 
 def _generating(backbone: DiffusionBackbone, steps: int | None) -> DiffusionBackbone:
-    """A backbone of the same networks whose generation takes so many DDIM steps.
+    """A backbone of the same networks whose generation takes this many DDIM steps.
 
     Step 0 departs from timestep 0 in generation however many steps there are, so an aggregator that
     reads it alone fits them all.

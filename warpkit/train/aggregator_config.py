@@ -44,12 +44,12 @@ class AggregatorTrainConfig:
         learning_rate: AdamW's, decayed to `final_rate` of it by a cosine.
         validation: annotated pairs to score the network on while it trains.
         precision: of the backbone's and network's products; weights stay float32.
-        stop_after: end this call after so many seconds, with the state written (0 = never).
+        stop_after: end this call after this many seconds, with the state written (0 = never).
         save_every: seconds between two states.
         log_every: steps between two lines of the log.
         tracker: `auto` is TensorBoard where it is installed, `none` is none, `tensorboard`, or a
             tracker of accelerate such as `wandb`.
-        limit: at most so many of `images` (0 = all).
+        limit: at most this many of `images` (0 = all).
     """
 
     pairs: tuple[PairListConfig, ...] = ()

@@ -115,18 +115,18 @@ class BackboneTrainConfig:
         beta_end: last beta of the noise schedule; None takes that of `initial`, or else Stable
             Diffusion's 0.012, which leaves an image's layout visible at the last timestep: with
             pixels instead of latents, samples from pure noise need a larger one.
-        held_out: so many images, spread evenly over the data, are not trained on; their diffusion
+        held_out: this many images, spread evenly over the data, are not trained on; their diffusion
             loss is a probe.
         probe_every: steps between two probes of the averaged weights, the last step included; 0 is
             never. Probes change nothing in the training.
         validation: annotated pairs; the weights with the best PCK are kept in `best.safetensors`.
         samples: grids of samples, in the run's folder `samples` and the tracker.
-        stop_after: end this call after so many seconds, with the state written (0 = never).
+        stop_after: end this call after this many seconds, with the state written (0 = never).
         save_every: seconds between two states.
         log_every: steps between two lines of the log.
         tracker: `auto` is TensorBoard where it is installed, `none` is none, `tensorboard`, or a
             tracker of accelerate such as `wandb`.
-        limit: use at most so many images (0 = all).
+        limit: use at most this many images (0 = all).
     """
 
     data: Path

@@ -101,7 +101,7 @@ def load_images(
     Args:
         side: length of the short side in pixels that longer images are reduced to; smaller ones
             are kept as they are.
-        limit: read at most so many images (shards are shuffled, so any prefix is a fair sample).
+        limit: read at most this many images (shards are shuffled, so any prefix is a fair sample).
 
     Raises:
         InputError: no images, a broken index, a shard it names that is missing or broken, or a

@@ -138,7 +138,7 @@ class ImageCache:
     """Decoded images, uint8 (3, H, W) on the CPU; the least recently used go first.
 
     Args:
-        side: longer short sides are resized to so many pixels; None keeps images as they are.
+        side: longer short sides are resized to this many pixels; None keeps images as they are.
         limit: bytes that are kept; the image asked for last is held by the caller alone where it
             is larger.
     """

@@ -34,7 +34,7 @@ class ScoredPairs(PairList):
     """Which pairs are looked at.
 
     Attributes:
-        count: at most so many pairs, spread evenly over the list (0 = all).
+        count: at most this many pairs, spread evenly over the list (0 = all).
         size: side of the canvas in pixels; None takes the run's `size`, or the backbone's own.
         fit: how images meet the canvas; None is the backbone's way.
     """

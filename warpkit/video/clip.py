@@ -25,7 +25,7 @@ __all__ = ["Clip", "FileClip", "MemoryClip", "Shot"]
 
 T = TypeVar("T")
 
-# Frames that are read ahead of the computation: at most so many, and so much memory.
+# Frames that are read ahead of the computation: at most this many, and this much memory.
 _AHEAD, _AHEAD_BYTES = 32, 128e6
 
 

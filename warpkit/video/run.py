@@ -101,7 +101,7 @@ def run_propagate(
             of the frame's size (carried as a layer).
         colormap: carry a position-coded colour map over the mask instead of an edit.
         points: points of any frames; an array (N, 2) is of the first frame.
-        start: first frame, end: frame to stop before, stride: take every so many frames.
+        start: first frame, end: frame to stop before, stride: take every `stride`-th frame.
         export: further files: `png` (cut-outs and layers as RGBA), `prores`, `ffv1` (the same as
             video with opacity), `coco` (masks as run lengths).
         update: the output folder holds a finished run of the same task with other masks: carry

@@ -39,7 +39,7 @@ class EvalTapvidSettings(TaskSettings):
         point: settings of point tracking.
         clips: names of rendered clips; empty takes all.
         points: per clip, half of them on objects.
-        stride: take every so many frames of a clip.
+        stride: take every `stride`-th frame of a clip.
         query_mode: `first` draws points in the first frame and scores the later ones; `strided`
             draws them in every fifth frame and scores all frames but the query's.
         seed: of the draw.

@@ -49,7 +49,7 @@ class PairSetOptions:
         category: only this category of `spair71k`.
         species: only these species numbers of `cub`; empty for all.
         pairing: `cub` pairs of one species, of two, or any.
-        stride: `tss` points lie on every so many rows and columns.
+        stride: `tss` points lie on every `stride`-th row and column.
         images: folder that the paths of a `dhf-json` list are relative to; None is the root.
     """
 

@@ -1,4 +1,4 @@
-"""Files of up to so many pairs each, numbered, those of a split together."""
+"""Files of up to this many pairs each, numbered, those of a split together."""
 
 from __future__ import annotations
 
