@@ -27,16 +27,17 @@ class ParquetWriter(NumberedFiles):
 
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         points = pa.list_(pa.list_(pa.float32(), 2))
-        fields = [("id", pa.string()), ("category", pa.string()), ("split", pa.string())]
+        schema = [("id", pa.string()), ("category", pa.string()), ("split", pa.string())]
         for role in ROLES:
-            fields += [
+            schema += [
                 (role, image),
                 (f"{role}_mask", image),
                 (f"{role}_points", points),
                 (f"{role}_box", pa.list_(pa.float32(), 4)),
             ]
-        fields += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
-        table = pa.Table.from_pylist([_row(record) for record in records], schema=pa.schema(fields))
+        schema += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
+        rows = [_row(record) for record in records]
+        table = pa.Table.from_pylist(rows, schema=pa.schema(schema))
         with written_whole(self.place(f"parquet/{split}-{number:05d}.parquet")) as partial:
             parquet.write_table(table, partial)
 
