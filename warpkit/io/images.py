@@ -26,6 +26,7 @@ __all__ = [
     "check_target",
     "encode_image",
     "image_size",
+    "is_lossy",
     "open_image",
     "read_image",
     "read_rgba",
@@ -108,6 +109,25 @@ def open_image(path: str | Path) -> Image.Image:
         ) from error
     upright.format = kind
     return upright
+
+
+def is_lossy(image: Image.Image, path: str | Path) -> bool:
+    """Whether what `open_image` gave was compressed so that its values may have changed.
+
+    AVIF always counts: its header does not say.
+    """
+    if image.format in ("JPEG", "MPO", "AVIF"):
+        return True
+    if image.format == "TIFF":
+        return image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    if image.format not in ("WEBP", "JPEG2000"):
+        return False
+    data = Path(path).read_bytes()
+    if image.format == "WEBP":
+        return b"VP8 " in data and b"VP8L" not in data
+    # Coding style (ISO/IEC 15444-1, A.6.1): 0 is the irreversible transform.
+    style = data.find(b"\xff\x52", data.find(b"\xff\x4f\xff\x51"))
+    return style >= 0 and data[style + 13 : style + 14] == b"\0"
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
