@@ -22,10 +22,11 @@ def two_discs() -> np.ndarray:
     return (left + 2 * right).astype(np.uint8)
 
 
-def painted(
-    *colours: tuple[int, int, int], around: tuple[int, int, int] = (0, 0, 0)
-) -> Image.Image:
-    labels = np.minimum(two_discs(), 2) if len(colours) == 2 else two_discs() == 1
+Colour = tuple[int, int, int]
+
+
+def painted(*colours: Colour, around: Colour = (0, 0, 0)) -> Image.Image:
+    labels = two_discs() if len(colours) == 2 else two_discs() == 1
     return Image.fromarray(np.array([around, *colours], np.uint8)[labels.astype(int)])
 
 

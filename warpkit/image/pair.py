@@ -70,8 +70,7 @@ class ImagePair:
             guides is None or field != "nearest",
             "guides steer a coherent field, nearest neighbours know none: use --field coherent",
         )
-        check_image(source, "source")
-        check_image(target, "target")
+        source, target = check_image(source, "source"), check_image(target, "target")
         masks = [
             None
             if mask is None

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from warpkit.checks import InputError, check_image, require
+from warpkit.checks import InputError, check_image, require, usable_array
 from warpkit.io.whole import written_whole
 
 __all__ = [
@@ -245,6 +245,7 @@ def write_image(path: str | Path, array: npt.NDArray[np.uint8]) -> None:
         suffix in _SAVE_OPTIONS,
         f"{path}: cannot write images of suffix '{suffix}': use one of {', '.join(_SAVE_OPTIONS)}",
     )
+    array = usable_array(array)
     require(
         isinstance(array, np.ndarray)
         and array.dtype == np.uint8
@@ -258,4 +259,4 @@ def write_image(path: str | Path, array: npt.NDArray[np.uint8]) -> None:
         array.ndim == 2 or array.shape[2] == 3 or not suffix.startswith(".jp"),
         f"{path}: JPEG holds no transparency: write a .png or drop the alpha channel",
     )
-    save_whole(Image.fromarray(np.ascontiguousarray(array)), path, **_SAVE_OPTIONS[suffix])
+    save_whole(Image.fromarray(array), path, **_SAVE_OPTIONS[suffix])

@@ -34,7 +34,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from warpkit.arrays import Labels
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, require, usable_array
 from warpkit.io.images import is_lossy, open_image, save_whole
 from warpkit.io.mask_values import (
     block_values,
@@ -307,6 +307,7 @@ def write_labels(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
     """
     path = Path(path)
     require(path.suffix.lower() == ".png", f"{path}: object ids are written as .png only")
+    labels = usable_array(labels)
     require(
         isinstance(labels, np.ndarray)
         and labels.dtype == np.uint8
@@ -315,7 +316,7 @@ def write_labels(path: str | Path, labels: npt.NDArray[np.uint8]) -> None:
         "object ids to write must be uint8 (height, width), got"
         f" {getattr(labels, 'dtype', type(labels).__name__)} {getattr(labels, 'shape', '')}",
     )
-    image = Image.fromarray(np.ascontiguousarray(labels))
+    image = Image.fromarray(labels)
     image.putpalette(DAVIS_PALETTE.tobytes())
     said = PngInfo()
     if bool((labels == _VOID).any()):
