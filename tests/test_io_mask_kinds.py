@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageFilter, features
 
 from warpkit.checks import InputError
+from warpkit.image.pair import read_mask_file
 from warpkit.io.masks import DAVIS_PALETTE, read_labels, read_mask, read_objects, write_labels
 
 HEIGHT, WIDTH = 61, 84
@@ -258,6 +259,8 @@ def test_void_of_gray_and_colour_files(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             read_objects(tmp_path / "m.png"), np.where(VOID == 255, 0, VOID)
         )
+        mask = read_mask_file(tmp_path / "m.png", "source mask")
+        np.testing.assert_array_equal(mask, (VOID > 0) & (VOID < 255))
     levels = np.array([0, 85, 255], np.uint8)[two_discs()]
     Image.fromarray(levels).save(tmp_path / "m.png")
     np.testing.assert_array_equal(read_objects(tmp_path / "m.png"), levels)
