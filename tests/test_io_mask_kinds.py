@@ -97,6 +97,13 @@ def test_ids_with_colours_of_their_own_stay(tmp_path: Path) -> None:
     )
 
 
+def test_ids_that_share_a_colour_stay_apart(tmp_path: Path) -> None:
+    image = Image.fromarray(two_discs())
+    image.putpalette([0, 0, 0, 250, 40, 40, 250, 40, 40])
+    image.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), two_discs())
+
+
 @pytest.mark.parametrize("clear", [0, 1])
 def test_a_transparent_colour_of_a_palette_is_background(tmp_path: Path, clear: int) -> None:
     image = Image.fromarray((two_discs() == 1).astype(np.uint8) ^ clear)

@@ -102,7 +102,7 @@ def has_rims(index: npt.NDArray[Any], colours: npt.NDArray[Any]) -> bool:
         beside = np.argsort(-border[step])[:_NEAREST]
         for first, second in itertools.combinations(beside[border[step, beside] > 0], 2):
             along = table[second] - table[first]
-            place = (table - table[first]) @ along / (along @ along)
+            place = (table - table[first]) @ along / max(1.0, along @ along)
             aside = np.linalg.norm(table - table[first] - place[:, None] * along, axis=1)
             on_line = aside <= _OFF_LINE
             if not (on_line[step] and 0 < place[step] < 1):

@@ -195,7 +195,7 @@ def _labels_of_palette(image: Image.Image, path: Path) -> Labels:
     if isinstance(clearness, int):
         opacity[clearness] = 0
     else:
-        opacity[: len(clearness)] = list(clearness)
+        opacity[: len(clearness)] = list(clearness)[:256]
     clear = opacity[used] < 128
     if clear.any() and (clear[1:].any() or used[0] != 0 or len(used) == 2):
         return _labels_of_rgba(np.asarray(image.convert("RGBA")), path, lossy=False)
