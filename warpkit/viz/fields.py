@@ -53,7 +53,8 @@ def source_colors(
         mask: bool (H, W), where to paint; None paints everything.
         alpha: strength of the code over the image, 0 to 1.
     """
-    height, width = check_image(source, "source").shape[:2]
+    source = check_image(source, "source")
+    height, width = source.shape[:2]
     code = position_colors(
         pixel_grid(height=height, width=width).numpy(), height=height, width=width
     )
