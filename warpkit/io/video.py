@@ -189,6 +189,9 @@ class VideoWriter:
                     dst_color_range="MPEG",
                     interpolation=_ACCURATE,
                 )
+                # ProRes says how values are to be shown in every frame.
+                frame.color_primaries = self._shown.primaries
+                frame.color_trc = self._shown.transfer
             else:
                 frame = frame.reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = pts, self._time_base

@@ -34,7 +34,8 @@ _CORNERS = np.array(
     [[[230, 50, 60], [250, 215, 50]], [[60, 70, 230], [50, 200, 120]]], dtype=np.float32
 )
 
-_RIM = np.ones((3, 3), np.uint8)
+_AROUND = np.ones((5, 5), np.uint8)
+_LUMA = np.array([[0.299, 0.587, 0.114], [0.2126, 0.7152, 0.0722]], np.float32)
 _ALIKE = 3.0  # levels: two decodings of a frame, of the same mixture of colours
 
 
@@ -146,10 +147,12 @@ class EditLayer:
         # Most of what was not painted on is untouched, to the level: nothing is to be guessed.
         exact = (difference == 0).sum() >= 0.9 * quiet.sum()
         allowed = np.float32(0) if exact else _undecided(before, decodings)
-        surely = difference > threshold + allowed
+        brightness = 0 * difference if exact else _brightness_difference(before, edited)
+        surely = (difference > threshold + allowed) | (brightness > 1.5 * threshold)
         faint = difference > threshold / 2
         # The rim of what is surely painted goes with it, as wide as decodings blur.
-        near = cv2.dilate((difference > threshold / 2 + allowed).astype(np.uint8), _RIM) > 0
+        core = (difference > threshold / 2 + allowed) | (brightness > threshold)
+        near = faint if exact else cv2.dilate(core.astype(np.uint8), _AROUND) > 0
         part = (faint & near).astype(np.uint8)
         _, region, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
         keep = np.zeros(len(stats), dtype=bool)
@@ -184,29 +187,32 @@ def _difference(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> 
     return np.abs(first.astype(np.int16) - second.astype(np.int16)).max(axis=2)
 
 
+def _brightness_difference(
+    first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """The difference in luma, of BT.601 or BT.709 whichever is less, (H, W)."""
+    apart = first.astype(np.float32) - second.astype(np.float32)
+    return np.abs(apart @ _LUMA.T).min(axis=2)
+
+
 def _undecided(
     image: npt.NDArray[np.uint8], decodings: Sequence[npt.NDArray[np.uint8]]
 ) -> npt.NDArray[np.float32]:
     """By how much decoders differ at every pixel of an image, levels (H, W).
 
-    They agree in brightness. Colours, stored for blocks of 2 x 2 pixels, are repeated by some and
-    interpolated by others.
+    They agree in brightness. Colours are stored for blocks of 2 x 2 pixels, and wherever they are
+    taken from for a pixel, what it gets is among the colours around it.
     """
     import cv2
 
-    height, width = image.shape[:2]
-    small = cv2.resize(image, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
-    grown = [
-        cv2.resize(small, (width, height), interpolation=way).astype(np.float32)
-        for way in (cv2.INTER_NEAREST, cv2.INTER_LINEAR)
-    ]
-    apart = grown[0] - grown[1]
-    spread = np.abs(apart - apart.mean(axis=2, keepdims=True)).max(axis=2)
+    colour = image.astype(np.float32)
+    colour -= colour.mean(axis=2, keepdims=True)
+    spread = (cv2.dilate(colour, _AROUND) - cv2.erode(colour, _AROUND)).max(axis=2)
     for other in decodings:
         difference = _difference(image, other).astype(np.float32)
         if difference.mean() <= _ALIKE:  # or it differs in more than that
             spread = np.maximum(spread, difference)
-    return np.asarray(1.5 * cv2.dilate(spread, _RIM), np.float32)
+    return np.asarray(spread, np.float32)
 
 
 def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> EditLayer:
