@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from media_files import RATE, spoil, tracks, unknown
 
 from warpkit.checks import InputError
 from warpkit.io.audio import SoundTrack
 from warpkit.io.video import VideoWriter
-
-RATE = 48_000
 
 
 def film(path: Path, codec: str, video_codec: str = "libx264", *, layout: str = "mono") -> Path:
@@ -80,6 +81,127 @@ def test_sound_stays_with_the_picture(
     assert end == pytest.approx(1.2, abs=0.12)  # to the end of the last frame, by whole packets
     with av.open(str(out)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 12
+
+
+def brought_along(source: Path) -> tuple[str, int, int] | None:
+    """Codec, channels and the loudest pitch in Hz of the sound that a new video gets of a file."""
+    out = source.with_name("out.mp4")
+    with VideoWriter(
+        out, height=48, width=64, frame_rate=10, sound=SoundTrack(source), overwrite=True
+    ) as writer:
+        for i in range(10):
+            writer.write(np.zeros((48, 64, 3), np.uint8), Fraction(i, 10))
+    parts = []
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 10
+    with av.open(str(out)) as container:
+        if not container.streams.audio:
+            return None
+        stream = container.streams.audio[0]
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.error.FFmpegError):
+                parts += [frame.to_ndarray().astype(float)[0] for frame in packet.decode()]
+        name, channels = stream.codec_context.name, stream.codec_context.channels
+        rate = stream.codec_context.sample_rate
+    wave = np.concatenate(parts)
+    pitch = (np.abs(np.fft.rfft(wave))[1:].argmax() + 1) * rate / len(wave)
+    return name, channels, round(pitch / 20) * 20
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "warpkit"]
+
+
+@pytest.mark.parametrize("code", [b"ac-4", b"mhm1", b"apac", b"enca"])
+def test_sound_that_no_decoder_knows_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, code: bytes
+) -> None:
+    source = unknown(tracks(tmp_path / "v.mp4", ["aac"]), code)
+    assert brought_along(source) is None
+    (line,) = said(caplog)
+    assert line.startswith(f"the sound of {source} cannot be used")
+
+
+@pytest.mark.parametrize("kind", ["unknown", "damaged"])
+def test_a_later_track_that_can_be_read_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    source = tracks(tmp_path / "v.mp4", ["aac", "aac"])
+    source = unknown(source, b"ac-4") if kind == "unknown" else spoil(source, 0)
+    assert brought_along(source) == ("aac", 1, 880)
+    (line,) = said(caplog)
+    assert line.endswith("track 2 goes along instead")
+
+
+def test_no_track_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert brought_along(unknown(tracks(tmp_path / "v.mp4", ["aac", "aac"]), b"mha1", 2)) is None
+    assert len(said(caplog)) == 1
+
+
+@pytest.mark.parametrize("place", [20, 28])
+def test_sound_without_channels_or_rate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: int
+) -> None:
+    """Of a track that says neither, nothing can be made; nor does it harm."""
+    source = tracks(tmp_path / "v.mp4", ["aac"])
+    data = bytearray(source.read_bytes())
+    at = data.find(b"mp4a")
+    data[at + place : at + place + 2] = bytes(2)
+    settings = data.find(b"esds", at)
+    data[settings : settings + 4] = b"free"
+    source.write_bytes(data)
+    if brought_along(source) is None:
+        assert len(said(caplog)) == 1
+
+
+def test_sound_that_is_damaged_later_goes_along_as_far_as_it_can(tmp_path: Path) -> None:
+    assert brought_along(spoil(tracks(tmp_path / "v.mp4", ["aac"]), 0.6)) == ("aac", 1, 440)
+
+
+def test_a_broadcast_with_a_hole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its packets become those of an MP4 file one by one, which not every one can."""
+    source = tracks(tmp_path / "v.ts", ["aac"], layout="stereo")
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(37 * i % 256 for i in range(3000))
+    source.write_bytes(data)
+    assert brought_along(source) == ("aac", 2, 440)
+    assert len(said(caplog)) <= 1
+
+
+def test_what_mp4_takes_at_some_rates_alone_is_encoded(tmp_path: Path) -> None:
+    source = tracks(tmp_path / "v.mkv", ["libmp3lame"], rate=8000)
+    assert brought_along(source) == ("aac", 1, 440)
+
+
+@pytest.mark.parametrize(("codec", "then"), [("mp2", "mono"), ("ac3", "5.1")])
+def test_a_broadcast_that_changes_its_channels(tmp_path: Path, codec: str, then: str) -> None:
+    first = tracks(tmp_path / "a.ts", [codec], layout="stereo")
+    second = tracks(tmp_path / "b.ts", [codec], layout=then)
+    (tmp_path / "v.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    found = brought_along(tmp_path / "v.ts")
+    assert found is not None
+    assert found[2] == 440
+
+
+def test_subtitles_are_no_sound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, path = tracks(tmp_path / "a.mp4", ["aac"]), tmp_path / "v.mkv"
+    (tmp_path / "t.srt").write_text("1\n00:00:00,100 --> 00:00:00,900\nhello\n")
+    with (
+        av.open(str(tmp_path / "t.srt")) as text,
+        av.open(str(source)) as given,
+        av.open(str(path), "w") as made,
+    ):
+        streams = [*text.streams, *given.streams]
+        copies = {stream: made.add_stream_from_template(stream) for stream in streams}
+        for packet in itertools.chain(text.demux(), given.demux()):
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream]
+                made.mux(packet)
+    with av.open(str(path)) as container:
+        assert {stream.type for stream in container.streams} == {"subtitle", "video", "audio"}
+    assert brought_along(path) == ("aac", 1, 440)
+    assert said(caplog) == []
 
 
 def test_a_film_without_sound_gives_none(tmp_path: Path) -> None:

@@ -230,7 +230,6 @@ def test_odd_and_upright_clips(cli: Cli, tmp_path: Path, height: int, width: int
 
 def test_bad_clips(cli: Cli, files: Path, tmp_path: Path, tree: Tree) -> None:
     content = (files / "clip.mp4").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(content[: int(0.7 * len(content))])
     (tmp_path / "headless.mp4").write_bytes(content[len(content) // 2 :])
     (tmp_path / "nothing.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n")
@@ -246,7 +245,6 @@ def test_bad_clips(cli: Cli, files: Path, tmp_path: Path, tree: Tree) -> None:
         container.start_encoding()
     before = tree(tmp_path)
     for video, expected in (
-        ("cut.mp4", ["of 7 frames could be decoded", "cut short"]),
         ("headless.mp4", ["not a readable video"]),
         ("nothing.mp4", ["not a readable video"]),
         ("frameless.mp4", ["frameless.mp4", "no video stream"]),

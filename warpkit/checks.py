@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 __all__ = [
     "InputError",
     "OutputError",
+    "check_file",
     "check_image",
     "check_mask",
     "check_points",
@@ -43,6 +45,25 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def check_file(path: Path) -> None:
+    """Raise `InputError` unless a file is there that can be read again and again.
+
+    Pipes are not opened: that may wait for ever, and what is read from them is gone.
+    """
+    require(path.exists(), f"{path}: no such file")
+    kinds = {
+        "pipe": path.is_fifo(),
+        "socket": path.is_socket(),
+        "device": path.is_char_device() or path.is_block_device(),
+    }
+    for kind, found in kinds.items():
+        require(
+            not found,
+            f"{path}: expected a file, this is a {kind}, which cannot be read twice: save what"
+            " comes out of it as a file, and give that",
+        )
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -121,5 +121,5 @@ def read_mask_file(path: Path | str | None, name: str) -> Mask | None:
     """
     if path is None:
         return None
-    require(Path(path).is_file(), f"{name}: no file at {path}")
+    require(Path(path).exists(), f"{name}: no file at {path}")
     return read_objects(path) > 0

@@ -11,7 +11,22 @@ from pathlib import Path
 from warpkit.arrays import Image
 from warpkit.checks import require
 
-__all__ = ["Frame", "Frames", "Selection"]
+__all__ = ["Colour", "Frame", "Frames", "Selection"]
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How a video's RGB values are to be shown, by the numbers of ITU-T H.273.
+
+    Attributes:
+        primaries: what red, green and blue are: 1 for BT.709, 9 for BT.2020.
+        transfer: what the values stand for: 1 for BT.709, 16 for PQ, 18 for HLG.
+        matrix: how a file mixes them: 1 for BT.709, 9 for BT.2020.
+    """
+
+    primaries: int = 1
+    transfer: int = 1
+    matrix: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +90,9 @@ class Frames(ABC):
         about: number of selected frames, guessed from the duration where `count` is None; None if
             nothing tells.
         frame_rate: frames per second of the original, before `stride`.
+        pixel_aspect: width of a pixel by its height, upright: 1 for square ones.
+        colour: how the values are to be shown, where that is not as usual (BT.709); None where it
+            is.
         names: names of the selected frames (folders), or None (videos).
     """
 
@@ -84,6 +102,8 @@ class Frames(ABC):
     count: int | None
     about: int | None
     frame_rate: Fraction
+    pixel_aspect: Fraction
+    colour: Colour | None
     names: list[str] | None
 
     @abstractmethod
@@ -101,3 +121,11 @@ class Frames(ABC):
         Raises:
             InputError: if the index is not selected, does not exist or cannot be decoded.
         """
+
+    def decodings(self, index: int) -> list[Image]:
+        """One selected frame as other programs decode it: people paint on what these show.
+
+        Returns:
+            uint8 (H, W, 3) each, upright; none where all programs agree, as on images.
+        """
+        return []

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from warpkit.checks import require
+from warpkit.checks import check_file, require
 from warpkit.io.frame import Frame, Frames, Selection
 from warpkit.io.images import IMAGE_SUFFIXES, image_size, read_image
 from warpkit.io.video_frames import VideoFrames
@@ -61,6 +61,7 @@ class FolderFrames(Frames):
             )
             seen[file.stem] = file
         self.path, self.frame_rate = path, frame_rate
+        self.pixel_aspect, self.colour = Fraction(1), None
         self.height, self.width = first
         self._files = files
         self._indices = selection.indices(len(files), path)
@@ -107,6 +108,7 @@ def open_frames(
     selection = Selection(start, end, stride)
     require(path.exists(), f"{path}: no such file or folder")
     if not path.is_dir():
+        check_file(path)
         require(
             frame_rate is None,
             f"{path}: a frame rate is given for a folder of images only; a video states its own",

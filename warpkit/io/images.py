@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin
 
-from warpkit.checks import InputError, check_image, require, usable_array
+from warpkit.checks import InputError, check_file, check_image, require, usable_array
 from warpkit.io.foreign_images import png_without_texts, unreadable_kind
 from warpkit.io.whole import written_whole
 
@@ -34,6 +34,7 @@ __all__ = [
     "read_image",
     "read_rgba",
     "save_whole",
+    "saved_like",
     "write_image",
 ]
 
@@ -59,11 +60,12 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".webp": {"format": "WEBP", "lossless": True, "exact": True},
 }
+_QUALITIES = (50, 75, 80, 90)  # usual ones of files that do not tell theirs
 
 
 def _open(path: Path, data: bytes | None = None) -> Image.Image:
     """The image with its header read, its pixels not yet decoded; of the file, or its `data`."""
-    require(path.exists(), f"{path}: no such file")
+    check_file(path)
     require(not path.is_dir(), f"{path}: expected an image file, this is a folder")
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]
@@ -265,6 +267,36 @@ def encode_image(array: npt.NDArray[np.uint8], suffix: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(buffer, **_SAVE_OPTIONS[suffix])
     return buffer.getvalue()
+
+
+def saved_like(path: str | Path, array: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """What saving an image with loss, as a file was saved, may make of it.
+
+    Args:
+        path: an image file; of a JPEG the very same quantisation is used.
+        array: uint8 (H, W, 3), RGB.
+
+    Returns:
+        uint8 (H, W, 3) each; none if files of that kind have no loss.
+    """
+    with _open(Path(path)) as stored:
+        kind = stored.format
+        if isinstance(stored, JpegImagePlugin.JpegImageFile):
+            kind = "JPEG"
+            same = {
+                "qtables": stored.quantization,
+                "subsampling": JpegImagePlugin.get_sampling(stored),
+            }
+            ways: list[dict[str, Any]] = [same]
+        else:
+            ways = [{"quality": n} for n in _QUALITIES] if kind in ("WEBP", "AVIF") else []
+    copies = []
+    for way in ways:
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(array)).save(buffer, format=kind, **way)
+        with Image.open(buffer) as made:
+            copies.append(np.array(made.convert("RGB")))
+    return copies
 
 
 def write_image(path: str | Path, array: npt.NDArray[np.uint8]) -> None:

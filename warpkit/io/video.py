@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, OutputError, check_image, one_of, require, usable_array
 from warpkit.io.audio import SoundTrack
+from warpkit.io.frame import Colour
 from warpkit.io.images import check_target
+from warpkit.io.matroska import set_pixel_aspect
 from warpkit.io.whole import Partial
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ _CONTAINERS = {
 # Divides the frame times of all usual rates (24, 25, 30, 50, 60, 24000/1001, ...) and
 # milliseconds, so that frames at times of their own keep them exactly.
 _FINE = Fraction(1, 360_000)
+
+_SWSCALE = {1: "ITU709", 9: "BT2020"}  # by the number of the matrix in ITU-T H.273
 
 # libswscale's SWS_BILINEAR | SWS_FULL_CHR_H_INP | SWS_ACCURATE_RND: all pixels count for chroma.
 _ACCURATE = 0x2 | 0x4000 | 0x40000
@@ -61,6 +65,8 @@ class VideoWriter:
         codec: str = "h264",
         crf: int = 18,
         alpha: bool = False,
+        pixel_aspect: Fraction = Fraction(1),
+        colour: Colour | None = None,
         sound: SoundTrack | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -73,6 +79,8 @@ class VideoWriter:
             codec: `h264`, `ffv1` for a lossless file, `prores` for editors.
             crf: quality of `h264`, 0 (best) to 51.
             alpha: whether frames come with opacity; not for `h264`.
+            pixel_aspect: width of a pixel by its height, for players; the pixels stay as they are.
+            colour: how the values are to be shown; None for BT.709.
             sound: what to bring along, to the end of the last frame.
             overwrite: replace an existing file.
 
@@ -108,6 +116,7 @@ class VideoWriter:
         self._format = suffixes[suffix]
         self._crf = crf
         self._alpha, self._sound = alpha, sound
+        self._aspect, self._colour = pixel_aspect, colour
         self._place = Partial(self.path)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
@@ -177,10 +186,13 @@ class VideoWriter:
             if self.codec != "ffv1":
                 frame = frame.reformat(
                     format=stream.pix_fmt,
-                    dst_colorspace="ITU709",
+                    dst_colorspace=_SWSCALE[self._shown.matrix],
                     dst_color_range="MPEG",
                     interpolation=_ACCURATE,
                 )
+                # ProRes says how values are to be shown in every frame.
+                frame.color_primaries = self._shown.primaries
+                frame.color_trc = self._shown.transfer
             else:
                 frame = frame.reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = pts, self._time_base
@@ -212,6 +224,10 @@ class VideoWriter:
                         self._sound.finish(container, end)
             if kind is None:
                 require(stream is not None, f"{self.path}: no frame was written: nothing is saved")
+                if self.codec == "ffv1" and self._aspect != 1:
+                    set_pixel_aspect(
+                        self._place.partial, self._aspect, height=self.height, width=self.width
+                    )
                 self._place.publish()
         except (av.error.FFmpegError, OSError) as failure:
             # What went wrong inside the block matters more than that its file cannot be closed.
@@ -252,18 +268,22 @@ class VideoWriter:
             stream.pix_fmt = "bgra" if self._alpha else "bgr0"
         stream.width, stream.height = self.width, self.height
         stream.codec_context.time_base = self._time_base
-        if self.codec != "ffv1":
-            _tag_bt709(stream)
+        stream.codec_context.sample_aspect_ratio = self._aspect
+        if self.codec != "ffv1" or self._colour is not None:
+            self._tag(stream)
         if self._sound is not None:
             self._sound.open(container, self._format)
         self._stream = stream
         return stream
 
+    @property
+    def _shown(self) -> Colour:
+        return self._colour or Colour()
 
-def _tag_bt709(stream: VideoStream) -> None:
-    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-
-    stream.codec_context.colorspace = Colorspace.ITU709
-    stream.codec_context.color_range = ColorRange.MPEG
-    stream.codec_context.color_primaries = ColorPrimaries.BT709
-    stream.codec_context.color_trc = ColorTrc.BT709
+    def _tag(self, stream: VideoStream) -> None:
+        """Say how the values are to be shown."""
+        context = stream.codec_context
+        context.color_primaries = self._shown.primaries
+        context.color_trc = self._shown.transfer
+        if self.codec != "ffv1":  # which is RGB
+            context.colorspace, context.color_range = self._shown.matrix, 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from warpkit.checks import InputError, require
+from warpkit.io.streams import open_media, picture_stream, stream_seconds
 
 __all__ = ["video_seconds"]
 
@@ -18,28 +19,18 @@ def video_seconds(path: str | Path) -> float:
     import av
 
     path = Path(path)
-    require(path.is_file(), f"{path}: no such file")
-    try:
-        # An absolute path is never taken for a protocol such as "concat:".
-        with av.open(str(path.absolute())) as container:
-            require(bool(container.streams.video), f"{path}: the file holds no video stream")
-            stream = container.streams.video[0]
-            stated = []
-            if stream.duration and stream.time_base:
-                stated.append(float(stream.duration * stream.time_base))
-            if container.duration:
-                stated.append(container.duration / av.time_base)
-            if stated:
-                return max(stated)
+    with open_media(path) as container:
+        stream = picture_stream(container, path)
+        stated = [float(stream_seconds(stream) or 0), (container.duration or 0) / av.time_base]
+        if any(stated):
+            return max(stated)
+        try:
             ends = [
                 float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 for packet in container.demux(stream)
                 if packet.pts is not None and packet.time_base is not None
             ]
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable video ({error.strerror}): the file is damaged, cut short or of"
-            " another kind"
-        ) from error
+        except av.error.FFmpegError as error:
+            raise InputError(f"{path}: the video is damaged ({error.strerror})") from error
     require(bool(ends), f"{path}: the video does not tell its times: convert it to .mp4")
     return max(ends)

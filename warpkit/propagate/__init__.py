@@ -1,7 +1,13 @@
 """Masks, edits and points carried through a video: label propagation, dense carriers, layers."""
 
 from warpkit.propagate.edit_tracking import EditConfig, EditTracker
-from warpkit.propagate.edits import EditLayer, carry_edit, colormap_layer, composite
+from warpkit.propagate.edits import (
+    EditLayer,
+    carry_edit,
+    closest_decoding,
+    colormap_layer,
+    composite,
+)
 from warpkit.propagate.field_labels import CarryMode, carry_labels, carry_labels_many
 from warpkit.propagate.label_config import LabelConfig
 from warpkit.propagate.labels import Annotation, LabelFrame, LabelPropagator
@@ -22,6 +28,7 @@ __all__ = [
     "carry_edit",
     "carry_labels",
     "carry_labels_many",
+    "closest_decoding",
     "colormap_layer",
     "composite",
 ]

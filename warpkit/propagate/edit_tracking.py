@@ -317,7 +317,11 @@ def _depth(mask: Mask) -> Array:
     import cv2
 
     plane = np.pad(mask, 1, mode="edge").astype(np.uint8)
-    inside, outside = (cv2.distanceTransform(p, cv2.DIST_L2, 5) for p in (plane, 1 - plane))
+    # Of a mask of all pixels, OpenCV gives a distance beyond any number to reckon with.
+    inside, outside = (
+        np.minimum(cv2.distanceTransform(p, cv2.DIST_L2, 5), sum(plane.shape))
+        for p in (plane, 1 - plane)
+    )
     depth: Array = np.where(plane > 0, inside - 0.5, 0.5 - outside)[1:-1, 1:-1]
     return depth
 

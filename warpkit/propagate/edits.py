@@ -7,8 +7,10 @@ that interpolation and splatting never mix in the colour of transparent pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +26,17 @@ from warpkit.warp.backward import backward_warp
 from warpkit.warp.field import dense_warp
 from warpkit.warp.splat import fill_holes
 
-__all__ = ["EditLayer", "carry_edit", "colormap_layer", "composite"]
+__all__ = ["EditLayer", "carry_edit", "closest_decoding", "colormap_layer", "composite"]
 
 # Colours at the corners of the object's box in `colormap_layer`: top left, top right, bottom
 # left, bottom right. Far apart, so that every place between them has a colour of its own.
 _CORNERS = np.array(
     [[[230, 50, 60], [250, 215, 50]], [[60, 70, 230], [50, 200, 120]]], dtype=np.float32
 )
+
+_AROUND = np.ones((5, 5), np.uint8)
+_LUMA = np.array([[0.299, 0.587, 0.114], [0.2126, 0.7152, 0.0722]], np.float32)
+_ALIKE = 3.0  # levels: two decodings of a frame, of the same mixture of colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +114,7 @@ class EditLayer:
         original: npt.NDArray[np.uint8],
         edited: npt.NDArray[np.uint8],
         *,
+        decodings: Sequence[npt.NDArray[np.uint8]] = (),
         threshold: int = 12,
         speckle: int = 16,
     ) -> EditLayer:
@@ -117,9 +124,14 @@ class EditLayer:
         least one by more than the threshold: faint rims of a stroke stay with it. The edge is
         hard, since the opacity of a blended edge cannot be told from its colour alone.
 
+        Programs decode a video's colours in different ways, so the copy is compared with that
+        decoding of the frame which it is most like. Where it is like none, differences that
+        another way of decoding makes, thin ones along edges of colour, are no edit.
+
         Args:
             original: uint8 (H, W, 3), the frame.
             edited: uint8 (H, W, 3), the frame after editing.
+            decodings: uint8 (H, W, 3) each, the frame as it may have been before editing.
             threshold: largest difference of a channel, in levels of 255, that is no edit.
             speckle: regions of fewer pixels are noise.
 
@@ -131,11 +143,22 @@ class EditLayer:
         check_same_size(original, edited, "original frame", "edited frame")
         import cv2
 
-        difference = np.abs(original.astype(np.int16) - edited.astype(np.int16)).max(axis=2)
-        faint = (difference > threshold / 2).astype(np.uint8)
-        _, region, stats, _ = cv2.connectedComponentsWithStats(faint, connectivity=8)
+        before = closest_decoding(edited, (original, *decodings))
+        difference = _difference(before, edited)
+        quiet = difference <= threshold
+        # Most of what was not painted on is untouched, to the level: nothing is to be guessed.
+        exact = (difference == 0).sum() >= 0.9 * quiet.sum()
+        allowed = np.float32(0) if exact else _undecided(before, decodings)
+        brightness = 0 * difference if exact else _brightness_difference(before, edited)
+        surely = (difference > threshold + allowed) | (brightness > 1.5 * threshold)
+        faint = difference > threshold / 2
+        # The rim of what is surely painted goes with it, as wide as decodings blur.
+        core = (difference > threshold / 2 + allowed) | (brightness > threshold)
+        near = faint if exact else cv2.dilate(core.astype(np.uint8), _AROUND) > 0
+        part = (faint & near).astype(np.uint8)
+        _, region, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
         keep = np.zeros(len(stats), dtype=bool)
-        keep[region[difference > threshold]] = True
+        keep[region[surely]] = True
         keep &= stats[:, cv2.CC_STAT_AREA] >= speckle
         keep[0] = False  # the background of the labelling
         changed = keep[region]
@@ -148,6 +171,50 @@ class EditLayer:
         layer[changed, :3] = edited[changed].astype(np.float32) / 255
         layer[changed, 3] = 1
         return cls(layer)
+
+
+def closest_decoding(
+    edited: npt.NDArray[np.uint8], decodings: Sequence[npt.NDArray[np.uint8]]
+) -> npt.NDArray[np.uint8]:
+    """Which of several decodings of a frame was edited: that from which the most is left.
+
+    Args:
+        edited, decodings: uint8 (H, W, 3).
+    """
+    return min(decodings, key=lambda image: np.minimum(_difference(image, edited), 12).mean())
+
+
+def _difference(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """The largest difference of a channel, (H, W)."""
+    return np.abs(first.astype(np.int16) - second.astype(np.int16)).max(axis=2)
+
+
+def _brightness_difference(
+    first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """The difference in luma, of BT.601 or BT.709 whichever is less, (H, W)."""
+    apart = first.astype(np.float32) - second.astype(np.float32)
+    return np.abs(apart @ _LUMA.T).min(axis=2)
+
+
+def _undecided(
+    image: npt.NDArray[np.uint8], decodings: Sequence[npt.NDArray[np.uint8]]
+) -> npt.NDArray[np.float32]:
+    """By how much decoders differ at every pixel of an image, levels (H, W).
+
+    They agree in brightness. Colours are stored for blocks of 2 x 2 pixels, and wherever they are
+    taken from for a pixel, what it gets is among the colours around it.
+    """
+    import cv2
+
+    colour = image.astype(np.float32)
+    colour -= colour.mean(axis=2, keepdims=True)
+    spread = (cv2.dilate(colour, _AROUND) - cv2.erode(colour, _AROUND)).max(axis=2)
+    for other in decodings:
+        difference = _difference(image, other).astype(np.float32)
+        if difference.mean() <= _ALIKE:  # or it differs in more than that
+            spread = np.maximum(spread, difference)
+    return np.asarray(spread, np.float32)
 
 
 def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> EditLayer:

@@ -142,12 +142,20 @@ class FileClip(Clip):
         # A pass from the front: what comes next, and the frame that came last.
         self._passing: Iterator[Frame] = iter(())
         self._next = -1
+        self._there = 0  # a position that is known to exist
         self._last: tuple[int, Frame] | None = None
 
     def position_of(self, index: int) -> int | None:
-        """The position of the frame of that number; None if it is not among those taken."""
+        """The position of the frame of that number; None if it is not among those taken.
+
+        Raises:
+            InputError: the video does not say how many frames it has, and this is not there.
+        """
         position, rest = divmod(index - self.start, self.stride)
         count = self.frames.count
+        if count is None and rest == 0 and position > self._there:
+            self.frames.read(index)
+            self._there = position
         taken = rest == 0 and position >= 0 and (count is None or position < count)
         return position if taken else None
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from warpkit.arrays import Image, Labels
-from warpkit.checks import require
+from warpkit.checks import check_same_size, require
+from warpkit.io.frame import Frame, Frames
+from warpkit.io.images import read_rgba, saved_like
 from warpkit.match.matcher import Matcher
-from warpkit.propagate import EditLayer, EditTracker, carry_edit, composite
+from warpkit.propagate import EditLayer, EditTracker, carry_edit, closest_decoding, composite
 from warpkit.types import DescriptorMap
 from warpkit.video.config import PropagateSettings
 from warpkit.warp.blend import blend
 
-__all__ = ["CarriedEdit", "usable_edit"]
+__all__ = ["CarriedEdit", "read_edit", "usable_edit"]
 
 _log = logging.getLogger("warpkit")
 
@@ -102,6 +105,31 @@ class CarriedEdit:
         """Go on from a kept state; `image` is the frame carried last."""
         if self._tracker is not None:
             self._tracker.restore(state, image)
+
+
+def read_edit(path: Path | str, frames: Frames, first: Frame) -> EditLayer:
+    """An edit from a file: with transparency it is a layer, without the edited frame itself.
+
+    Args:
+        frames: the clip, asked how other programs decode its first frame.
+        first: that frame.
+
+    Raises:
+        InputError: a file that cannot be read, of another size, or without a difference.
+    """
+    rgba = read_rgba(path)
+    check_same_size(rgba, first.image, f"the edit {path}", "the first frame")
+    if bool((rgba[..., 3] < 255).any()):
+        return EditLayer.from_rgba(rgba)
+    edited = np.ascontiguousarray(rgba[..., :3])
+    decodings = frames.decodings(first.index)
+    copies = saved_like(path, closest_decoding(edited, (first.image, *decodings)))
+    if not copies:
+        return EditLayer.from_edited_frame(first.image, edited, decodings=decodings)
+    # What compression leaves around a stroke is no edit.
+    return EditLayer.from_edited_frame(
+        first.image, edited, decodings=[*decodings, *copies], threshold=24
+    )
 
 
 def usable_edit(edit: EditLayer, image: Image, mask: npt.NDArray[np.bool_] | None) -> EditLayer:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import one_of
-from warpkit.io.audio import SoundTrack
+from warpkit.io.audio import SoundTrack, UsableSound, usable_sound
 from warpkit.io.frame import Frame, Frames
 from warpkit.io.images import read_image, read_rgba, write_image
 from warpkit.io.masks import read_labels
@@ -82,8 +82,11 @@ class Results:
         self._start, self._time, self._clock = first.time, Fraction(-1), clock
         self.stack = contextlib.ExitStack()
         self._sinks: list[Sink] = []
+        self._sound: UsableSound | None = None
 
     def __enter__(self) -> Self:
+        if self.wanted and not self.frames.path.is_dir():
+            self._sound = usable_sound(self.frames.path, "mp4")
         with self.stack as stack:
             self._sinks = [self._threaded(sink) for sink in _sinks(self, *self._asked)]
             self.stack = stack.pop_all()
@@ -101,13 +104,15 @@ class Results:
 
     def video(self, name: str, make: Callable[[str, Frame], Pixels], **options: Any) -> Sink:
         """A video of pictures made of frames."""
-        if options.get("codec") is None and not self.frames.path.is_dir():
-            options |= {"sound": SoundTrack(self.frames.path, self._start)}
+        if options.get("codec") is None and self._sound is not None:
+            options |= {"sound": SoundTrack(self.frames.path, self._start, self._sound)}
         writer = VideoWriter(
             self.folder.file(name),
             height=self.frames.height,
             width=self.frames.width,
             frame_rate=self.frame_rate,
+            pixel_aspect=self.frames.pixel_aspect,
+            colour=self.frames.colour,
             overwrite=True,
             **options,
         )

@@ -24,12 +24,11 @@ from warpkit.describe.options import ModelOptions
 from warpkit.io.config import to_dict
 from warpkit.io.frame import Frame
 from warpkit.io.frames import open_frames
-from warpkit.io.images import read_rgba
 from warpkit.io.masks import read_objects
 from warpkit.io.points import PointQueries, PointTracks, read_tracks, write_tracks
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import asked_matcher
-from warpkit.propagate import EditLayer, colormap_layer
+from warpkit.propagate import colormap_layer
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import ProgressCallback, no_progress
@@ -39,6 +38,7 @@ from warpkit.version import __version__
 from warpkit.video.carry import carry, follow_back
 from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
+from warpkit.video.edits import read_edit
 from warpkit.video.inputs import ClipInputs
 from warpkit.video.propagation import Propagation
 from warpkit.video.report import absences, write_quality
@@ -198,7 +198,7 @@ class _Job:
         annotations = _read_annotations(self.masks, self.clip, self.first)
         require(not (colormap and edit is not None), "give --edit or --colormap, not both")
         require(not colormap or 0 in annotations, "--colormap needs --mask: what it should cover")
-        layer = None if edit is None else _read_edit(edit, self.first)
+        layer = None if edit is None else read_edit(edit, self.frames, self.first)
         if colormap:
             layer = colormap_layer(annotations[0] > 0)
         if isinstance(points, np.ndarray):
@@ -347,6 +347,7 @@ class _Job:
 
 def _positions(queries: PointQueries, clip: FileClip) -> npt.NDArray[np.int64]:
     """The place of every point's frame among those taken; checks the points."""
+    clip.position_of(int(queries.frames.max()))
     places = [clip.position_of(int(index)) for index in queries.frames]
     for index, place in zip(queries.frames, places, strict=True):
         require(
@@ -390,12 +391,3 @@ def _read_annotations(
         f"the mask {' and '.join(map(str, masks.values()))} is empty (no pixel is set)",
     )
     return found
-
-
-def _read_edit(path: Path | str, first: Frame) -> EditLayer:
-    """A picture with transparency is a layer, one without is the edited frame itself."""
-    rgba = read_rgba(path)
-    check_same_size(rgba, first.image, f"the edit {path}", "the first frame")
-    if bool((rgba[..., 3] < 255).any()):
-        return EditLayer.from_rgba(rgba)
-    return EditLayer.from_edited_frame(first.image, rgba[..., :3])
