@@ -28,6 +28,7 @@ from warpkit.match.farthest import farthest_points
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
+from warpkit.synthesize.categories import readable
 from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.described_pair import DescribedPair, PairSide
 from warpkit.synthesize.executors import (
@@ -308,6 +309,7 @@ class PairPipeline:
         facts: dict[str, Any] = {
             "id": plan.id,
             "category": plan.category,
+            "folder": plan.folder,
             "split": plan.split,
             "kind": "photographs" if settings.images is not None else "generated",
             "labels": "exact" if settings.known_warps else "matched",
@@ -329,6 +331,8 @@ class PairPipeline:
             facts["steps"] = self._images.generator.steps
         for role, image in (("source", plan.source), ("target", plan.target)):
             facts[role] = {k: v for k, v in asdict(image).items() if v is not None}
+            if image.path is not None:
+                facts[role]["path"] = readable(image.path)
         return facts
 
     def _sides(
