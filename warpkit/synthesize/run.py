@@ -43,6 +43,7 @@ from warpkit.synthesize.config import (
     SplitConfig,
 )
 from warpkit.synthesize.engines import MadeChunk, make_here, make_on_ray
+from warpkit.synthesize.mask_trust import DOUBTFUL
 from warpkit.synthesize.measures import PrecisionRow
 from warpkit.synthesize.pair_pipeline import PairPipeline
 from warpkit.synthesize.plan import GeneratedPlans, PairPlan, PhotoPlans, Plans, list_photos
@@ -268,6 +269,15 @@ def _make_and_write(
                 split,
                 len(summary.kept),
             )
+    if summary.doubtful:
+        _log.warning(
+            "the found masks of %d of %d kept pairs are doubtful, and may hold more than the object:"
+            " they are named in README.md and marked in sheets; masks.least_trust=%g drops them,"
+            " masks.kind=given takes your own",
+            len(summary.doubtful),
+            len(summary.kept),
+            DOUBTFUL,
+        )
     with clock.stage("write"):
         shown = _write_formats(folder, settings, summary, records())
     with clock.stage("contact sheets"):

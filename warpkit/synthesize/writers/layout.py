@@ -112,7 +112,7 @@ def _provenance(record: Record) -> dict[str, Any]:
     meta = record.meta
     names = ("kind", "labels", "model", "similarity", "coherence")
     facts = {name: meta[name] for name in names}
-    asked = ("prompt", "seed", "strength", "path", "warp_seed")
+    asked = ("prompt", "seed", "strength", "path", "warp_seed", "mask_trust")
     for role in ROLES:
         facts[role] = {key: meta[role][key] for key in asked if key in meta[role]}
     return facts
