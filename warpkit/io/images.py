@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from warpkit.checks import InputError, check_image, require
+from warpkit.checks import InputError, absent, check_image, require
 from warpkit.io.whole import written_whole
 
 __all__ = [
@@ -57,7 +57,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 def _open(path: Path) -> Image.Image:
     """The image with its header read, its pixels not yet decoded."""
-    require(path.exists(), f"{path}: no such file")
+    require(path.exists(), absent(path))
     require(not path.is_dir(), f"{path}: expected an image file, this is a folder")
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]

@@ -1,7 +1,7 @@
 """How far a found mask can be trusted, and the half of it that is surest.
 
-In: an image's descriptors and its mask. Out: `MaskTrust`. Nothing but the descriptors that found the
-mask is asked, so it is a doubt, not a proof: docs/synthesize.md has what it was worth.
+In: an image's descriptors and its mask. Out: `MaskTrust`. Nothing but the descriptors that found
+the mask is asked, so it is a doubt, not a proof: docs/synthesize.md has what it was worth.
 """
 
 from __future__ import annotations

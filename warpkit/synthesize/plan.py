@@ -266,8 +266,8 @@ class PhotoPlans:
         self._pairs = self._of_every_split(drawn, wanted(splits))
         if not self._pairs:
             raise InputError(
-                "no two photographs of one category and split: a pair needs two; add photographs,"
-                " or set splits.val=0 splits.test=0 for a small set"
+                "no two photographs of one category and split: a pair needs two; put more of one"
+                " kind into one folder, or take --known-warps, which needs one photograph a pair"
             )
 
     def _of_every_split(self, drawn: list[_Place], names: Sequence[Split]) -> list[_Place]:

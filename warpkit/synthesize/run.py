@@ -246,9 +246,7 @@ def _make_and_write(
         chunks = (read_records(_chunk_path(folder, number)) for number in range(count))
         for record in without_duplicates(itertools.chain.from_iterable(chunks)):
             split = moved.get(record.id)
-            yield record if split is None else replace(
-                record, meta={**record.meta, "split": split}
-            )
+            yield record if split is None else replace(record, meta={**record.meta, "split": split})
 
     summary = summarise(records())
     if summary.kept and not summary.splits.keys() >= set(wanted(settings.splits)):
@@ -271,9 +269,9 @@ def _make_and_write(
             )
     if summary.doubtful:
         _log.warning(
-            "the found masks of %d of %d kept pairs are doubtful, and may hold more than the object:"
-            " they are named in README.md and marked in sheets; masks.least_trust=%g drops them,"
-            " masks.kind=given takes your own",
+            "the found masks of %d of %d kept pairs are doubtful, and may hold more than the"
+            " object: they are named in README.md and marked in sheets; masks.least_trust=%g drops"
+            " them, masks.kind=given takes your own",
             len(summary.doubtful),
             len(summary.kept),
             DOUBTFUL,
