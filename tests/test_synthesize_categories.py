@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from small_synthesis import OPTIONS, settings
+from small_synthesis import made, write_photos
 
 from warpkit.datasets.spair import read_spair
 from warpkit.datasets.synth import read_synth
 from warpkit.synthesize.categories import name_categories, readable
-from warpkit.synthesize.config import GenerationConfig, QualityConfig, SplitConfig
+from warpkit.synthesize.config import GenerationConfig, SplitConfig
 from warpkit.synthesize.plan import GeneratedPlans, list_photos
 from warpkit.synthesize.records import read_records
-from warpkit.synthesize.run import run_synthesize
 from warpkit.synthesize.verify import verify_set
 
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
@@ -85,27 +82,6 @@ def test_classes_and_prompts_keep_their_names(tmp_path):
         "A cat, 4k / HDR",
     ]
     assert plans.pair(2).folder == "A cat, 4k - HDR"
-
-
-def write_photos(root: Path, names: list[str], each: int = 2) -> Path:
-    generator = np.random.default_rng(0)
-    for name in names:
-        (root / name).mkdir(parents=True)
-        for number in range(each):
-            small = Image.fromarray(generator.integers(0, 256, (6, 7, 3), np.uint8))
-            small.resize((40, 32), Image.Resampling.BICUBIC).save(root / name / f"{number}.png")
-    return root
-
-
-def made(root: Path, output: Path, pairs: int, **changes) -> dict:
-    config = settings(
-        images=root,
-        pairs=pairs,
-        known_warps=True,
-        quality=QualityConfig(images=0, sheets=1),
-        **{"splits": SplitConfig(val=0, test=0), **changes},
-    )
-    return run_synthesize(output, settings=config, options=OPTIONS)
 
 
 def test_all_formats_keep_every_folder_and_its_name(tmp_path):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from small_synthesis import OPTIONS, settings
-from test_synthesize_categories import made, write_photos
+from small_synthesis import OPTIONS, made, settings, write_photos
 
 from warpkit.datasets.dhf import read_dhf_json
 from warpkit.synthesize.config import QualityConfig, SplitConfig
