@@ -51,7 +51,7 @@ batch: 2
 size: 32
 generation: {steps: 2, guidance: 1.0, variant: image}
 masks: {kind: whole}
-labels: {points: 8, least: 1, filters: {mutual: true, ratio: null, coherence: 0.9}}
+labels: {points: 8, least: 1, filters: {cycle: 0, ratio: null, coherence: 0.9}}
 quality: {images: 2, sheets: 1}
 splits: {val: 0.25, test: 0.25}
 """

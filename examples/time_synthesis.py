@@ -222,7 +222,7 @@ def told(
     model: str, aggregator: Path | None, batch: int, pairs: int
 ) -> tuple[SynthesizeSettings, ModelOptions]:
     # Limits that every match passes: all filters are computed and no pair is dropped by them.
-    filters = FilterConfig(mutual=False, cycle=9, ratio=9, flip=9, coherence=9, affine=9)
+    filters = FilterConfig(cycle=9, ratio=9, flip=9, coherence=9, affine=9)
     options = ModelOptions(
         model=model,
         aggregator=aggregator,

@@ -32,7 +32,7 @@ def settings(**changes) -> SynthesizeSettings:
             points=8,
             least=1,
             # Pictures of 32 pixels after two steps are noise: hardly anything is coherent in them.
-            filters=FilterConfig(mutual=True, ratio=None, coherence=0.9),
+            filters=FilterConfig(cycle=0, ratio=None, coherence=0.9),
         ),
         "quality": QualityConfig(images=2, sheets=1),
         "splits": SplitConfig(val=0.2, test=0.2),

@@ -23,6 +23,7 @@ from warpkit.app.video_service import VideoService
 from warpkit.app.warp_service import WarpService
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError
+from warpkit.match.settings import MatchFilters
 from warpkit.synthesize.browse import read_set
 
 
@@ -97,7 +98,7 @@ def test_one_pixel_is_looked_up(
 
 def test_points_are_matched(service: Service, frame_files: list[Path], clip: list) -> None:
     uploads = [picture(service, frame_files[i]) for i in (0, -1)]
-    names = {"source": uploads[0].name, "target": uploads[1].name, "mutual": False}
+    names = {"source": uploads[0].name, "target": uploads[1].name, "filters": MatchFilters()}
     result = finished(service.points("v", "tiny", points=[[30, 20], [33, 25]], **names)).result
     assert json.loads(result.json.read_text()) == result.found
     assert len(result.found["target_points"]) == 2

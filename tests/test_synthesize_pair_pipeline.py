@@ -116,7 +116,7 @@ def test_fields_are_solved_where_the_filter_is_on(monkeypatch):
         return solve(given, **named)
 
     monkeypatch.setattr(module, "coherent_fields", counted)
-    filters = FilterConfig(mutual=False, ratio=None, flip=None, coherence=0.9, affine=None)
+    filters = FilterConfig(ratio=None, flip=None, coherence=0.9, affine=None)
     for limit in (0.9, None):
         labels = PairLabelConfig(points=8, least=1, filters=replace(filters, coherence=limit))
         config = settings(pairs=3, labels=labels)

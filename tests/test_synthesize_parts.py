@@ -14,6 +14,7 @@ from warpkit.coords import lattice_sites
 from warpkit.describe import load_extractor
 from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.image.grabcut import refine_mask
+from warpkit.io.config import load_config
 from warpkit.match.farthest import farthest_points
 from warpkit.match.filters import affine_residual, competing_similarity, distance_ratio
 from warpkit.synthesize.card import data_card
@@ -63,7 +64,7 @@ from warpkit.types import DescriptorMap
 from warpkit.warp.known import KnownWarpConfig
 
 NONE = SplitConfig(val=0, test=0)
-OFF = {"mutual": False, **dict.fromkeys(("cycle", "ratio", "flip", "coherence", "affine"))}
+OFF = dict.fromkeys(("cycle", "ratio", "flip", "coherence", "affine"))
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -225,7 +226,6 @@ def candidates(**columns) -> MatchCandidates:
         "source_xy": grid,
         "target_xy": grid,
         "similarity": torch.ones(count),
-        "mutual": torch.ones(count, dtype=torch.bool),
         "cycle": torch.zeros(count),
         "ratio": torch.zeros(count),
         "flip": torch.zeros(count),
@@ -238,7 +238,7 @@ def candidates(**columns) -> MatchCandidates:
     ("name", "limit", "column", "expected"),
     [
         ("similarity", 0.8, [0.9, 0.8, 0.7], [True, True, False]),
-        ("mutual", True, [True, False, True], [True, False, True]),
+        ("cycle", 0.0, [0.0, 0.01, 0.0], [True, False, True]),  # each other's best
         ("cycle", 0.1, [0.05, 0.1, 0.2], [True, True, False]),
         ("ratio", 0.5, [0.4, 0.5, 0.6], [True, True, False]),
         ("flip", 0.1, [0.0, 0.1, 0.11], [True, True, False]),
@@ -254,12 +254,12 @@ def test_each_filter_alone(name, limit, column, expected):
 
 def test_filters_run_in_order_and_are_counted():
     found = candidates(
-        mutual=torch.tensor([True, True, True, False, True, True, True]),
+        cycle=torch.tensor([0.0, 0, 0, 0.1, 0, 0, 0]),
         ratio=torch.tensor([0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1]),
     )
-    config = FilterConfig(**{**OFF, "mutual": True, "ratio": 0.5, "affine": 0.01})
+    config = FilterConfig(**{**OFF, "cycle": 0.0, "ratio": 0.5, "affine": 0.01})
     kept, left = filter_candidates(found, config)
-    assert list(left.items()) == [("candidates", 7), ("mutual", 6), ("ratio", 5), ("affine", 5)]
+    assert list(left.items()) == [("candidates", 7), ("cycle", 6), ("ratio", 5), ("affine", 5)]
     # What leads astray is gone before neighbours are asked.
     found = replace(found, coherence=torch.tensor([0.0, 0, 0, 0, 0.3, 0, 0]))
     _, left = filter_candidates(found, FilterConfig(**{**OFF, "coherence": 0.2, "affine": 0.01}))
@@ -282,7 +282,7 @@ def test_dense_matches_of_a_shift_are_found():
     away = (found.target_xy - found.source_xy - torch.tensor([4.0, 2.0])).norm(dim=1)
     assert len(found) > 20
     assert away.max() < 0.3
-    assert found.mutual.all()
+    assert found.cycle.max() == 0  # each other's best
     assert found.flip.max() < 0.02  # a map that is mirrored exactly moves nothing
     assert found.target_side == object_side(target_mask) == 13
     assert mask_box(target_mask) == (10, 7, 23, 13)
@@ -452,8 +452,8 @@ def test_doubt_names_a_better_setting_only_where_there_is_one():
     best = "the best measured (cycle <= 0.01) has 95.3% and keeps 4.0% of all"
     assert doubt(none, strict, nothing, own) == begin + best
     assert doubt(none, nothing, own) == begin + "no measured setting reaches 90%"
-    earlier = ("... mutual", 0.5, 0.8)
-    best = "the best measured (the run's filters up to mutual) has 80.0% and keeps 50.0% of all"
+    earlier = ("... cycle 0.02", 0.5, 0.8)
+    best = "the best measured (the run's filters up to cycle 0.02) has 80.0% and keeps 50.0% of all"
     assert doubt(none, earlier, own) == begin + f"no measured setting reaches 90%; {best}"
     assert doubt(none, ("... ratio 0.4", 0.2, 0.9)) is None
     assert doubt(none, ("... ratio 0.4", 0.0, None)) is None
@@ -542,7 +542,7 @@ def record(name: str = "0000001", **changes) -> Record:
         "split": "train",
         "source": {"hash": "00", "prompt": "dog"},
         "target": {"hash": "01"},
-        "filters": {"candidates": 9, "mutual": 4},
+        "filters": {"candidates": 9, "cycle": 4},
         "source_points": [[1.5, 2.0]],
     }
     return Record(name, {**meta, **changes}, {"source.jpg": b"abc", "source_mask.png": b""})
@@ -564,7 +564,7 @@ def test_later_duplicates_are_dropped_and_counted():
     summary = summarise(without_duplicates(records))
     assert summary.kept == ["0000001", "0000003"]
     assert summary.dropped == {"duplicate of an earlier pair": 1}
-    assert summary.matches == {"candidates": 27, "mutual": 12}
+    assert summary.matches == {"candidates": 27, "cycle": 12}
     assert summary.prompts == {"dog": 2}
 
 
@@ -635,3 +635,11 @@ def test_a_part_generates_on_its_own_canvas_and_describes_on_another() -> None:
     )
     assert found.image.shape == (32, 32, 3)
     assert found.descriptors.data.shape == (256, 16, 16)
+
+
+def test_a_former_key_says_what_to_give_in_its_place(tmp_path):
+    (tmp_path / "set.yaml").write_text("labels: {filters: {mutual: true}}", encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        load_config(PairSettings, tmp_path / "set.yaml")
+    assert "unknown key 'labels.filters.mutual'" in str(refused.value)
+    assert "give 'labels.filters.cycle: 0' in its place" in str(refused.value)

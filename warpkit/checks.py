@@ -27,6 +27,7 @@ __all__ = [
     "require",
     "same_definition",
     "suggest",
+    "usable_array",
 ]
 
 
@@ -93,12 +94,31 @@ def one_of(value: str, known: Iterable[str], what: str) -> str:
     return value
 
 
+def usable_array(value: Any) -> Any:
+    """An array that torch, OpenCV and PyAV take: contiguous, writable, of native byte order.
+
+    Views such as `bgr[..., ::-1]`, read-only and memory-mapped arrays are copied, torch tensors
+    brought to the CPU. An array that is all this, and what is no array, comes back as it is.
+    """
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        value = value.detach().cpu().numpy()
+    if not isinstance(value, np.ndarray) or (
+        type(value) is np.ndarray and value.flags.carray and value.dtype.isnative
+    ):
+        return value
+    return np.require(value, value.dtype.newbyteorder("="), ["C", "W", "E"])
+
+
 def check_image(image: Any, name: str = "image") -> npt.NDArray[np.uint8]:
     """An image at the edge: uint8 array (H, W, 3), RGB, at least 2 x 2 pixels.
+
+    Returns:
+        The image as `usable_array` makes it.
 
     Raises:
         InputError: for another type, dtype or shape.
     """
+    image = usable_array(image)
     require(
         isinstance(image, np.ndarray),
         f"{name} must be a uint8 RGB array (height, width, 3), got {type(image).__name__};"
@@ -124,6 +144,7 @@ def check_mask(
     Raises:
         InputError: for another type, another size, or an empty mask.
     """
+    mask = usable_array(mask)
     require(
         isinstance(mask, np.ndarray) and mask.ndim == 2,
         f"{name} must be a 2-D array (height, width), got"
@@ -153,7 +174,7 @@ def check_points(
         InputError: for another shape, non-finite values or points outside the image.
     """
     try:
-        array = np.asarray(points, dtype=np.float32)
+        array = np.array(usable_array(points), dtype=np.float32, order="C")
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be a list of [x, y] pairs, got {points!r}") from error
     require(

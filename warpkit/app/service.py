@@ -219,7 +219,14 @@ class Service:
         return self.submit(visitor, model, "look", work)
 
     def points(
-        self, visitor: str, model: str, *, source: str, target: str, points: Any, mutual: bool
+        self,
+        visitor: str,
+        model: str,
+        *,
+        source: str,
+        target: str,
+        points: Any,
+        filters: MatchFilters,
     ) -> Job:
         """Match clicked points.
 
@@ -229,7 +236,6 @@ class Service:
         session = self.workspace.session(visitor)
         pictures = [session.upload(name) for name in (source, target)]
         checked = np.array(self.check_points(points), np.float32)
-        filters = MatchFilters(subpixel=True, mutual=bool(mutual))
         drawing, table = session.new_file(".png"), session.new_file(".json")
 
         def work(progress: ProgressCallback) -> PointsResult:

@@ -13,6 +13,7 @@ from warpkit.app.pictures import canvas_value
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status
 from warpkit.checks import InputError
+from warpkit.match.settings import MatchFilters
 
 __all__ = ["points_tab"]
 
@@ -56,7 +57,7 @@ def points_tab(service: Service, model: gr.Dropdown) -> None:
                 source=drawn(source, "picture"),
                 target=drawn(target, "picture"),
                 points=drawn(source, "points"),
-                mutual=mutual,
+                filters=MatchFilters(subpixel=True, mutual=bool(mutual)),
             )
         except InputError as error:
             yield [failed(str(error)), *nothing]

@@ -180,8 +180,8 @@ def _pck(args: argparse.Namespace) -> None:
 
     _numbers(args)
     flags = ("alphas", "pairs", "seed", "split", "category", "species", "pairing", "baselines")
-    fields = ("field", "mirror", "boxes")
-    how = told(EvalPckSettings, args, (*flags, *fields))
+    extra = ("field", "mirror", "boxes")
+    how = told(EvalPckSettings, args, (*flags, *extra))
     if args.write_pairs is not None:
         count, problems = list_pairs(
             args.dataset, args.root, args.write_pairs, **how, overwrite=args.overwrite

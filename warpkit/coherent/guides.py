@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpkit.checks import InputError, check_points, require
+from warpkit.checks import InputError, check_points, require, usable_array
 
 __all__ = ["Guides"]
 
@@ -69,7 +69,7 @@ class Guides:
             given = torch.stack([pairs.source_xy, pairs.target_xy], dim=1).cpu().numpy()
         expected = "guides are pairs of points (G, 2, 2), source first: [[[xs, ys], [xt, yt]], ...]"
         try:
-            array = np.asarray(given, np.float32)
+            array = np.asarray(usable_array(given), np.float32)
         except (TypeError, ValueError) as error:
             raise InputError(f"{expected}, got {pairs!r}") from error
         require(

@@ -142,11 +142,11 @@ def _principal(gram: Tensor, count: int) -> Tensor:
     basis = torch.randn(gram.shape[-1], count, generator=generator).to(gram)
     ridge = _RIDGE * torch.eye(count, device=gram.device, dtype=gram.dtype)
     for _ in range(_POWERS):
-        spread = gram @ basis
-        own = spread.mT @ spread
+        product = gram @ basis
+        own = product.mT @ product
         size = own.diagonal(dim1=-2, dim2=-1).amax(dim=-1).clamp(min=1e-30)[..., None, None]
         root, _ = torch.linalg.cholesky_ex(own / size + ridge)
-        basis = torch.linalg.solve_triangular(root, spread.mT / size.sqrt(), upper=False).mT
+        basis = torch.linalg.solve_triangular(root, product.mT / size.sqrt(), upper=False).mT
     return basis.float()
 
 

@@ -149,7 +149,7 @@ def field_to_pixels(
             held = mirror_x(held, task.source.width)
         agrees = error[i, :count] <= max(1.5, config.tolerance * region.side)
         values = (held, cosine[i, :count].clamp(-1, 1), agrees & near)
-        fields.append(tuple(_spread_out(one, index[i], task.target) for one in values))
+        fields.append(tuple(_scattered(one, index[i], task.target) for one in values))
         shares = (contained.float().mean(), agrees.float().mean(), error[i, :count].mean())
         figures.append(torch.stack([along[i], *shares, folds[i], spread[i], costs[i]]))
     made = []
@@ -211,7 +211,7 @@ def _places(index: Sequence[Tensor], widths: Sequence[int]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(places, batch_first=True)
 
 
-def _spread_out(values: Tensor, index: Tensor, target: DescriptorMap) -> Tensor:
+def _scattered(values: Tensor, index: Tensor, target: DescriptorMap) -> Tensor:
     """Values (P, ...) of some pixels on the image, zero elsewhere: (height, width, ...)."""
     out = values.new_zeros(target.height * target.width, *values.shape[1:])
     return out.index_copy(0, index, values).unflatten(0, (target.height, target.width))

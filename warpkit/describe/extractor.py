@@ -85,9 +85,9 @@ class ModelDescriber(ABC):
             InputError: something that is no image; too little memory for a batch (names the batch
                 size that fits).
         """
-        for position, image in enumerate(images):
-            check_image(image, f"image {position}")
-        return self.describe_checked(images)
+        return self.describe_checked(
+            [check_image(image, f"image {position}") for position, image in enumerate(images)]
+        )
 
     @abstractmethod
     def describe_checked(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[DescriptorMap]:

@@ -59,7 +59,7 @@ def cut_out(image: Image, box: Sequence[float]) -> Mask:
     """
     import cv2
 
-    check_image(image)
+    image = check_image(image)
     height, width = image.shape[:2]
     given = f"the box {', '.join(f'{value:g}' for value in box)}"
     require(

@@ -20,7 +20,7 @@ from warpkit.checks import check_image, check_mask, require
 from warpkit.coherent import Guides
 from warpkit.describe.extractor import describe_checked
 from warpkit.io.images import read_rgba
-from warpkit.io.masks import read_labels
+from warpkit.io.masks import read_objects
 from warpkit.match.filters import inside_mask
 from warpkit.types import Describer, DescriptorMap
 
@@ -74,8 +74,7 @@ class ImagePair:
             guides is None or field != "nearest",
             "guides steer a coherent field, nearest neighbours know none: use --field coherent",
         )
-        check_image(source, "source")
-        check_image(target, "target")
+        source, target = check_image(source, "source"), check_image(target, "target")
         masks = [
             None
             if mask is None
@@ -143,4 +142,4 @@ def read_mask_file(path: Path | str | None, name: str) -> Mask | None:
     if path is None:
         return None
     require(Path(path).is_file(), f"{name}: no file at {path}")
-    return read_labels(path) > 0
+    return read_objects(path) > 0

@@ -211,7 +211,7 @@ class _Reader:
             f"{origin}: '{'.'.join(keys)}' must be a mapping of keys to values, got {_shown(tree)}",
         )
         hints = typing.get_type_hints(cls)
-        self._check_keys(tree, _keys(cls), keys)
+        self._check_keys(tree, cls, keys)
         values: dict[str, Any] = {}
         for item in fields(cls):
             name, hint, place = item.name, hints[item.name], (*keys, item.name)
@@ -236,13 +236,16 @@ class _Reader:
             group = f": '{'.'.join(keys)}'" if keys else ""
             raise InputError(f"{self._any_origin(keys)}{group}: {error}") from error
 
-    def _check_keys(self, tree: dict[Any, Any], known: list[str], keys: tuple[str, ...]) -> None:
+    def _check_keys(self, tree: dict[Any, Any], cls: type, keys: tuple[str, ...]) -> None:
+        known = _keys(cls)
         for key in tree:
             if key in known:
                 continue
             place = ".".join([*keys, str(key)])
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean '{'.'.join([*keys, near[0]])}'? " if near else ""
+            if key in (former := getattr(cls, "FORMER_KEYS", {})):
+                hint = f"give '{'.'.join([*keys, former[key]])}' in its place; "
             raise InputError(
                 f"unknown key '{place}' in {self._origin((*keys, str(key)))}: {hint}"
                 f"known keys: {', '.join(known)}"

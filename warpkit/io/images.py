@@ -11,14 +11,16 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from warpkit.checks import InputError, absent, check_image, require
+from warpkit.checks import InputError, absent, check_image, require, usable_array
+from warpkit.io.foreign_images import png_without_texts, unreadable_kind
 from warpkit.io.whole import written_whole
 
 __all__ = [
@@ -26,12 +28,16 @@ __all__ = [
     "check_target",
     "encode_image",
     "image_size",
+    "is_lossy",
     "open_image",
+    "picture_count",
     "read_image",
     "read_rgba",
     "save_whole",
     "write_image",
 ]
+
+T = TypeVar("T")
 
 # Pillow knows more formats; some of them start other programs (EPS) or are never frames (PDF).
 _FORMATS = (
@@ -55,8 +61,8 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def _open(path: Path) -> Image.Image:
-    """The image with its header read, its pixels not yet decoded."""
+def _open(path: Path, data: bytes | None = None) -> Image.Image:
+    """The image with its header read, its pixels not yet decoded; of the file, or its `data`."""
     require(path.exists(), absent(path))
     require(not path.is_dir(), f"{path}: expected an image file, this is a folder")
     Image.init()
@@ -66,18 +72,24 @@ def _open(path: Path) -> Image.Image:
             # Damaged metadata is no obstacle as long as the pixels can be read.
             warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(path, formats=formats)
+            return Image.open(path if data is None else io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path}: the image has more than {Image.MAX_IMAGE_PIXELS} pixels, the limit for one"
             " image: scale it down first"
         ) from error
     except Image.UnidentifiedImageError as error:
+        kind = unreadable_kind(path)
+        floats = "; images of floats have no fixed white" if kind and "floats" in kind else ""
         raise InputError(
-            f"{path}: not an image that can be read; expected PNG, JPEG, WebP, TIFF, BMP, GIF,"
-            " PPM or AVIF (convert others, such as HEIC, first)"
+            f"{path}: not an image that can be read{f': it is {kind}' if kind else ''}{floats};"
+            " expected PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or AVIF of 8 or 16 bits (convert"
+            " others, such as HEIC, first)"
         ) from error
     except _DAMAGE as error:
+        rest = _without_texts(path, data, error)
+        if rest is not None:
+            return _open(path, rest)
         raise InputError(f"{path}: the image cannot be read: {_reason(error)}") from error
 
 
@@ -94,20 +106,66 @@ def open_image(path: str | Path) -> Image.Image:
         InputError: if there is no such file, or it is a folder, not an image, damaged or cut
             short, or too large.
     """
-    path = Path(path)
+
+    def decoded(image: Image.Image) -> Image.Image:
+        kind = image.format
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        upright.format = kind
+        return upright
+
+    return _read(Path(path), decoded, "the image is damaged or cut short ({}): get a whole copy")
+
+
+def _read(path: Path, use: Callable[[Image.Image], T], damage: str, data: bytes | None = None) -> T:
+    """What `use` makes of the opened image; `damage` says that it cannot, with the reason."""
     try:
-        with _open(path) as image:
-            kind = image.format
-            image.load()
-            upright = ImageOps.exif_transpose(image)
+        with _open(path, data) as image:
+            return use(image)
     except InputError:
         raise
     except _DAMAGE as error:
-        raise InputError(
-            f"{path}: the image is damaged or cut short ({_reason(error)}): get a whole copy"
-        ) from error
-    upright.format = kind
-    return upright
+        rest = _without_texts(path, data, error)
+        if rest is not None:
+            return _read(path, use, damage, rest)
+        raise InputError(f"{path}: {damage.format(_reason(error))}") from error
+
+
+def _without_texts(path: Path, data: bytes | None, error: Exception) -> bytes | None:
+    """A PNG to be tried again: texts and profiles beyond Pillow's limit are no obstacle."""
+    return png_without_texts(path) if data is None and isinstance(error, ValueError) else None
+
+
+def is_lossy(image: Image.Image, path: str | Path) -> bool:
+    """Whether what `open_image` gave was compressed so that its values may have changed.
+
+    AVIF always counts: its header does not say.
+    """
+    if image.format in ("JPEG", "MPO", "AVIF"):
+        return True
+    if image.format == "TIFF":
+        return image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    if image.format not in ("WEBP", "JPEG2000"):
+        return False
+    data = Path(path).read_bytes()
+    if image.format == "WEBP":
+        return b"VP8 " in data and b"VP8L" not in data
+    # Coding style (ISO/IEC 15444-1, A.6.1): 0 is the irreversible transform.
+    style = data.find(b"\xff\x52", data.find(b"\xff\x4f\xff\x51"))
+    return style >= 0 and data[style + 13 : style + 14] == b"\0"
+
+
+def picture_count(path: str | Path) -> int:
+    """How many pictures an image file holds: frames of an animation, pages of a TIFF.
+
+    Raises:
+        InputError: as `open_image`, as far as the header shows it.
+    """
+    return _read(
+        Path(path),
+        lambda image: int(getattr(image, "n_frames", 1)),
+        "the image header is damaged: {}",
+    )
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -116,16 +174,15 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: as `open_image`, as far as the header shows it.
     """
-    path = Path(path)
-    with _open(path) as image:
+
+    def upright_size(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
-        try:
-            orientation = image.getexif().get(0x0112, 1)
-        except _DAMAGE as error:
-            raise InputError(f"{path}: the image header is damaged: {_reason(error)}") from error
+        orientation = image.getexif().get(0x0112, 1)
         # Pillow's TIFF reader already states the upright size.
         turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"
-    return (width, height) if turned else (height, width)
+        return (width, height) if turned else (height, width)
+
+    return _read(Path(path), upright_size, "the image header is damaged: {}")
 
 
 def read_rgba(path: str | Path) -> npt.NDArray[np.uint8]:
@@ -225,6 +282,7 @@ def write_image(path: str | Path, array: npt.NDArray[np.uint8]) -> None:
         suffix in _SAVE_OPTIONS,
         f"{path}: cannot write images of suffix '{suffix}': use one of {', '.join(_SAVE_OPTIONS)}",
     )
+    array = usable_array(array)
     require(
         isinstance(array, np.ndarray)
         and array.dtype == np.uint8
@@ -238,4 +296,4 @@ def write_image(path: str | Path, array: npt.NDArray[np.uint8]) -> None:
         array.ndim == 2 or array.shape[2] == 3 or not suffix.startswith(".jp"),
         f"{path}: JPEG holds no transparency: write a .png or drop the alpha channel",
     )
-    save_whole(Image.fromarray(np.ascontiguousarray(array)), path, **_SAVE_OPTIONS[suffix])
+    save_whole(Image.fromarray(array), path, **_SAVE_OPTIONS[suffix])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, OutputError, check_image, one_of, require
+from warpkit.checks import InputError, OutputError, check_image, one_of, require, usable_array
 from warpkit.io.audio import SoundTrack
 from warpkit.io.images import check_target
 from warpkit.io.whole import Partial
@@ -147,6 +147,7 @@ class VideoWriter:
         container = self._container
         if container is None:
             raise InputError("VideoWriter.write is for use inside a `with` block")
+        image = usable_array(image)
         check_image(image[..., :3] if self._alpha and image.ndim == 3 else image, "frame")
         require(
             image.shape[2] == 3 + self._alpha,
@@ -172,7 +173,7 @@ class VideoWriter:
         try:
             stream = self._stream or self._start(container)
             layout = "rgba" if self._alpha else "rgb24"
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=layout)
+            frame = av.VideoFrame.from_ndarray(image, format=layout)
             if self.codec != "ffv1":
                 frame = frame.reformat(
                     format=stream.pix_fmt,

@@ -15,6 +15,7 @@ from warpkit.arrays import Image
 from warpkit.checks import InputError, check_image, require
 from warpkit.io.file_end import reaches_end
 from warpkit.io.frame import Frame, Frames, Selection
+from warpkit.io.images import picture_count
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -27,6 +28,19 @@ __all__ = ["VideoFrames"]
 # libswscale's SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND. Its default path is faster but
 # darkens every channel by about one level.
 _ACCURATE = 0x2 | 0x2000 | 0x40000
+
+
+def _refuse_image(path: Path, *, is_text: bool) -> None:
+    """Raise for what FFmpeg reads, though it is no video to it: images, animations, texts."""
+    expected = f"{path}: expected a video or a folder of images, this is"
+    require(not is_text, f"{expected} a text file")
+    pictures = picture_count(path)
+    require(pictures > 1, f"{expected} a single image")
+    raise InputError(
+        f"{expected} an image file of {pictures} pictures (an animated WebP or PNG, or pages of a"
+        " TIFF), which is not read as a video: save its pictures into a folder, or convert it to"
+        " .mp4 or .gif"
+    )
 
 
 class VideoFrames(Frames):
@@ -107,11 +121,8 @@ class VideoFrames(Frames):
         with container:
             name = container.format.name
             # FFmpeg also reads single images, and text files as films of a terminal.
-            require(
-                name not in ("tty", "image2") and not name.endswith("_pipe"),
-                f"{self.path}: expected a video or a folder of images, this is a"
-                f" {'text file' if name == 'tty' else 'single image'}",
-            )
+            if name in ("tty", "image2", "apng") or name.endswith("_pipe"):
+                _refuse_image(self.path, is_text=name == "tty")
             # The cover picture of a music file counts as a video stream of one frame.
             cover = Disposition.attached_pic
             stream = next((s for s in container.streams.video if not s.disposition & cover), None)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.checks import require
+from warpkit.checks import require, usable_array
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.types import DescriptorMap
 
@@ -48,8 +48,13 @@ def check_object_ids(object_ids: Sequence[int]) -> tuple[int, ...]:
 
 def check_labels(
     labels: npt.NDArray[np.uint8], object_ids: Sequence[int], *, height: int, width: int
-) -> None:
-    """Raise unless labels are uint8 (height, width) and hold only 0 and `object_ids`."""
+) -> npt.NDArray[np.uint8]:
+    """The labels as `usable_array` makes them.
+
+    Raises:
+        InputError: unless they are uint8 (height, width) and hold only 0 and `object_ids`.
+    """
+    labels = usable_array(labels)
     require(
         isinstance(labels, np.ndarray) and labels.dtype == np.uint8 and labels.ndim == 2,
         "labels must be a uint8 array (height, width) of object ids, got"
@@ -65,6 +70,7 @@ def check_labels(
         not unknown,
         f"labels hold the ids {unknown}, which are not among the objects {list(object_ids)}",
     )
+    return labels
 
 
 def one_hot(

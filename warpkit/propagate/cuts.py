@@ -46,7 +46,8 @@ def sketch(image: Image) -> FrameSketch:
     """The sketch of a uint8 RGB frame (H, W, 3)."""
     import cv2
 
-    height, width = check_image(image, "a frame").shape[:2]
+    image = check_image(image, "a frame")
+    height, width = image.shape[:2]
     scale = min(1.0, _SIDE / min(height, width))
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from warpkit.arrays import Image, Labels, Mask
-from warpkit.checks import one_of, require
+from warpkit.checks import check_image, one_of, require, usable_array
 from warpkit.coords import pixel_grid
 from warpkit.propagate.cell_matches import ObjectCells
 from warpkit.propagate.edits import EditLayer
@@ -89,6 +89,7 @@ class EditTracker:
         outlined: bool = True,
         config: EditConfig | None = None,
     ) -> None:
+        image, labels = check_image(image, "the frame"), usable_array(labels)
         size = (descriptors.height, descriptors.width)
         for name, shape in (
             ("frame", image.shape[:2]),
@@ -128,6 +129,7 @@ class EditTracker:
             labels: uint8 (H, W), its objects; the edit lands nowhere far from them.
             descriptors: of the frame.
         """
+        image, labels = check_image(image, "a frame"), usable_array(labels)
         small, grey = self._small(image)
         back = None if self._grey is None else flow_between(grey, self._grey)
         self._grey = grey

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpkit.checks import check_image, check_mask, check_same_size, one_of, require
+from warpkit.checks import check_image, check_mask, check_same_size, one_of, require, usable_array
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.propagate.field_labels import CarryMode, throw
@@ -45,7 +45,8 @@ class EditLayer:
     premultiplied: npt.NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        layer = self.premultiplied
+        layer = usable_array(self.premultiplied)
+        object.__setattr__(self, "premultiplied", layer)
         if layer.ndim != 3 or layer.shape[2] != 4 or layer.dtype != np.float32:
             raise ValueError(
                 f"EditLayer must hold float32 (H, W, 4), got {layer.dtype} {layer.shape}"
@@ -81,6 +82,7 @@ class EditLayer:
         Raises:
             InputError: if it is no RGBA picture, of another size, or wholly transparent.
         """
+        rgba = usable_array(rgba)
         require(
             isinstance(rgba, np.ndarray)
             and rgba.dtype == np.uint8
@@ -124,8 +126,8 @@ class EditLayer:
         Raises:
             InputError: if sizes differ or nothing differs noticeably.
         """
-        check_image(original, "original frame")
-        check_image(edited, "edited frame")
+        original = check_image(original, "original frame")
+        edited = check_image(edited, "edited frame")
         check_same_size(original, edited, "original frame", "edited frame")
         import cv2
 
@@ -161,6 +163,7 @@ def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> Edit
         InputError: for an empty mask or an impossible opacity.
     """
     require(0 < opacity <= 1, f"opacity must lie in (0, 1], got {opacity}")
+    mask = usable_array(mask)
     size = mask.shape if getattr(mask, "ndim", 0) == 2 else (0, 0)
     mask = check_mask(mask, height=size[0], width=size[1], name="object mask")
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -253,7 +256,7 @@ def composite(image: npt.NDArray[np.uint8], layer: EditLayer) -> npt.NDArray[np.
     Raises:
         InputError: if the sizes differ.
     """
-    check_image(image, "frame")
+    image = check_image(image, "frame")
     check_same_size(image, layer.premultiplied, "frame", "the edit layer")
     seen = layer.alpha > 0
     over = layer.premultiplied[seen]

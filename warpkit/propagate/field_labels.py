@@ -96,7 +96,7 @@ def carry_labels_many(
     """
     one_of(mode, ("gather", "splat"), "mode")
     ids = check_object_ids(object_ids)
-    check_labels(labels, ids, height=first.height, width=first.width)
+    labels = check_labels(labels, ids, height=first.height, width=first.width)
     require(bool(labels.any()), "the labels of the first frame are all background")
     if mode == "gather":
         warps = dense_warps(first, frames, matcher=matcher, filters=filters)

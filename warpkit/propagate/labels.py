@@ -118,9 +118,11 @@ class LabelPropagator:
         Raises:
             InputError: for labels or an image of another size, unknown ids, or another grid.
         """
-        self._check(descriptors, image)
+        image = self._check(descriptors, image)
         descriptors = finer_grid(descriptors, self.config.refine)
-        check_labels(labels, self.object_ids, height=descriptors.height, width=descriptors.width)
+        labels = check_labels(
+            labels, self.object_ids, height=descriptors.height, width=descriptors.width
+        )
         planes = one_hot(labels, self.object_ids, descriptors.data.device)
         if self._directions is None and 0 < self.config.channels < descriptors.channels:
             self._directions = principal_directions(_unit(descriptors), self.config.channels)
@@ -137,13 +139,14 @@ class LabelPropagator:
         Raises:
             InputError: if no frame is annotated yet, or the grid or the image's size is another.
         """
+        image = None if image is None else check_image(image, "a frame")
         soft = self.carry(descriptors, image)
         return decide_labels(soft, descriptors, image, self.object_ids, self.config)
 
     def carry(self, descriptors: DescriptorMap, image: Image | None = None) -> Tensor:
         """As `step`, but the soft labels (K, h, w) alone, before pixels are decided."""
         require(bool(self._annotated), "no frame is annotated: call annotate before step")
-        self._check(descriptors, image)
+        image = self._check(descriptors, image)
         coarse, descriptors = descriptors, finer_grid(descriptors, self.config.refine)
         queries, keys = self._rows(descriptors, image)
         frames = [*self._annotated, *self._recent]
@@ -225,7 +228,7 @@ class LabelPropagator:
         for known in annotations:
             self.annotate(known.descriptors, known.labels, known.image)
         for descriptors, image, kept in zip(context, images, soft, strict=True):
-            self._check(descriptors, image)
+            image = self._check(descriptors, image)
             descriptors = finer_grid(descriptors, self.config.refine)
             require(
                 tuple(kept.shape) == (len(self.object_ids), *descriptors.grid_size),
@@ -237,7 +240,7 @@ class LabelPropagator:
             kept = kept.to(descriptors.data.device, copy=True)
             self._recent.append(_ContextFrame(self._rows(descriptors, image)[1], kept))
 
-    def _check(self, descriptors: DescriptorMap, image: Image | None) -> None:
+    def _check(self, descriptors: DescriptorMap, image: Image | None) -> Image | None:
         layout = (
             descriptors.channels,
             *descriptors.grid_size,
@@ -258,13 +261,14 @@ class LabelPropagator:
             " or set colour and sharpen to 0",
         )
         if image is not None:
-            check_image(image, "a frame")
+            image = check_image(image, "a frame")
             check_same_size(
                 image,
                 np.empty((descriptors.height, descriptors.width)),
                 "a frame's image",
                 "what its descriptors describe",
             )
+        return image
 
     def _rows(self, descriptors: DescriptorMap, image: Image | None) -> tuple[Tensor, Tensor]:
         """Queries and keys (h, w, C) whose products order the keys of a query by similarity.

@@ -122,6 +122,7 @@ class PointTracker:
             image: uint8 RGB (H, W, 3), the frame.
         """
         xy = check_points(points, height=descriptors.height, width=descriptors.width)
+        image = check_image(image, "a frame")
         self._queries.append(self._query(which, xy, descriptors, image))
         self._before = grey_of(image)
         places, seen, alike = (v.copy() for v in self._values())
@@ -135,7 +136,7 @@ class PointTracker:
             now: what `step` gave for it.
             image: uint8 RGB (H, W, 3), the frame.
         """
-        self.now, self._before = now, grey_of(image)
+        self.now, self._before = now, grey_of(check_image(image, "a frame"))
 
     def step(self, descriptors: DescriptorMap, image: Image, *, cut: bool = False) -> TrackedPoints:
         """Follow all points that have joined into the next frame.
@@ -146,7 +147,7 @@ class PointTracker:
             cut: whether it is of another scene than the one before: then points are found by
                 their descriptors alone.
         """
-        check_image(image, "a frame")
+        image = check_image(image, "a frame")
         grey, before = grey_of(image), self._before
         self._before = grey
         places, seen, alike = (v.copy() for v in self._values())

@@ -45,8 +45,8 @@ def _coral(x: Array, y: Array, seeds: Grain, base: Array) -> Array:
         chance = seeds.cells(column * size + 0.5 * size, 0.1 + 0 * x, size, layer=layer).chance
         u = x - (column - 0.31 * layer + 0.5) * size
         v = floor + 0.05 * chance[0] - y
-        spread = 0.15 + 0.5 * np.clip(v, 0.0, 0.3)
-        fingers = np.abs(np.sin(5.5 * np.arctan2(u, v + 0.08) / spread * 0.28 + chance[1]))
+        fan = 0.15 + 0.5 * np.clip(v, 0.0, 0.3)
+        fingers = np.abs(np.sin(5.5 * np.arctan2(u, v + 0.08) / fan * 0.28 + chance[1]))
         height = (0.1 + 0.1 * chance[2]) * (0.55 + 0.45 * fingers)
         inside = cover(np.maximum(np.hypot(u * 1.1, v * 0.85) - height, -v - 0.06), 0.012)
         tints = mix("b0577a", "d88a5a", smooth(0.3, 0.7, chance[0]))
@@ -145,9 +145,9 @@ def _sky(x: Array, y: Array, seeds: Grain) -> Array:
             paint.fill("f6f8ff", cover(y - snow, 0.01) * smooth(-0.004, 0.004, y - crest))
     field = np.floor((x + 0.8 * y) / 0.16) + 3 * np.floor((y - 0.4 * x) / 0.09)
     rows = 0.5 + 0.5 * np.sin(2 * math.pi * (x + 0.8 * y) / 0.02)
-    fields = mix("8fae57", "d9c26a", (field * 0.37) % 1.0) * (0.9 + 0.1 * rows)[:, None]
+    meadow = mix("8fae57", "d9c26a", (field * 0.37) % 1.0) * (0.9 + 0.1 * rows)[:, None]
     hill = 0.36 + 0.05 * (seeds.noise(x, 0 * x, 0.8) - 0.5)
-    paint.fill(fields, smooth(0.0, 0.006, y - hill))
+    paint.fill(meadow, smooth(0.0, 0.006, y - hill))
     return paint.colours
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from warpkit.checks import require
 from warpkit.warp.known import KnownWarpConfig
@@ -149,15 +149,15 @@ class MaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
-    """Which matches are kept. Filters run in the order given here; null (or false) is off.
+    """Which matches are kept. Filters run in the order given here; null is off.
 
     Lengths are shares of the object: the longer side of its mask's box in the image where the
     length is measured. docs/synthesize.md has the curve that the defaults were chosen from.
 
     Attributes:
         similarity: least cosine.
-        mutual: both sites are each other's best.
-        cycle: largest distance to which the way back leads.
+        cycle: largest distance to which the way back leads; 0 keeps matches that are each other's
+            best.
         ratio: largest distance ratio to the best competitor (see `warpkit.match.distance_ratio`).
         exclusion: competitors lie farther than this from the match.
         flip: largest distance to the match found in the mirrored target: ghosts on the other side
@@ -167,8 +167,9 @@ class FilterConfig:
         affine: largest distance from where the neighbouring matches would carry the point.
     """
 
+    FORMER_KEYS: ClassVar = {"mutual": "cycle: 0"}
+
     similarity: float | None = None
-    mutual: bool = False
     cycle: float | None = 0.02
     ratio: float | None = 0.7
     exclusion: float = 0.15

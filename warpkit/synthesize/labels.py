@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-FILTERS = ("similarity", "mutual", "cycle", "ratio", "flip", "coherence", "affine")
+FILTERS = ("similarity", "cycle", "ratio", "flip", "coherence", "affine")
 """The filters in the order in which they run."""
 
 
@@ -58,7 +58,6 @@ class MatchCandidates:
         source_xy: float32 (N, 2), pixels of the source image.
         target_xy: float32 (N, 2), pixels of the target image.
         similarity: float32 (N,).
-        mutual: bool (N,), both sites are each other's best.
         cycle: float32 (N,), distance to which the way back leads, share of the source object.
         ratio: float32 (N,), see `warpkit.match.distance_ratio`.
         flip: float32 (N,), distance to the match in the mirrored target, share of the target
@@ -71,7 +70,6 @@ class MatchCandidates:
     source_xy: Tensor
     target_xy: Tensor
     similarity: Tensor
-    mutual: Tensor
     cycle: Tensor
     ratio: Tensor
     flip: Tensor
@@ -176,14 +174,12 @@ def find_candidates(
     """
     for mask, at, name in ((source_mask, source, "source"), (target_mask, target, "target")):
         check_mask(mask, height=at.height, width=at.width, name=f"{name} mask")
-    device = source.data.device
     stride = stride or max(1, round(min(source.cell_height, source.cell_width)))
     queries = candidate_sites(source, torch.from_numpy(source_mask), factor=stride)
     keys = candidate_sites(target, torch.from_numpy(target_mask))
     matcher = matcher or default_matcher(source)
     found = search_pair(matcher, source, target, queries, keys, homes=queries, window=Window())
     assert found.returned is not None and found.refined is not None
-    own = torch.arange(len(queries), device=device)
     back = cycle_distance(queries.xy, queries.xy, found.returned)[:, 0]
     side = object_side(target_mask)
     target_xy = found.refined.xy[:, 0]
@@ -208,7 +204,6 @@ def find_candidates(
         source_xy=queries.xy[kept].cpu(),
         target_xy=target_xy[kept].cpu(),
         similarity=similarity[kept].cpu(),
-        mutual=(found.returned[:, 0] == own)[kept].cpu(),
         cycle=(back / object_side(source_mask))[kept].cpu(),
         ratio=distance_ratio(similarity, second)[kept].cpu(),
         flip=moved[kept].cpu(),
@@ -242,16 +237,14 @@ def filter_candidates(
     left = {"candidates": len(candidates)}
     for name in FILTERS:
         limit = getattr(config, name)
-        if limit is None or limit is False:
+        if limit is None:
             continue
-        kept = kept & _passes(candidates, name, float(limit), kept)
+        kept = kept & _passes(candidates, name, limit, kept)
         left[name] = int(kept.sum())
     return kept, left
 
 
 def _passes(candidates: MatchCandidates, name: str, limit: float, kept: Tensor) -> Tensor:
-    if name == "mutual":
-        return candidates.mutual
     if name == "similarity":
         return candidates.similarity >= limit
     if name != "affine":

@@ -16,7 +16,7 @@ from warpkit.arrays import Image, Mask
 from warpkit.checks import require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.image.grabcut import largest_piece, refine_mask
-from warpkit.io.masks import read_mask
+from warpkit.io.masks import read_objects
 from warpkit.synthesize.config import MaskConfig
 from warpkit.synthesize.generation import DescribedImage
 from warpkit.synthesize.plan import ImagePlan
@@ -157,7 +157,7 @@ def _given_mask(config: MaskConfig, plan: ImagePlan, *, height: int, width: int)
     assert config.folder is not None and plan.path is not None
     path = (config.folder / plan.path).with_suffix(".png")
     require(path.is_file(), f"no mask at {path}: every photograph needs one, or masks.kind=found")
-    mask = read_mask(path)
+    mask = read_objects(path) > 0
     if mask.shape == (height, width):
         return mask
     resized = PilImage.fromarray(mask.astype(np.uint8)).resize(

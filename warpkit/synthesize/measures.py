@@ -52,8 +52,7 @@ _SAME = 2  # bits by which the hashes of one photograph stored twice may differ
 
 SWEEPS: dict[str, tuple[float, ...]] = {
     "similarity": (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95),
-    "mutual": (1.0,),
-    "cycle": (0.2, 0.1, 0.05, 0.03, 0.02, 0.01),
+    "cycle": (0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.0),
     "ratio": (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
     "flip": (0.3, 0.2, 0.1, 0.05, 0.03, 0.02),
     "coherence": (0.2, 0.1, 0.05, 0.03, 0.02, 0.01),
@@ -224,25 +223,21 @@ def precision_rows(
 
 def _settings(filters: FilterConfig) -> Iterator[tuple[str, str, float | None, FilterConfig]]:
     """Name, swept filter, its limit and the whole configuration of every row."""
-    nothing: dict[str, Any] = {name: None for name in FILTERS if name != "mutual"}
-    off = dataclasses.replace(filters, mutual=False, **nothing)
+    nothing: Any = dict.fromkeys(FILTERS)
+    off = dataclasses.replace(filters, **nothing)
     yield "no filter", "", None, off
     for name, values in SWEEPS.items():
         for value in values:
-            if name == "mutual":
-                yield "mutual", name, value, dataclasses.replace(off, mutual=True)
-            else:
-                sign = ">=" if name == "similarity" else "<="
-                config: Any = {name: value}
-                yield f"{name} {sign} {value:g}", name, value, dataclasses.replace(off, **config)
+            sign = ">=" if name == "similarity" else "<="
+            config: Any = {name: value}
+            yield f"{name} {sign} {value:g}", name, value, dataclasses.replace(off, **config)
     so_far = off
     for name in FILTERS:
         limit = getattr(filters, name)
-        if limit is None or limit is False:
+        if limit is None:
             continue
         so_far = dataclasses.replace(so_far, **{name: limit})
-        shown = name if name == "mutual" else f"{name} {limit:g}"
-        yield f"... {shown}", "", None, so_far
+        yield f"... {name} {limit:g}", "", None, so_far
 
 
 def precision_table(rows: Sequence[PrecisionRow]) -> str:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from warpkit.arrays import Image
-from warpkit.checks import require
+from warpkit.checks import check_image, require
 from warpkit.io.frame import Frame, Frames
 from warpkit.propagate.cuts import CutFinder
 from warpkit.runs.clock import Stopwatch
@@ -91,6 +91,7 @@ class MemoryClip(Clip):
             image = next(self._images, None)
             if image is None:
                 return False
+            image = check_image(image, f"frame {self._count}" if self._count else "the first frame")
             cut = self._finder is not None and self._finder.next(image)
             frame = Frame(self._count, image, Fraction(self._count), f"{self._count:05d}")
             self._held[self._count] = Shot(frame, cut)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.arrays import Image, Labels
-from warpkit.checks import check_image, check_points, check_same_size, require
+from warpkit.checks import check_image, check_points, check_same_size, require, usable_array
 from warpkit.propagate import EditLayer
 from warpkit.video.edits import usable_edit
 
@@ -65,11 +65,11 @@ class ClipInputs:
         Raises:
             InputError: nothing to carry, or inputs that do not fit the frame or the mode.
         """
-        check_image(first, "the first frame")
-        known = dict(annotations or {})
+        first = check_image(first, "the first frame")
+        known = {at: usable_array(mask) for at, mask in (annotations or {}).items()}
         if labels is not None:
             require(0 not in known, "give the first frame's labels once, not in annotations too")
-            known[0] = labels
+            known[0] = usable_array(labels)
         require(
             bool(known) or edit is not None or points is not None,
             "nothing to propagate: give a mask, an edit or points of the first frame",

@@ -105,10 +105,10 @@ def concerns(
         for position, count in enumerate(lost.sum(axis=0).tolist()):
             if count and count >= _LOST * len(seen):
                 note(position, count / len(seen), f"{count} of {len(seen)} points are lost")
-    return _spread(rows, found, most)
+    return _worst_apart(rows, found, most)
 
 
-def _spread(
+def _worst_apart(
     rows: Sequence[Row], found: dict[int, list[tuple[float, str]]], most: int
 ) -> list[Concern]:
     """The worst, none beside another that is as bad or worse."""

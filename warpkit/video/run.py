@@ -25,7 +25,7 @@ from warpkit.io.config import to_dict
 from warpkit.io.frame import Frame
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_rgba
-from warpkit.io.masks import read_labels
+from warpkit.io.masks import read_objects
 from warpkit.io.points import PointQueries, PointTracks, read_tracks, write_tracks
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import asked_matcher
@@ -375,7 +375,7 @@ def _read_annotations(
     """Masks by the position of their frame among those selected."""
     found = {}
     for index, path in sorted(masks.items()):
-        labels = read_labels(path)
+        labels = read_objects(path)
         check_same_size(labels, first.image, f"the mask {path}", "the first frame")
         position = clip.position_of(index)
         require(

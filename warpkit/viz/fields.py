@@ -53,7 +53,8 @@ def source_colors(
         mask: bool (H, W), where to paint; None paints everything.
         alpha: strength of the code over the image, 0 to 1.
     """
-    height, width = check_image(source, "source").shape[:2]
+    source = check_image(source, "source")
+    height, width = source.shape[:2]
     code = position_colors(
         pixel_grid(height=height, width=width).numpy(), height=height, width=width
     )
@@ -132,9 +133,9 @@ def pca_colors(maps: DescriptorMap | Sequence[DescriptorMap]) -> list[Image]:
     for one, score in zip(listed, scores, strict=True):
         full = _at_pixels(score.T.reshape(3, *one.grid_size), one).numpy()
         # A direction without any variation shows as the middle of its range.
-        spread = high - low
-        flat = spread < 1e-9
-        share = np.where(flat, 0.5, np.clip((full - low) / np.where(flat, 1, spread), 0, 1))
+        extent = high - low
+        flat = extent < 1e-9
+        share = np.where(flat, 0.5, np.clip((full - low) / np.where(flat, 1, extent), 0, 1))
         L, yellow, red = np.moveaxis(share, -1, 0)
         lab = lab_low + np.stack([L, red, yellow], axis=-1) * (lab_high - lab_low)
         images.append(lab_to_rgb(lab))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.arrays import Image
-from warpkit.checks import check_image, check_same_size, require
+from warpkit.checks import check_image, check_same_size, require, usable_array
 from warpkit.viz.palette import object_colors
 
 __all__ = ["checkerboard", "over_checkerboard", "overlay_labels"]
@@ -27,7 +27,7 @@ def overlay_labels(
     Returns:
         uint8 RGB (H, W, 3). The outline is the full colour inside the object and white around it.
     """
-    check_image(image)
+    image, labels = check_image(image), usable_array(labels)
     require(
         isinstance(labels, np.ndarray) and labels.ndim == 2,
         "labels must be an array (height, width) of object ids",
@@ -72,6 +72,7 @@ def checkerboard(*, height: int, width: int, square: int = 8) -> Image:
 
 def over_checkerboard(rgba: Image, *, square: int = 8) -> Image:
     """An RGBA image (H, W, 4), straight alpha, laid over a checkerboard: RGB (H, W, 3)."""
+    rgba = usable_array(rgba)
     require(
         isinstance(rgba, np.ndarray)
         and rgba.dtype == np.uint8

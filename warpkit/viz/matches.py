@@ -10,7 +10,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from warpkit.arrays import Image
-from warpkit.checks import check_image, check_mask, require
+from warpkit.checks import check_image, check_mask, require, usable_array
 from warpkit.coords import grid_to_pixel
 from warpkit.viz.palette import OBJECT_COLORS
 from warpkit.viz.panel import load_font, resize_to_height
@@ -55,8 +55,8 @@ def draw_matches(
     Returns:
         uint8 RGB (height, W, 3).
     """
-    check_image(source, "source")
-    check_image(target, "target")
+    source, target = check_image(source, "source"), check_image(target, "target")
+    source_xy, target_xy = usable_array(source_xy), usable_array(target_xy)
     require(
         source_xy.ndim == 2 and source_xy.shape[1] == 2 and source_xy.shape == target_xy.shape,
         f"source_xy and target_xy must both be (N, 2), got {source_xy.shape} and {target_xy.shape}",

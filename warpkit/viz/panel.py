@@ -10,7 +10,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
 from warpkit.arrays import Image
-from warpkit.checks import check_image, require
+from warpkit.checks import check_image, require, usable_array
 from warpkit.viz.masks import over_checkerboard
 from warpkit.viz.palette import scale_colors
 
@@ -82,6 +82,7 @@ def panel(
 
 def _tile(image: Image, title: str, height: int) -> Image:
     """One image at its height; the checkerboard comes last, so its squares are alike everywhere."""
+    image = usable_array(image)
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 4:
         return over_checkerboard(resize_to_height(image, height))
     return resize_to_height(check_image(image, f"the panel image '{title}'"), height)
@@ -110,7 +111,7 @@ def add_scale(image: Image, *, low: float, high: float, label: str = "") -> Imag
     Returns:
         uint8 RGB (H + strip, W, 3).
     """
-    check_image(image)
+    image = check_image(image)
     width = image.shape[1]
     size = min(max(10, width // 24), 20)
     bar, strip, font = max(6, size // 2), round(size * 1.5), load_font(size)

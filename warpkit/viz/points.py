@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.arrays import Image
-from warpkit.checks import check_image, require
+from warpkit.checks import check_image, require, usable_array
 from warpkit.viz.palette import OBJECT_COLORS
 
 __all__ = ["draw_points"]
@@ -29,7 +29,8 @@ def draw_points(
     """
     import cv2
 
-    check_image(image)
+    image = check_image(image)
+    xy, visible = usable_array(xy), usable_array(visible)
     require(
         xy.ndim == 2 and xy.shape[1] == 2 and visible.shape == (len(xy),),
         f"points must be (N, 2) and visibility (N,), got {xy.shape} and {visible.shape}",

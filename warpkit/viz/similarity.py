@@ -26,7 +26,7 @@ def mark_point(image: Image, xy: npt.ArrayLike, *, height: int = 320) -> Image:
         xy: (2,), pixels of the image.
         height: of the result.
     """
-    check_image(image)
+    image = check_image(image)
     require(height >= 16, f"the drawing needs a height of at least 16, got {height}")
     scale = height / image.shape[0]
     shown = PilImage.fromarray(resize_to_height(image, height))

@@ -48,8 +48,7 @@ def blend(
 
     Source: `poisson` is Pérez et al., Poisson Image Editing, SIGGRAPH 2003.
     """
-    check_image(target, "target")
-    check_image(warped, "warped")
+    target, warped = check_image(target, "target"), check_image(warped, "warped")
     check_same_size(target, warped, "target", "warped")
     valid = check_mask(
         valid, height=target.shape[0], width=target.shape[1], name="valid", allow_empty=True

@@ -28,19 +28,20 @@ class ParquetWriter(NumberedFiles):
 
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         points = pa.list_(pa.list_(pa.float32(), 2))
-        fields = [("id", pa.string()), ("category", pa.string()), ("split", pa.string())]
+        columns = [("id", pa.string()), ("category", pa.string()), ("split", pa.string())]
         for role in ROLES:
-            fields += [
+            columns += [
                 (role, image),
                 (f"{role}_mask", image),
                 (f"{role}_points", points),
                 (f"{role}_box", pa.list_(pa.float32(), 4)),
             ]
-        fields += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
-        features = {name: _feature(kind, is_image=kind == image) for name, kind in fields}
+        columns += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
+        features = {name: _feature(kind, is_image=kind == image) for name, kind in columns}
         about = {"huggingface": json.dumps({"info": {"features": features}})}
-        schema = pa.schema(fields, metadata=about)
-        table = pa.Table.from_pylist([_row(record) for record in records], schema=schema)
+        schema = pa.schema(columns, metadata=about)
+        rows = [_row(record) for record in records]
+        table = pa.Table.from_pylist(rows, schema=schema)
         with written_whole(self.place(f"parquet/{split}-{number:05d}.parquet")) as partial:
             parquet.write_table(table, partial)
 
