@@ -1,6 +1,11 @@
-"""A synthesis that takes a second."""
+"""A synthesis that takes a second, of generated pictures or of photographs."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from warpkit.describe.options import ModelOptions
 from warpkit.synthesize.config import (
@@ -11,7 +16,7 @@ from warpkit.synthesize.config import (
     QualityConfig,
     SplitConfig,
 )
-from warpkit.synthesize.run import SynthesizeSettings
+from warpkit.synthesize.run import SynthesizeSettings, run_synthesize
 
 OPTIONS = ModelOptions(model="tiny", device="cpu", size=32)
 
@@ -33,3 +38,26 @@ def settings(**changes) -> SynthesizeSettings:
         "splits": SplitConfig(val=0.2, test=0.2),
     }
     return SynthesizeSettings(**{**values, **changes})
+
+
+def write_photos(root: Path, names: list[str], each: int = 2) -> Path:
+    """Smooth noise, `each` pictures in every folder."""
+    generator = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for number in range(each):
+            small = Image.fromarray(generator.integers(0, 256, (6, 7, 3), np.uint8))
+            small.resize((40, 32), Image.Resampling.BICUBIC).save(root / name / f"{number}.png")
+    return root
+
+
+def made(root: Path, output: Path, pairs: int, **changes) -> dict:
+    """Known warps of photographs, all in one split; the facts of the run."""
+    config = settings(
+        images=root,
+        pairs=pairs,
+        known_warps=True,
+        quality=QualityConfig(images=0, sheets=1),
+        **{"splits": SplitConfig(val=0, test=0), **changes},
+    )
+    return run_synthesize(output, settings=config, options=OPTIONS)

@@ -305,3 +305,21 @@ def test_images_and_masks_are_checked_once(
     given = [("check_image", source.image), ("check_image", target.image)]
     given += [("check_mask", mask) for mask in masks.values()]
     assert visits == [(name, id(value)) for name, value in given]
+
+
+def test_hidden_colours_of_a_cut_out_are_spoken_of(cli, tmp_path, caplog):
+    picture = Image.effect_noise((24, 20), 60).convert("RGBA")
+    picture.save(tmp_path / "opaque.png")
+    picture.putalpha(Image.fromarray(np.repeat(np.uint8([[0] * 10 + [255] * 14]), 20, axis=0)))
+    picture.save(tmp_path / "cut.png")
+    Image.new("L", (24, 20), 255).save(tmp_path / "mask.png")
+    said = []
+    for number, (source, more) in enumerate(
+        [("cut.png", ()), ("cut.png", ("--source-mask", tmp_path / "mask.png")), ("opaque.png", ())]
+    ):
+        caplog.clear()
+        ends = (tmp_path / source, tmp_path / "opaque.png")
+        ran = cli("warp", *ends, "-o", tmp_path / str(number), *more)
+        assert ran.code == 0, ran.err
+        said.append(sum("the colours hidden there are warped" in text for text in caplog.messages))
+    assert said == [1, 0, 0]

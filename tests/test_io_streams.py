@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from conftest import Ran
+from PIL import Image
 
 import warpkit
 from warpkit.checks import InputError
@@ -265,3 +266,12 @@ def test_a_pipe_is_refused_by_the_commands(cli: Cli, files: Path, tmp_path: Path
         assert (ran.code, len(ran.messages)) == (2, 1), ran.err
         assert f"{pipe}: expected a file, this is a pipe" in ran.messages[0]
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_an_animated_avif_is_its_frames_and_not_its_still(tmp_path):
+    tones = (40, 120, 200)
+    first, *others = (Image.new("RGB", (64, 48), (tone, tone, tone)) for tone in tones)
+    path = tmp_path / "moving.avif"
+    first.save(path, save_all=True, append_images=others, duration=100, quality=95)
+    read = [frame.image.mean() for frame in open_frames(path)]
+    np.testing.assert_allclose(read, tones, atol=3)

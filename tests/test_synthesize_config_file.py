@@ -17,7 +17,7 @@ def test_the_shipped_configuration_makes_a_pair():
     assert len(config.formats) == 5
     maker = PairPipeline(config, options.load_extractor())
     plan = config.plans().pair(1)
-    assert plan.category == "Faces-easy"
+    assert plan.category == "Faces_easy"
     (record,) = maker.make([plan])
     assert record.kept, record.meta["reason"]
     assert len(record.meta["source_points"]) >= config.labels.least

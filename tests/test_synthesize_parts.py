@@ -54,10 +54,9 @@ from warpkit.synthesize.plan import (
     ImagePlan,
     PhotoPlans,
     list_photos,
-    slug,
-    split_of,
 )
 from warpkit.synthesize.records import Record, decode_records, encode_records
+from warpkit.synthesize.splits import split_of
 from warpkit.synthesize.summary import summarise, without_duplicates
 from warpkit.synthesize.warped_copy import warped_copy
 from warpkit.synthesize.writers.coco import run_lengths
@@ -128,7 +127,7 @@ def test_a_prompts_file_groups_by_category(tmp_path):
     path.write_text("bird\ta robin\n\nbird\ta wren\na red car\n", encoding="utf-8")
     plans = GeneratedPlans(GenerationConfig(prompts=path), NONE, 8)
     found = {(plans.pair(n).category, plans.pair(n).source.prompt) for n in range(8)}
-    assert {category for category, _ in found} == {"bird", "a-red-car"}
+    assert {category for category, _ in found} == {"bird", "a red car"}
     assert {prompt for category, prompt in found if category == "bird"} <= {"a robin", "a wren"}
     path.write_text("\n")
     with pytest.raises(InputError, match="holds no prompt"):
@@ -167,9 +166,7 @@ def test_photographs_are_paired_once_and_stay_in_one_split(tmp_path):
         PhotoPlans({"a": ["1.jpg"]}, NONE, 3, seed=0)
 
 
-def test_names_and_splits():
-    assert slug("car_side") == "car-side"
-    assert slug("..") == "object"
+def test_shares_of_splits():
     shares = [split_of(str(n), SplitConfig(val=0.2, test=0.1)) for n in range(2000)]
     assert abs(shares.count("val") - 400) < 80
     assert abs(shares.count("test") - 200) < 60
@@ -541,6 +538,7 @@ def record(name: str = "0000001", **changes) -> Record:
         "status": "kept",
         "reason": None,
         "category": "dog",
+        "folder": "dog",
         "split": "train",
         "source": {"hash": "00", "prompt": "dog"},
         "target": {"hash": "01"},

@@ -6,6 +6,7 @@ Every public entry validates here once; the mathematics behind it stays free of 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 __all__ = [
     "InputError",
     "OutputError",
+    "absent",
     "check_file",
     "check_image",
     "check_mask",
@@ -47,12 +49,27 @@ def require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
+def absent(path: Path, what: str = "file") -> str:
+    """What a message says of a path where nothing is, with what is often meant by such a name."""
+    text = str(path)
+    hint = ""
+    if re.match(r"(https?|s3|gs|ftp):/", text):  # a path has one slash of two
+        hint = "; addresses are not fetched: download it, and give the file"
+    elif text.startswith("file:/"):
+        hint = "; give the path without 'file:'"
+    elif text.startswith("~"):
+        hint = "; a quoted '~' is not opened: write the folder out"
+    elif re.search(r"[*?]|%0?\d*d", path.name):
+        hint = "; patterns are not opened: give the folder"
+    return f"{path}: no such {what}{hint}"
+
+
 def check_file(path: Path) -> None:
     """Raise `InputError` unless a file is there that can be read again and again.
 
     Pipes are not opened: that may wait for ever, and what is read from them is gone.
     """
-    require(path.exists(), f"{path}: no such file")
+    require(path.exists(), absent(path))
     kinds = {
         "pipe": path.is_fifo(),
         "socket": path.is_socket(),

@@ -58,7 +58,8 @@ def synthesize(args: argparse.Namespace) -> None:
     how = told(SynthesizeSettings, args, flags)
     facts = run_synthesize(args.output, **how, overwrite=args.overwrite)
     dropped = ", ".join(f"{reason} {count}" for reason, count in facts["dropped"].items())
-    print(f"{facts['kept']} of {facts['pairs']} pairs kept, {facts['points']} points")
+    splits = ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
+    print(f"{facts['kept']} of {facts['pairs']} pairs kept ({splits}), {facts['points']} points")
     if dropped:
         print(f"dropped: {dropped}")
     print(f"open {args.output / 'README.md'} and {args.output / 'sheets'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from warpkit.checks import InputError, one_of, require
@@ -30,7 +29,8 @@ def read_spair(
     `root` holds `PairAnnotation/{trn,val,test}/<number>-<source>-<target>:<category>.json` and
     `JPEGImages/<category>/<name>.jpg`. `Layout/large/{trn,val,test}.txt`, where it is there, says
     which pairs belong to the split, and in which order; otherwise all annotations do, by name. A
-    `_` for the `:` of a name, which some systems do not allow, is taken as well.
+    `_` for the `:` of a name, which some systems do not allow, is taken as well. An annotation's
+    `folder`, where it has one, names the folder of its images in place of the category.
 
     Args:
         root: the data set's folder.
@@ -53,14 +53,15 @@ def read_spair(
     else:
         stems = sorted(path.stem for path in annotations.glob("*.json"))
     if category is not None:
-        one_of(category, sorted({_category(stem) for stem in stems}), "category")
-        stems = [stem for stem in stems if _category(stem) == category]
+        names = {stem: _category(stem) for stem in stems}
+        if category not in names.values():  # a name that no folder can have, or one with a `_`
+            names = {stem: _stated_category(annotations, stem) for stem in stems}
+        one_of(category, sorted(set(names.values())), "category")
+        stems = [stem for stem in stems if names[stem] == category]
     pairs: list[AnnotatedPair] = []
     problems: list[str] = []
     for stem in stems:
-        path = annotations / f"{stem}.json"
-        if not path.is_file():
-            path = annotations / f"{stem.replace(':', '_')}.json"
+        path = _annotation(annotations, stem)
         try:
             require(path.is_file(), "the annotation is missing")
             pairs.append(_read_annotation(path, root / "JPEGImages"))
@@ -69,16 +70,31 @@ def read_spair(
     return found_pairs(pairs, problems, annotations)
 
 
+def _annotation(annotations: Path, stem: str) -> Path:
+    path = annotations / f"{stem}.json"
+    return path if path.is_file() else annotations / f"{stem.replace(':', '_')}.json"
+
+
 def _category(stem: str) -> str:
-    return re.split("[:_]", stem)[-1]
+    _, colon, name = stem.partition(":")
+    return name if colon else stem.rpartition("_")[2]
+
+
+def _stated_category(annotations: Path, stem: str) -> str:
+    """What an annotation says; what its name says where it cannot be read."""
+    try:
+        return text_field(load_json(_annotation(annotations, stem)), "category")
+    except InputError:
+        return _category(stem)
 
 
 def _read_annotation(path: Path, images: Path) -> AnnotatedPair:
     item = load_json(path)
     category = text_field(item, "category")
+    folder = images / (text_field(item, "folder") if "folder" in item else category)
     return AnnotatedPair(
-        source_path=image_file(images / category, text_field(item, "src_imname")),
-        target_path=image_file(images / category, text_field(item, "trg_imname")),
+        source_path=image_file(folder, text_field(item, "src_imname")),
+        target_path=image_file(folder, text_field(item, "trg_imname")),
         source_points=points_field(item, "src_kps"),
         target_points=points_field(item, "trg_kps"),
         source_box=box_field(item, "src_bndbox"),

@@ -49,6 +49,11 @@ class ModelOptions:
     descriptor_cache: Path | None = None
     descriptor_cache_gb: float = 20.0
 
+    def __post_init__(self) -> None:
+        require(
+            self.size is None or self.size > 0, f"size must be 1 pixel or more, got {self.size}"
+        )
+
     def recorded_facts(self) -> dict[str, Any]:
         """What a run record keeps of a model file: its content, since files change."""
         preset = resolve_model(self.model) if is_model_file(self.model) else None

@@ -6,6 +6,7 @@ behind it checks again.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from warpkit.arrays import Image, Mask
 from warpkit.checks import check_image, check_mask, require
 from warpkit.coherent import Guides
 from warpkit.describe.extractor import describe_checked
+from warpkit.io.images import read_rgba
 from warpkit.io.masks import read_objects
 from warpkit.match.filters import inside_mask
 from warpkit.types import Describer, DescriptorMap
 
-__all__ = ["ImagePair", "read_mask_file"]
+__all__ = ["ImagePair", "read_mask_file", "read_source"]
+
+_log = logging.getLogger("warpkit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +115,22 @@ def _check_guides(guides: Guides, source_mask: Tensor | None, target_mask: Tenso
             f"guide {', '.join(str(i + 1) for i in outside)} lies outside the {name} mask: put it"
             " on the object, or mend the mask",
         )
+
+
+def read_source(path: Path | str, *, masked: bool) -> Image:
+    """The image to take the appearance from; a line where it shows what is hidden in the file.
+
+    Args:
+        masked: a mask says what of it counts.
+    """
+    rgba = read_rgba(path)
+    if not masked and bool((rgba[..., 3] == 0).any()):
+        _log.warning(
+            "%s is transparent in part, and the colours hidden there are warped as well: give its"
+            " mask with --source-mask to leave them out",
+            path,
+        )
+    return np.ascontiguousarray(rgba[..., :3])
 
 
 def read_mask_file(path: Path | str | None, name: str) -> Mask | None:

@@ -20,7 +20,7 @@ from warpkit.arrays import Image, Mask
 from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
-from warpkit.image.pair import ImagePair, read_mask_file
+from warpkit.image.pair import ImagePair, read_mask_file, read_source
 from warpkit.io.config import flat
 from warpkit.io.guides import read_guides
 from warpkit.io.images import read_image, write_image
@@ -296,7 +296,7 @@ def run_warp(
     given = read_guides(guides) if isinstance(guides, str | Path) else guides
     names = f"source mask {source_mask}", f"target mask {target_mask}"
     pair = ImagePair.checked(
-        read_image(source),
+        read_source(source, masked=source_mask is not None),
         read_image(target),
         source_mask=read_mask_file(source_mask, "source mask"),
         target_mask=read_mask_file(target_mask, "target mask"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import types
 import typing
@@ -273,7 +274,7 @@ class _Reader:
         if hint is float and (whole or (isinstance(value, float) and not math.isnan(value))):
             return float(value)
         if hint is Path and isinstance(value, str) and value:
-            return Path(value)
+            return Path(os.path.expanduser(value))  # noqa: PTH111 - an unknown user's stays as it is
         if hint is int and whole:
             return value
         if hint in (bool, str, type(None)) and isinstance(value, hint):

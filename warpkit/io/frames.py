@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from warpkit.checks import check_file, require
+from warpkit.checks import absent, check_file, require
 from warpkit.io.frame import Frame, Frames, Selection
 from warpkit.io.images import IMAGE_SUFFIXES, image_size, read_image
 from warpkit.io.video_frames import VideoFrames
@@ -106,7 +106,7 @@ def open_frames(
     """
     path = Path(path)
     selection = Selection(start, end, stride)
-    require(path.exists(), f"{path}: no such file or folder")
+    require(path.exists(), absent(path, "file or folder"))
     if not path.is_dir():
         check_file(path)
         require(

@@ -51,7 +51,8 @@ def stream_seconds(stream: VideoStream) -> Fraction | None:
 def picture_stream(container: InputContainer, path: Path) -> VideoStream:
     """The video stream with the most pixels, of those that go on for as long as the longest.
 
-    Of equal ones that which the file marks as its default, then the first. Cover pictures are none.
+    Of equal ones that of several frames, then that which the file marks as its default, then the
+    first. Cover pictures are none.
 
     Raises:
         InputError: no video stream, or none that can be decoded.
@@ -79,6 +80,7 @@ def picture_stream(container: InputContainer, path: Path) -> VideoStream:
         lasting,
         key=lambda s: (
             s.codec_context.width * s.codec_context.height,
+            s.frames > 1,  # an animated AVIF holds a still beside its frames
             bool(s.disposition & Disposition.default),
             -s.index,
         ),

@@ -5,6 +5,7 @@ In: a path and a writer, text, or data for JSON. Out: a file that is whole, or w
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -76,7 +77,8 @@ def written_whole(path: Path, *errors: type[Exception]) -> Iterator[Path]:
 
 def drop_partials(path: Path) -> None:
     """Remove what killed processes left of a file beside its place."""
-    for left in path.parent.glob(f".{path.stem}.????????{path.suffix}"):
+    stem, suffix = glob.escape(path.stem), glob.escape(path.suffix)
+    for left in path.parent.glob(f".{stem}.????????{suffix}"):
         left.unlink(missing_ok=True)
 
 

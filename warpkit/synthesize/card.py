@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from warpkit.synthesize.mask_trust import DOUBTFUL
 from warpkit.synthesize.measures import PrecisionRow, precision_table
 from warpkit.synthesize.summary import Summary
 
@@ -65,6 +66,14 @@ def data_card(
         header = ["| matches left after | matches | share |", "|---|---|---|"]
         parts += ["\n".join([*header, *filters])]
     parts += ["## What the labels are worth", _worth(rows, images)]
+    if summary.doubtful:
+        named = ", ".join(summary.doubtful[:_MOST_LISTED])
+        more = len(summary.doubtful) - _MOST_LISTED
+        parts += [
+            f"{len(summary.doubtful):,} of {len(summary.kept):,} pairs have a found mask of less"
+            f" than {DOUBTFUL:g} trust (`mask_trust`), which may hold more than the object, and"
+            f" so may points: {named}{f' and {more:,} more' if more > 0 else ''}."
+        ]
     parts += ["## Configuration", f"```yaml\n{configuration.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
 

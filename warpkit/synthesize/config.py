@@ -117,6 +117,8 @@ class MaskConfig:
         iterations: of GrabCut; 0 leaves the clusters as they are.
         smallest: an object covers at least this share of its image, else the pair is dropped.
         largest: and at most this share (`found`).
+        least_trust: of `found`: a pair with a mask of less trust is dropped; 0 keeps all. Trust is
+            the share of descriptors that are more like their own side of the outline, 0.5 to 1.
     """
 
     kind: Literal["found", "given", "whole"] = "found"
@@ -125,6 +127,7 @@ class MaskConfig:
     iterations: int = 4
     smallest: float = 0.03
     largest: float = 0.9
+    least_trust: float = 0.0
 
     def __post_init__(self) -> None:
         require(
@@ -137,6 +140,10 @@ class MaskConfig:
             0 <= self.smallest < self.largest <= 1,
             f"an object covers from smallest to largest of 0..1, got {self.smallest:g} to"
             f" {self.largest:g}",
+        )
+        require(
+            0 <= self.least_trust <= 1,
+            f"least_trust is a share between 0 and 1, got {self.least_trust:g}",
         )
 
 

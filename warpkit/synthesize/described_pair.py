@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from warpkit.arrays import Image, Mask
+from warpkit.synthesize.mask_trust import MaskTrust
 from warpkit.synthesize.records import Record
 from warpkit.types import DescriptorMap
 
@@ -23,12 +24,14 @@ class PairSide:
         descriptors: what describes it; None if its labels are exact.
         mask: its object; None where none was found.
         field: of a source that is its target bent, float32 (H, W, 2): the target pixels it shows.
+        trust: in a mask that was found; None for others, and for one that is its target's, bent.
     """
 
     image: Image
     descriptors: DescriptorMap | None
     mask: Mask | None
     field: Tensor | None = None
+    trust: MaskTrust | None = None
 
 
 @dataclass(frozen=True, eq=False)

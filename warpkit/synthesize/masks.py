@@ -23,6 +23,7 @@ from warpkit.synthesize.plan import ImagePlan
 from warpkit.types import DescriptorMap
 
 __all__ = [
+    "cells_at_pixels",
     "cluster_cells",
     "find_mask",
     "foreground_cells",
@@ -49,14 +50,18 @@ def find_mask(
     """
     labels = cluster_cells(descriptors.data, clusters)
     cells = foreground_cells(labels)
-    x, y = pixel_grid(height=descriptors.height, width=descriptors.width).reshape(-1, 2).unbind(1)
-    at = [pixel_to_grid(x, descriptors.cell_width), pixel_to_grid(y, descriptors.cell_height)]
-    soft = sample_bilinear(cells[None].float(), torch.stack(at, dim=1))
-    coarse = (soft[:, 0] > 0.5).reshape(descriptors.height, descriptors.width).numpy()
-    coarse = largest_piece(coarse)
+    coarse = largest_piece((cells_at_pixels(cells.float(), descriptors) > 0.5).numpy())
     if iterations == 0 or not coarse.any() or coarse.all():
         return coarse
     return refine_mask(image, coarse, iterations=iterations)
+
+
+def cells_at_pixels(values: Tensor, descriptors: DescriptorMap) -> Tensor:
+    """Values of a map's cells, float (h, w) on the CPU, between them at every pixel: (H, W)."""
+    x, y = pixel_grid(height=descriptors.height, width=descriptors.width).reshape(-1, 2).unbind(1)
+    at = [pixel_to_grid(x, descriptors.cell_width), pixel_to_grid(y, descriptors.cell_height)]
+    found = sample_bilinear(values[None], torch.stack(at, dim=1))[:, 0]
+    return found.reshape(descriptors.height, descriptors.width)
 
 
 def cluster_cells(data: Tensor, clusters: int) -> Tensor:

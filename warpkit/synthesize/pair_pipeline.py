@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from warpkit.arrays import Mask
 from warpkit.checks import InputError
 from warpkit.coherent import CoherentField, coherent_fields
 from warpkit.coords import sample_nearest
@@ -28,6 +27,7 @@ from warpkit.match.farthest import farthest_points
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
+from warpkit.synthesize.categories import readable
 from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.described_pair import DescribedPair, PairSide
 from warpkit.synthesize.executors import (
@@ -46,6 +46,7 @@ from warpkit.synthesize.labels import (
     label_task,
     mask_box,
 )
+from warpkit.synthesize.mask_trust import trust_mask
 from warpkit.synthesize.masks import object_mask
 from warpkit.synthesize.measures import image_hash, image_problem, pair_problem
 from warpkit.synthesize.pair_images import PairImageSource, with_copy
@@ -207,6 +208,8 @@ class PairPipeline:
                 "width": side.image.shape[1],
                 "hash": image_hash(side.image),
             }
+            if side.trust is not None:
+                facts[role]["mask_trust"] = round(side.trust.share, 3)
         reason = self._problem(plan, *sides)
         return DescribedPair(facts, sides if reason is None else None, reason)
 
@@ -308,6 +311,7 @@ class PairPipeline:
         facts: dict[str, Any] = {
             "id": plan.id,
             "category": plan.category,
+            "folder": plan.folder,
             "split": plan.split,
             "kind": "photographs" if settings.images is not None else "generated",
             "labels": "exact" if settings.known_warps else "matched",
@@ -329,17 +333,17 @@ class PairPipeline:
             facts["steps"] = self._images.generator.steps
         for role, image in (("source", plan.source), ("target", plan.target)):
             facts[role] = {k: v for k, v in asdict(image).items() if v is not None}
+            if image.path is not None:
+                facts[role]["path"] = readable(image.path)
         return facts
 
     def _sides(
         self, plan: PairPlan, source: DescribedImage | None, target: DescribedImage
     ) -> tuple[PairSide, PairSide]:
         """Both images with their masks; a source to be bent is bent here."""
-        there = PairSide(target.image, target.descriptors, self._mask(plan.target, target))
+        there = self._side(plan.target, target)
         if source is not None:
-            return PairSide(
-                source.image, source.descriptors, self._mask(plan.source, source)
-            ), there
+            return self._side(plan.source, source), there
         seed = plan.source.warp_seed
         assert seed is not None
         image, field, inside = warped_copy(
@@ -351,9 +355,13 @@ class PairPipeline:
             mask = carried.reshape(inside.shape).numpy() & inside
         return PairSide(image, None, mask, field), there
 
-    def _mask(self, plan: ImagePlan, image: DescribedImage) -> Mask | None:
+    def _side(self, plan: ImagePlan, image: DescribedImage) -> PairSide:
+        trust = None
         with self._clock.stage("masks"):
-            return object_mask(self.settings.masks, plan, image)
+            mask = object_mask(self.settings.masks, plan, image)
+            if mask is not None and self.settings.masks.kind == "found":
+                trust = trust_mask(image.copy or image.descriptors, mask)
+        return PairSide(image.image, image.descriptors, mask, trust=trust)
 
     def _problem(self, plan: PairPlan, source: PairSide, target: PairSide) -> str | None:
         """Why a pair cannot be used, if so."""
@@ -369,13 +377,17 @@ class PairPipeline:
         for side in (source, target):
             if side.mask is None or side.mask.mean() < self.settings.masks.smallest:
                 return "no object found"
+            if side.trust is not None and side.trust.share < self.settings.masks.least_trust:
+                return "doubtful mask"
         return None
 
     def _exact_labels(self, source: PairSide, target: PairSide) -> tuple[Labels, Dense | None]:
         config = self.settings.labels
         assert source.field is not None and source.mask is not None and target.mask is not None
         stride = config.stride or 2
-        found = exact_candidates(source.field, source.mask, target.mask, stride=stride)
+        # What is exact holds for grass and sky as well: a found mask gives its surer half alone.
+        inside = target.mask if target.trust is None else target.trust.sure
+        found = exact_candidates(source.field, source.mask, inside, stride=stride)
         rows = farthest_points(found[0], config.points) if len(found[0]) else slice(0)
         labels = Labels(found[0][rows], found[1][rows], None, None, {"candidates": len(found[0])})
         if not config.dense:

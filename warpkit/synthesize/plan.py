@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
-import re
 import string
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from warpkit.checks import InputError, require
-from warpkit.datasets.draw import name_ranks
 from warpkit.datasets.json_fields import check_folder, read_lines
 from warpkit.io.images import IMAGE_SUFFIXES
+from warpkit.synthesize.categories import name_categories, readable
 from warpkit.synthesize.config import GenerationConfig, SplitConfig
+from warpkit.synthesize.splits import Split, split_of, split_photos, wanted
 
 __all__ = [
     "GeneratedPlans",
@@ -24,13 +27,12 @@ __all__ = [
     "PairPlan",
     "PhotoPlans",
     "Plans",
-    "Split",
     "list_photos",
-    "slug",
-    "split_of",
 ]
 
-Split = Literal["train", "val", "test"]
+_log = logging.getLogger("warpkit")
+
+_Place = tuple[int, int, int]  # group, first and second member
 _MOST_ENUMERATED = 2_000_000  # pairs that are listed to draw from
 _RARE = 50  # failed draws in a row after which pairs are taken to be used up
 
@@ -60,12 +62,14 @@ class PairPlan:
 
     Attributes:
         number: its place in the run.
-        category: a name of letters, digits and hyphens.
+        category: what it shows, as it was named.
+        folder: where the category's images lie (see `Category`).
         split: which part of the set it belongs to.
     """
 
     number: int
     category: str
+    folder: str
     split: Split
     source: ImagePlan
     target: ImagePlan
@@ -84,20 +88,6 @@ class Plans(Protocol):
     def pair(self, number: int) -> PairPlan:
         """The plan of a pair."""
         ...
-
-
-def slug(text: str) -> str:
-    """A category's name in files: letters, digits and hyphens, at most 40."""
-    kept = re.sub(r"[^0-9A-Za-z]+", "-", text).strip("-")[:40].rstrip("-")
-    return kept or "object"
-
-
-def split_of(name: str, splits: SplitConfig) -> Split:
-    """The split that a name falls into, by its hash."""
-    share = int(name_ranks([f"split {name}"], seed=0)[0]) / 2**64
-    if share < splits.test:
-        return "test"
-    return "val" if share < splits.test + splits.val else "train"
 
 
 def _draws(seed: int, number: int) -> random.Random:
@@ -127,6 +117,7 @@ class GeneratedPlans:
         else:
             self._prompts = {name: _fillings(config, name) for name in config.classes}
         self._names = list(self._prompts)
+        self._categories = name_categories(self._names)
         if config.variant == "prompt" and not known_warps:
             poor = [name for name, prompts in self._prompts.items() if len(prompts) < 2]
             require(
@@ -159,7 +150,8 @@ class GeneratedPlans:
             target = ImagePlan(prompt=prompts[second], seed=seeds[1], strength=config.strength)
         return PairPlan(
             number=number,
-            category=slug(name),
+            category=self._categories[name].name,
+            folder=self._categories[name].folder,
             split=split_of(pair_id, self._splits),
             source=source,
             target=target,
@@ -200,23 +192,41 @@ def _read_prompts(path: Path) -> dict[str, list[str]]:
 def list_photos(root: Path | str) -> dict[str, list[str]]:
     """Photographs by category, as paths relative to `root`.
 
-    A folder below `root` is a category; photographs in `root` itself form one more.
+    A folder below `root` is a category; photographs in `root` itself form one more, named after it.
+    Links to folders are followed, hidden names are left out.
 
     Raises:
         InputError: there is no such folder, or no image in it.
     """
     root = check_folder(root, "photographs, in one folder a category or all in one")
+    own = root.resolve().name or "object"
+    top = "." if (root / own).is_dir() else own
     photos: dict[str, list[str]] = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not hidden:
-            parent = relative.parent.as_posix()
-            photos.setdefault(root.name if parent == "." else parent, []).append(
-                relative.as_posix()
-            )
+    for folder, names in _folders(root, ()):
+        parent = folder.relative_to(root).as_posix()
+        found = [n for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES]
+        if found:
+            paths = [(folder / name).relative_to(root).as_posix() for name in found]
+            photos[top if parent == "." else parent] = paths
     require(bool(photos), f"no images below {root}: expected one of {', '.join(IMAGE_SUFFIXES)}")
     return photos
+
+
+def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it, each with its files, by name."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return  # a link that leads back
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        _log.info("%s is left out: %s", readable(str(folder)), error.strerror)
+        return
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    yield folder, [entry.name for entry in shown if entry.is_file()]
+    for entry in shown:
+        if entry.is_dir():
+            yield from _folders(folder / entry.name, (*above, here))
 
 
 class PhotoPlans:
@@ -242,24 +252,45 @@ class PhotoPlans:
         known_warps: bool = False,
     ) -> None:
         self._known, self._seed = known_warps, seed
-        groups: dict[tuple[str, Split], list[str]] = {}
-        for category, paths in photos.items():
-            for path in paths:
-                groups.setdefault((category, split_of(path, splits)), []).append(path)
-        self._groups = sorted(groups.items())
+        self._categories = name_categories(photos)
+        groups = split_photos(photos, splits, count=count, alone=known_warps)
+        self._groups = sorted((key, paths) for key, paths in groups.items() if paths)
         if known_warps:
             every = [
                 (g, i, i) for g, (_, paths) in enumerate(self._groups) for i in range(len(paths))
             ]
             random.Random(seed).shuffle(every)
-            self._pairs = [every[n % len(every)] for n in range(count)]
-            return
-        self._pairs = _draw_pairs([len(paths) for _, paths in self._groups], count, seed)
+            drawn = [every[n % len(every)] for n in range(count)]
+        else:
+            drawn = _draw_pairs([len(paths) for _, paths in self._groups], count, seed)
+        self._pairs = self._of_every_split(drawn, wanted(splits))
         if not self._pairs:
             raise InputError(
-                "no two photographs of one category and split: a pair needs two; add photographs,"
-                " or set splits.val=0 splits.test=0 for a small set"
+                "no two photographs of one category and split: a pair needs two; put more of one"
+                " kind into one folder, or take --known-warps, which needs one photograph a pair"
             )
+
+    def _of_every_split(self, drawn: list[_Place], names: Sequence[Split]) -> list[_Place]:
+        """The draw, with a pair of each split that has any: the last ones of others make room."""
+        of = [split for (_, split), _ in self._groups]
+        if len(drawn) < len(names):
+            return drawn
+        for split in names:
+            if any(of[place[0]] == split for place in drawn):
+                continue
+            sizes = Counter(of[place[0]] for place in drawn)
+            several = [n for n, place in enumerate(drawn) if sizes[of[place[0]]] > 1]
+            first = next(
+                (
+                    (group, 0, 0 if self._known else 1)
+                    for group, (_, paths) in enumerate(self._groups)
+                    if of[group] == split and len(paths) > (not self._known)
+                ),
+                None,
+            )
+            if first is not None and several:
+                drawn[several[-1]] = first
+        return drawn
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -272,15 +303,16 @@ class PhotoPlans:
             source = ImagePlan(warp_seed=_draws(self._seed, number).randrange(2**31))
         return PairPlan(
             number=number,
-            category=slug(category),
+            category=self._categories[category].name,
+            folder=self._categories[category].folder,
             split=split,
             source=source,
             target=ImagePlan(path=paths[second]),
         )
 
 
-def _draw_pairs(sizes: Sequence[int], count: int, seed: int) -> list[tuple[int, int, int]]:
-    """Ordered pairs of different members of a group: (group, first, second), none twice.
+def _draw_pairs(sizes: Sequence[int], count: int, seed: int) -> list[_Place]:
+    """Ordered pairs of different members of a group, none twice.
 
     Both orders of two members count as one pair.
     """
@@ -296,7 +328,7 @@ def _draw_pairs(sizes: Sequence[int], count: int, seed: int) -> list[tuple[int, 
         order = np.random.default_rng(seed).permutation(len(every))[:count]
         return [_turned(every[row], int(row)) for row in order]
     draws = random.Random(seed)
-    drawn: dict[tuple[int, int, int], int] = {}
+    drawn: dict[_Place, int] = {}
     failed = 0
     while len(drawn) < count and failed < _RARE * count:
         group = draws.choices(range(len(sizes)), weights)[0]
@@ -307,6 +339,6 @@ def _draw_pairs(sizes: Sequence[int], count: int, seed: int) -> list[tuple[int, 
     return [_turned(place, turn) for place, turn in drawn.items()]
 
 
-def _turned(place: tuple[int, int, int], turn: int) -> tuple[int, int, int]:
+def _turned(place: _Place, turn: int) -> _Place:
     group, first, second = place
     return (group, second, first) if turn % 2 else place

@@ -15,7 +15,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.task import accept_unfinished
 from warpkit.synthesize.card import data_card
+from warpkit.synthesize.categories import readable
 from warpkit.synthesize.config import (
     FORMATS,
     Format,
@@ -42,12 +43,14 @@ from warpkit.synthesize.config import (
     SplitConfig,
 )
 from warpkit.synthesize.engines import MadeChunk, make_here, make_on_ray
+from warpkit.synthesize.mask_trust import DOUBTFUL
 from warpkit.synthesize.measures import PrecisionRow
 from warpkit.synthesize.pair_pipeline import PairPipeline
 from warpkit.synthesize.plan import GeneratedPlans, PairPlan, PhotoPlans, Plans, list_photos
 from warpkit.synthesize.precision import measure_set
 from warpkit.synthesize.records import Record, encode_records, read_records
 from warpkit.synthesize.sheets import SHEET, contact_sheet
+from warpkit.synthesize.splits import Split, resplit, wanted
 from warpkit.synthesize.summary import Summary, summarise, without_duplicates
 from warpkit.synthesize.verify import MANIFEST, write_manifest
 from warpkit.synthesize.writers import (
@@ -222,7 +225,7 @@ def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]
         task["prompts"] = file_sha256(settings.generation.prompts)
     if settings.images is not None:
         names = [path for paths in list_photos(settings.images).values() for path in paths]
-        sizes = [f"{name} {(settings.images / name).stat().st_size}" for name in names]
+        sizes = [f"{readable(name)} {(settings.images / name).stat().st_size}" for name in names]
         task["photographs"] = hashlib.sha256("\n".join(sizes).encode()).hexdigest()
     return task
 
@@ -237,11 +240,18 @@ def _make_and_write(
     stages = _make(folder, settings, options, plans, clock)
     count = -(-len(plans) // settings.batch)
 
-    def records() -> Iterator[Record]:
-        for number in range(count):
-            yield from read_records(_chunk_path(folder, number))
+    moved: dict[str, Split] = {}
 
-    summary = summarise(without_duplicates(records()))
+    def records() -> Iterator[Record]:
+        chunks = (read_records(_chunk_path(folder, number)) for number in range(count))
+        for record in without_duplicates(itertools.chain.from_iterable(chunks)):
+            split = moved.get(record.id)
+            yield record if split is None else replace(record, meta={**record.meta, "split": split})
+
+    summary = summarise(records())
+    if summary.kept and not summary.splits.keys() >= set(wanted(settings.splits)):
+        moved |= resplit(records(), settings.splits)
+        summary = summarise(records())
     if not summary.kept:
         folder.abandon()
         reasons = ", ".join(f"{reason} {n}" for reason, n in summary.dropped.most_common())
@@ -249,8 +259,25 @@ def _make_and_write(
             f"none of {summary.pairs} pairs was kept ({reasons}): look at masks.*, labels.least and"
             " labels.filters.*"
         )
+    for split in wanted(settings.splits):
+        if not summary.splits[split]:
+            _log.info(
+                "no pair is left for %s: %d kept pairs are too few, or share their photographs; ask"
+                " for more pairs, or set splits.val=0 splits.test=0",
+                split,
+                len(summary.kept),
+            )
+    if summary.doubtful:
+        _log.warning(
+            "the found masks of %d of %d kept pairs are doubtful, and may hold more than the"
+            " object: they are named in README.md and marked in sheets; masks.least_trust=%g drops"
+            " them, masks.kind=given takes your own",
+            len(summary.doubtful),
+            len(summary.kept),
+            DOUBTFUL,
+        )
     with clock.stage("write"):
-        shown = _write_formats(folder, settings, summary, without_duplicates(records()))
+        shown = _write_formats(folder, settings, summary, records())
     with clock.stage("contact sheets"):
         sheets = [shown[i : i + SHEET] for i in range(0, len(shown), SHEET)][
             : settings.quality.sheets
@@ -378,7 +405,7 @@ def _sources(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, s
         )
     else:
         sources["images"] = (
-            f"photographs of the folder {settings.images.name}; they keep their licences"
+            f"photographs of the folder {readable(settings.images.name)}; they keep their licences"
         )
     sources["labels"] = "known warps, exact" if settings.known_warps else "matched, not by people"
     sources["masks"] = settings.masks.kind

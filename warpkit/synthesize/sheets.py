@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 
 from warpkit.synthesize.records import Record
+from warpkit.synthesize.summary import doubtful
 from warpkit.viz import draw_matches, overlay_labels, panel
 
 __all__ = ["SHEET", "contact_sheet", "record_image", "record_mask"]
@@ -51,5 +52,6 @@ def contact_sheet(records: Sequence[Record], *, points: int = 12) -> npt.NDArray
             for role in ("source", "target")
         )
         drawn = draw_matches(source, target, source_xy, target_xy, height=240)
-        tiles.append((f"{record.id} {record.meta['category']}", drawn))
+        mark = " mask?" if doubtful(record) else ""
+        tiles.append((f"{record.id}{mark} {record.meta['category']}", drawn))
     return panel(tiles, columns=3, height=240)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from warpkit.synthesize.mask_trust import DOUBTFUL
 from warpkit.synthesize.records import Record
 
-__all__ = ["Summary", "summarise", "without_duplicates"]
+__all__ = ["Summary", "doubtful", "summarise", "without_duplicates"]
 
 _DUPLICATE = "duplicate of an earlier pair"
 
@@ -28,6 +29,12 @@ def without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
         seen.add(key)
 
 
+def doubtful(record: Record) -> bool:
+    """Whether one of a pair's masks was found and is doubted."""
+    ends = (record.meta["source"], record.meta["target"])
+    return any(end.get("mask_trust", 1.0) < DOUBTFUL for end in ends)
+
+
 @dataclass
 class Summary:
     """Counts of a run.
@@ -40,6 +47,8 @@ class Summary:
         splits: kept pairs by split.
         categories: kept pairs by category, 0 where all that were made of it were dropped.
         matches: matches left after each filter, summed over all pairs that came so far.
+        doubtful: ids of kept pairs with a found mask that is doubted (see `warpkit.synthesize.
+            mask_trust`).
         prompts: how often each prompt was used by a kept pair.
     """
 
@@ -50,6 +59,7 @@ class Summary:
     splits: Counter[str] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
     matches: Counter[str] = field(default_factory=Counter)
+    doubtful: list[str] = field(default_factory=list)
     prompts: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: Record) -> None:
@@ -65,6 +75,8 @@ class Summary:
         self.points += len(meta["source_points"])
         self.splits[meta["split"]] += 1
         ends = (meta["source"], meta["target"])
+        if doubtful(record):
+            self.doubtful.append(record.id)
         self.prompts.update(end["prompt"] for end in ends if "prompt" in end)
 
     def facts(self) -> dict[str, Any]:
@@ -75,6 +87,7 @@ class Summary:
             "points": self.points,
             "dropped": dict(sorted(self.dropped.items())),
             "splits": dict(sorted(self.splits.items())),
+            "doubtful_masks": len(self.doubtful),
             "categories": dict(sorted(self.categories.items())),
             "matches": dict(self.matches),
         }

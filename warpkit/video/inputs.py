@@ -5,6 +5,7 @@ In: labels, annotations, an edit, points. Out: `ClipInputs`, which holds only wh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ from warpkit.propagate import EditLayer
 from warpkit.video.edits import usable_edit
 
 __all__ = ["ClipInputs"]
+
+_log = logging.getLogger("warpkit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,7 @@ class ClipInputs:
             f"mode {mode} carries masks from the first frame alone: use mode label for"
             " annotations of other frames",
         )
+        _tell_of_new_objects(known)
         outlined = bool(known)
         if edit is not None:
             require(
@@ -107,3 +111,20 @@ def _check_annotation(position: int, labels: Labels, first: Image) -> None:
         + " must be a uint8 array (height, width) of object ids",
     )
     check_same_size(labels, first, name, "the first frame")
+
+
+def _tell_of_new_objects(known: Mapping[int, Labels]) -> None:
+    """Say where a mask that brings a new object leaves out one that another mask holds."""
+    before: set[int] = set()
+    for position in sorted(known):
+        here = set(np.unique(known[position]).tolist()) - {0}
+        gone = sorted(before - here)
+        if gone and here - before:
+            _log.warning(
+                "the mask of frame %d brings object %s and lacks object %s, which counts as absent"
+                " from that frame: draw it in as well if it is there",
+                position,
+                ", ".join(map(str, sorted(here - before))),
+                ", ".join(map(str, gone)),
+            )
+        before |= here

@@ -73,6 +73,7 @@ class CocoKeypointWriter:
                     "iscrowd": 0,
                     "pair_id": int(record.id),
                     "role": role,
+                    **{key: end[key] for key in ("mask_trust",) if key in end},
                 }
             )
 

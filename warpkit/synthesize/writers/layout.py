@@ -19,14 +19,14 @@ ROLES = ("source", "target")
 
 
 def image_path(record: Record, role: str) -> str:
-    """Where a pair's image lies in the set: `JPEGImages/<category>/<name>.<suffix>`."""
+    """Where a pair's image lies in the set: `JPEGImages/<folder>/<name>.<suffix>`."""
     suffix = record.image_name(role).rpartition(".")[2]
-    return f"JPEGImages/{record.meta['category']}/{record.stems[role]}.{suffix}"
+    return f"JPEGImages/{record.meta['folder']}/{record.stems[role]}.{suffix}"
 
 
 def mask_path(record: Record, role: str) -> str:
-    """Where its mask lies: `Segmentation/<category>/<name>.png`."""
-    return f"Segmentation/{record.meta['category']}/{record.stems[role]}.png"
+    """Where its mask lies: `Segmentation/<folder>/<name>.png`."""
+    return f"Segmentation/{record.meta['folder']}/{record.stems[role]}.png"
 
 
 class LayoutWriter:
@@ -75,7 +75,7 @@ class LayoutWriter:
 
 def _pair_name(record: Record) -> str:
     stems = [record.stems[role] for role in ROLES]
-    return f"{record.id}-{stems[0]}-{stems[1]}:{record.meta['category']}"
+    return f"{record.id}-{stems[0]}-{stems[1]}:{record.meta['folder']}"
 
 
 def _annotation(record: Record, stem: str) -> dict[str, Any]:
@@ -102,6 +102,8 @@ def _annotation(record: Record, stem: str) -> dict[str, Any]:
             f"{short}_kps": meta[f"{role}_points"],
             f"{short}_pose": "Unspecified",
         }
+    if meta["folder"] != meta["category"]:
+        found["folder"] = meta["folder"]
     return found | _provenance(record)
 
 
@@ -110,7 +112,7 @@ def _provenance(record: Record) -> dict[str, Any]:
     meta = record.meta
     names = ("kind", "labels", "model", "similarity", "coherence")
     facts = {name: meta[name] for name in names}
-    asked = ("prompt", "seed", "strength", "path", "warp_seed")
+    asked = ("prompt", "seed", "strength", "path", "warp_seed", "mask_trust")
     for role in ROLES:
         facts[role] = {key: meta[role][key] for key in asked if key in meta[role]}
     return facts

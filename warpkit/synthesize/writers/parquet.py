@@ -19,6 +19,7 @@ class ParquetWriter(NumberedFiles):
     Columns: `id`, `category`, `split`; `source` and `target` (and `source_mask`, `target_mask`) as
     structs of `bytes` and `path`; `source_points` and `target_points` as lists of [x, y];
     `source_box`, `target_box`; `similarity` (null for exact labels); `meta`, all known as JSON.
+    The schema tells `datasets` which structs are images, so that they come back decoded.
     """
 
     def write(self, split: str, number: int, records: list[Record]) -> None:
@@ -27,19 +28,32 @@ class ParquetWriter(NumberedFiles):
 
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         points = pa.list_(pa.list_(pa.float32(), 2))
-        schema = [("id", pa.string()), ("category", pa.string()), ("split", pa.string())]
+        columns = [("id", pa.string()), ("category", pa.string()), ("split", pa.string())]
         for role in ROLES:
-            schema += [
+            columns += [
                 (role, image),
                 (f"{role}_mask", image),
                 (f"{role}_points", points),
                 (f"{role}_box", pa.list_(pa.float32(), 4)),
             ]
-        schema += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
+        columns += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
+        features = {name: _feature(kind, is_image=kind == image) for name, kind in columns}
+        about = {"huggingface": json.dumps({"info": {"features": features}})}
+        schema = pa.schema(columns, metadata=about)
         rows = [_row(record) for record in records]
-        table = pa.Table.from_pylist(rows, schema=pa.schema(schema))
+        table = pa.Table.from_pylist(rows, schema=schema)
         with written_whole(self.place(f"parquet/{split}-{number:05d}.parquet")) as partial:
             parquet.write_table(table, partial)
+
+
+def _feature(kind: Any, *, is_image: bool = False) -> dict[str, Any]:
+    """An Arrow type as the library `datasets` states it."""
+    if is_image:
+        return {"_type": "Image"}
+    if not hasattr(kind, "value_type"):
+        return {"dtype": {"float": "float32"}.get(str(kind), str(kind)), "_type": "Value"}
+    length = getattr(kind, "list_size", -1)
+    return {"feature": _feature(kind.value_type), "length": length, "_type": "Sequence"}
 
 
 def _row(record: Record) -> dict[str, Any]:
