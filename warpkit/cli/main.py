@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -416,7 +417,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("warpkit").setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries aloud when offline
     from warpkit.checks import InputError
+    from warpkit.io.text import ANY_NAME
 
+    for stream in (sys.stdout, sys.stderr):
+        # No name of a folder is worth a failure behind finished work.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ANY_NAME)
     try:
         _COMMANDS[args.command](args)
     except InputError as error:

@@ -25,6 +25,7 @@ from warpkit.checks import InputError, one_of, require, suggest
 from warpkit.io.frames import natural_key
 from warpkit.io.images import open_image
 from warpkit.io.masks import read_labels
+from warpkit.io.text import read_lines
 
 __all__ = [
     "DAVIS_YEARS",
@@ -184,13 +185,10 @@ def read_davis_split(root: Path | str, split: str) -> list[str]:
             " leave the split out to take every sequence"
         )
     names: dict[str, None] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8: {error}") from error
-    for line in lines:
-        if words := line.split():
-            names[Path(words[0]).parent.name if "/" in words[0] else words[0]] = None
+    for line in read_lines(path):
+        # A backslash is no part of a sequence's name: Windows tools write frames so.
+        frame = line.split()[0].replace("\\", "/")
+        names[Path(frame).parent.name if "/" in frame else frame] = None
     require(bool(names), f"the split {path} is empty")
     return list(names)
 

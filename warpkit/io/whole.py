@@ -23,6 +23,7 @@ from torch import Tensor
 
 from warpkit.checks import OutputError, first_line
 from warpkit.io.config import to_dict
+from warpkit.io.text import ANY_NAME
 
 __all__ = ["Partial", "drop_partials", "write_json", "write_text", "written_whole"]
 
@@ -84,24 +85,28 @@ def write_json(path: str | Path, data: Any) -> None:
     """Write JSON in one step: the file is whole or as it was. UTF-8, indented, newline at the end.
 
     Paths and fractions become text (`"30000/1001"`), tensors and arrays lists or numbers,
-    dataclasses mappings. JSON has no NaN and no infinity: both become null.
+    dataclasses mappings. JSON has no NaN and no infinity: both become null. A byte of a name that
+    is no UTF-8 becomes an escape, from which the same name is read.
 
     Raises:
         InputError: if the file cannot be written.
         TypeError: for a value that JSON cannot hold.
     """
     text = json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(path, text)
+    write_text(path, text, errors="backslashreplace")
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, errors: str = ANY_NAME) -> None:
     """Write UTF-8 text in one step: the file is whole or as it was.
+
+    Args:
+        errors: what becomes of a byte of a name that is no UTF-8; it stays as it is.
 
     Raises:
         InputError: if the file cannot be written.
     """
     with written_whole(Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text.encode(errors=errors))
 
 
 def _jsonable(value: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 from warpkit.checks import require
 from warpkit.io.images import IMAGE_SUFFIXES
+from warpkit.io.text import ANY_NAME
 from warpkit.io.whole import write_json
 from warpkit.runs.cache import file_sha256
 from warpkit.runs.differences import differences
@@ -93,7 +94,7 @@ def file_identity(path: Path | str) -> dict[str, Any]:
     digest = hashlib.sha256()
     for file in input_files(path):
         state = file.stat()
-        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode(errors=ANY_NAME))
     return {"path": str(path), "files": digest.hexdigest()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from warpkit.io.text import valid_text
 from warpkit.io.whole import written_whole
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.writers.layout import ROLES
@@ -43,7 +44,8 @@ class ParquetWriter(NumberedFiles):
 
 def _row(record: Record) -> dict[str, Any]:
     meta = record.meta
-    row: dict[str, Any] = {"id": record.id, "category": meta["category"], "split": meta["split"]}
+    category = valid_text(meta["category"])
+    row: dict[str, Any] = {"id": record.id, "category": category, "split": meta["split"]}
     for role in ROLES:
         name = record.image_name(role)
         row[role] = {"bytes": record.files[name], "path": f"{record.id}.{name}"}
@@ -55,5 +57,5 @@ def _row(record: Record) -> dict[str, Any]:
         row[f"{role}_points"] = meta[f"{role}_points"]
         row[f"{role}_box"] = meta[role]["box"]
     row["similarity"] = meta["similarity"]
-    row["meta"] = json.dumps(meta, ensure_ascii=False)
+    row["meta"] = valid_text(json.dumps(meta, ensure_ascii=False))
     return row
