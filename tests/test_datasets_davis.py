@@ -89,9 +89,12 @@ def test_broken_sequences_are_listed(tmp_path: Path) -> None:
         read_davis(tmp_path, sequences=["fox"])
 
 
-def test_a_sequence_needs_a_mask_for_every_frame() -> None:
-    with pytest.raises(InputError, match="2 frames and 1 masks"):
-        DavisSequence("dog", (Path("0.jpg"), Path("1.jpg")), (Path("0.png"),))
+def test_a_sequence_needs_masks_of_its_frames_and_of_the_first() -> None:
+    frames = (Path("0.jpg"), Path("1.jpg"))
+    assert DavisSequence("dog", frames, (Path("0.png"),)).annotated == [0]
+    for masks in ((), (Path("1.png"),), (Path("0.png"), Path("2.png"))):
+        with pytest.raises(InputError, match=f"got 2 frames and {len(masks)} masks"):
+            DavisSequence("dog", frames, masks)
 
 
 def test_labels_of_both_editions(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--mask",
         action="append",
         metavar="[FRAME=]PNG",
-        help="object ids of the first frame, or of the frame of that number; again for more",
+        help="object ids of the first frame, or of the frame so numbered or called; again for more",
     )
     propagate.add_argument(
         "--update",
@@ -148,6 +148,12 @@ def command_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="A,B",
         help="more results: png, prores, ffv1 (objects and edits with opacity), coco (masks)",
+    )
+    propagate.add_argument(
+        "--names",
+        choices=("auto", "frames", "number"),
+        default="auto",
+        help="of results: as the frames, by number from 0, or (default) as frames that are numbers",
     )
     add_common(propagate)
 
@@ -286,6 +292,7 @@ def _propagate(args: argparse.Namespace) -> None:
         end=args.end,
         stride=args.stride,
         export=args.export,
+        names=args.names,
         **how,
         overwrite=args.overwrite,
         update=args.update,

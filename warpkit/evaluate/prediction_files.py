@@ -155,7 +155,7 @@ def read_predictions(
     )
     waiting: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for position, entry in enumerate(listed):
-        key = (entry.get("source"), entry.get("target"), entry.get("category"))
+        key: tuple[Any, ...] = (entry.get("source"), entry.get("target"), entry.get("category"))
         require(
             isinstance(key[0], str) and isinstance(key[1], str) and isinstance(key[2], str | None),
             f"{path}: 'source', 'target' and 'category' of pair {position} must be text",
@@ -167,8 +167,7 @@ def read_predictions(
     for pair in pairs:
         ends = (relative_name(pair.source_path, root), relative_name(pair.target_path, root))
         what = f"{ends[0]} -> {ends[1]}"
-        for key in ((*ends, pair.category), (*ends, None)):
-            key = _slashed(key)
+        for key in map(_slashed, ((*ends, pair.category), (*ends, None))):
             if waiting.get(key):
                 used.add(key)
                 entry = _take(waiting[key], pair)

@@ -25,6 +25,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "check_target",
     "encode_image",
+    "image_mode",
     "image_size",
     "open_image",
     "read_image",
@@ -126,6 +127,16 @@ def image_size(path: str | Path) -> tuple[int, int]:
         # Pillow's TIFF reader already states the upright size.
         turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"
     return (width, height) if turned else (height, width)
+
+
+def image_mode(path: str | Path) -> str:
+    """Pillow's mode of an image file from its header, such as `RGB`, `L`, `P` (indexed) or `1`.
+
+    Raises:
+        InputError: as `open_image`, as far as the header shows it.
+    """
+    with _open(Path(path)) as image:
+        return image.mode
 
 
 def read_rgba(path: str | Path) -> npt.NDArray[np.uint8]:
