@@ -277,8 +277,9 @@ def _match(args: argparse.Namespace) -> None:
 
 def _propagate(args: argparse.Namespace) -> None:
     from warpkit.io.points import read_queries
+    from warpkit.video.annotations import parse_masks
     from warpkit.video.config import PropagateSettings
-    from warpkit.video.run import parse_masks, run_propagate
+    from warpkit.video.run import run_propagate
 
     how = told(PropagateSettings, args, ("mode", "edit_mode", "cuts"))
     output = run_propagate(
@@ -424,12 +425,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("warpkit").setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries aloud when offline
     from warpkit.checks import InputError
-    from warpkit.io.text import ANY_NAME
 
     for stream in (sys.stdout, sys.stderr):
         # No name of a folder is worth a failure behind finished work.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=ANY_NAME)
+            stream.reconfigure(errors="backslashreplace")
     try:
         _COMMANDS[args.command](args)
     except InputError as error:

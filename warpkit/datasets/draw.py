@@ -13,8 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.io.text import ANY_NAME
-
 __all__ = ["name_ranks", "pair_ranks"]
 
 Ranks = npt.NDArray[np.uint64]
@@ -22,7 +20,7 @@ Ranks = npt.NDArray[np.uint64]
 
 def name_ranks(names: Sequence[str], *, seed: int) -> Ranks:
     """Pseudo-random ranks of names: uint64 (N,)."""
-    texts = [f"{seed}\0{name}".encode(errors=ANY_NAME) for name in names]
+    texts = [f"{seed}\0{name}".encode(errors="backslashreplace") for name in names]
     digests = [hashlib.sha256(text).digest()[:8] for text in texts]
     return np.array([int.from_bytes(digest, "big") for digest in digests], np.uint64)
 

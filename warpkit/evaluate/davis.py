@@ -28,7 +28,6 @@ from warpkit.evaluate.jaccard import (
     mean_sequence_scores,
     score_sequence,
 )
-from warpkit.io.frames import image_files
 from warpkit.runs.frame_rows import ROWS, read_rows, result_file
 
 __all__ = ["prediction_files", "score_davis"]
@@ -107,7 +106,7 @@ def _score_folder(
             f" hold {_listed(score.objects)}"
         )
     if later := true - set(score.objects) - {0}:
-        notes.append(f"{_listed(later)} come after the first annotation and are not scored")
+        notes.append(f"{_listed(later)}: after the first annotation, not scored")
     return score, "", f"sequence '{sequence.name}': {'; '.join(notes)}" if notes else ""
 
 
@@ -130,12 +129,11 @@ def prediction_files(folder: Path) -> dict[str, Path]:
     They lie in the folder, or in `masks/` of one that `warpkit propagate` filled, whose table says
     which frame each is of.
     """
-    if (folder / "masks").is_dir() and not image_files(folder):
+    if (folder / ROWS).is_file():
         folder = folder / "masks"
     table = folder.with_name(ROWS)
-    found = masks_by_stem(folder)
     if folder.name != "masks" or not table.is_file():
-        return found
+        return masks_by_stem(folder)
     files = {row["name"]: folder / result_file(row) for row in read_rows(table)}
     return {name: path for name, path in files.items() if path.is_file()}
 

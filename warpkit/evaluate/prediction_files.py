@@ -93,8 +93,7 @@ def _write(path: Path, head: Mapping[str, Any], entries: Iterable[Mapping[str, A
     """One pair a line, so that the file can be read by people and compared by tools."""
     lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
     opening = json.dumps(head, ensure_ascii=False)[:-1]
-    text = f'{opening},\n"pairs": [\n{lines}\n]}}\n'
-    write_text(path, text, errors="backslashreplace")
+    write_text(path, f'{opening},\n"pairs": [\n{lines}\n]}}\n')
 
 
 def write_predictions(

@@ -93,9 +93,13 @@ def few_names(files: Sequence[Path]) -> str:
     return ", ".join(file.name for file in files[:3]) + more
 
 
-def is_apart(file: Path, folder: Path) -> bool:
-    """Whether an image lies in a folder of numbered frames but is none of the numbers."""
-    files = image_files(folder)
+def is_apart(file: Path, folder: Path, *, without: Collection[Path]) -> bool:
+    """Whether an image lies in a folder of numbered frames but is none of the numbers.
+
+    Args:
+        without: files that are no frames either.
+    """
+    files, _ = frame_files(folder, without=without)
     others = [other.stem for other in files if other.resolve() != file.resolve()]
     return (
         0 < len(others) < len(files)

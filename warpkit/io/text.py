@@ -4,13 +4,12 @@ In: UTF-8, with a byte-order mark or without, UTF-16 and UTF-32 as Windows tools
 line ends; paths with backslashes. Out: text, JSON values, paths of this system.
 
 A file's name may be bytes that are no UTF-8. Python holds such a byte as a surrogate, U+DC80 to
-U+DCFF: JSON has it as the escape `\\udce9`, which reads back as that name; a list of names has the
-byte itself.
+U+DCFF, and what is written has it as the escape `\\udce9`: JSON reads the same name from it. A list
+of names that is read, or written to name files, has the byte itself.
 """
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 from pathlib import Path, PureWindowsPath
@@ -18,20 +17,7 @@ from typing import Any
 
 from warpkit.checks import InputError, first_line
 
-__all__ = ["ANY_NAME", "local_path", "read_json", "read_lines", "read_text", "valid_text"]
-
-# Error handler of codecs: bytes of names as they are, other characters that do not fit as escapes.
-ANY_NAME = "warpkit-any-name"
-
-
-def _any_name(error: UnicodeError) -> tuple[str | bytes, int]:
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeEncodeError:
-        return codecs.lookup_error("backslashreplace")(error)
-
-
-codecs.register_error(ANY_NAME, _any_name)
+__all__ = ["local_path", "read_json", "read_lines", "read_text", "valid_text"]
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from warpkit.checks import OutputError, first_line
 from warpkit.io.config import to_dict
-from warpkit.io.text import ANY_NAME
 
 __all__ = ["Partial", "drop_partials", "write_json", "write_text", "written_whole"]
 
@@ -93,14 +92,15 @@ def write_json(path: str | Path, data: Any) -> None:
         TypeError: for a value that JSON cannot hold.
     """
     text = json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(path, text, errors="backslashreplace")
+    write_text(path, text)
 
 
-def write_text(path: str | Path, text: str, *, errors: str = ANY_NAME) -> None:
+def write_text(path: str | Path, text: str, *, errors: str = "backslashreplace") -> None:
     """Write UTF-8 text in one step: the file is whole or as it was.
 
     Args:
-        errors: what becomes of a byte of a name that is no UTF-8; it stays as it is.
+        errors: what becomes of a byte of a name that is no UTF-8: `backslashreplace` makes an
+            escape of it, `surrogateescape` keeps it.
 
     Raises:
         InputError: if the file cannot be written.

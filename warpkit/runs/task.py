@@ -15,7 +15,6 @@ from typing import Any
 
 from warpkit.checks import require
 from warpkit.io.images import IMAGE_SUFFIXES
-from warpkit.io.text import ANY_NAME
 from warpkit.io.whole import write_json
 from warpkit.runs.cache import file_sha256
 from warpkit.runs.differences import differences
@@ -100,7 +99,9 @@ def file_identity(path: Path | str, *, without: Collection[Path] = ()) -> dict[s
         if file in without:
             continue
         state = file.stat()
-        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode(errors=ANY_NAME))
+        digest.update(
+            f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode(errors="backslashreplace")
+        )
     return {"path": str(path), "files": digest.hexdigest()}
 
 

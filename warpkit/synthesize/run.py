@@ -27,7 +27,6 @@ from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
-from warpkit.io.text import ANY_NAME
 from warpkit.io.whole import write_json, write_text
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.runs.cache import file_sha256
@@ -224,7 +223,9 @@ def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]
     if settings.images is not None:
         names = [path for paths in list_photos(settings.images).values() for path in paths]
         sizes = [f"{name} {(settings.images / name).stat().st_size}" for name in names]
-        task["photographs"] = hashlib.sha256("\n".join(sizes).encode(errors=ANY_NAME)).hexdigest()
+        task["photographs"] = hashlib.sha256(
+            "\n".join(sizes).encode(errors="backslashreplace")
+        ).hexdigest()
     return task
 
 

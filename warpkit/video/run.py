@@ -8,8 +8,7 @@ In: a video, masks of any of its frames and/or an edit of its first and/or point
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +28,9 @@ from warpkit.checks import (
 )
 from warpkit.describe.options import ModelOptions
 from warpkit.io.config import to_dict
-from warpkit.io.frame import Frame, Frames
+from warpkit.io.frame import Frame
 from warpkit.io.frames import is_apart, open_frames
 from warpkit.io.images import read_rgba
-from warpkit.io.masks import read_labels
 from warpkit.io.points import PointQueries, PointTracks, read_tracks, write_tracks
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import asked_matcher
@@ -44,6 +42,7 @@ from warpkit.runs.progress import ProgressCallback, no_progress
 from warpkit.runs.task import accept_unfinished, file_identity, input_files
 from warpkit.types import Describer
 from warpkit.version import __version__
+from warpkit.video.annotations import MasksByFrame, by_index, read_annotations
 from warpkit.video.carry import carry, follow_back
 from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
@@ -54,35 +53,10 @@ from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
 from warpkit.video.update import finished_run, plan_of
 
-__all__ = ["MasksByFrame", "parse_masks", "run_propagate"]
-
-# Files of masks by the index of a frame, or as text by what a user calls it.
-MasksByFrame = Mapping[int, Path] | Mapping[int, Path | str] | Mapping[int | str, Path | str]
+__all__ = ["run_propagate"]
 
 _log = logging.getLogger("warpkit")
 _NAMES = ("auto", "frames", "number")
-
-
-def parse_masks(texts: Sequence[str], *, start: int = 0) -> dict[int | str, Path]:
-    """Mask files by frame from `FILE` (of frame `start`) and `FRAME=FILE`.
-
-    A frame is what a user calls it, a number or a file's name: `Frames.find` tells which it is.
-
-    Raises:
-        InputError: two masks of one frame.
-    """
-    masks: dict[int | str, Path] = {}
-    for text in texts:
-        name, equals, file = text.partition("=")
-        named = bool(equals and name and file)
-        if named and not re.fullmatch("[0-9]+", name):
-            named = not Path(text).is_file() and Path(file).is_file()  # a file's name may hold a =
-        frame = name if named else start
-        require(
-            frame not in masks, f"frame {frame} has two masks: write --mask FRAME=PNG for others"
-        )
-        masks[frame] = Path(file if named else text)
-    return masks
 
 
 def run_propagate(
@@ -140,7 +114,7 @@ def run_propagate(
     OutputFolder(output, overwrite=replaces).check()
     masks: MasksByFrame = {start: mask} if isinstance(mask, Path | str) else mask or {}
     given = [Path(file) for file in masks.values()]
-    if edit is not None and is_apart(Path(edit), Path(video)):
+    if edit is not None and is_apart(Path(edit), Path(video), without=given):
         given.append(Path(edit))
     job = _Job(Path(video), start, end, stride, settings, options, given)
     job.name(one_of(names, _NAMES, "kind of names"))
@@ -224,8 +198,8 @@ class _Job:
     ) -> None:
         """Read and check what is to be carried."""
         start = self.clip.start
-        self.masks = _by_index(masks, self.frames)
-        annotations = _read_annotations(self.masks, self.clip, self.first)
+        self.masks = by_index(masks, self.frames)
+        annotations = read_annotations(self.masks, self.clip, self.first)
         require(not (colormap and edit is not None), "give --edit or --colormap, not both")
         require(not colormap or 0 in annotations, "--colormap needs --mask: what it should cover")
         layer = None if edit is None else _read_edit(edit, self.first)
@@ -241,6 +215,8 @@ class _Job:
         require(not update or bool(self.masks), "--update is for runs with masks: give --mask")
         self.exports = check_exports(export)
         positions = None if points is None else _positions(points, self.clip)
+        if points is not None and self.frames.numbered and (points.frames != start).any():
+            _log.info("the frames of points are counted from 0, not by the numbers of their files")
         self.given = ClipInputs.checked(
             self.first.image,
             labels=None,
@@ -378,18 +354,6 @@ class _Job:
         }
 
 
-def _by_index(masks: MasksByFrame, frames: Frames) -> dict[int, Path | str]:
-    """Masks by the index of their frame; says where a name is not the index."""
-    found: dict[int, Path | str] = {}
-    for name, path in masks.items():
-        index = name if isinstance(name, int) else frames.find(name)
-        require(index not in found, f"frame {name} has two masks: {found.get(index)} and {path}")
-        found[index] = path
-        if isinstance(name, str) and name != str(index) and name.isdecimal():
-            _log.info("the mask %s is of the frame that is called %s, number %d", path, name, index)
-    return found
-
-
 def _positions(queries: PointQueries, clip: FileClip) -> npt.NDArray[np.int64]:
     """The place of every point's frame among those taken; checks the points."""
     places = [clip.position_of(int(index)) for index in queries.frames]
@@ -412,29 +376,6 @@ def _check_reached(
         f"a point is of frame {beyond[0] if len(beyond) else ''}, but the clip is followed up to"
         f" frame {rows[-1]['frame']} alone",
     )
-
-
-def _read_annotations(
-    masks: Mapping[int, Path | str], clip: FileClip, first: Frame
-) -> dict[int, npt.NDArray[np.uint8]]:
-    """Masks by the position of their frame among those selected."""
-    found = {}
-    for index, path in sorted(masks.items()):
-        labels = read_labels(path)
-        check_same_size(labels, first.image, f"the mask {path}", "the first frame")
-        position = clip.position_of(index)
-        require(
-            position is not None,
-            f"the mask {path} is of frame {index}, which is not among the frames taken"
-            f" {clip.selection()}",
-        )
-        assert position is not None
-        found[position] = labels
-    require(
-        not found or any(bool(labels.any()) for labels in found.values()),
-        f"the mask {' and '.join(map(str, masks.values()))} is empty (no pixel is set)",
-    )
-    return found
 
 
 def _read_edit(path: Path | str, first: Frame) -> EditLayer:

@@ -21,15 +21,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from warpkit.checks import require
 from warpkit.io.frame import Frame
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.points import PointQueries, PointTracks
-from warpkit.io.tensors import write_tensors
+from warpkit.io.tensors import read_tensors, write_tensors
 from warpkit.io.whole import write_text, written_whole
 from warpkit.propagate import EditLayer, TrackedPoints
 from warpkit.propagate.passes import Stretch
@@ -267,7 +265,7 @@ class FolderStore(Store):
         return self._back_file(start).is_file()
 
     def back(self, start: int) -> Tensors:
-        return load_file(self._back_file(start))
+        return read_tensors(self._back_file(start))[0]
 
     def drop_back(self, start: int) -> None:
         self._writer.do(self._back_file(start).unlink, True)
@@ -319,7 +317,7 @@ def _stack(points: Sequence[TrackedPoints]) -> Tensors:
 
 
 def _load_points(path: Path, start: int) -> dict[int, TrackedPoints]:
-    found = {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    found = {name: tensor.numpy() for name, tensor in read_tensors(path)[0].items()}
     columns = zip(found["xy"], found["visible"], found["similarity"], strict=True)
     return {start + n: TrackedPoints(*values) for n, values in enumerate(columns)}
 
@@ -350,9 +348,8 @@ def _resume(folder: OutputFolder) -> tuple[list[Row], dict[str, torch.Tensor]]:
     if not path.is_file():
         table.unlink(missing_ok=True)
         return [], {}
-    with safe_open(str(path), framework="pt") as file:
-        done = int((file.metadata() or {})["done"])
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    state, metadata = read_tensors(path)
+    done = int(metadata["done"])
     # Rows beyond the state belong to frames that are carried again.
     rows = read_rows(table, count=done)
     write_text(table, "".join(json.dumps(row) + "\n" for row in rows))

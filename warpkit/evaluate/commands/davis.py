@@ -35,7 +35,6 @@ from warpkit.evaluate.jaccard import DavisReport, mean_sequence_scores
 from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_describer
 from warpkit.evaluate.prediction_cache import ContentHashes
 from warpkit.io.config import to_dict
-from warpkit.io.text import ANY_NAME
 from warpkit.match.matcher import asked_matcher
 from warpkit.propagate import LabelConfig
 from warpkit.runs.clock import Stopwatch
@@ -279,9 +278,9 @@ def _scored(
     """A digest of what was scored: annotations, year and frame rule."""
     digest = hashlib.sha256(f"{settings.year}{_rule(settings)}".encode())
     for sequence in sequences:
-        digest.update(sequence.name.encode(errors=ANY_NAME))
+        digest.update(sequence.name.encode(errors="backslashreplace"))
         for path in sequence.mask_paths:
-            digest.update(f"{path.stem} {hashes(path)}\n".encode(errors=ANY_NAME))
+            digest.update(f"{path.stem} {hashes(path)}\n".encode(errors="backslashreplace"))
     return digest.hexdigest()[:24]
 
 

@@ -23,7 +23,6 @@ from warpkit.evaluate.commands.shared import method_file_name
 from warpkit.evaluate.prediction_cache import ContentHashes, method_digest
 from warpkit.io.images import read_image
 from warpkit.io.masks import write_labels
-from warpkit.io.text import ANY_NAME
 from warpkit.io.whole import Partial, write_json
 from warpkit.runs.clock import Stopwatch
 
@@ -82,7 +81,7 @@ def carried_masks(
 def _sequence_digest(sequence: DavisSequence, hashes: ContentHashes, year: str | None) -> str:
     digest = hashlib.sha256(str(year).encode())
     for path in (*sequence.frame_paths, sequence.mask_paths[0]):
-        digest.update(f"{path.stem} {hashes(path)}\n".encode(errors=ANY_NAME))
+        digest.update(f"{path.stem} {hashes(path)}\n".encode(errors="backslashreplace"))
     return digest.hexdigest()[:24]
 
 

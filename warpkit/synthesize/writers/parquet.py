@@ -38,8 +38,10 @@ class ParquetWriter(NumberedFiles):
             ]
         fields += [("similarity", pa.list_(pa.float32())), ("meta", pa.string())]
         table = pa.Table.from_pylist([_row(record) for record in records], schema=pa.schema(fields))
-        with written_whole(self.place(f"parquet/{split}-{number:05d}.parquet")) as partial:
-            parquet.write_table(table, partial)
+        path = self.place(f"parquet/{split}-{number:05d}.parquet")
+        # Opened here: pyarrow takes no name that is no UTF-8.
+        with written_whole(path) as partial, partial.open("xb") as file:
+            parquet.write_table(table, file)
 
 
 def _row(record: Record) -> dict[str, Any]:
