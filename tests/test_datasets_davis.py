@@ -89,9 +89,12 @@ def test_broken_sequences_are_listed(tmp_path: Path) -> None:
         read_davis(tmp_path, sequences=["fox"])
 
 
-def test_a_sequence_needs_a_mask_for_every_frame() -> None:
-    with pytest.raises(InputError, match="2 frames and 1 masks"):
-        DavisSequence("dog", (Path("0.jpg"), Path("1.jpg")), (Path("0.png"),))
+def test_a_sequence_needs_masks_of_its_frames_and_of_the_first() -> None:
+    frames = (Path("0.jpg"), Path("1.jpg"))
+    assert DavisSequence("dog", frames, (Path("0.png"),)).annotated == [0]
+    for masks in ((), (Path("1.png"),), (Path("0.png"), Path("2.png"))):
+        with pytest.raises(InputError, match=f"got 2 frames and {len(masks)} masks"):
+            DavisSequence("dog", frames, masks)
 
 
 def test_labels_of_both_editions(tmp_path: Path) -> None:
@@ -230,3 +233,55 @@ def test_black_and_white_palettes_and_other_kinds(tmp_path: Path) -> None:
     assert read_davis_year(tmp_path / "all white.png") == "2016"
     Image.new("L", (9, 6), 0).save(tmp_path / "empty.png")
     assert read_davis_year(tmp_path / "empty.png") == "2017"
+
+
+@pytest.mark.parametrize("end", ["JPG", "jpeg", "PNG", "bmp", "webp", "TIF"])
+def test_images_of_any_ending(tmp_path: Path, end: str) -> None:
+    frames, masks = (tmp_path / f"{top}/480p/dog" for top in ("JPEGImages", "Annotations"))
+    for folder in (frames, masks):
+        folder.mkdir(parents=True)
+    ids = np.zeros((6, 8), np.uint8)
+    ids[2:4, 3:7] = 3
+    ending = end if end.lower() in ("png", "bmp", "tif", "webp") else "png"
+    image = Image.fromarray(ids)
+    for t in range(3):
+        Image.new("RGB", (8, 6), (t, 0, 0)).save(frames / f"{t:05d}.{end}")
+        if ending == "webp":
+            image.convert("RGB").save(masks / f"{t:05d}.webp", lossless=True)
+        else:
+            image.save(masks / f"{t:05d}.{ending}")
+    (dog,), problems = read_davis(tmp_path, year="2017")
+    assert problems == []
+    assert [path.name for path in dog.frame_paths] == [f"{t:05d}.{end}" for t in range(3)]
+    assert [path.name for path in dog.mask_paths] == [f"{t:05d}.{ending}" for t in range(3)]
+    assert [np.unique(labels).tolist() for labels in dog.labels()] == [[0, 3]] * 3
+
+
+def make_sparse(root: Path, name: str, frames: range, annotated: range) -> None:
+    """A clip as YouTube-VOS and MOSE lay it out."""
+    for top, numbers, end in (("JPEGImages", frames, "jpg"), ("Annotations", annotated, "png")):
+        (root / top / name).mkdir(parents=True)
+        for n in numbers:
+            image = Image.new("RGB", (8, 6), (n, 0, 0)) if end == "jpg" else None
+            file = root / top / name / f"{n:05d}.{end}"
+            if image is not None:
+                image.save(file)
+            else:
+                write_labels(file, np.full((6, 8), 1 + (n > 9), np.uint8))
+
+
+def test_layout_without_a_resolution(tmp_path: Path) -> None:
+    make_sparse(tmp_path, "0a2f", range(30), range(5, 26, 5))
+    make_sparse(tmp_path, "whole", range(1, 5), range(1, 5))
+    make_sparse(tmp_path, "lost", range(9), range(0, 20, 5))
+    make_sparse(tmp_path, "test", range(9), range(0))
+    (sparse, whole), problems = read_davis(tmp_path)
+    # Carried from the first annotated frame, and no farther than the last.
+    assert [path.stem for path in sparse.frame_paths] == [f"{n:05d}" for n in range(5, 26)]
+    assert [path.stem for path in sparse.mask_paths] == [f"{n:05d}" for n in range(5, 26, 5)]
+    assert (sparse.annotated, len(sparse)) == ([0, 5, 10, 15, 20], 21)
+    assert [np.unique(ids).tolist() for ids in sparse.labels()] == [[1], [2], [2], [2], [2]]
+    assert (whole.annotated, len(whole)) == ([0, 1, 2, 3], 4)
+    assert len(problems) == 2
+    assert "'lost' lacks the frame of 2 of its 4 items (00010, 00015)" in problems[0]
+    assert "'test' has no masks" in problems[1]

@@ -134,7 +134,7 @@ def test_dhf_json_refuses_other_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_dhf_json(tmp_path / "none.json", tmp_path)
     (tmp_path / "text.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match="is not valid JSON"):
         read_dhf_json(tmp_path / "text.json", tmp_path)
 
 

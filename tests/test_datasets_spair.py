@@ -139,7 +139,7 @@ def test_spair_lists_an_annotation_that_is_no_json(tmp_path: Path) -> None:
     write_text(tmp_path / f"PairAnnotation/test/{DOG}.json", '{"src_kps": [')
     pairs, problems = read_spair(tmp_path, "test")
     assert len(pairs) == 2
-    assert "is not JSON" in problems[0]
+    assert "is not valid JSON" in problems[0]
 
 
 def test_spair_refuses_other_folders(tmp_path: Path) -> None:

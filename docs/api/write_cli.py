@@ -20,7 +20,7 @@ versions and times in it. Bad input gives one line and exit code 2.
 | `warped.png` | RGBA: the source's colours at the target's pixels, transparent where nothing was warped |
 | `composite.png`, `overview.png` | the target with the object on it; inputs, field and result in one picture |
 | `warp.npz` | `source_xy` float32 (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W): what is trusted |
-| `masks/*.png` | palette PNGs of object ids; the number is the frame's index |
+| `masks/*.png` | palette PNGs of object ids; named by the frame's number from 0, or as the frame (`--names`) |
 | `overlay.mp4`, `edited.mp4`, `frames/*.png` | masks drawn in; with an edit or colour map the edited frames |
 | `frames.jsonl` | one line a frame: time, area and mean confidence of each object, who is absent, scene cuts |
 | `points.csv`, `.json`, `.npz` | where each point is in every frame, and whether it is seen |

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.checks import InputError, first_line, require
 from warpkit.features.backbone import BackboneSpec
 from warpkit.features.model_sources import release_name
+from warpkit.io.tensors import read_tensors, write_tensors
 from warpkit.io.whole import written_whole
 
 __all__ = [
@@ -57,8 +58,6 @@ def save_aggregator(
         half: in half precision, else as they are.
         record: JSON-able facts about the training, kept in the file's metadata.
     """
-    from safetensors.torch import save_file
-
     tensors = {
         name: (value.half() if half else value).contiguous().cpu()
         for name, value in network.state_dict().items()
@@ -67,8 +66,7 @@ def save_aggregator(
         "aggregator": json.dumps(asdict(network.config)),
         "record": json.dumps(record),
     }
-    with written_whole(path) as partial:
-        save_file(tensors, str(partial), metadata=metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_aggregator(path: Path | str, *, model: str | None = None) -> AggregationNetwork:
@@ -103,14 +101,13 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _load_own(path: Path) -> AggregationNetwork:
     try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            require(
-                "aggregator" in metadata,
-                f"{path} holds no warpkit aggregator (no 'aggregator' in its metadata)",
-            )
-            raw: dict[str, Any] = json.loads(metadata["aggregator"])
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(path)
+        require(
+            "aggregator" in metadata,
+            f"{path} holds no warpkit aggregator (no 'aggregator' in its metadata)",
+        )
+        raw: dict[str, Any] = json.loads(metadata["aggregator"])
+        state = {name: tensor.float() for name, tensor in tensors.items()}
     except SafetensorError as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}") from error
     except json.JSONDecodeError as error:

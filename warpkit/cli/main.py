@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -109,7 +110,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--mask",
         action="append",
         metavar="[FRAME=]PNG",
-        help="object ids of the first frame, or of the frame of that number; again for more",
+        help="object ids of the first frame, or of the frame so numbered or called; again for more",
     )
     propagate.add_argument(
         "--update",
@@ -147,6 +148,12 @@ def command_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="A,B",
         help="more results: png, prores, ffv1 (objects and edits with opacity), coco (masks)",
+    )
+    propagate.add_argument(
+        "--names",
+        choices=("auto", "frames", "number"),
+        default="auto",
+        help="of results: as the frames, by number from 0, or (default) as frames that are numbers",
     )
     add_common(propagate)
 
@@ -270,8 +277,9 @@ def _match(args: argparse.Namespace) -> None:
 
 def _propagate(args: argparse.Namespace) -> None:
     from warpkit.io.points import read_queries
+    from warpkit.video.annotations import parse_masks
     from warpkit.video.config import PropagateSettings
-    from warpkit.video.run import parse_masks, run_propagate
+    from warpkit.video.run import run_propagate
 
     how = told(PropagateSettings, args, ("mode", "edit_mode", "cuts"))
     output = run_propagate(
@@ -285,6 +293,7 @@ def _propagate(args: argparse.Namespace) -> None:
         end=args.end,
         stride=args.stride,
         export=args.export,
+        names=args.names,
         **how,
         overwrite=args.overwrite,
         update=args.update,
@@ -417,6 +426,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it retries aloud when offline
     from warpkit.checks import InputError
 
+    for stream in (sys.stdout, sys.stderr):
+        # No name of a folder is worth a failure behind finished work.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         _COMMANDS[args.command](args)
     except InputError as error:

@@ -4,8 +4,14 @@
     root/Annotations/480p/<sequence>/00000.png ...
     root/ImageSets/480p/val.txt or 2017/val.txt      (only read when a split is asked for)
 
-Both editions share it. DAVIS 2016 masks are 0/255, DAVIS 2017 masks hold object ids in a palette
-and 255 where no object is judged. Which edition a mask belongs to is its `year`:
+Endings are those of any image. YouTube-VOS and MOSE have no folder of a resolution, and annotate
+some of the frames alone:
+
+    root/JPEGImages/<sequence>/00000.jpg ...
+    root/Annotations/<sequence>/00000.png 00005.png ...
+
+Both editions of DAVIS share a layout. DAVIS 2016 masks are 0/255, DAVIS 2017 masks hold object ids
+in a palette and 255 where no object is judged. Which edition a mask belongs to is its `year`:
 
 - `2016`: every nonzero pixel is the one object, also in a 2017 mask, whose objects merge;
 - `2017`: values are ids, 255 is background;
@@ -14,6 +20,7 @@ and 255 where no object is judged. Which edition a mask belongs to is its `year`
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,30 +29,34 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, one_of, require, suggest
-from warpkit.io.frames import natural_key
+from warpkit.io.frames import few_names, frame_files, image_files, natural_key
 from warpkit.io.images import open_image
 from warpkit.io.masks import read_labels
+from warpkit.io.text import read_lines
 
 __all__ = [
     "DAVIS_YEARS",
     "DavisSequence",
+    "masks_by_stem",
     "read_davis",
     "read_davis_labels",
     "read_davis_split",
     "read_davis_year",
 ]
 
+_log = logging.getLogger("warpkit")
+
 DAVIS_YEARS = ("2016", "2017")
 
 
 @dataclass(frozen=True)
 class DavisSequence:
-    """One fully annotated clip.
+    """An annotated clip, from its first annotated frame to its last.
 
     Attributes:
         name: the folder's name.
         frame_paths: the frames in order.
-        mask_paths: the annotation of every frame, in the same order.
+        mask_paths: the annotations in the same order, the first frame's among them.
         year: how the annotations are read, `2016` or `2017`; None goes by the first of them.
     """
 
@@ -56,11 +67,18 @@ class DavisSequence:
 
     def __post_init__(self) -> None:
         _check_year(self.year)
+        names = self.annotated
         require(
-            len(self.frame_paths) == len(self.mask_paths) > 0,
-            f"sequence '{self.name}' must have one mask for every frame, got"
-            f" {len(self.frame_paths)} frames and {len(self.mask_paths)} masks",
+            len(names) == len(self.mask_paths) > 0 and names[0] == 0,
+            f"sequence '{self.name}' must have masks that belong to frames, in their order, and one"
+            f" of the first; got {len(self.frame_paths)} frames and {len(self.mask_paths)} masks",
         )
+
+    @property
+    def annotated(self) -> list[int]:
+        """The positions of the annotated frames."""
+        stems = {path.stem for path in self.mask_paths}
+        return [n for n, path in enumerate(self.frame_paths) if path.stem in stems]
 
     def __len__(self) -> int:
         return len(self.frame_paths)
@@ -74,7 +92,7 @@ class DavisSequence:
         return self.year or read_davis_year(self.mask_paths[0])
 
     def labels(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """The true object ids (H, W) of every frame in order, one read at a time."""
+        """The true object ids (H, W) of every annotated frame in order, one read at a time."""
         year = self.known_year()
         return (read_davis_labels(path, year=year) for path in self.mask_paths)
 
@@ -96,7 +114,8 @@ def read_davis(
 
     Args:
         root: the folder that holds `JPEGImages` and `Annotations`.
-        resolution: the folder below those two, `480p` or `Full-Resolution`.
+        resolution: the folder below those two, `480p` or `Full-Resolution`; where there is none
+            and sequences lie in `JPEGImages` itself, these are read.
         split: a list below `ImageSets` without its ending, such as `2017/val` or `480p/val`;
             None takes every sequence that has frames or annotations.
         sequences: keep only these names, in this order.
@@ -111,13 +130,16 @@ def read_davis(
     """
     _check_year(year)
     root = Path(root)
-    frames_root = root / "JPEGImages" / resolution
-    masks_root = root / "Annotations" / resolution
+    sparse = _is_flat(root / "JPEGImages", resolution)
+    below = "." if sparse else resolution
+    frames_root = root / "JPEGImages" / below
+    masks_root = root / "Annotations" / below
     for folder in (frames_root, masks_root):
         require(
             folder.is_dir(),
             f"{root} is not a DAVIS folder: {folder} is missing;"
-            " expected JPEGImages/<resolution>/<sequence> and Annotations/<resolution>/<sequence>",
+            " expected JPEGImages/<resolution>/<sequence> and Annotations/<resolution>/<sequence>,"
+            " or both without <resolution>",
         )
     present = sorted(
         {p.name for top in (frames_root, masks_root) for p in top.iterdir() if p.is_dir()}
@@ -136,24 +158,38 @@ def read_davis(
     problems: list[str] = []
     for name in names:
         try:
-            complete.append(_read_sequence(name, frames_root / name, masks_root / name, year))
+            folders = frames_root / name, masks_root / name
+            complete.append(_read_sequence(name, *folders, year, sparse=sparse))
         except InputError as error:
             problems.append(str(error))
     require(bool(complete), f"no usable sequence in {root}: {'; '.join(problems) or 'it is empty'}")
     return complete, problems
 
 
-def _read_sequence(name: str, frames: Path, masks: Path, year: str | None) -> DavisSequence:
+def _is_flat(frames: Path, resolution: str) -> bool:
+    """Whether sequences lie in `JPEGImages` itself."""
+    if (frames / resolution).is_dir() or not frames.is_dir():
+        return False
+    return any(image_files(folder) for folder in frames.iterdir() if folder.is_dir())
+
+
+def _read_sequence(
+    name: str, frames: Path, masks: Path, year: str | None, *, sparse: bool
+) -> DavisSequence:
     """One sequence; raises `InputError` with the reason if frames and masks do not pair up."""
-    # Names with a leading dot are the leavings of file managers.
-    frame_by_stem = {p.stem: p for end in ("jpg", "png") for p in frames.glob(f"[!.]*.{end}")}
-    mask_by_stem = {p.stem: p for p in masks.glob("[!.]*.png")}
+    found, left_out = frame_files(frames)
+    if left_out:
+        _log.info("%s: left out, since not a frame: %s", frames, few_names(left_out))
+    frame_by_stem = {path.stem: path for path in found}
+    mask_by_stem = masks_by_stem(masks)
     require(bool(frame_by_stem), f"sequence '{name}' has no frames in {frames}")
     require(bool(mask_by_stem), f"sequence '{name}' has no masks in {masks}")
     for have, lack, what, where in (
         (frame_by_stem, mask_by_stem, "mask", masks),
         (mask_by_stem, frame_by_stem, "frame", frames),
     ):
+        if sparse and what == "mask":
+            continue
         missing = sorted(have.keys() - lack.keys())
         require(
             not missing,
@@ -161,9 +197,20 @@ def _read_sequence(name: str, frames: Path, masks: Path, year: str | None) -> Da
             f" items ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}) in {where}",
         )
     stems = sorted(frame_by_stem, key=natural_key)
+    annotated = [stem for stem in stems if stem in mask_by_stem]
+    stems = stems[stems.index(annotated[0]) : stems.index(annotated[-1]) + 1]
     return DavisSequence(
-        name, tuple(frame_by_stem[s] for s in stems), tuple(mask_by_stem[s] for s in stems), year
+        name,
+        tuple(frame_by_stem[stem] for stem in stems),
+        tuple(mask_by_stem[stem] for stem in annotated),
+        year,
     )
+
+
+def masks_by_stem(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by the names of their frames; of several kinds of file PNG counts."""
+    files = sorted(image_files(folder), key=lambda path: path.suffix.lower() == ".png")
+    return {path.stem: path for path in files}
 
 
 def read_davis_split(root: Path | str, split: str) -> list[str]:
@@ -184,13 +231,10 @@ def read_davis_split(root: Path | str, split: str) -> list[str]:
             " leave the split out to take every sequence"
         )
     names: dict[str, None] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8: {error}") from error
-    for line in lines:
-        if words := line.split():
-            names[Path(words[0]).parent.name if "/" in words[0] else words[0]] = None
+    for line in read_lines(path):
+        # A backslash is no part of a sequence's name: Windows tools write frames so.
+        frame = line.split()[0].replace("\\", "/")
+        names[Path(frame).parent.name if "/" in frame else frame] = None
     require(bool(names), f"the split {path} is empty")
     return list(names)
 

@@ -20,7 +20,8 @@ Ranks = npt.NDArray[np.uint64]
 
 def name_ranks(names: Sequence[str], *, seed: int) -> Ranks:
     """Pseudo-random ranks of names: uint64 (N,)."""
-    digests = [hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8] for name in names]
+    texts = [f"{seed}\0{name}".encode(errors="backslashreplace") for name in names]
+    digests = [hashlib.sha256(text).digest()[:8] for text in texts]
     return np.array([int.from_bytes(digest, "big") for digest in digests], np.uint64)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zlib
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, first_line, require
 from warpkit.datasets.pair import Box, Points
+from warpkit.io import text
 
 __all__ = [
     "box_field",
@@ -35,17 +35,13 @@ def check_folder(root: Path | str, what: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file that are not blank, without surrounding spaces.
+    """As `warpkit.io.text.read_lines`.
 
     Raises:
-        InputError: if there is no such file, or it is not text.
+        InputError: if there is no such file.
     """
     require(path.is_file(), f"no such file: {path}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except ValueError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}") from error
-    return [line.strip() for line in lines if line.strip()]
+    return text.read_lines(path)
 
 
 def load_json(path: Path) -> Any:
@@ -55,10 +51,7 @@ def load_json(path: Path) -> Any:
         InputError: if there is no such file, or it is not JSON.
     """
     require(path.is_file(), f"no such file: {path}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {first_line(error)}") from error
+    return text.read_json(path)
 
 
 def load_mat(path: Path) -> dict[str, Any]:
@@ -120,9 +113,13 @@ def box_field(item: Any, key: str) -> Box:
 
 
 def image_file(folder: Path, name: str) -> Path:
-    """The path of an image, which must be there."""
+    """The path of an image that an annotation names, which must be there."""
     path = folder / name
-    require(path.is_file(), f"the image {path} is missing")
+    if not path.is_file():
+        path = folder / text.local_path(name)
+    drive = PureWindowsPath(name).drive
+    advice = f": '{drive}' is a drive of Windows; name images relative to their folder"
+    require(path.is_file(), f"the image {path} is missing{advice if drive else ''}")
     return path
 
 

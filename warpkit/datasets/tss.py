@@ -30,6 +30,7 @@ from warpkit.datasets.pair import AnnotatedPair, found_pairs, points_box
 from warpkit.io.flow import known_flow, read_flo
 from warpkit.io.images import image_size
 from warpkit.io.masks import read_mask
+from warpkit.io.text import read_text
 
 __all__ = ["DensePair", "read_tss", "read_tss_dense"]
 
@@ -146,7 +147,7 @@ def _direction(folder: Path, *, over: int) -> DensePair:
 def _flip(path: Path) -> bool:
     if not path.is_file():
         return False
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    text = read_text(path, errors="surrogateescape").strip()
     require(text in ("0", "1"), f"{path} must hold 0 or 1, got '{text[:20]}'")
     return text == "1"
 

@@ -7,21 +7,30 @@ In: `warpkit.datasets.davis.DavisSequence`s and a folder of mask PNGs for each. 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+
+from warpkit.arrays import Labels
 from warpkit.checks import InputError, require
-from warpkit.datasets.davis import DavisSequence, read_davis_labels, read_davis_year
+from warpkit.datasets.davis import (
+    DavisSequence,
+    masks_by_stem,
+    read_davis_labels,
+    read_davis_year,
+)
 from warpkit.evaluate.jaccard import (
     DavisReport,
     SequenceScore,
     mean_sequence_scores,
     score_sequence,
 )
+from warpkit.runs.frame_rows import ROWS, read_rows, result_file
 
-__all__ = ["score_davis"]
+__all__ = ["prediction_files", "score_davis"]
 
 
 def score_davis(
@@ -33,23 +42,23 @@ def score_davis(
 ) -> tuple[DavisReport, list[str], list[str]]:
     """Score one folder of masks per sequence.
 
-    A prediction belongs to the annotation of the same name without its ending. Its values are the
-    object ids of the first annotation, or any nonzero value if the annotations are of 2016. Other
-    PNGs in the folder are not read.
+    A prediction belongs to the annotation of the same name without its ending; `prediction_files`
+    says which files these are. Its values are the object ids of the first annotation, or any
+    nonzero value if the annotations are of 2016. Other files in the folder are not read.
 
     Several workers are new processes that import the main module: a script that calls this needs
     `if __name__ == "__main__":`, or `workers=1`.
 
     Args:
         sequences: the true masks.
-        predictions: folder of mask PNGs by the sequence's name.
+        predictions: folder of masks by the sequence's name.
         all_frames: score every frame; else the official frames, 2 to N - 1.
         workers: processes; None takes one per CPU, 1 works in this process. The result is the same.
 
     Returns:
         The report; a line for every sequence that is left out (predictions missing, unreadable or
-        of another size); and a note for every scored folder with PNGs that belong to no frame. All
-        in the order of `sequences`.
+        of another size); and a note for every scored folder with masks that belong to no frame or
+        ids that no annotation has. All in the order of `sequences`.
 
     Raises:
         InputError: if two sequences share a name or none can be scored.
@@ -85,20 +94,56 @@ def _score_folder(
             f"{paths[0]} is a 0/255 mask but the annotations hold object ids: write their ids, or"
             " read the annotations as one object with year 2016",
         )
-        predicted = (read_davis_labels(path, year=year) for path in paths)
-        score = score_sequence(predicted, sequence.labels(), all_frames=all_frames)
+        predicted, true = set[int](), set[int]()
+        ours = _watched((read_davis_labels(path, year=year) for path in paths), predicted)
+        score = score_sequence(ours, _watched(sequence.labels(), true), all_frames=all_frames)
     except InputError as error:
         return None, f"sequence '{sequence.name}': {error}", ""
-    note = f"sequence '{sequence.name}': {extra} PNGs in {folder} belong to no frame, not read"
-    return score, "", note if extra else ""
+    notes = [f"{extra} masks in {folder} belong to no frame, not read"] if extra else []
+    if strange := predicted - true - {0}:
+        notes.append(
+            f"the predictions hold {_listed(strange)}, which count for nothing: the annotations"
+            f" hold {_listed(score.objects)}"
+        )
+    if later := true - set(score.objects) - {0}:
+        notes.append(f"{_listed(later)}: after the first annotation, not scored")
+    return score, "", f"sequence '{sequence.name}': {'; '.join(notes)}" if notes else ""
+
+
+def _watched(labels: Iterable[Labels], seen: set[int]) -> Iterator[Labels]:
+    """Labels as they are; their values are added to those seen."""
+    for one in labels:
+        seen |= {int(value) for value in np.unique(one)}
+        yield one
+
+
+def _listed(ids: Iterable[int]) -> str:
+    first, *others = sorted(ids)
+    more = f", ... ({len(others) + 1} of them)" if len(others) > 4 else ""
+    return f"id{'s' if others else ''} {', '.join(map(str, [first, *others[:4]]))}{more}"
+
+
+def prediction_files(folder: Path) -> dict[str, Path]:
+    """The masks of a sequence by the names of their frames.
+
+    They lie in the folder, or in `masks/` of one that `warpkit propagate` filled, whose table says
+    which frame each is of.
+    """
+    if (folder / ROWS).is_file():
+        folder = folder / "masks"
+    table = folder.with_name(ROWS)
+    if folder.name != "masks" or not table.is_file():
+        return masks_by_stem(folder)
+    files = {row["name"]: folder / result_file(row) for row in read_rows(table)}
+    return {name: path for name, path in files.items() if path.is_file()}
 
 
 def _pair_up(sequence: DavisSequence, folder: Path | None) -> tuple[list[Path], int]:
-    """The prediction of every annotation, and how many further PNGs there are."""
+    """The prediction of every annotation, and how many masks belong to no frame."""
     require(folder is not None, "it has no predictions")
     assert folder is not None
     require(folder.is_dir(), f"the folder of its predictions, {folder}, is missing")
-    by_stem = {path.stem: path for path in folder.glob("[!.]*.png")}
+    by_stem = prediction_files(folder)
     stems = [path.stem for path in sequence.mask_paths]
     missing = [stem for stem in stems if stem not in by_stem]
     require(
@@ -106,4 +151,5 @@ def _pair_up(sequence: DavisSequence, folder: Path | None) -> tuple[list[Path], 
         f"{folder} lacks {len(missing)} of its {len(stems)} frames"
         f" ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})",
     )
-    return [by_stem[stem] for stem in stems], len(by_stem) - len(stems)
+    frames = {path.stem for path in sequence.frame_paths}
+    return [by_stem[stem] for stem in stems], len(by_stem.keys() - frames)

@@ -31,6 +31,7 @@ from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
 from warpkit.io.images import image_size
+from warpkit.io.text import read_json
 from warpkit.io.whole import write_text
 
 __all__ = [
@@ -142,10 +143,7 @@ def read_predictions(
         InputError: not such a file, a pair without a prediction, or one made for other points.
     """
     require(path.is_file(), f"no predictions at {path}")
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+    content = read_json(path)
     listed: Any = content.get("pairs") if isinstance(content, dict) else None
     require(
         isinstance(listed, list)
@@ -156,19 +154,19 @@ def read_predictions(
     )
     waiting: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for position, entry in enumerate(listed):
-        key = (entry.get("source"), entry.get("target"), entry.get("category"))
+        key: tuple[Any, ...] = (entry.get("source"), entry.get("target"), entry.get("category"))
         require(
             isinstance(key[0], str) and isinstance(key[1], str) and isinstance(key[2], str | None),
             f"{path}: 'source', 'target' and 'category' of pair {position} must be text",
         )
-        waiting[key].append(entry)
+        waiting[_slashed(key)].append(entry)
     predictions = []
     lacking = []
     used = set()
     for pair in pairs:
         ends = (relative_name(pair.source_path, root), relative_name(pair.target_path, root))
         what = f"{ends[0]} -> {ends[1]}"
-        for key in ((*ends, pair.category), (*ends, None)):
+        for key in map(_slashed, ((*ends, pair.category), (*ends, None))):
             if waiting.get(key):
                 used.add(key)
                 entry = _take(waiting[key], pair)
@@ -189,6 +187,11 @@ def read_predictions(
         " all (null where there is no match), or score a smaller set",
     )
     return content["method"], predictions, sum(len(queue) for queue in waiting.values())
+
+
+def _slashed(key: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """A key with paths as other systems write them."""
+    return tuple(text and text.replace("\\", "/") for text in key)
 
 
 def _take(queue: list[dict[str, Any]], pair: AnnotatedPair) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from warpkit.checks import InputError, require
@@ -23,7 +23,7 @@ from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import DiffusionSettings, Mode
 from warpkit.features.model_sources import find_file
 from warpkit.features.registry import register_backbone
-from warpkit.io.whole import written_whole
+from warpkit.io.tensors import read_tensors, write_tensors
 
 __all__ = [
     "TINY_WEIGHTS",
@@ -102,12 +102,9 @@ def save_unet(path: Path, unet: nn.Module, config: UnetConfig, **record: Any) ->
     Args:
         record: JSON-able facts about the training, kept in the file's metadata.
     """
-    from safetensors.torch import save_file
-
     tensors = {name: value.half().contiguous().cpu() for name, value in unet.state_dict().items()}
     metadata = {"unet": json.dumps(asdict(config)), "record": json.dumps(record)}
-    with written_whole(path) as partial:
-        save_file(tensors, str(partial), metadata=metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_unet(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, UnetConfig]:
@@ -118,11 +115,10 @@ def load_unet(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module
     """
     require(path.is_file(), f"no embedded-model weights at {path}")
     try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            require("unet" in metadata, f"{path} holds no warpkit UNet (no 'unet' in its metadata)")
-            raw: dict[str, Any] = json.loads(metadata["unet"])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        stored, metadata = read_tensors(path)
+        require("unet" in metadata, f"{path} holds no warpkit UNet (no 'unet' in its metadata)")
+        raw: dict[str, Any] = json.loads(metadata["unet"])
+        tensors = {name: tensor.float() for name, tensor in stored.items()}
     except SafetensorError as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}") from error
     except json.JSONDecodeError as error:

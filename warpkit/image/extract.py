@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from warpkit.checks import require
@@ -25,7 +25,7 @@ from warpkit.describe.extractor import ModelDescriber
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.io.config import to_dict
 from warpkit.io.images import read_image
-from warpkit.io.tensors import write_tensors
+from warpkit.io.tensors import read_tensors, write_tensors
 from warpkit.io.whole import write_json
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
@@ -177,12 +177,11 @@ class _Extraction:
 def _is_finished(path: Path, key: str) -> bool:
     """Whether an earlier run wrote the descriptors of this image with this configuration."""
     try:
-        with safe_open(str(path), framework="np") as file:
-            metadata = file.metadata() or {}
-            whole = bool(np.isfinite(file.get_tensor("descriptors")).all())
+        tensors, metadata = read_tensors(path)
+        whole = bool(tensors["descriptors"].isfinite().all())
     except FileNotFoundError:
         return False
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         _LOGGER.warning("%s is damaged (%s): it is computed again", path, error)
         return False
     return whole and metadata.get("key") == key

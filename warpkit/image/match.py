@@ -5,7 +5,6 @@ In: two images and points of the first. Out: `Matches` from `match`, a JSON file
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.io.config import flat
 from warpkit.io.images import check_target, read_image, write_image
+from warpkit.io.text import read_json
 from warpkit.io.whole import write_json
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
@@ -209,10 +209,7 @@ def parse_points(text: str) -> npt.NDArray[np.float32]:
     path = Path(text)
     if path.suffix.lower() == ".json":
         require(path.is_file(), f"no points file at {path}")
-        try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} is not valid JSON: {error}") from error
+        content = read_json(path)
         if isinstance(content, dict):
             content = content.get("source_points")
         expected = "a list of [x, y] pairs, or an object with such a list as 'source_points'"

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 
 from warpkit.checks import InputError, require
+from warpkit.io.text import local_path, read_text
 
 __all__ = ["dump_yaml", "flat", "load_config", "load_configs", "to_dict"]
 
@@ -150,10 +151,10 @@ def _parse(text: str, origin: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such configuration file") from error
-    except UnicodeDecodeError as error:
+    except InputError as error:
         raise InputError(f"{path}: a configuration is a YAML file in UTF-8") from error
     except OSError as error:
         raise InputError(f"{path}: cannot read the configuration: {error.strerror}") from error
@@ -274,7 +275,8 @@ class _Reader:
         if hint is float and (whole or (isinstance(value, float) and not math.isnan(value))):
             return float(value)
         if hint is Path and isinstance(value, str) and value:
-            return Path(os.path.expanduser(value))  # noqa: PTH111 - an unknown user's stays as it is
+            # An unknown user's `~` stays as it is.
+            return local_path(os.path.expanduser(value))  # noqa: PTH111
         if hint is int and whole:
             return value
         if hint in (bool, str, type(None)) and isinstance(value, hint):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -38,12 +38,19 @@ class Frame:
         image: uint8 (H, W, 3), RGB, upright.
         time: seconds since the first frame of the original.
         name: name for files made from it: the image's name without suffix, or "00042".
+        file: the image's file name; None in a video.
     """
 
     index: int
     image: Image
     time: Fraction
     name: str
+    file: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """How messages call it: by its number, in a folder by its file's name too."""
+        return f"{self.index}" if self.file is None else f"{self.index} ({self.file})"
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,8 @@ class Frames(ABC):
         colour: how the values are to be shown, where that is not as usual (BT.709); None where it
             is.
         names: names of the selected frames (folders), or None (videos).
+        numbered: whether names are numbers, and others than those counted from 0.
+        left_out: images of the folder that are no frames, such as masks.
     """
 
     path: Path
@@ -105,6 +114,17 @@ class Frames(ABC):
     pixel_aspect: Fraction
     colour: Colour | None
     names: list[str] | None
+    numbered: bool = False
+    left_out: Sequence[Path] = ()
+
+    def find(self, name: str) -> int:
+        """The index of the frame that a user calls so, whether it is selected or not.
+
+        Raises:
+            InputError: it names none.
+        """
+        require(name.isdecimal(), f"{self.path}: a frame of a video is a number, got '{name}'")
+        return int(name)
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, require
+from warpkit.io.text import read_json, read_text
 
 __all__ = ["read_guide_flags", "read_guides"]
 
@@ -38,8 +38,8 @@ def read_guides(text: str | Path) -> npt.NDArray[np.float32]:
     path = Path(text)
     if path.suffix.lower() in (".csv", ".json"):
         require(path.is_file(), f"no file of guides at {path}")
-        content = path.read_text(encoding="utf-8-sig")
-        rows = _csv_rows(content) if path.suffix.lower() == ".csv" else _json_rows(content, path)
+        is_csv = path.suffix.lower() == ".csv"
+        rows = _csv_rows(read_text(path)) if is_csv else _json_rows(path)
     else:
         rows = [
             [end.split(",") for end in part.split(">")]
@@ -74,11 +74,8 @@ def _csv_rows(content: str) -> list[Any]:
     return [[line[:2], line[2:]] for line in lines]
 
 
-def _json_rows(content: str, path: Path) -> list[Any]:
-    try:
-        data = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+def _json_rows(path: Path) -> list[Any]:
+    data = read_json(path)
     if isinstance(data, dict):
         first, second = data.get("source_points"), data.get("target_points")
         if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):

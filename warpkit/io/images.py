@@ -27,6 +27,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "check_target",
     "encode_image",
+    "image_mode",
     "image_size",
     "is_lossy",
     "open_image",
@@ -185,6 +186,16 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
     return _read(Path(path), upright_size, "the image header is damaged: {}")
+
+
+def image_mode(path: str | Path) -> str:
+    """Pillow's mode of an image file from its header, such as `RGB`, `L`, `P` (indexed) or `1`.
+
+    Raises:
+        InputError: as `open_image`, as far as the header shows it.
+    """
+    with _open(Path(path)) as image:
+        return image.mode
 
 
 def read_rgba(path: str | Path) -> npt.NDArray[np.uint8]:

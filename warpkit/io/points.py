@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, require
 from warpkit.io.images import check_target
+from warpkit.io.text import read_json, read_text
 from warpkit.io.whole import write_json, write_text, written_whole
 
 __all__ = ["PointQueries", "PointTracks", "read_queries", "read_tracks", "write_tracks"]
@@ -90,10 +90,9 @@ def read_queries(text: str | Path, *, start: int = 0) -> PointQueries:
             with np.load(path, allow_pickle=False) as file:
                 require("queries" in file, f"{path} holds no array `queries`: {_EXPECTED}")
                 return _queries(file["queries"].tolist(), start)
-        content = path.read_text(encoding="utf-8-sig")
         if suffix == ".csv":
-            return _queries(_rows_of_csv(content, path), start)
-        data = json.loads(content)
+            return _queries(_rows_of_csv(read_text(path), path), start)
+        data = read_json(path)
     except InputError:
         raise
     except (ValueError, OSError) as error:

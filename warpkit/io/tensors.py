@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import Tensor
 
+from warpkit.io.text import valid_text
 from warpkit.io.whole import written_whole
 
 __all__ = ["read_tensors", "write_tensors"]
@@ -23,15 +24,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     Args:
         tensors: on any device.
-        metadata: text by name.
+        metadata: text by name; where it names a file, a byte that is no UTF-8 is written as a
+            backslash escape, as in `caf\\udce9.png`.
 
     Raises:
         OutputError: the file cannot be written.
     """
+    # The library refuses a byte that is no UTF-8 in every form that JSON has for it.
+    known = {name: valid_text(text) for name, text in metadata.items()}
     raw = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     length = int.from_bytes(raw[:_PREFIX], "little")
     header = json.loads(raw[_PREFIX : _PREFIX + length])
-    entries = {"__metadata__": dict(sorted(metadata.items())), **header}
+    entries = {"__metadata__": dict(sorted(known.items())), **header}
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _PREFIX)  # the tensors that follow stay aligned
     with written_whole(path) as partial, partial.open("xb") as file:

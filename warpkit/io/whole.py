@@ -86,7 +86,8 @@ def write_json(path: str | Path, data: Any) -> None:
     """Write JSON in one step: the file is whole or as it was. UTF-8, indented, newline at the end.
 
     Paths and fractions become text (`"30000/1001"`), tensors and arrays lists or numbers,
-    dataclasses mappings. JSON has no NaN and no infinity: both become null.
+    dataclasses mappings. JSON has no NaN and no infinity: both become null. A byte of a name that
+    is no UTF-8 becomes an escape, from which the same name is read.
 
     Raises:
         InputError: if the file cannot be written.
@@ -96,14 +97,18 @@ def write_json(path: str | Path, data: Any) -> None:
     write_text(path, text)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, errors: str = "backslashreplace") -> None:
     """Write UTF-8 text in one step: the file is whole or as it was.
+
+    Args:
+        errors: what becomes of a byte of a name that is no UTF-8: `backslashreplace` makes an
+            escape of it, `surrogateescape` keeps it.
 
     Raises:
         InputError: if the file cannot be written.
     """
     with written_whole(Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text.encode(errors=errors))
 
 
 def _jsonable(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,22 @@ def input_files(path: Path | str) -> list[Path]:
     return sorted(file for file in images if file.is_file())
 
 
-def file_identity(path: Path | str) -> dict[str, Any]:
-    """What tells whether an input is still the same file, or the same images in a folder."""
+def file_identity(path: Path | str, *, without: Collection[Path] = ()) -> dict[str, Any]:
+    """What tells whether an input is still the same file, or the same images in a folder.
+
+    Args:
+        without: images of the folder that are none of the input.
+    """
     # A folder's own time tells nothing: it changes with results written into it, and does not
     # change when an image is replaced.
     digest = hashlib.sha256()
     for file in input_files(path):
+        if file in without:
+            continue
         state = file.stat()
-        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode(errors="backslashreplace")
+        )
     return {"path": str(path), "files": digest.hexdigest()}
 
 

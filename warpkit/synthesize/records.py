@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.checks import InputError, first_line, require
+from warpkit.io.text import valid_text
 
 __all__ = ["Record", "decode_records", "encode_records", "read_records", "record_entries"]
 
@@ -65,7 +66,7 @@ def record_entries(record: Record) -> Iterator[tuple[str, bytes]]:
     for name, data in record.files.items():
         yield f"{record.id}.{name}", data
     text = json.dumps(record.meta, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    yield f"{record.id}.json", text.encode()
+    yield f"{record.id}.json", valid_text(text).encode()
 
 
 def encode_records(records: Iterable[Record]) -> bytes:

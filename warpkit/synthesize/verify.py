@@ -260,5 +260,6 @@ def _parquet_rows(root: Path) -> Iterator[dict[str, Any]]:
         ) from error
     columns = ["id", "category", "source_points", "target_points", "meta"]
     for path in sorted((root / "parquet").glob("*.parquet")):
-        for batch in parquet.ParquetFile(path).iter_batches(batch_size=64, columns=columns):
-            yield from batch.to_pylist()
+        with path.open("rb") as file:  # pyarrow takes no name that is no UTF-8
+            for batch in parquet.ParquetFile(file).iter_batches(batch_size=64, columns=columns):
+                yield from batch.to_pylist()

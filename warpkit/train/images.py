@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import struct
 import zipfile
 import zlib
@@ -28,6 +27,7 @@ from torch import Tensor
 from warpkit.checks import InputError, require
 from warpkit.coords import grid_to_pixel
 from warpkit.io.images import read_image
+from warpkit.io.text import read_json
 
 __all__ = ["ImageStore", "centre_views", "crop_views", "load_images", "read_index"]
 
@@ -202,11 +202,9 @@ def read_index(path: Path, *lists: str) -> dict[str, Any]:
         InputError: not such a file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # no UTF-8, or no JSON
-        raise InputError(f"{path} is not valid JSON: {error}") from error
     keys = ("items", *lists)
     require(
         isinstance(content, dict) and all(isinstance(content.get(key), list) for key in keys),

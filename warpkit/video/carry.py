@@ -109,7 +109,7 @@ def _through(
             count = cuts.index(True) if stops else len(chunk)
             for shot in chunk[: count + stops]:
                 if shot.cut and run.annotations:
-                    _tell(shot.frame.index, stops)
+                    _tell(shot.frame, stops)
             frames = [shot.frame for shot in chunk[:count]]
             if frames:
                 back = None if stretch.stop is None else store.back(start)["soft"][:count]
@@ -125,18 +125,18 @@ def _through(
     return False
 
 
-def _tell(index: int, stops: bool) -> None:
+def _tell(frame: Frame, stops: bool) -> None:
     if stops:
         _log.warning(
-            "a new scene begins with frame %d: the run ends before it; carry on with a mask of"
+            "a new scene begins with frame %s: the run ends before it; carry on with a mask of"
             " it (--start %d --mask PNG), or through it with --cuts reanchor or ignore",
-            *(index, index),
+            *(frame.shown, frame.index),
         )
     else:
         _log.warning(
-            "a new scene begins with frame %d: from there on objects are found from the"
-            " annotated frames alone; a mask of it (--mask %d=PNG) helps",
-            *(index, index),
+            "a new scene begins with frame %s: from there on objects are found from the"
+            " annotated frames alone; a mask of it (--mask %s=PNG) helps",
+            *(frame.shown, frame.index if frame.file is None else frame.name),
         )
 
 

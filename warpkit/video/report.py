@@ -22,11 +22,10 @@ from warpkit.io.masks import read_labels
 from warpkit.io.points import PointTracks
 from warpkit.io.whole import write_json, write_text
 from warpkit.runs.folder import OutputFolder
+from warpkit.runs.frame_rows import Row, result_file
 from warpkit.viz import curves_svg, draw_points, overlay_labels, panel
 
 __all__ = ["Concern", "absences", "concerns", "farthest_frames", "write_quality"]
-
-Row = dict[str, Any]
 
 _MOST = 12  # frames of concern on the contact sheet
 _LEAST = 8  # frames on it where fewer are of concern
@@ -169,16 +168,18 @@ def write_quality(
     shown |= {concern.frame: concern.reasons[0] for concern in worst}
     for number in farthest_frames(frame_numbers, shown, least=_LEAST):
         shown[number] = ""
+    files = {row["frame"]: result_file(row) for row in rows}
     tiles = []
     for index in sorted(shown):
-        image = frames.read(index).image
+        frame = frames.read(index)
+        image = frame.image
         if masks:
-            labels = read_labels(folder.written(f"masks/{index:05d}.png"))
+            labels = read_labels(folder.written(f"masks/{files[index]}"))
             image = overlay_labels(image, labels)
         if tracks is not None:
             place = int(np.flatnonzero(tracks.frames == index)[0])
             image = draw_points(image, tracks.xy[:, place], tracks.visible[:, place])
-        tiles.append((f"{index}: {shown[index]}".removesuffix(": "), image))
+        tiles.append((f"{frame.shown}: {shown[index]}".removesuffix(": "), image))
     write_image(folder.file("contact_sheet.png"), panel(tiles, columns=4, height=180))
     curves = _curves(rows, tracks, worst)
     write_text(folder.file("confidence.svg"), curves + "\n")
@@ -226,13 +227,16 @@ def _page(
     worst: Sequence[Concern],
     curves: str,
 ) -> str:
+    names = {row["frame"]: row["name"] for row in rows}
     lines = [
-        f"<tr><td>{concern.frame}</td><td>{concern.severity:.2f}</td>"
+        f"<tr><td>{concern.frame}</td><td>{escape(names[concern.frame])}</td><td>{concern.severity:.2f}</td>"
         f"<td>{escape('; '.join(concern.reasons))}</td></tr>"
         for concern in worst
     ]
     table = (
-        "<table><tr><th>frame</th><th>severity</th><th>why</th></tr>" + "".join(lines) + "</table>"
+        "<table><tr><th>frame</th><th>name</th><th>severity</th><th>why</th></tr>"
+        + "".join(lines)
+        + "</table>"
         if lines
         else "<p>Nothing stands out.</p>"
     )

@@ -54,7 +54,7 @@ class Results:
         first: the first of them.
         masks: whether objects are shown (`overlay.mp4`, cut-outs).
         edit: whether there is an edit.
-        layers: where its layers are, as in "layers/{:05d}.png".
+        layers: where its layers are, as in "layers/{}".
         exports: names of `EXPORTS`.
         frame_rate: of the videos, frames per second.
         clock: gets the seconds of `videos`, of all threads.
@@ -95,12 +95,12 @@ class Results:
     def __exit__(self, *raised: Any) -> None:
         self.stack.__exit__(*raised)
 
-    def add(self, frame: Frame) -> None:
-        """Let the next frame pass; its mask, its edited frame and its layer are in their files."""
+    def add(self, frame: Frame, file: str) -> None:
+        """Let the next frame pass; mask, edited frame and layer are in files of that name."""
         # Clips exist in which several frames share a time; a movie needs them in order.
         self._time = max(frame.time - self._start, self._time + _TICK)
         for sink in self._sinks:
-            sink(f"{frame.index:05d}.png", frame, self._time)
+            sink(file, frame, self._time)
 
     def video(self, name: str, make: Callable[[str, Frame], Pixels], **options: Any) -> Sink:
         """A video of pictures made of frames."""
@@ -143,7 +143,7 @@ def _sinks(
 
     def layer(file: str, frame: Frame) -> Pixels:
         assert layers is not None
-        return read_rgba(folder.written(layers.format(frame.index)))
+        return read_rgba(folder.written(layers.format(file)))
 
     def edited(file: str, frame: Frame) -> Pixels:
         return read_image(folder.written(f"frames/{file}"))
@@ -169,5 +169,5 @@ def _sinks(
         coco = videos.stack.enter_context(
             CocoMaskWriter(path, height=frames.height, width=frames.width)
         )
-        sinks.append(lambda f, x, _: coco.write(labels(f), frame=x.index, name=f))
+        sinks.append(lambda f, x, _: coco.write(labels(f), frame=x.index, name=x.file or f))
     return sinks

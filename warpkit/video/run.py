@@ -8,33 +8,38 @@ In: a video, masks of any of its frames and/or an edit of its first and/or point
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from warpkit.checks import InputError, OutputError, check_points, check_same_size, require
+from warpkit.checks import (
+    InputError,
+    OutputError,
+    check_points,
+    one_of,
+    require,
+)
 from warpkit.describe.options import ModelOptions
 from warpkit.io.config import to_dict
-from warpkit.io.frame import Frame
-from warpkit.io.frames import open_frames
-from warpkit.io.masks import read_objects
+from warpkit.io.frames import is_apart, open_frames
 from warpkit.io.points import PointQueries, PointTracks, read_tracks, write_tracks
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import asked_matcher
 from warpkit.propagate import colormap_layer
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.frame_rows import Row, result_file
 from warpkit.runs.progress import ProgressCallback, no_progress
 from warpkit.runs.task import accept_unfinished, file_identity, input_files
 from warpkit.types import Describer
 from warpkit.version import __version__
+from warpkit.video.annotations import MasksByFrame, by_index, read_annotations
 from warpkit.video.carry import carry, follow_back
 from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
@@ -46,35 +51,17 @@ from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
 from warpkit.video.update import finished_run, plan_of
 
-__all__ = ["parse_masks", "run_propagate"]
+__all__ = ["run_propagate"]
 
 _log = logging.getLogger("warpkit")
-
-Row = dict[str, Any]
-
-
-def parse_masks(texts: Sequence[str], *, start: int = 0) -> dict[int, Path]:
-    """Mask files by frame from `FILE` (of frame `start`) and `FRAME=FILE`.
-
-    Raises:
-        InputError: two masks of one frame.
-    """
-    masks: dict[int, Path] = {}
-    for text in texts:
-        numbered = re.fullmatch(r"(\d+)=(.+)", text)
-        index = int(numbered[1]) if numbered else start
-        require(
-            index not in masks, f"frame {index} has two masks: write --mask FRAME=PNG for others"
-        )
-        masks[index] = Path(numbered[2] if numbered else text)
-    return masks
+_NAMES = ("auto", "frames", "number")
 
 
 def run_propagate(
     video: Path | str,
     output: Path | str,
     *,
-    mask: Path | str | Mapping[int, Path | str] | None = None,
+    mask: Path | str | MasksByFrame | None = None,
     edit: Path | str | None = None,
     colormap: bool = False,
     points: PointQueries | npt.NDArray[np.float32] | None = None,
@@ -82,6 +69,7 @@ def run_propagate(
     end: int | None = None,
     stride: int = 1,
     export: Sequence[str] = (),
+    names: Literal["auto", "frames", "number"] = "auto",
     settings: PropagateSettings | None = None,
     options: ModelOptions | None = None,
     overwrite: bool = False,
@@ -95,8 +83,8 @@ def run_propagate(
         video: video file or folder of frames.
         output: folder to fill. If an earlier run with the same inputs and configuration was
             interrupted, it is continued.
-        mask: object ids of the first frame (any kind of mask file), or files by the number of the
-            frame that they belong to.
+        mask: object ids of the first frame (any kind of mask file), or files by the frame that
+            they belong to: its index, from 0, or as text what a user calls it (`Frames.find`).
         edit: the first frame edited (the difference is carried), or a picture with transparency
             of the frame's size (carried as a layer).
         colormap: carry a position-coded colour map over the mask instead of an edit.
@@ -104,6 +92,8 @@ def run_propagate(
         start: first frame, end: frame to stop before, stride: take every `stride`-th frame.
         export: further files: `png` (cut-outs and layers as RGBA), `prores`, `ffv1` (the same as
             video with opacity), `coco` (masks as run lengths).
+        names: of results: as the `frames`, by `number` from 0 in five digits, or `auto`, which is
+            as the frames where the names of these are other numbers.
         update: the output folder holds a finished run of the same task with other masks: carry
             again only the frames that the change concerns, and replace its results.
         settings: how things are carried.
@@ -120,8 +110,13 @@ def run_propagate(
     settings, options = settings or PropagateSettings(), options or ModelOptions()
     replaces = overwrite or update
     OutputFolder(output, overwrite=replaces).check()
-    job = _Job(Path(video), start, end, stride, settings, options)
-    job.give(mask=mask, edit=edit, colormap=colormap, points=points, export=export, update=update)
+    masks: MasksByFrame = {start: mask} if isinstance(mask, Path | str) else mask or {}
+    given = [Path(file) for file in masks.values()]
+    if edit is not None and is_apart(Path(edit), Path(video), without=given):
+        given.append(Path(edit))
+    job = _Job(Path(video), start, end, stride, settings, options, given)
+    job.name(one_of(names, _NAMES, "kind of names"))
+    job.give(masks=masks, edit=edit, colormap=colormap, points=points, export=export, update=update)
     # Everything is checked before the folder is touched: a mistyped option drops no earlier work.
     finished = job.load(describer, Path(output) if update else None)
     read = [*input_files(video), *job.masks.values(), edit]
@@ -154,10 +149,11 @@ class _Job:
         stride: int,
         settings: PropagateSettings,
         options: ModelOptions,
+        given: Sequence[Path],
     ) -> None:
         self.options, self.settings = options, settings
         self.clock, self.stages = Stopwatch(), Stopwatch()
-        self.frames = open_frames(video, start=start, end=end, stride=stride)
+        self.frames = open_frames(video, start=start, end=end, stride=stride, without=given)
         self.clip = FileClip(
             self.frames,
             start=start,
@@ -170,7 +166,7 @@ class _Job:
         assert first is not None
         self.first = first
         self.inputs: dict[str, Any] = {
-            "video": file_identity(video),
+            "video": file_identity(video, without=self.frames.left_out),
             "start": start,
             "end": end,
             "stride": stride,
@@ -182,10 +178,16 @@ class _Job:
         self.plan: list[dict[str, Any]] = []
         self.tracks: PointTracks | None = None
 
+    def name(self, names: str) -> None:
+        """Choose the names of results."""
+        self.by_name = names == "frames" or (names == "auto" and self.frames.numbered)
+        if names != "auto":  # runs of before there was a choice are gone on with
+            self.inputs["names"] = names
+
     def give(
         self,
         *,
-        mask: Path | str | Mapping[int, Path | str] | None,
+        masks: MasksByFrame,
         edit: Path | str | None,
         colormap: bool,
         points: PointQueries | npt.NDArray[np.float32] | None,
@@ -194,8 +196,8 @@ class _Job:
     ) -> None:
         """Read and check what is to be carried."""
         start = self.clip.start
-        self.masks = {start: mask} if isinstance(mask, Path | str) else dict(mask or {})
-        annotations = _read_annotations(self.masks, self.clip, self.first)
+        self.masks = by_index(masks, self.frames)
+        annotations = read_annotations(self.masks, self.clip, self.first)
         require(not (colormap and edit is not None), "give --edit or --colormap, not both")
         require(not colormap or 0 in annotations, "--colormap needs --mask: what it should cover")
         layer = None if edit is None else read_edit(edit, self.frames, self.first)
@@ -211,6 +213,8 @@ class _Job:
         require(not update or bool(self.masks), "--update is for runs with masks: give --mask")
         self.exports = check_exports(export)
         positions = None if points is None else _positions(points, self.clip)
+        if points is not None and self.frames.numbered and (points.frames != start).any():
+            _log.info("the frames of points are counted from 0, not by the numbers of their files")
         self.given = ClipInputs.checked(
             self.first.image,
             labels=None,
@@ -221,9 +225,9 @@ class _Job:
             mode=self.settings.mode,
         )
         listed = None if points is None else np.column_stack([points.frames, points.xy]).tolist()
-        masks = {str(index): file_identity(path) for index, path in sorted(self.masks.items())}
+        files = {str(index): file_identity(path) for index, path in sorted(self.masks.items())}
         self.inputs |= {
-            "mask": masks or None,
+            "mask": files or None,
             "edit": None if edit is None else file_identity(edit),
             "colormap": colormap,
             "points": listed,
@@ -276,7 +280,7 @@ class _Job:
         """Where the layers of an edit go; hidden among the results unless they are asked for."""
         if not self.edit or not set(self.exports) - {"coco"}:
             return None
-        return "layers/{:05d}.png" if "png" in self.exports else "layer-{:05d}.png"
+        return "layers/{}" if "png" in self.exports else "layer-{}"
 
     def carry(
         self, folder: OutputFolder, finished: Finished | None, progress: ProgressCallback
@@ -297,6 +301,7 @@ class _Job:
             folder,
             finished=finished,
             layers=self._layers,
+            by_name=self.by_name,
             results=results,
             object_ids=self.run.object_ids,
             clock=self.stages,
@@ -319,7 +324,9 @@ class _Job:
         """Tracks and the report."""
         if self._layers is not None:
             for row in rows:
-                folder.file(self._layers.format(row["frame"]), private="png" not in self.exports)
+                folder.file(
+                    self._layers.format(result_file(row)), private="png" not in self.exports
+                )
         if tracks is not None:
             for suffix in ("json", "csv", "npz"):
                 write_tracks(folder.file(f"points.{suffix}"), tracks)
@@ -368,26 +375,3 @@ def _check_reached(
         f"a point is of frame {beyond[0] if len(beyond) else ''}, but the clip is followed up to"
         f" frame {rows[-1]['frame']} alone",
     )
-
-
-def _read_annotations(
-    masks: Mapping[int, Path | str], clip: FileClip, first: Frame
-) -> dict[int, npt.NDArray[np.uint8]]:
-    """Masks by the position of their frame among those selected."""
-    found = {}
-    for index, path in sorted(masks.items()):
-        labels = read_objects(path)
-        check_same_size(labels, first.image, f"the mask {path}", "the first frame")
-        position = clip.position_of(index)
-        require(
-            position is not None,
-            f"the mask {path} is of frame {index}, which is not among the frames taken"
-            f" {clip.selection()}",
-        )
-        assert position is not None
-        found[position] = labels
-    require(
-        not found or any(bool(labels.any()) for labels in found.values()),
-        f"the mask {' and '.join(map(str, masks.values()))} is empty (no pixel is set)",
-    )
-    return found

@@ -21,36 +21,32 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from warpkit.checks import require
 from warpkit.io.frame import Frame
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.points import PointQueries, PointTracks
-from warpkit.io.tensors import write_tensors
+from warpkit.io.tensors import read_tensors, write_tensors
 from warpkit.io.whole import write_text, written_whole
 from warpkit.propagate import EditLayer, TrackedPoints
 from warpkit.propagate.passes import Stretch
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder
+from warpkit.runs.frame_rows import ROWS, Row, read_rows, result_file
 from warpkit.runs.progress import ProgressCallback
 from warpkit.runs.threads import WriteBehind
 from warpkit.video.clip import Clip, FileClip
 from warpkit.video.config import FrameResult
 from warpkit.video.results import Results
 
-__all__ = ["ROWS", "Finished", "FolderStore", "Store"]
-
-ROWS = "frames.jsonl"
+__all__ = ["Finished", "FolderStore", "Store"]
 
 _log = logging.getLogger("warpkit")
 _STATE = "state.safetensors"
 # A safetensors file needs a tensor; a run without label propagation has no state of its own.
 _EMPTY = "nothing"
 
-Row = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
 
 
@@ -142,8 +138,9 @@ class FolderStore(Store):
     Args:
         folder: gets the files; one that an interrupted run left is gone on with.
         finished: an earlier run whose results are taken over where they hold.
-        layers: where the layers of an edit go by the number of the frame, as in
-            "layers/{:05d}.png"; None keeps none.
+        layers: where the layers of an edit go, as in "layers/{}"; None keeps none.
+        by_name: results are named as the frames, rather than by their numbers; what an earlier run
+            named otherwise is gone on with as it is.
         results: makes the videos of the run.
         clock: gets the seconds of `write`.
     """
@@ -156,6 +153,7 @@ class FolderStore(Store):
         *,
         finished: Finished | None,
         layers: str | None,
+        by_name: bool,
         results: Results,
         object_ids: Sequence[int],
         clock: Stopwatch,
@@ -166,6 +164,8 @@ class FolderStore(Store):
         self._stack = ExitStack()
         self.rows, self.state = _resume(folder)
         self.done = len(self.rows)
+        known = [*self.rows, *(finished.rows if finished else [])]
+        self._by_name = by_name and all(result_file(row) == f"{row['name']}.png" for row in known)
         self._parts = _read_points(folder, self.done)
 
     def __enter__(self) -> Self:
@@ -193,7 +193,7 @@ class FolderStore(Store):
                 f"{clip.name} changed while it was read",
             )
             assert frame is not None
-            self._writer.do(self._results.add, frame)
+            self._writer.do(self._results.add, frame, result_file(row))
 
     def keep(self, frames: Sequence[Frame], results: Sequence[FrameResult], state: Tensors) -> None:
         for frame, result in zip(frames, results, strict=True):
@@ -204,21 +204,25 @@ class FolderStore(Store):
             path = self._points_file("forward", self.done)
             self._writer.do(write_tensors, path, _stack(points), {})
         rows = [
-            _row(frame, result, self._ids) for frame, result in zip(frames, results, strict=True)
+            _row(frame, result, self._ids, self._file(frame))
+            for frame, result in zip(frames, results, strict=True)
         ]
         self._record(rows, state)
 
+    def _file(self, frame: Frame) -> str:
+        return f"{frame.name}.png" if self._by_name else f"{frame.index:05d}.png"
+
     def _write(self, frame: Frame, result: FrameResult) -> None:
+        file = self._file(frame)
         with self._clock.stage("write"):
-            file = f"{frame.index:05d}.png"
             if result.labels is not None:
                 write_labels(self.folder.file(f"masks/{file}"), result.labels)
             if result.edited is not None:
                 write_image(self.folder.file(f"frames/{file}"), result.edited)
             if result.layer is not None and self.layers is not None:
                 layer = _straight(result.layer)
-                write_image(self.folder.file(self.layers.format(frame.index)), layer)
-        self._results.add(frame)
+                write_image(self.folder.file(self.layers.format(file)), layer)
+        self._results.add(frame, file)
 
     def _record(self, rows: list[Row], state: Tensors) -> None:
         self.rows += rows
@@ -240,10 +244,10 @@ class FolderStore(Store):
         if self.finished is None or stretch not in self.finished.stretches:
             return False
         for row in self.finished.rows[self.done : stretch.stop]:
-            file = f"{row['frame']:05d}.png"
+            file = result_file(row)
             copies = {f"{part}/{file}": f"{part}/{file}" for part in ("masks", "frames")}
             if self.layers is not None:
-                copies[f"layers/{file}"] = self.layers.format(row["frame"])
+                copies[f"layers/{file}"] = self.layers.format(file)
             for old, new in copies.items():
                 if (self.finished.folder / old).is_file():
                     self._writer.do(_copy, self.finished.folder / old, self.folder.file(new))
@@ -261,7 +265,7 @@ class FolderStore(Store):
         return self._back_file(start).is_file()
 
     def back(self, start: int) -> Tensors:
-        return load_file(self._back_file(start))
+        return read_tensors(self._back_file(start))[0]
 
     def drop_back(self, start: int) -> None:
         self._writer.do(self._back_file(start).unlink, True)
@@ -313,7 +317,7 @@ def _stack(points: Sequence[TrackedPoints]) -> Tensors:
 
 
 def _load_points(path: Path, start: int) -> dict[int, TrackedPoints]:
-    found = {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    found = {name: tensor.numpy() for name, tensor in read_tensors(path)[0].items()}
     columns = zip(found["xy"], found["visible"], found["similarity"], strict=True)
     return {start + n: TrackedPoints(*values) for n, values in enumerate(columns)}
 
@@ -344,13 +348,11 @@ def _resume(folder: OutputFolder) -> tuple[list[Row], dict[str, torch.Tensor]]:
     if not path.is_file():
         table.unlink(missing_ok=True)
         return [], {}
-    with safe_open(str(path), framework="pt") as file:
-        done = int((file.metadata() or {})["done"])
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    state, metadata = read_tensors(path)
+    done = int(metadata["done"])
     # Rows beyond the state belong to frames that are carried again.
-    lines = table.read_text(encoding="utf-8").splitlines()[:done]
-    rows: list[Row] = [json.loads(line) for line in lines]
-    write_text(table, "".join(line + "\n" for line in lines))
+    rows = read_rows(table, count=done)
+    write_text(table, "".join(json.dumps(row) + "\n" for row in rows))
     _log.info("going on after frame %d of an interrupted run", rows[-1]["frame"])
     return rows, state
 
@@ -370,9 +372,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, partial)
 
 
-def _row(frame: Frame, result: FrameResult, object_ids: Sequence[int]) -> Row:
+def _row(frame: Frame, result: FrameResult, object_ids: Sequence[int], file: str) -> Row:
     """One line of `frames.jsonl`: areas and mean confidence per object, who is absent, cuts."""
-    row: Row = {"frame": frame.index, "name": frame.name, "time": str(frame.time)}
+    row: Row = {"frame": frame.index, "name": frame.name, "time": str(frame.time), "file": file}
     if result.cut:
         row["cut"] = True
     if result.labels is not None and result.confidence is not None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from warpkit.checks import require
 from warpkit.runs.differences import differences
+from warpkit.runs.frame_rows import ROWS, read_rows
 from warpkit.video.propagation import Propagation
-from warpkit.video.store import ROWS, Finished
+from warpkit.video.store import Finished
 
 __all__ = ["finished_run", "plan_of"]
 
@@ -75,7 +76,7 @@ def finished_run(
         f"--update changes masks alone, but the run in {output} differs in more ({different}): use"
         " --overwrite to make everything anew",
     )
-    rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(table)
     ids = {i for row in rows for i in map(int, row.get("area", {}))}
     pairs = zip(run.stretches(), plan, strict=True)
     kept = frozenset(stretch for stretch, entry in pairs if entry in known.get("stretches", []))

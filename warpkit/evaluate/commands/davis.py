@@ -30,7 +30,7 @@ from warpkit.evaluate.commands.shared import (
     method_file_name,
     write_result,
 )
-from warpkit.evaluate.davis import score_davis
+from warpkit.evaluate.davis import prediction_files, score_davis
 from warpkit.evaluate.jaccard import DavisReport, mean_sequence_scores
 from warpkit.evaluate.methods import DESCRIBERS, MASK_BASELINES, baseline_describer
 from warpkit.evaluate.prediction_cache import ContentHashes
@@ -178,7 +178,7 @@ def run_eval_davis(
         result = compared(facts, rows, problems, record)
         inputs = [path for s in scored for path in (*s.frame_paths, *s.mask_paths)]
         if predictions is not None:
-            inputs += Path(predictions).glob("*/*.png")
+            inputs += Path(predictions).rglob("*.*")
         write = functools.partial(_write_masks, runs, scored)
         write_result(
             result,
@@ -213,9 +213,13 @@ class _DavisRun:
 
 
 def _given(folder: Path, sequences: Sequence[DavisSequence]) -> _DavisRun:
-    """Somebody's masks: `folder/<sequence>/*.png`."""
+    """Somebody's masks: `folder/<sequence>/*.png`; of one sequence `folder` may be its own."""
     require(folder.is_dir(), f"{folder} is not a folder of <sequence>/*.png masks")
-    return _DavisRun(folder.resolve().name, {s.name: folder / s.name for s in sequences}, None)
+    folders = {s.name: folder / s.name for s in sequences}
+    alone = len(folders) == 1 and not any(path.is_dir() for path in folders.values())
+    if alone and prediction_files(folder):
+        folders = dict.fromkeys(folders, folder)
+    return _DavisRun(folder.resolve().name, folders, None)
 
 
 def _scored_run(
@@ -252,9 +256,10 @@ def _write_masks(
     for run in runs:
         for sequence in sequences:
             place = f"masks/{method_file_name(run.name)}/{sequence.name}"
-            for path in sequence.mask_paths:
-                mask = run.masks[sequence.name] / f"{path.stem}.png"
-                shutil.copyfile(mask, folder.file(f"{place}/{mask.name}"))
+            files = prediction_files(run.masks[sequence.name])
+            for stem in (path.stem for path in sequence.mask_paths):
+                target = folder.file(f"{place}/{stem}{files[stem].suffix}")
+                shutil.copyfile(files[stem], target)
 
 
 def _title(settings: EvalDavisSettings, names: Sequence[str]) -> str:
@@ -273,9 +278,9 @@ def _scored(
     """A digest of what was scored: annotations, year and frame rule."""
     digest = hashlib.sha256(f"{settings.year}{_rule(settings)}".encode())
     for sequence in sequences:
-        digest.update(sequence.name.encode())
+        digest.update(sequence.name.encode(errors="backslashreplace"))
         for path in sequence.mask_paths:
-            digest.update(f"{path.stem} {hashes(path)}\n".encode())
+            digest.update(f"{path.stem} {hashes(path)}\n".encode(errors="backslashreplace"))
     return digest.hexdigest()[:24]
 
 

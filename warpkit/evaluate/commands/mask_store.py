@@ -81,7 +81,7 @@ def carried_masks(
 def _sequence_digest(sequence: DavisSequence, hashes: ContentHashes, year: str | None) -> str:
     digest = hashlib.sha256(str(year).encode())
     for path in (*sequence.frame_paths, sequence.mask_paths[0]):
-        digest.update(f"{path.stem} {hashes(path)}\n".encode())
+        digest.update(f"{path.stem} {hashes(path)}\n".encode(errors="backslashreplace"))
     return digest.hexdigest()[:24]
 
 
@@ -126,10 +126,12 @@ def _carry_through(
         raise OutputError(f"cannot keep masks in {folder.parent}: {error.strerror}") from error
     try:
         labels = method.carry(images, first, len(sequence))
-        for path in sequence.mask_paths:
+        annotated = set(sequence.annotated)
+        for position, path in enumerate(sequence.frame_paths):
             with clock.stage("carry"):
                 carried = next(labels)
-            write_labels(place.partial / f"{path.stem}.png", carried)
+            if position in annotated:
+                write_labels(place.partial / f"{path.stem}.png", carried)
             advance(1)
         seconds = clock.seconds["carry"]
         hashes = ContentHashes()

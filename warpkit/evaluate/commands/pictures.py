@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from warpkit.arrays import Image
 from warpkit.checks import require
-from warpkit.datasets.davis import read_davis, read_davis_labels
+from warpkit.datasets.davis import masks_by_stem, read_davis, read_davis_labels
 from warpkit.evaluate.commands.shared import method_file_name
 from warpkit.evaluate.keypoints import correct_points
 from warpkit.evaluate.predict import PairPrediction, Threshold
@@ -153,10 +153,11 @@ def _frames(folder: Path, result: Mapping[str, Any]) -> Iterator[Picture]:
         quality = np.array(scores["frames_J"], float)
         first, last = (0, len(quality)) if config["all_frames"] else (1, len(quality) - 1)
         worst = first + int(np.argmin(quality[first:last]))
-        frame = read_image(sequence.frame_paths[worst])
+        frame = read_image(sequence.frame_paths[sequence.annotated[worst]])
         mask_path = sequence.mask_paths[worst]
         truth = read_davis_labels(mask_path, year=config["year"])
-        predicted = read_davis_labels(masks / sequence.name / mask_path.name, year=config["year"])
+        ours = masks_by_stem(masks / sequence.name)[mask_path.stem]
+        predicted = read_davis_labels(ours, year=config["year"])
         image = panel(
             [
                 ("truth", overlay_labels(frame, truth)),

@@ -6,7 +6,6 @@ In: result files or folders of `warpkit eval`. Out: `table.md`, `table.html` and
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from warpkit.evaluate.tables import (
     result_table,
 )
 from warpkit.io.images import write_image
+from warpkit.io.text import read_json
 from warpkit.runs.folder import OutputFolder
 
 __all__ = ["read_result", "run_eval_table"]
@@ -34,10 +34,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     file = path / "result.json" if path.is_dir() else path
     require(file.is_file(), f"no result at {file}: give files or folders that 'warpkit eval' wrote")
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not valid JSON: {error}") from error
+    content = read_json(file)
     require(
         isinstance(content, dict) and content.get("kind") in ("pck", "davis", "warp"),
         f"{file} is no result of 'warpkit eval' (its 'kind' must be pck, davis or warp)",

@@ -159,7 +159,7 @@ def run_eval_warp(
     # Methods that are given masks stand in no table with others.
     scored.update(b"masks" if settings.masks else b"")
     for truth in tqdm(truths, desc=FIELD_SETS.get(name, name), unit="pair", disable=None):
-        scored.update(truth.name.encode())
+        scored.update(truth.name.encode(errors="backslashreplace"))
         scored.update(np.ascontiguousarray(truth.source_xy[truth.known]).tobytes())
         for method, predict in methods.items():
             started = time.perf_counter()

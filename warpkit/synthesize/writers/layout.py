@@ -67,7 +67,11 @@ class LayoutWriter:
         for split, stems in self._layout.items():
             if self._spair:
                 name = f"Layout/large/{_FOLDERS[split]}.txt"
-                write_text(self._place(name), "".join(f"{stem}\n" for stem in stems))
+                write_text(
+                    self._place(name),
+                    "".join(f"{stem}\n" for stem in stems),
+                    errors="surrogateescape",
+                )
         for split, items in self._pairs.items():
             if items:
                 write_json(self._place(_LISTS[split]), items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from warpkit.io.text import valid_text
 from warpkit.io.whole import written_whole
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.writers.layout import ROLES
@@ -42,8 +43,10 @@ class ParquetWriter(NumberedFiles):
         schema = pa.schema(columns, metadata=about)
         rows = [_row(record) for record in records]
         table = pa.Table.from_pylist(rows, schema=schema)
-        with written_whole(self.place(f"parquet/{split}-{number:05d}.parquet")) as partial:
-            parquet.write_table(table, partial)
+        path = self.place(f"parquet/{split}-{number:05d}.parquet")
+        # Opened here: pyarrow takes no name that is no UTF-8.
+        with written_whole(path) as partial, partial.open("xb") as file:
+            parquet.write_table(table, file)
 
 
 def _feature(kind: Any, *, is_image: bool = False) -> dict[str, Any]:
@@ -58,7 +61,8 @@ def _feature(kind: Any, *, is_image: bool = False) -> dict[str, Any]:
 
 def _row(record: Record) -> dict[str, Any]:
     meta = record.meta
-    row: dict[str, Any] = {"id": record.id, "category": meta["category"], "split": meta["split"]}
+    category = valid_text(meta["category"])
+    row: dict[str, Any] = {"id": record.id, "category": category, "split": meta["split"]}
     for role in ROLES:
         name = record.image_name(role)
         row[role] = {"bytes": record.files[name], "path": f"{record.id}.{name}"}
@@ -70,5 +74,5 @@ def _row(record: Record) -> dict[str, Any]:
         row[f"{role}_points"] = meta[f"{role}_points"]
         row[f"{role}_box"] = meta[role]["box"]
     row["similarity"] = meta["similarity"]
-    row["meta"] = json.dumps(meta, ensure_ascii=False)
+    row["meta"] = valid_text(json.dumps(meta, ensure_ascii=False))
     return row

@@ -1,0 +1,286 @@
+"""Folders of frames by their files' names: which frame a mask is of, how results are named."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import warpkit
+from warpkit.checks import InputError
+from warpkit.datasets.davis import read_davis
+from warpkit.evaluate.commands.davis import EvalDavisSettings, run_eval_davis
+from warpkit.evaluate.davis import score_davis
+from warpkit.io.frames import frame_files, open_frames
+from warpkit.render import RenderedFrame
+from warpkit.video.annotations import parse_masks
+from warpkit.video.config import PropagateSettings
+from warpkit.video.run import run_propagate
+
+FAST = PropagateSettings(chunk=2)
+FROM_1 = [f"{n:05d}.jpg" for n in range(1, 8)]
+EVERY_5 = [f"{n:05d}.jpg" for n in range(0, 35, 5)]
+GAPS = ["8.png", "9.png", "10.png", "12.png", "13.png", "20.png", "21.png"]
+NAMED = [f"shot2_{n:03d}_v1.png" for n in (1, 2, 3, 4, 5, 6, 9)]
+
+
+def write_frames(folder: Path, names: Sequence[str], clip: Sequence[RenderedFrame]) -> Path:
+    folder.mkdir(parents=True)
+    for name, frame in zip(names, clip, strict=True):
+        Image.fromarray(frame.image).save(folder / name, quality=95)
+    return folder
+
+
+def write_masks(folder: Path, stems: Sequence[str], clip: Sequence[RenderedFrame]) -> Path:
+    folder.mkdir(parents=True)
+    for stem, frame in zip(stems, clip, strict=True):
+        warpkit.write_labels(folder / f"{stem}.png", frame.labels)
+    return folder
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (FROM_1, {"00004": 3, "4": 3, "00004.jpg": 3, "7": 6, "0": 0}),
+        (EVERY_5, {"00010": 2, "10": 2, "5": 1, "0": 0, "4": 4}),
+        (GAPS, {"8": 0, "12": 3, "21": 6, "012": 3}),
+        (NAMED, {"shot2_004_v1": 3, "4": 3, "9": 6, "0": 0}),
+        # No number is one of the files alone.
+        (["a1.png", "b1.png", "c2.png", "d2.png", "e.png", "f.png", "g.png"], {"1": 1, "b1": 1}),
+        (["1.png", "01.png", "2.png", "3.png", "4.png", "5.png", "6.png"], {"1": 1, "01": 0}),
+    ],
+)
+def test_what_a_user_calls_a_frame(
+    tmp_path: Path, clip: list[RenderedFrame], names: list[str], called: dict[str, int]
+) -> None:
+    frames = open_frames(write_frames(tmp_path / "f", names, clip))
+    assert {name: frames.find(name) for name in called} == called
+    with pytest.raises(InputError, match="no frame is called 'x'"):
+        frames.find("x")
+
+
+def test_frames_of_a_video_are_numbers(files: Path) -> None:
+    frames = open_frames(files / "clip.mp4")
+    assert frames.find("004") == 4
+    with pytest.raises(InputError, match="a frame of a video is a number, got 'x'"):
+        frames.find("x")
+
+
+def test_masks_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("m.png", "a=b.png"):
+        (tmp_path / name).touch()
+    found = parse_masks(["m.png", "00004=m.png", "shot_4=m.png", "7=none.png"], start=2)
+    assert found == {k: Path("m.png") for k in (2, "00004", "shot_4")} | {"7": Path("none.png")}
+    assert parse_masks(["a=b.png"]) == {0: Path("a=b.png")}
+    assert parse_masks(["4=a=b.png"]) == {"4": Path("a=b.png")}
+
+
+@pytest.mark.parametrize(
+    ("names", "key", "position"),
+    [(FROM_1, "4", 3), (EVERY_5, "00020", 4), (GAPS, "12", 3)],
+)
+def test_a_run_of_numbered_files(
+    tmp_path: Path,
+    clip: list[RenderedFrame],
+    model: warpkit.Model,
+    caplog: pytest.LogCaptureFixture,
+    names: list[str],
+    key: str,
+    position: int,
+) -> None:
+    caplog.set_level(logging.INFO, "warpkit")
+    frames, stems = write_frames(tmp_path / "f", names, clip), [Path(n).stem for n in names]
+    masks = write_masks(tmp_path / "m", stems, clip)
+    first, later = (masks / f"{stems[n]}.png" for n in (0, position))
+    out = tmp_path / "out"
+    given = {"mask": {0: first, key: later}, "edit": None, "settings": FAST}
+    run_propagate(frames, out, **given, export=["coco", "png"], describer=model)
+    assert np.array_equal(warpkit.read_labels(out / "masks" / later.name), clip[position].labels)
+    for folder in ("masks", "cutouts"):
+        assert listed(out / folder) == sorted(f"{stem}.png" for stem in stems)
+    images = json.loads((out / "masks.json").read_text())["images"]
+    assert [(image["id"], image["file_name"]) for image in images] == list(enumerate(names))
+    said = [text for text in caplog.messages if "is of the frame that is called" in text]
+    assert said == [f"the mask {later} is of the frame that is called {key}, number {position}"]
+    # What one made one can score: from the folder of results, and from that above it.
+    write_frames(tmp_path / "set/JPEGImages/480p/out", names, clip)
+    write_masks(tmp_path / "set/Annotations/480p/out", stems, clip)
+    sequences, _ = read_davis(tmp_path / "set")
+    report, problems, notes = score_davis(sequences, {"out": out}, workers=1)
+    assert (problems, notes) == ([], [])
+    assert report.sequences["out"].region[position].tolist() == [1]
+    for predictions in (out, tmp_path, out / "masks"):
+        result = run_eval_davis(
+            tmp_path / "set", predictions=predictions, settings=EvalDavisSettings(workers=1)
+        )
+        assert result["mean"]["J"] == report.J
+
+
+def test_two_masks_of_one_frame(
+    tmp_path: Path, clip: list[RenderedFrame], files: Path, model: warpkit.Model
+) -> None:
+    frames = write_frames(tmp_path / "f", FROM_1, clip)
+    mask = files / "mask.png"
+    with pytest.raises(InputError, match="frame 00004 has two masks"):
+        run_propagate(frames, tmp_path / "o", mask={"4": mask, "00004": mask}, describer=model)
+
+
+@pytest.mark.parametrize(
+    ("names", "option", "expected"),
+    [
+        (NAMED, "auto", [f"{n:05d}.png" for n in range(7)]),
+        (NAMED, "frames", NAMED),
+        (FROM_1, "number", [f"{n:05d}.png" for n in range(7)]),
+        ([f"{n:03d}.png" for n in range(7)], "auto", [f"{n:05d}.png" for n in range(7)]),
+    ],
+)
+def test_names_of_results(
+    tmp_path: Path,
+    clip: list[RenderedFrame],
+    files: Path,
+    model: warpkit.Model,
+    names: list[str],
+    option: str,
+    expected: list[str],
+) -> None:
+    frames, out = write_frames(tmp_path / "f", names, clip), tmp_path / "out"
+    run_propagate(
+        frames, out, mask=files / "mask.png", settings=FAST, names=option, describer=model
+    )
+    assert listed(out / "masks") == expected
+    # The table of a run says which file is whose: it can be scored by any name.
+    write_frames(tmp_path / "set/JPEGImages/480p/c", names, clip)
+    write_masks(tmp_path / "set/Annotations/480p/c", [Path(n).stem for n in names], clip)
+    _, problems, _ = score_davis(read_davis(tmp_path / "set")[0], {"c": out}, workers=1)
+    assert problems == []
+
+
+def without_files(table: Path) -> None:
+    """A table of rows as it was before results could be named otherwise."""
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    table.write_text("".join(json.dumps(r | {"file": None}) + "\n" for r in rows))
+    text = table.read_text().replace(', "file": null', "")
+    table.write_text(text)
+
+
+def test_a_finished_run_of_before_keeps_its_names(
+    tmp_path: Path, clip: list[RenderedFrame], model: warpkit.Model
+) -> None:
+    frames = write_frames(tmp_path / "f", FROM_1, clip)
+    masks = write_masks(tmp_path / "m", [Path(n).stem for n in FROM_1], clip)
+    out, mask = tmp_path / "out", {0: masks / "00001.png"}
+    run_propagate(frames, out, mask=mask, settings=FAST, names="number", describer=model)
+    without_files(out / "frames.jsonl")
+    record = json.loads((out / "run.json").read_text())
+    del record["inputs"]["names"]
+    (out / "run.json").write_text(json.dumps(record))
+    before = {path.name: path.read_bytes() for path in (out / "masks").iterdir()}
+    mask["00005"] = masks / "00005.png"
+    run_propagate(frames, out, mask=mask, settings=FAST, update=True, describer=model)
+    assert listed(out / "masks") == sorted(before) == [f"{n:05d}.png" for n in range(7)]
+    assert np.array_equal(warpkit.read_labels(out / "masks/00004.png"), clip[4].labels)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_an_interrupted_run_goes_on_with_its_names(
+    tmp_path: Path, clip: list[RenderedFrame], files: Path, model: warpkit.Model, legacy: bool
+) -> None:
+    frames, out = write_frames(tmp_path / "f", FROM_1, clip), tmp_path / "out"
+    given = {"mask": files / "mask.png", "settings": FAST, "describer": model}
+
+    def stop(stage: str, done: int, total: int | None) -> None:
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_propagate(frames, out, **given, progress=stop)
+    (staging,) = tmp_path.glob(".warpkit-partial*")
+    if legacy:
+        without_files(staging / "frames.jsonl")
+        for position, name in enumerate(sorted(listed(staging / "masks"))):
+            (staging / "masks" / name).rename(staging / f"masks/{position:05d}.png")
+    run_propagate(frames, out, **given)
+    numbers = range(7) if legacy else range(1, 8)
+    assert listed(out / "masks") == [f"{n:05d}.png" for n in numbers]
+    run_propagate(frames, tmp_path / "whole", **given)
+    for n, whole in zip(numbers, FROM_1, strict=True):
+        expected = warpkit.read_labels(tmp_path / f"whole/masks/{Path(whole).stem}.png")
+        assert np.array_equal(warpkit.read_labels(out / f"masks/{n:05d}.png"), expected)
+
+
+@pytest.mark.parametrize("kind", ["called", "each", "indexed", "black and white", "given", "same"])
+def test_a_mask_among_the_frames_is_none(
+    tmp_path: Path,
+    clip: list[RenderedFrame],
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+) -> None:
+    caplog.set_level(logging.INFO, "warpkit")
+    folder = write_frames(tmp_path / "f", FROM_1, clip)
+    made = {
+        "called": ["mask.png"],
+        "each": [f"{Path(n).stem}_mask.png" for n in FROM_1],
+        "indexed": ["fish.png"],
+        "black and white": ["fish.bmp"],
+        "given": ["00000.jpg"],
+        "same": [f"{Path(n).stem}.png" for n in FROM_1],
+    }[kind]
+    for name in made:
+        if name.endswith(".png"):
+            warpkit.write_labels(folder / name, clip[0].labels)
+        else:
+            Image.fromarray(clip[0].labels > 0).save(folder / name)
+    frames = open_frames(folder, without=[folder / made[0]] if kind == "given" else [])
+    assert frames.names == [Path(name).stem for name in FROM_1]
+    (said,) = caplog.messages
+    assert said.startswith(f"{folder}: left out, since not a frame: {made[0]}")
+
+
+def test_what_is_a_frame_though_it_looks_like_a_mask(
+    tmp_path: Path, clip: list[RenderedFrame]
+) -> None:
+    masks = write_masks(tmp_path / "masks", [f"mask_{n}" for n in range(7)], clip)
+    gray = write_frames(tmp_path / "gray", GAPS, clip)
+    Image.fromarray(clip[0].labels > 0).save(gray / "10.png")  # a black title, by some tools
+    mixed = write_frames(tmp_path / "mixed", [*FROM_1[:4], "00005.png", *FROM_1[5:]], clip)
+    for folder in (masks, gray, mixed):
+        assert [len(files) for files in frame_files(folder)] == [7, 0]
+
+
+def test_mask_and_edit_in_the_folder_of_frames(
+    tmp_path: Path, clip: list[RenderedFrame], files: Path, model: warpkit.Model
+) -> None:
+    frames, out = write_frames(tmp_path / "f", FROM_1, clip), tmp_path / "out"
+    for source, name in (("mask.png", "first.png"), ("layer.png", "painted.png")):
+        shutil.copy(files / source, frames / name)
+    given = {"mask": frames / "first.png", "edit": frames / "painted.png", "describer": model}
+    run_propagate(frames, out, **given, settings=FAST)
+    assert listed(out / "frames") == listed(out / "masks") == [f"{n:05d}.png" for n in range(1, 8)]
+    # Another mask is an update of the same clip.
+    warpkit.write_labels(frames / "first.png", clip[1].labels)
+    run_propagate(frames, out, **given, settings=FAST, update=True)
+    assert np.array_equal(warpkit.read_labels(out / "masks/00001.png"), clip[1].labels)
+
+
+def test_points_are_counted_from_0_and_it_is_said(
+    tmp_path: Path,
+    clip: list[RenderedFrame],
+    cli: Callable[..., object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "warpkit")
+    frames = write_frames(tmp_path / "f", FROM_1, clip)
+    cli("propagate", frames, "--points", "2:30,20", "-o", tmp_path / "out")
+    assert "the frames of points are counted from 0" in caplog.text
+    assert json.loads((tmp_path / "out/points.json").read_text())["queries"] == [[2, 30, 20]]
