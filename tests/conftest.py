@@ -127,3 +127,13 @@ def tree() -> Callable[[Path], dict[str, bytes | None]]:
         }
 
     return read
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test printed, as text that pytest-xdist can send: names may be no UTF-8."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections
+    ]
+    return report
