@@ -233,7 +233,7 @@ def test_point_files(tmp_path: Path) -> None:
     for name, content, message in (
         ("b.csv", "a,b\n1,2\n", "must name the columns x, y"),
         ("b.json", "[[1, 2, 3, 4]]", "expected points as"),
-        ("c.json", "{", "cannot be read as JSON"),
+        ("c.json", "{", "not valid JSON"),
         ("d.json", "[]", "there are no points"),
         ("e.json", "[[0.5, 1, 2]]", "a frame is a whole number"),
     ):

@@ -5,7 +5,6 @@ In: two images and points of the first. Out: `Matches` from `match`, a JSON file
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ import numpy.typing as npt
 import torch
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import InputError, check_points, require
+from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.io.config import flat
 from warpkit.io.images import check_target, read_image, write_image
+from warpkit.io.points import read_queries
 from warpkit.io.whole import write_json
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
@@ -201,33 +201,22 @@ def similarity_at(
 
 
 def parse_points(text: str) -> npt.NDArray[np.float32]:
-    """Points from `"x,y;x,y"` or from a JSON file: a list of pairs, or `source_points` in it.
+    """Points from `"x,y;x,y"`, or from a file as `io.points.read_queries` reads it.
+
+    Returns:
+        float32 (N, 2).
 
     Raises:
-        InputError: neither of these.
+        InputError: neither of these, or points of several frames.
     """
-    path = Path(text)
-    if path.suffix.lower() == ".json":
-        require(path.is_file(), f"no points file at {path}")
-        try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} is not valid JSON: {error}") from error
-        if isinstance(content, dict):
-            content = content.get("source_points")
-        expected = "a list of [x, y] pairs, or an object with such a list as 'source_points'"
-    else:
-        content = [part.split(",") for part in text.split(";") if part.strip()]
-        expected = 'points as "x,y;x,y" or the name of a .json file'
-    try:
-        points = np.asarray(content, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected {expected}, got {text!r}") from error
+    queries = read_queries(text)
+    frames = sorted(set(queries.frames.tolist()))
     require(
-        points.ndim == 2 and points.shape[1] == 2 and len(points) > 0,
-        f"expected {expected}, got {text!r}",
+        len(frames) == 1,
+        f"{text} holds points of the frames {', '.join(map(str, frames[:5]))}: give those of one"
+        " image",
     )
-    return points
+    return queries.xy
 
 
 def run_match(

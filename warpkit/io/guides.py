@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.checks import InputError, require
+from warpkit.io.tables import TABLE_SUFFIXES, read_json, read_table
 
 __all__ = ["read_guide_flags", "read_guides"]
 
@@ -36,10 +35,13 @@ def read_guides(text: str | Path) -> npt.NDArray[np.float32]:
         InputError: neither of these.
     """
     path = Path(text)
-    if path.suffix.lower() in (".csv", ".json"):
+    suffix = path.suffix.lower()
+    if suffix in (*TABLE_SUFFIXES, ".json"):
         require(path.is_file(), f"no file of guides at {path}")
-        content = path.read_text(encoding="utf-8-sig")
-        rows = _csv_rows(content) if path.suffix.lower() == ".csv" else _json_rows(content, path)
+    if suffix in TABLE_SUFFIXES:
+        rows: Any = read_table(path, _COLUMNS).numbers(*_COLUMNS).reshape(-1, 2, 2)
+    elif suffix == ".json":
+        rows = _json_rows(read_json(path), path)
     else:
         rows = [
             [end.split(",") for end in part.split(">")]
@@ -65,20 +67,7 @@ def read_guide_flags(texts: Sequence[str] | None) -> npt.NDArray[np.float32] | N
     return np.concatenate([read_guides(text) for text in texts])
 
 
-def _csv_rows(content: str) -> list[Any]:
-    lines = [line for line in csv.reader(content.splitlines()) if any(line)]
-    if lines and all(name in [cell.strip() for cell in lines[0]] for name in _COLUMNS):
-        header = [cell.strip() for cell in lines[0]]
-        order = [header.index(name) for name in _COLUMNS]
-        lines = [[line[i] if i < len(line) else "" for i in order] for line in lines[1:]]
-    return [[line[:2], line[2:]] for line in lines]
-
-
-def _json_rows(content: str, path: Path) -> list[Any]:
-    try:
-        data = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+def _json_rows(data: Any, path: Path) -> list[Any]:
     if isinstance(data, dict):
         first, second = data.get("source_points"), data.get("target_points")
         if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
