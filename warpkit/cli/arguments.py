@@ -42,7 +42,7 @@ def comma_list(text: str) -> list[str]:
 
 
 def coordinates_joined(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which `--points -1,3` is `--points=-1,3`: argparse takes `-1,3` for an option."""
+    """Arguments with `--points=-1,3` for `--points -1,3`, which argparse takes for an option."""
     joined: list[str] = []
     for text in arguments:
         option = bool(joined) and re.fullmatch(r"--[a-z][a-z-]*", joined[-1])
