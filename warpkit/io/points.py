@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, first_line, require
 from warpkit.io.images import check_target
-from warpkit.io.tables import TABLE_SUFFIXES, Table, read_json, read_table
+from warpkit.io.tables import TABLE_SUFFIXES, NumberTable, read_json, read_table
 from warpkit.io.whole import write_json, write_text, written_whole
 
 __all__ = ["PointQueries", "PointTracks", "read_queries", "read_tracks", "write_tracks"]
@@ -120,7 +120,7 @@ def _spelled(part: str) -> list[str]:
     return [frame, *place.split(",")] if colon else place.split(",")
 
 
-def _listed(table: Table, start: int) -> list[list[float]]:
+def _listed(table: NumberTable, start: int) -> list[list[float]]:
     """The points of a table; of tracks the place where each was given."""
     places = table.numbers("x", "y")
     if "frame" not in table.names:

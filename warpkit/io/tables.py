@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from warpkit.checks import InputError, first_line, require
 
-__all__ = ["TABLE_SUFFIXES", "Table", "read_json", "read_table"]
+__all__ = ["TABLE_SUFFIXES", "NumberTable", "read_json", "read_table"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -33,7 +33,7 @@ _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}", re.ASCII)  # or three decima
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class NumberTable:
     """The cells of a text file, by the names of its columns.
 
     Attributes:
@@ -78,7 +78,7 @@ class Table:
         return np.array(cells, np.float64).T
 
 
-def read_table(path: Path, *headings: Sequence[str]) -> Table:
+def read_table(path: Path, *headings: Sequence[str]) -> NumberTable:
     """A table with the columns of one of the headings.
 
     Args:
@@ -125,7 +125,7 @@ def read_table(path: Path, *headings: Sequence[str]) -> Table:
         f"{path}: its first line must name the columns {' or '.join(map(', '.join, headings))},"
         f" or every line hold just these numbers, got {first.strip()[:60]!r}",
     )
-    return Table(path, names, rows, delimiter)
+    return NumberTable(path, names, rows, delimiter)
 
 
 def _delimiter(line: str) -> str:
