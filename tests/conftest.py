@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from app_server import Page, served
+from kept_files import set_base
 
 import warpkit
 from warpkit.cli.main import main
@@ -32,6 +33,12 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # says so aloud where it is not se
 
 # On tensors this small, threads would only wait for each other.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watched_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every command that fails leaves what was there; see `kept_files`."""
+    set_base(tmp_path_factory.getbasetemp())
 
 
 @dataclass(frozen=True)

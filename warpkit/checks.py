@@ -6,6 +6,7 @@ Every public entry validates here once; the mathematics behind it stays free of 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_points",
     "check_same_size",
     "first_line",
+    "is_file",
     "one_of",
     "require",
     "same_definition",
@@ -30,8 +32,11 @@ __all__ = [
 class InputError(ValueError):
     """Input that cannot be used: the message says what was expected, what came and what to do.
 
-    The command line prints it as one line and exits with code 2.
+    The command line prints it and exits with code 2. It is one line, whatever is quoted in it.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class OutputError(InputError):
@@ -42,6 +47,11 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is such a file; False for a name that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

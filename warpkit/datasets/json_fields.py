@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, first_line, is_file, require
 from warpkit.datasets.pair import Box, Points
 
 __all__ = [
@@ -25,6 +26,12 @@ __all__ = [
     "text_field",
     "value_field",
 ]
+
+# What SciPy's reader raises for damaged files.
+_DAMAGE = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError),
+    *(RecursionError, TypeError, ValueError, zlib.error),
+)
 
 
 def check_folder(root: Path | str, what: str) -> Path:
@@ -76,8 +83,10 @@ def load_mat(path: Path) -> dict[str, Any]:
             "reading .mat annotations needs SciPy: pip install 'warpkit-hyperfeatures[train]'"
         ) from error
     try:
-        return dict(loadmat(path))
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of variables that nobody asks for
+            return dict(loadmat(path))
+    except (*_DAMAGE, MatReadError) as error:
         raise InputError(f"{path} is not a readable .mat file: {first_line(error)}") from error
 
 
@@ -122,7 +131,7 @@ def box_field(item: Any, key: str) -> Box:
 def image_file(folder: Path, name: str) -> Path:
     """The path of an image, which must be there."""
     path = folder / name
-    require(path.is_file(), f"the image {path} is missing")
+    require(is_file(path), f"the image {path} is missing")
     return path
 
 

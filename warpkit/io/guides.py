@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_file, require
 from warpkit.io.tables import TABLE_SUFFIXES, read_json, read_table
 
 __all__ = ["read_guide_flags", "read_guides"]
@@ -37,7 +37,7 @@ def read_guides(text: str | Path) -> npt.NDArray[np.float32]:
     path = Path(text)
     suffix = path.suffix.lower()
     if suffix in (*TABLE_SUFFIXES, ".json"):
-        require(path.is_file(), f"no file of guides at {path}")
+        require(is_file(path), f"no file of guides at {path}")
     if suffix in TABLE_SUFFIXES:
         rows: Any = read_table(path, _COLUMNS).numbers(*_COLUMNS).reshape(-1, 2, 2)
     elif suffix == ".json":

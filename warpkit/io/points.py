@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, first_line, is_file, require
 from warpkit.io.images import check_target
 from warpkit.io.tables import TABLE_SUFFIXES, NumberTable, read_json, read_table
 from warpkit.io.whole import write_json, write_text, written_whole
@@ -100,7 +100,7 @@ def read_queries(text: str | Path, *, start: int = 0) -> PointQueries:
     if suffix not in (*TABLE_SUFFIXES, ".json", ".npz"):
         parts = [_spelled(part) for part in str(text).split(";") if part.strip()]
         return _queries(parts, start, repr(str(text)[:80]))
-    require(path.is_file(), f"no points file at {path}")
+    require(is_file(path), f"no points file at {path}")
     if suffix in TABLE_SUFFIXES:
         items: Any = _listed(read_table(path, ("x", "y"), ("frame", "x", "y")), start)
     elif suffix == ".npz":
@@ -231,7 +231,7 @@ def read_tracks(path: Path) -> PointTracks:
         tracks = PointTracks(queries, *(arrays[name] for name in columns))
     except LookupError as error:
         raise InputError(f"{path}: no tracks of points can be read from it: {error}") from error
-    count, length = len(queries.frames), len(tracks.frames)
+    count, length = len(queries.frames), tracks.frames.size
     shapes = (length,), (length,), (count, length, 2), (count, length), (count, length)
     require(
         tuple(arrays[name].shape for name in columns) == shapes,
