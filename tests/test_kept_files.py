@@ -11,6 +11,7 @@ import pytest
 from conftest import Ran
 
 import warpkit
+from warpkit.evaluate.commands.shared import write_result
 from warpkit.image import warp as warping
 
 Cli = Callable[..., Ran]
@@ -86,3 +87,17 @@ def test_a_failing_command_that_keeps_everything_passes(
     with pytest.raises(warpkit.InputError):
         warping.run_warp(files / "text.png", files / "mask.png", tmp_path / "out")
     assert kept_files.failures[before:] == ["warp", "run_warp"]
+
+
+def test_results_of_a_score_come_in_both_places_or_in_none(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/result.json").write_text("mine")
+    with pytest.raises(warpkit.InputError, match="cannot write .*/none/copy.json"):
+        write_result({"pck": 1}, tmp_path / "out", tmp_path / "none/copy.json", overwrite=True)
+    (tmp_path / "copy.json").write_text("mine")
+    with pytest.raises(warpkit.InputError, match="is not empty"):
+        write_result({"pck": 1}, tmp_path / "out", tmp_path / "copy.json", overwrite=False)
+    assert (tmp_path / "out/result.json").read_text() == "mine"
+    assert (tmp_path / "copy.json").read_text() == "mine"
+    write_result({"pck": 1}, tmp_path / "out", tmp_path / "copy.json", overwrite=True)
+    assert (tmp_path / "copy.json").read_bytes() == (tmp_path / "out/result.json").read_bytes()

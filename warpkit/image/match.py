@@ -20,14 +20,15 @@ from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_co
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.io.config import flat
-from warpkit.io.images import check_target, read_image, write_image
+from warpkit.io.images import read_image, write_image
 from warpkit.io.points import read_queries
-from warpkit.io.whole import write_json
+from warpkit.io.whole import write_json, written_together
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.points import match_points
 from warpkit.match.settings import MatchFilters
 from warpkit.match.similarity import similarity_map
+from warpkit.runs.folder import check_file
 from warpkit.types import Describer, DescriptorMap, Matches
 from warpkit.viz import draw_matches, draw_similarity
 
@@ -263,17 +264,8 @@ def run_match(
         len({path.resolve() for path in written}) == len(written),
         f"the results cannot share a file, got {', '.join(map(str, written))}",
     )
-    read = {Path(path).resolve() for path in (source, target, source_mask, target_mask) if path}
     for path in written:
-        require(
-            overwrite or not path.exists(),
-            f"{path} exists: choose another name or add --overwrite",
-        )
-        check_target(path)
-        require(
-            not path.exists() or (path.is_file() and path.resolve() not in read),
-            f"{path} is an input or no ordinary file and is not replaced: choose another name",
-        )
+        check_file(path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask))
     images = read_image(source), read_image(target)
     pair = ImagePair.checked(
         *images,
@@ -292,21 +284,21 @@ def run_match(
         "similarity": found.similarity[:, 0].tolist(),
         "valid": found.valid[:, 0].tolist(),
     }
-    # The picture first: its suffix may be wrong, and then no file is left behind.
-    if picture is not None:
-        drawn = draw_matches(
-            *images,
-            found.source_xy.cpu().numpy(),
-            found.target_xy[:, 0].cpu().numpy(),
-            found.valid[:, 0].cpu().numpy(),
-        )
-        write_image(picture, drawn)
-    if similarity is not None:
-        seen = similarity_map(maps[0], maps[1], found.source_xy[0])
-        drawn = draw_similarity(
-            *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
-        )
-        write_image(similarity, drawn)
-    if output is not None:
-        write_json(output, result)
+    with written_together(output, picture, similarity) as (file, drawing, map_file):
+        if drawing is not None:
+            drawn = draw_matches(
+                *images,
+                found.source_xy.cpu().numpy(),
+                found.target_xy[:, 0].cpu().numpy(),
+                found.valid[:, 0].cpu().numpy(),
+            )
+            write_image(drawing, drawn)
+        if map_file is not None:
+            seen = similarity_map(maps[0], maps[1], found.source_xy[0])
+            drawn = draw_similarity(
+                *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
+            )
+            write_image(map_file, drawn)
+        if file is not None:
+            write_json(file, result)
     return result
