@@ -92,7 +92,7 @@ def test_a_failing_command_that_keeps_everything_passes(
 def test_results_of_a_score_come_in_both_places_or_in_none(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/result.json").write_text("mine")
-    with pytest.raises(warpkit.InputError, match="cannot write .*/none/copy.json"):
+    with pytest.raises(warpkit.InputError, match=r"cannot write .*/none/copy\.json"):
         write_result({"pck": 1}, tmp_path / "out", tmp_path / "none/copy.json", overwrite=True)
     (tmp_path / "copy.json").write_text("mine")
     with pytest.raises(warpkit.InputError, match="is not empty"):
