@@ -75,9 +75,9 @@ CUB = {
 }
 
 
-def matrices(**content: Any) -> bytes:
+def matrices(compressed: bool = False, /, **content: Any) -> bytes:
     file = io.BytesIO()
-    savemat(file, content)
+    savemat(file, content, do_compression=compressed)
     return file.getvalue()
 
 
@@ -85,6 +85,7 @@ MATRICES = (
     matrices(pts_coord=np.arange(20.0).reshape(2, 10)),
     matrices(pts_coord=np.full((2, 10), np.nan), kps=np.array([[1, 2.0]]), bbox=[[0, 0, 9, 9]]),
     matrices(kps=np.array([[1, 2], [np.nan, 1]]), bbox=np.array([[1, 2, 3, 4]])),
+    matrices(True, kps=np.eye(2), bbox=np.array([[1, 2, 3, 4]], np.uint16), more=[[1j]]),
     matrices(pts_coord="text", kps=[["a"]], bbox={"x": 1}),
 )
 

@@ -21,6 +21,7 @@ __all__ = [
     "check_points",
     "check_same_size",
     "first_line",
+    "float32",
     "is_file",
     "one_of",
     "require",
@@ -134,6 +135,19 @@ def check_mask(
     return mask
 
 
+def float32(values: Any) -> npt.NDArray[np.float32]:
+    """Numbers as a float32 array, a copy; one that is too large becomes infinite.
+
+    Raises:
+        TypeError, ValueError: what is no number, or lists of several lengths.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            return np.array(values, np.float32)
+        except OverflowError as error:  # a whole number beyond all floats
+            raise ValueError(str(error)) from error
+
+
 def check_points(
     points: Any, *, height: int, width: int, name: str = "points"
 ) -> npt.NDArray[np.float32]:
@@ -145,7 +159,7 @@ def check_points(
         InputError: for another shape, non-finite values or points outside the image.
     """
     try:
-        array = np.asarray(points, dtype=np.float32)
+        array = float32(points)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be a list of [x, y] pairs, got {points!r}") from error
     require(

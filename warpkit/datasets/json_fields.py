@@ -1,17 +1,15 @@
-"""Fields of annotation files: JSON objects, lines of text and MATLAB matrices, each checked."""
+"""Fields of annotation files: JSON objects and lines of text, each checked."""
 
 from __future__ import annotations
 
 import json
-import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, first_line, is_file, require
+from warpkit.checks import InputError, first_line, float32, is_file, require
 from warpkit.datasets.pair import Box, Points
 
 __all__ = [
@@ -20,18 +18,11 @@ __all__ = [
     "image_file",
     "kind",
     "load_json",
-    "load_mat",
     "points_field",
     "read_lines",
     "text_field",
     "value_field",
 ]
-
-# What SciPy's reader raises for damaged files.
-_DAMAGE = (
-    *(ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError),
-    *(RecursionError, TypeError, ValueError, zlib.error),
-)
 
 
 def check_folder(root: Path | str, what: str) -> Path:
@@ -47,7 +38,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         InputError: if there is no such file, or it is not text.
     """
-    require(path.is_file(), f"no such file: {path}")
+    require(is_file(path), f"no such file: {path}")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except ValueError as error:
@@ -61,33 +52,11 @@ def load_json(path: Path) -> Any:
     Raises:
         InputError: if there is no such file, or it is not JSON.
     """
-    require(path.is_file(), f"no such file: {path}")
+    require(is_file(path), f"no such file: {path}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {first_line(error)}") from error
-
-
-def load_mat(path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file.
-
-    Raises:
-        InputError: if there is no such file, it is damaged, or SciPy is not installed.
-    """
-    require(path.is_file(), f"the annotation {path} is missing")
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise InputError(
-            "reading .mat annotations needs SciPy: pip install 'warpkit-hyperfeatures[train]'"
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of variables that nobody asks for
-            return dict(loadmat(path))
-    except (*_DAMAGE, MatReadError) as error:
-        raise InputError(f"{path} is not a readable .mat file: {first_line(error)}") from error
 
 
 def kind(value: Any) -> str:
@@ -117,7 +86,7 @@ def points_field(item: Any, key: str) -> Points:
         points.ndim == 2 and points.shape[1] == 2 and len(points) > 0,
         f"'{key}' must be {what}, got shape {points.shape}",
     )
-    return points.astype(np.float32)
+    return float32(points)
 
 
 def box_field(item: Any, key: str) -> Box:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, is_file, one_of, require
 from warpkit.datasets.json_fields import (
     box_field,
     check_folder,
@@ -59,10 +59,10 @@ def read_spair(
     problems: list[str] = []
     for stem in stems:
         path = annotations / f"{stem}.json"
-        if not path.is_file():
+        if not is_file(path):
             path = annotations / f"{stem.replace(':', '_')}.json"
         try:
-            require(path.is_file(), "the annotation is missing")
+            require(is_file(path), "the annotation is missing")
             pairs.append(_read_annotation(path, root / "JPEGImages"))
         except InputError as error:
             problems.append(f"{annotations / stem}.json: {error}")

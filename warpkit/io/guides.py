@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, is_file, require
+from warpkit.checks import InputError, float32, is_file, require
 from warpkit.io.tables import TABLE_SUFFIXES, read_json, read_table
 
 __all__ = ["read_guide_flags", "read_guides"]
@@ -49,7 +49,7 @@ def read_guides(text: str | Path) -> npt.NDArray[np.float32]:
             if part.strip()
         ]
     try:
-        guides = np.asarray(rows, np.float32)
+        guides = float32(rows)
     except (TypeError, ValueError) as error:
         raise InputError(f"expected {_EXPECTED}, got {str(text)!r}") from error
     require(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, first_line, is_file, require
+from warpkit.checks import InputError, first_line, float32, is_file, require
 from warpkit.io.images import check_target
 from warpkit.io.tables import TABLE_SUFFIXES, NumberTable, read_json, read_table
 from warpkit.io.whole import write_json, write_text, written_whole
@@ -168,8 +168,7 @@ def _queries(items: Any, start: int, source: str) -> PointQueries:
             raise
         raise InputError(f"{_EXPECTED}; got {reprlib.repr(items)} from {source}") from error
     require(len(places) > 0, f"there are no points in {source}: {_EXPECTED}")
-    with np.errstate(over="ignore"):  # it becomes infinite, and is refused
-        xy = np.array(places, np.float32)
+    xy = float32(places)
     bad = np.flatnonzero(~np.isfinite(xy).all(axis=1))
     at = bad[0] if len(bad) else 0
     require(
