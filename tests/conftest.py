@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 from app_server import Page, served
+from kept_files import set_base
 
 import warpkit
 from warpkit.cli.main import main
+from warpkit.io.text import valid_text
 from warpkit.render import CLIPS, RenderedFrame, render_frame
 
 FRAMES, HEIGHT, WIDTH = 7, 48, 80
@@ -32,6 +34,12 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # says so aloud where it is not se
 
 # On tensors this small, threads would only wait for each other.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watched_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every command that fails leaves what was there; see `kept_files`."""
+    set_base(tmp_path_factory.getbasetemp())
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def tree() -> Callable[[Path], dict[str, bytes | None]]:
 def pytest_runtest_makereport():
     """What a test printed, as text that pytest-xdist can send: names may be no UTF-8."""
     report = yield
-    report.sections = [
-        (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections
-    ]
+    report.sections = [(title, valid_text(text)) for title, text in report.sections]
+    if report.failed and not str(report.longrepr).isascii():
+        report.longrepr = valid_text(str(report.longrepr))
     return report

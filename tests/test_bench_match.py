@@ -147,6 +147,14 @@ def test_bad_settings_are_named(tmp_path, capsys):
     write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     assert main(["bench", "match", str(tmp_path / "a.png"), "-o", str(tmp_path / "o")]) == 2
     assert "takes a source and a target image or none, got 1" in capsys.readouterr().err
+    pair = [str(tmp_path / "a.png")] * 2
+    command = ["bench", "match", *pair, "-o", str(tmp_path / "o"), "--json", pair[0]]
+    for more, message in (([], "exists: choose another name"), (["--overwrite"], "is an input")):
+        assert main([*command, *more]) == 2
+        assert message in capsys.readouterr().err
+    for what in ("extract", "propagate"):
+        assert main(["bench", what, "-o", str(tmp_path / "o"), "--json", pair[0]]) == 2
+        assert "exists: choose another name" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 

@@ -220,7 +220,7 @@ DEMO = ("demo", "-o", "{here}/out")
         ((*WARP, "--aggregator", "{here}/other.safetensors"), ["does not fit", "'tiny'"]),
         ((*MASKED, "--aggregator", "{here}/other.safetensors"), ["does not fit", "'tiny'"]),
         ((*EXTRACT, "--aggregator", "{files}/mask.png"), ["not a readable PyTorch checkpoint"]),
-        ((*WARP, "--size", "0"), ["size", "positive"]),
+        ((*WARP, "--size", "0"), ["size must be 1 pixel or more"]),
         ((*WARP, "--set", "feathr=2"), ["unknown key 'feathr'", "did you mean 'feather'?"]),
         ((*WARP, "--set", "feather"), ["key=value", "'feather'"]),
         ((*WARP, "--set", "feather=-1"), ["must not be negative", "-1"]),
@@ -245,7 +245,7 @@ DEMO = ("demo", "-o", "{here}/out")
 def test_bad_input(
     cli: Cli, files: Path, tmp_path: Path, tree: Tree, arguments: tuple[str, ...], expected: list
 ) -> None:
-    (tmp_path / "object.json").write_text('{"points": [[1, 2]]}')
+    (tmp_path / "object.json").write_text('{"dots": [[1, 2]]}')
     (tmp_path / "broken.json").write_text("[[1, 2]")
     (tmp_path / "nan.json").write_text("[[NaN, 2]]")
     (tmp_path / ".hidden.png").write_bytes((files / "mask.png").read_bytes())

@@ -71,7 +71,7 @@ def test_the_command_mask(cli: Callable, tmp_path: Path) -> None:
     assert "exists: choose another name" in cli(*command, small=False).messages[0]
     assert cli(*command, "--overwrite", small=False).code == 0
     over_input = (*command[:4], "-o", tmp_path / "a.png", "--overwrite")
-    assert "is the input" in cli(*over_input, small=False).messages[0]
+    assert "is an input" in cli(*over_input, small=False).messages[0]
     assert parse_box("1,2,3.5,4") == (1, 2, 3.5, 4)
     with pytest.raises(InputError, match="expected a box"):
         parse_box("1,2,3")

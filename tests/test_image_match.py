@@ -112,3 +112,19 @@ def test_an_input_is_never_replaced(cli: Cli, files: Path, tmp_path: Path) -> No
     same = ("-o", tmp_path / "x.png", "--picture", tmp_path / "x.png")
     assert "cannot share a file" in cli(*command, *same).messages[0]
     assert source.read_bytes() == before
+
+
+def test_results_that_cannot_be_written_replace_none(cli: Cli, files: Path, tmp_path: Path) -> None:
+    for name in ("m.json", "p.png"):
+        (tmp_path / name).write_text("mine")
+    command = ("match", *pair(files), "--points", "3,4", "--overwrite", "-o", tmp_path / "m.json")
+    ran = cli(*command, "--picture", tmp_path / "p.png", "--similarity", tmp_path / "s.gif")
+    assert ran.code == 2
+    assert ran.messages == [
+        f"warpkit match: {tmp_path}/s.gif: cannot write images of suffix '.gif': use one of"
+        " .png, .jpg, .jpeg, .webp"
+    ]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "m.json": "mine",
+        "p.png": "mine",
+    }

@@ -244,11 +244,11 @@ def test_a_missing_key_is_named() -> None:
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.yaml: no such configuration file$"):
         load_config(Outer, tmp_path / "none.yaml")
-    with pytest.raises(InputError, match=r"cannot read the configuration: Is a directory$"):
+    with pytest.raises(InputError, match=r"^cannot read .*: Is a directory$"):
         load_config(Outer, tmp_path)
     binary = tmp_path / "b.yaml"
     binary.write_bytes(b"name: \xff\xfe")
-    with pytest.raises(InputError, match=r"b\.yaml: a configuration is a YAML file in UTF-8$"):
+    with pytest.raises(InputError, match=r"b\.yaml is no text in UTF-8 \(.*\): save it as UTF-8$"):
         load_config(Outer, binary)
 
 

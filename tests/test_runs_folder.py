@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from warpkit.checks import InputError, OutputError
-from warpkit.io.whole import write_json
+from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.runs import folder as output
-from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.folder import OutputFolder, check_file, run_record
 from warpkit.version import __version__
 
 
@@ -393,6 +393,41 @@ def test_json_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^cannot write .*folder: Is a directory$"):
         write_json(tmp_path / "folder", {})
     assert everything(tmp_path) == ["folder"]
+
+
+def test_several_files_come_together_or_none_does(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "none/b.txt"
+    first.write_text("old")
+    with (
+        pytest.raises(OutputError, match=r"^cannot write .*/none/b\.txt: No such file") as error,
+        written_together(first, second) as (one, other),
+    ):
+        assert one is not None and other is not None
+        write_text(one, "new")
+        write_text(other, "new")
+    assert str(second) in str(error.value)
+    assert tree(tmp_path) == {"a.txt": "old"}
+    second.parent.mkdir()
+    with written_together(first, None, second) as (one, nothing, other):
+        assert nothing is None and one is not None and other is not None
+        write_text(one, "new")
+        assert first.read_text() == "old"
+        write_text(other, "newer")
+    assert tree(tmp_path) == {"a.txt": "new", "none/b.txt": "newer"}
+
+
+def test_a_file_of_results_is_checked_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    check_file(path, overwrite=False)
+    path.write_text("{}")
+    with pytest.raises(InputError, match="exists: choose another name or add --overwrite"):
+        check_file(path, overwrite=False)
+    check_file(path, overwrite=True, inputs=[None, tmp_path / "b"])
+    for read in (path, tmp_path):
+        with pytest.raises(InputError, match="is an input or no ordinary file"):
+            check_file(path, overwrite=True, inputs=[read])
+    with pytest.raises(InputError, match="does not exist"):
+        check_file(tmp_path / "none/a.json", overwrite=True)
 
 
 def test_run_record(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Every public entry validates here once; the mathematics behind it stays free of 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = [
     "check_points",
     "check_same_size",
     "first_line",
+    "float32",
+    "is_file",
     "one_of",
     "require",
     "same_definition",
@@ -35,8 +38,11 @@ __all__ = [
 class InputError(ValueError):
     """Input that cannot be used: the message says what was expected, what came and what to do.
 
-    The command line prints it as one line and exits with code 2.
+    The command line prints it and exits with code 2. It is one line, whatever is quoted in it.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class OutputError(InputError):
@@ -81,6 +87,11 @@ def check_file(path: Path) -> None:
             f"{path}: expected a file, this is a {kind}, which cannot be read twice: save what"
             " comes out of it as a file, and give that",
         )
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is such a file; False for a name that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -183,6 +194,19 @@ def check_mask(
     return mask
 
 
+def float32(values: Any) -> npt.NDArray[np.float32]:
+    """Numbers as a float32 array, a copy; one that is too large becomes infinite.
+
+    Raises:
+        TypeError, ValueError: what is no number, or lists of several lengths.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            return np.array(values, np.float32)
+        except OverflowError as error:  # a whole number beyond all floats
+            raise ValueError(str(error)) from error
+
+
 def check_points(
     points: Any, *, height: int, width: int, name: str = "points"
 ) -> npt.NDArray[np.float32]:
@@ -194,7 +218,7 @@ def check_points(
         InputError: for another shape, non-finite values or points outside the image.
     """
     try:
-        array = np.array(usable_array(points), dtype=np.float32, order="C")
+        array = np.ascontiguousarray(float32(usable_array(points)))
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be a list of [x, y] pairs, got {points!r}") from error
     require(

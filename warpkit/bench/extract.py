@@ -34,9 +34,9 @@ from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.features.unet_calls import UnetCalls
 from warpkit.io.images import write_image
-from warpkit.io.whole import write_json, write_text
+from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.folder import OutputFolder, check_file, run_record
 from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
 from warpkit.viz.timings import plot_timings
@@ -138,12 +138,14 @@ def run_bench_extract(
     """
     settings = settings or BenchExtractSettings()
     options = options or ModelOptions(model="tiny")
+    if json_file is not None:
+        check_file(json_file, overwrite=overwrite)
     clock = Stopwatch()
     folder = OutputFolder(output, overwrite=overwrite)
     folder.check()
     with clock.stage("load model"):
         extractor = options.load_single()
-    with folder:
+    with written_together(json_file) as (second,), folder:
         with clock.stage("measure"):
             rows = bench_extract(extractor, settings)
         table = _table(rows)
@@ -163,8 +165,8 @@ def run_bench_extract(
                 _points(rows), title, across="images in a batch", up="seconds for each image"
             )
             write_image(folder.file("bench.png"), picture)
-        if json_file is not None:
-            write_json(json_file, record)
+        if second is not None:
+            write_json(second, record)
     return table
 
 

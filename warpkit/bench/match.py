@@ -43,11 +43,11 @@ from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.describe.extractor import ModelDescriber
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.io.images import read_image, write_image
-from warpkit.io.whole import write_json
+from warpkit.io.whole import write_json, written_together
 from warpkit.match.matcher import Neighbours, create_matcher, matcher_names
 from warpkit.render import render_pair
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.folder import OutputFolder, check_file, run_record
 from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
 from warpkit.types import DescriptorMap, Sites
@@ -131,8 +131,13 @@ def run_bench_match(
         len(images) in (0, 2),
         f"bench match takes a source and a target image or none, got {len(images)}",
     )
+    if json_file is not None:
+        check_file(json_file, overwrite=overwrite, inputs=images)
     clock = Stopwatch()
-    with OutputFolder(output, overwrite=overwrite, inputs=images) as folder:
+    with (
+        written_together(json_file) as (second,),
+        OutputFolder(output, overwrite=overwrite, inputs=images) as folder,
+    ):
         with clock.stage("load model"):
             extractor = options.load_extractor()
         if images:
@@ -155,8 +160,8 @@ def run_bench_match(
         else:
             picture = plot_timings(timing_points(rows), machine_line(record["machine"]))
             write_image(folder.file("bench.png"), picture)
-        if json_file is not None:
-            write_json(json_file, record)
+        if second is not None:
+            write_json(second, record)
     return table
 
 

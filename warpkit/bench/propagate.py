@@ -23,10 +23,10 @@ from warpkit.features.registry import resolve_device
 from warpkit.io.frames import open_frames
 from warpkit.io.images import write_image
 from warpkit.io.masks import read_labels, write_labels
-from warpkit.io.whole import write_json, write_text
+from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.folder import OutputFolder, check_file, run_record
 from warpkit.runs.machine import machine
 from warpkit.runs.memory import PeakMemory
 from warpkit.video.run import run_propagate
@@ -114,8 +114,11 @@ def run_bench_propagate(
         len(clip) in (0, 2),
         f"bench propagate takes a video and the mask of its first frame or none, got {len(clip)}",
     )
+    if json_file is not None:
+        check_file(json_file, overwrite=overwrite, inputs=clip)
     clock, rows = Stopwatch(), []
     with (
+        written_together(json_file) as (second,),
         OutputFolder(output, overwrite=overwrite, inputs=clip) as folder,
         tempfile.TemporaryDirectory() as scratch,
     ):
@@ -139,8 +142,8 @@ def run_bench_propagate(
         record = run_record("bench propagate", (options, settings), clock.seconds, facts)
         write_json(folder.file("bench.json"), record)
         write_text(folder.file("bench.md"), table + "\n")
-        if json_file is not None:
-            write_json(json_file, record)
+        if second is not None:
+            write_json(second, record)
     return table
 
 

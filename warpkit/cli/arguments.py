@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ __all__ = [
     "add_model",
     "comma_list",
     "configuration",
+    "coordinates_joined",
     "model_options",
     "told",
 ]
@@ -37,6 +39,18 @@ SPELLED = {
 def comma_list(text: str) -> list[str]:
     """The items of `a,b,c`."""
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def coordinates_joined(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--points=-1,3` for `--points -1,3`, which argparse takes for an option."""
+    joined: list[str] = []
+    for text in arguments:
+        option = bool(joined) and re.fullmatch(r"--[a-z][a-z-]*", joined[-1])
+        if option and re.match(r"-\.?\d[^,]*,", text):
+            joined[-1] += f"={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 def add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from warpkit.cli.app import add_app, add_mask, app, mask
-from warpkit.cli.arguments import add_common, add_config, comma_list, configuration, told
+from warpkit.cli.arguments import (
+    add_common,
+    add_config,
+    comma_list,
+    configuration,
+    coordinates_joined,
+    told,
+)
 from warpkit.cli.evaluate import add_eval, evaluate
 from warpkit.cli.inspect import add_inspect, inspect
 from warpkit.cli.models import add_models, models
@@ -82,7 +89,7 @@ def command_parser() -> argparse.ArgumentParser:
     match = commands.add_parser("match", help="find points of one image in another")
     match.add_argument("source", type=Path, help="image the points are in")
     match.add_argument("target", type=Path, help="image to find them in")
-    match.add_argument("--points", required=True, help='FILE.json or "x,y;x,y"; --points="-0.4,3"')
+    match.add_argument("--points", required=True, help='"x,y;x,y", or a file: .csv, .json, .npz')
     match.add_argument("--source-mask", type=Path)
     match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
     match.add_argument(
@@ -414,7 +421,7 @@ _COMMANDS: dict[str, Any] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0, 2 for bad input, 130 when interrupted)."""
-    args = command_parser().parse_args(argv)
+    args = command_parser().parse_args(coordinates_joined(sys.argv[1:] if argv is None else argv))
     # Both libraries warn about torchvision, which warpkit does not need.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

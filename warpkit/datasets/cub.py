@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, float32, one_of, require
 from warpkit.datasets.draw import name_ranks, pair_ranks
 from warpkit.datasets.json_fields import (
     box_field,
@@ -254,7 +254,7 @@ def _read_item(
         len(points) == parts
         and isinstance(flags, list)
         and len(flags) == parts
-        and set(flags) <= {0, 1},
+        and all(flag in (0, 1) for flag in flags),
         f"'kps' and 'vis' must have one entry for each of the {parts} parts, 'vis' 0 or 1",
     )
     path = image_file(folder, text_field(item, "file"))
@@ -332,4 +332,4 @@ def _part_points(rows: list[list[float]], parts: int) -> tuple[Points, npt.NDArr
         set(ordered[:, 3].tolist()) <= {0.0, 1.0},
         "'visible' in parts/part_locs.txt must be 0 or 1",
     )
-    return ordered[:, 1:3].astype(np.float32), ordered[:, 3] == 1
+    return float32(ordered[:, 1:3]), ordered[:, 3] == 1

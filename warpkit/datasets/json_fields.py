@@ -1,15 +1,14 @@
-"""Fields of annotation files: JSON objects, lines of text and MATLAB matrices, each checked."""
+"""Fields of annotation files: JSON objects and lines of text, each checked."""
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, float32, is_file, require
 from warpkit.datasets.pair import Box, Points
 from warpkit.io import text
 
@@ -19,7 +18,6 @@ __all__ = [
     "image_file",
     "kind",
     "load_json",
-    "load_mat",
     "points_field",
     "read_lines",
     "text_field",
@@ -40,7 +38,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         InputError: if there is no such file.
     """
-    require(path.is_file(), f"no such file: {path}")
+    require(is_file(path), f"no such file: {path}")
     return text.read_lines(path)
 
 
@@ -50,28 +48,8 @@ def load_json(path: Path) -> Any:
     Raises:
         InputError: if there is no such file, or it is not JSON.
     """
-    require(path.is_file(), f"no such file: {path}")
+    require(is_file(path), f"no such file: {path}")
     return text.read_json(path)
-
-
-def load_mat(path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file.
-
-    Raises:
-        InputError: if there is no such file, it is damaged, or SciPy is not installed.
-    """
-    require(path.is_file(), f"the annotation {path} is missing")
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise InputError(
-            "reading .mat annotations needs SciPy: pip install 'warpkit-hyperfeatures[train]'"
-        ) from error
-    try:
-        return dict(loadmat(path))
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
-        raise InputError(f"{path} is not a readable .mat file: {first_line(error)}") from error
 
 
 def kind(value: Any) -> str:
@@ -101,7 +79,7 @@ def points_field(item: Any, key: str) -> Points:
         points.ndim == 2 and points.shape[1] == 2 and len(points) > 0,
         f"'{key}' must be {what}, got shape {points.shape}",
     )
-    return points.astype(np.float32)
+    return float32(points)
 
 
 def box_field(item: Any, key: str) -> Box:
@@ -115,11 +93,11 @@ def box_field(item: Any, key: str) -> Box:
 def image_file(folder: Path, name: str) -> Path:
     """The path of an image that an annotation names, which must be there."""
     path = folder / name
-    if not path.is_file():
+    if not is_file(path):
         path = folder / text.local_path(name)
     drive = PureWindowsPath(name).drive
     advice = f": '{drive}' is a drive of Windows; name images relative to their folder"
-    require(path.is_file(), f"the image {path} is missing{advice if drive else ''}")
+    require(is_file(path), f"the image {path} is missing{advice if drive else ''}")
     return path
 
 

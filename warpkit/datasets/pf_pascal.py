@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from warpkit.checks import InputError, one_of, require
-from warpkit.datasets.json_fields import check_folder, image_file, load_mat, read_lines
+from warpkit.checks import InputError, float32, is_file, one_of, require
+from warpkit.datasets.json_fields import check_folder, image_file, read_lines
+from warpkit.datasets.mat_files import load_mat
 from warpkit.datasets.pair import AnnotatedPair, Box, Points, found_pairs, points_box
 
 __all__ = ["PASCAL_CLASSES", "read_pf_pascal"]
@@ -74,7 +75,7 @@ def read_pf_pascal(root: Path | str, split: str = "test") -> tuple[list[Annotate
             paths = [folder / f"{stem}.mat" for stem in (source, target)]
             if "XA" in row:
                 points = _without_padding(_listed(row, "XA", "YA"), _listed(row, "XB", "YB"))
-                boxes = [annotation(path).box if path.is_file() else None for path in paths]
+                boxes = [annotation(path).box if is_file(path) else None for path in paths]
             else:
                 points = _visible_in_both(*map(annotation, paths))
                 boxes = [annotation(path).box for path in paths]
@@ -113,7 +114,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
         rows = list(reader)
     except csv.Error as error:
         raise InputError(f"{path} is not a CSV file: {error}") from error
-    missing = {"source_image", "target_image", "class"} - set(reader.fieldnames or ())
+    names = set(reader.fieldnames or ())
+    points = {"XA", "YA", "XB", "YB"} if "XA" in names else set()
+    missing = {"source_image", "target_image", "class", *points} - names
     require(not missing, f"{path}: its first line lacks the columns {', '.join(sorted(missing))}")
     return rows
 
@@ -144,7 +147,7 @@ def _listed(row: Mapping[str, str], x: str, y: str) -> Points:
         f"'{x}' and '{y}' must hold equally many numbers, at least one, got {len(columns[0])} and"
         f" {len(columns[1])}",
     )
-    return np.array(columns, dtype=np.float32).T.copy()
+    return float32(columns).T.copy()
 
 
 def _without_padding(source: Points, target: Points) -> list[Points]:
@@ -169,7 +172,7 @@ class _Annotation:
 
 
 def _read_annotation(path: Path) -> _Annotation:
-    content = load_mat(path)
+    content = load_mat(path, "kps", "bbox")
     return _Annotation(path, _matrix(path, content, "kps", 2), _box(path, content))
 
 
@@ -182,7 +185,7 @@ def _matrix(path: Path, content: Mapping[str, Any], name: str, width: int) -> Po
         value.ndim == 2 and value.shape[1] == width and value.dtype.kind in "fiu",
         f"{path}: '{name}' must be numbers (N, {width}), got {value.dtype} {value.shape}",
     )
-    return np.ascontiguousarray(value, dtype=np.float32)
+    return float32(value)
 
 
 def _box(path: Path, content: Mapping[str, Any]) -> Box | None:
@@ -197,7 +200,7 @@ def _box(path: Path, content: Mapping[str, Any]) -> Box | None:
 def _visible_in_both(source: _Annotation, target: _Annotation) -> list[Points]:
     kps: list[Points] = []
     for annotation in (source, target):
-        require(annotation.points is not None, f"{annotation.path} holds no 'kps'")
+        require(annotation.points is not None, f"{annotation.path} holds no numbers as 'kps'")
         assert annotation.points is not None
         kps.append(annotation.points)
     require(

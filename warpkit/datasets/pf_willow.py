@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from warpkit.checks import InputError, require
-from warpkit.datasets.json_fields import check_folder, load_mat
+from warpkit.checks import InputError, float32, require
+from warpkit.datasets.json_fields import check_folder
+from warpkit.datasets.mat_files import load_mat
 from warpkit.datasets.pair import AnnotatedPair, Points, found_pairs, points_box
 
 __all__ = ["read_pf_willow"]
@@ -58,15 +59,16 @@ def read_pf_willow(root: Path | str) -> tuple[list[AnnotatedPair], list[str]]:
 
 def _ten_points(path: Path) -> Points:
     """`pts_coord` of one annotation as float32 (10, 2)."""
-    coordinates: Any = load_mat(path).get("pts_coord")
+    coordinates: Any = load_mat(path, "pts_coord").get("pts_coord")
     require(
         coordinates is not None
         and coordinates.shape == (2, 10)
-        and bool(np.isfinite(coordinates).all()),
+        and coordinates.dtype.kind in "fiu"
+        and bool(np.isfinite(float32(coordinates)).all()),
         f"{path} must hold finite 'pts_coord' (2, 10), got"
         f" {'none' if coordinates is None else f'{coordinates.dtype} {coordinates.shape}'}",
     )
-    points = np.ascontiguousarray(coordinates.T, dtype=np.float32)
+    points = np.ascontiguousarray(float32(coordinates).T)
     require(
         float(np.ptp(points, axis=0).max()) > 0,
         f"{path}: all points of 'pts_coord' coincide, so their box has no side",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, is_file, one_of, require
 from warpkit.datasets.json_fields import (
     box_field,
     check_folder,
@@ -63,7 +63,7 @@ def read_spair(
     for stem in stems:
         path = _annotation(annotations, stem)
         try:
-            require(path.is_file(), "the annotation is missing")
+            require(is_file(path), "the annotation is missing")
             pairs.append(_read_annotation(path, root / "JPEGImages"))
         except InputError as error:
             problems.append(f"{annotations / stem}.json: {error}")
@@ -72,7 +72,7 @@ def read_spair(
 
 def _annotation(annotations: Path, stem: str) -> Path:
     path = annotations / f"{stem}.json"
-    return path if path.is_file() else annotations / f"{stem.replace(':', '_')}.json"
+    return path if is_file(path) else annotations / f"{stem.replace(':', '_')}.json"
 
 
 def _category(stem: str) -> str:

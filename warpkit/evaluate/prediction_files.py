@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, float32, require
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
@@ -74,7 +74,7 @@ def point_array(items: Any, count: int, what: str) -> npt.NDArray[np.float32]:
     )
     try:
         rows = [[np.nan, np.nan] if item is None else item for item in items]
-        points = np.array(rows, np.float32).reshape(count, 2)
+        points = float32(rows).reshape(count, 2)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what} must hold [x, y] or null for every point") from error
     return points

@@ -15,8 +15,9 @@ from warpkit.arrays import Image, Mask
 from warpkit.checks import InputError, check_image, require
 from warpkit.coords import grid_to_pixel
 from warpkit.image.grabcut import largest_piece
-from warpkit.io.images import check_target, read_image
+from warpkit.io.images import read_image
 from warpkit.io.masks import write_labels
+from warpkit.runs.folder import check_file
 
 __all__ = ["cut_out", "parse_box", "run_mask"]
 
@@ -116,15 +117,7 @@ def run_mask(
         InputError: as `cut_out`; or a file that cannot be read or written.
     """
     output = Path(output)
-    require(
-        overwrite or not output.exists(),
-        f"{output} exists: choose another name or add --overwrite",
-    )
-    check_target(output)
-    require(
-        not output.exists() or output.resolve() != Path(image).resolve(),
-        f"{output} is the input and is not replaced: choose another name",
-    )
+    check_file(output, overwrite=overwrite, inputs=[image])
     found = cut_out(read_image(image), box)
     write_labels(output, found.astype(np.uint8))
     return found

@@ -15,19 +15,20 @@ import numpy.typing as npt
 import torch
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import InputError, check_points, require
+from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.io.config import flat
-from warpkit.io.images import check_target, read_image, write_image
-from warpkit.io.text import read_json
-from warpkit.io.whole import write_json
+from warpkit.io.images import read_image, write_image
+from warpkit.io.points import read_queries
+from warpkit.io.whole import write_json, written_together
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.points import match_points
 from warpkit.match.settings import MatchFilters
 from warpkit.match.similarity import similarity_map
+from warpkit.runs.folder import check_file
 from warpkit.types import Describer, DescriptorMap, Matches
 from warpkit.viz import draw_matches, draw_similarity
 
@@ -201,30 +202,22 @@ def similarity_at(
 
 
 def parse_points(text: str) -> npt.NDArray[np.float32]:
-    """Points from `"x,y;x,y"` or from a JSON file: a list of pairs, or `source_points` in it.
+    """Points from `"x,y;x,y"`, or from a file as `io.points.read_queries` reads it.
+
+    Returns:
+        float32 (N, 2).
 
     Raises:
-        InputError: neither of these.
+        InputError: neither of these, or points of several frames.
     """
-    path = Path(text)
-    if path.suffix.lower() == ".json":
-        require(path.is_file(), f"no points file at {path}")
-        content = read_json(path)
-        if isinstance(content, dict):
-            content = content.get("source_points")
-        expected = "a list of [x, y] pairs, or an object with such a list as 'source_points'"
-    else:
-        content = [part.split(",") for part in text.split(";") if part.strip()]
-        expected = 'points as "x,y;x,y" or the name of a .json file'
-    try:
-        points = np.asarray(content, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected {expected}, got {text!r}") from error
+    queries = read_queries(text)
+    frames = sorted(set(queries.frames.tolist()))
     require(
-        points.ndim == 2 and points.shape[1] == 2 and len(points) > 0,
-        f"expected {expected}, got {text!r}",
+        len(frames) == 1,
+        f"{text} holds points of the frames {', '.join(map(str, frames[:5]))}: give those of one"
+        " image",
     )
-    return points
+    return queries.xy
 
 
 def run_match(
@@ -271,17 +264,8 @@ def run_match(
         len({path.resolve() for path in written}) == len(written),
         f"the results cannot share a file, got {', '.join(map(str, written))}",
     )
-    read = {Path(path).resolve() for path in (source, target, source_mask, target_mask) if path}
     for path in written:
-        require(
-            overwrite or not path.exists(),
-            f"{path} exists: choose another name or add --overwrite",
-        )
-        check_target(path)
-        require(
-            not path.exists() or (path.is_file() and path.resolve() not in read),
-            f"{path} is an input or no ordinary file and is not replaced: choose another name",
-        )
+        check_file(path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask))
     images = read_image(source), read_image(target)
     pair = ImagePair.checked(
         *images,
@@ -300,21 +284,21 @@ def run_match(
         "similarity": found.similarity[:, 0].tolist(),
         "valid": found.valid[:, 0].tolist(),
     }
-    # The picture first: its suffix may be wrong, and then no file is left behind.
-    if picture is not None:
-        drawn = draw_matches(
-            *images,
-            found.source_xy.cpu().numpy(),
-            found.target_xy[:, 0].cpu().numpy(),
-            found.valid[:, 0].cpu().numpy(),
-        )
-        write_image(picture, drawn)
-    if similarity is not None:
-        seen = similarity_map(maps[0], maps[1], found.source_xy[0])
-        drawn = draw_similarity(
-            *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
-        )
-        write_image(similarity, drawn)
-    if output is not None:
-        write_json(output, result)
+    with written_together(output, picture, similarity) as (file, drawing, map_file):
+        if drawing is not None:
+            drawn = draw_matches(
+                *images,
+                found.source_xy.cpu().numpy(),
+                found.target_xy[:, 0].cpu().numpy(),
+                found.valid[:, 0].cpu().numpy(),
+            )
+            write_image(drawing, drawn)
+        if map_file is not None:
+            seen = similarity_map(maps[0], maps[1], found.source_xy[0])
+            drawn = draw_similarity(
+                *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
+            )
+            write_image(map_file, drawn)
+        if file is not None:
+            write_json(file, result)
     return result

@@ -12,6 +12,7 @@ import difflib
 import math
 import os
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Sequence
@@ -33,6 +34,13 @@ _FLAT = "flat"  # a mark of fields
 # PyYAML follows YAML 1.1, where a float needs a point and a signed exponent: it reads `1e-3` and
 # `1.5e3` as text. Such text is a number for us wherever a number is expected.
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+
+# What YAML's constructors raise for a date, number, truth or nesting that cannot be.
+_IMPOSSIBLE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+
+# Aliases make short files of endless lists.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 _SCALARS: dict[Any, str] = {
     bool: "true or false",
@@ -137,6 +145,18 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_small_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number that a float can stand for, and that can be printed."""
+        value = int(self.construct_yaml_int(node))
+        if value.bit_length() > 1000:
+            raise yaml.constructor.ConstructorError(
+                None, None, "a number has too many digits", node.start_mark
+            )
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_small_int)
+
 
 def _parse(text: str, origin: str) -> Any:
     try:
@@ -145,20 +165,13 @@ def _parse(text: str, origin: str) -> Any:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InputError(f"{origin}{place}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or number
+    except (yaml.YAMLError, *_IMPOSSIBLE) as error:
         raise InputError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = read_text(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such configuration file") from error
-    except InputError as error:
-        raise InputError(f"{path}: a configuration is a YAML file in UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the configuration: {error.strerror}") from error
-    tree = _parse(text, str(path))
+    require(path.exists(), f"{path}: no such configuration file")
+    tree = _parse(read_text(path), str(path))
     require(
         tree is None or isinstance(tree, dict),
         f"{path}: a configuration must be a mapping of keys to values, got {_shown(tree)}",
@@ -377,6 +390,6 @@ def _expected(hint: Any) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing (null)"
-    text = repr(value)
+    text = _SHORT.repr(value)
     text = text if len(text) <= 60 else text[:57] + "..."
     return f"{text} ({type(value).__name__})"

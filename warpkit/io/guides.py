@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, require
-from warpkit.io.text import read_json, read_text
+from warpkit.checks import InputError, float32, is_file, require
+from warpkit.io.tables import TABLE_SUFFIXES, read_table
+from warpkit.io.text import read_json
 
 __all__ = ["read_guide_flags", "read_guides"]
 
@@ -36,10 +36,13 @@ def read_guides(text: str | Path) -> npt.NDArray[np.float32]:
         InputError: neither of these.
     """
     path = Path(text)
-    if path.suffix.lower() in (".csv", ".json"):
-        require(path.is_file(), f"no file of guides at {path}")
-        is_csv = path.suffix.lower() == ".csv"
-        rows = _csv_rows(read_text(path)) if is_csv else _json_rows(path)
+    suffix = path.suffix.lower()
+    if suffix in (*TABLE_SUFFIXES, ".json"):
+        require(is_file(path), f"no file of guides at {path}")
+    if suffix in TABLE_SUFFIXES:
+        rows: Any = read_table(path, _COLUMNS).numbers(*_COLUMNS).reshape(-1, 2, 2)
+    elif suffix == ".json":
+        rows = _json_rows(read_json(path), path)
     else:
         rows = [
             [end.split(",") for end in part.split(">")]
@@ -47,7 +50,7 @@ def read_guides(text: str | Path) -> npt.NDArray[np.float32]:
             if part.strip()
         ]
     try:
-        guides = np.asarray(rows, np.float32)
+        guides = float32(rows)
     except (TypeError, ValueError) as error:
         raise InputError(f"expected {_EXPECTED}, got {str(text)!r}") from error
     require(
@@ -65,17 +68,7 @@ def read_guide_flags(texts: Sequence[str] | None) -> npt.NDArray[np.float32] | N
     return np.concatenate([read_guides(text) for text in texts])
 
 
-def _csv_rows(content: str) -> list[Any]:
-    lines = [line for line in csv.reader(content.splitlines()) if any(line)]
-    if lines and all(name in [cell.strip() for cell in lines[0]] for name in _COLUMNS):
-        header = [cell.strip() for cell in lines[0]]
-        order = [header.index(name) for name in _COLUMNS]
-        lines = [[line[i] if i < len(line) else "" for i in order] for line in lines[1:]]
-    return [[line[:2], line[2:]] for line in lines]
-
-
-def _json_rows(path: Path) -> list[Any]:
-    data = read_json(path)
+def _json_rows(data: Any, path: Path) -> list[Any]:
     if isinstance(data, dict):
         first, second = data.get("source_points"), data.get("target_points")
         if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):

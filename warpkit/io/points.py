@@ -5,9 +5,14 @@ Convention: `(x, y)` pixels, centres at integers; a frame is its number in the o
 
 from __future__ import annotations
 
-import csv
 import io
+import logging
+import math
+import reprlib
+import tokenize
 import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +20,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, first_line, float32, is_file, require
 from warpkit.io.images import check_target
-from warpkit.io.text import read_json, read_text
+from warpkit.io.tables import TABLE_SUFFIXES, NumberTable, read_table
+from warpkit.io.text import read_json
 from warpkit.io.whole import write_json, write_text, written_whole
 
 __all__ = ["PointQueries", "PointTracks", "read_queries", "read_tracks", "write_tracks"]
 
+_log = logging.getLogger("warpkit")
+
 _EXPECTED = (
-    'expected points as "x,y;x,y" (of the first frame) or "frame:x,y;frame:x,y", or a file: .csv'
-    " with the columns frame, x, y; .json with a list of [x, y], [frame, x, y] or"
-    ' {"frame": ..., "x": ..., "y": ...}; .npz with an array `queries` of (frame, x, y)'
+    'expected points as "x,y;x,y" (of the first frame) or "frame:x,y;frame:x,y", or a file: .csv,'
+    " .tsv or .txt with the columns frame, x, y or x, y; .json with a list of [x, y], [frame, x, y]"
+    ' or {"frame": ..., "x": ..., "y": ...}, or with such a list as \'points\', \'source_points\''
+    " or 'queries'; .npz with an array `queries` of (frame, x, y)"
 )
+_LISTS = ("queries", "points", "source_points")
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +88,8 @@ class PointTracks:
 def read_queries(text: str | Path, *, start: int = 0) -> PointQueries:
     """Points to follow, from a file or as text.
 
+    What `write_tracks` writes gives the points that were followed, in all of its forms.
+
     Args:
         start: the frame of points without one.
 
@@ -82,24 +98,22 @@ def read_queries(text: str | Path, *, start: int = 0) -> PointQueries:
     """
     path = Path(text)
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".json", ".npz"):
-        return _queries([_spelled(part) for part in str(text).split(";") if part.strip()], start)
-    require(path.is_file(), f"no points file at {path}")
-    try:
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                require("queries" in file, f"{path} holds no array `queries`: {_EXPECTED}")
-                return _queries(file["queries"].tolist(), start)
-        if suffix == ".csv":
-            return _queries(_rows_of_csv(read_text(path), path), start)
-        data = read_json(path)
-    except InputError:
-        raise
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as {suffix[1:].upper()}: {error}") from error
-    if isinstance(data, dict):
-        data = data.get("points", data.get("source_points"))
-    return _queries(data, start)
+    if suffix not in (*TABLE_SUFFIXES, ".json", ".npz"):
+        parts = [_spelled(part) for part in str(text).split(";") if part.strip()]
+        return _queries(parts, start, repr(str(text)[:80]))
+    require(is_file(path), f"no points file at {path}")
+    if suffix in TABLE_SUFFIXES:
+        items: Any = _listed(read_table(path, ("x", "y"), ("frame", "x", "y")), start)
+    elif suffix == ".npz":
+        arrays = _arrays(path)
+        name = next((name for name in _LISTS if name in arrays), None)
+        require(name is not None, f"{path} holds no array `queries`: {_EXPECTED}")
+        items = arrays[str(name)].tolist()
+    else:
+        items = read_json(path)
+        if isinstance(items, dict):
+            items = next((items[name] for name in _LISTS if name in items), None)
+    return _queries(items, start, str(path))
 
 
 def _spelled(part: str) -> list[str]:
@@ -107,40 +121,69 @@ def _spelled(part: str) -> list[str]:
     return [frame, *place.split(",")] if colon else place.split(",")
 
 
-def _rows_of_csv(content: str, path: Path) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(content), skipinitialspace=True)
-    require(
-        {"x", "y"} <= set(reader.fieldnames or ()),
-        f"{path}: its first line must name the columns x, y and, for points of other frames, frame",
+def _listed(table: NumberTable, start: int) -> list[list[float]]:
+    """The points of a table; of tracks the place where each was given."""
+    places = table.numbers("x", "y")
+    if "frame" not in table.names:
+        return [[start, x, y] for x, y in places.tolist()]
+    rows = np.column_stack([table.numbers("frame"), places])
+    if "point" not in table.names:
+        return rows.tolist()
+    ids = table.texts("point")
+    if "given" in table.names:
+        return rows[table.numbers("given")[:, 0] != 0].tolist()
+    if len(set(ids)) == len(ids) or len(set(zip(ids, rows[:, 0], strict=True))) < len(ids):
+        return rows.tolist()
+    # Tracks that do not say where a point was given: there it is like itself, or is seen first.
+    known = next((name for name in ("similarity", "visible") if name in table.names), None)
+    worth = table.numbers(known)[:, 0] if known else np.zeros(len(ids))
+    best: dict[str, int] = {}
+    for row, name in enumerate(ids):
+        if name not in best or worth[row] > worth[best[name]]:
+            best[name] = row
+    how = {"similarity": "most like itself", "visible": "first seen"}.get(str(known), "first")
+    _log.warning(
+        "%s holds tracks: took its %d points, each where it is %s", table.path, len(best), how
     )
-    return list(reader)
+    return rows[sorted(best.values())].tolist()
 
 
-def _queries(items: Any, start: int) -> PointQueries:
+def _queries(items: Any, start: int, source: str) -> PointQueries:
     frames, places = [], []
     try:
         for item in items:
             if isinstance(item, dict):
                 values = [item.get("frame", start), item["x"], item["y"]]
             else:
+                require(isinstance(item, list | tuple), _EXPECTED)
                 values = [start, *item] if len(item) == 2 else list(item)
             frame, x, y = (float(value) for value in values)
-            require(frame == int(frame) and frame >= 0, f"a frame is a whole number, got {frame}")
+            require(
+                frame.is_integer() and 0 <= frame < 2**53,
+                f"{source}: a frame is a whole number, got {frame:g}",
+            )
             frames.append(int(frame))
             places.append((x, y))
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{_EXPECTED}; got {str(items)[:80]}") from error
-    require(len(places) > 0, f"there are no points: {_EXPECTED}")
-    return PointQueries(np.array(frames, np.int64), np.array(places, np.float32))
+        raise InputError(f"{_EXPECTED}; got {reprlib.repr(items)} from {source}") from error
+    require(len(places) > 0, f"there are no points in {source}: {_EXPECTED}")
+    xy = float32(places)
+    bad = np.flatnonzero(~np.isfinite(xy).all(axis=1))
+    at = bad[0] if len(bad) else 0
+    require(
+        not len(bad), f"{source}: points must be finite numbers, got {places[at]} as point {at + 1}"
+    )
+    return PointQueries(np.array(frames, np.int64), xy)
 
 
 def write_tracks(path: str | Path, tracks: PointTracks) -> None:
     """Write tracks; the suffix picks the form.
 
     - `.json`: `frames`, `tracks` (N, T, 2), `visible` and `similarity` (N, T), `queries`;
-    - `.csv`: one line per point and frame: point, frame, time, x, y, visible, similarity;
+    - `.csv`: one line per point and frame: point, frame, time, x, y, visible, similarity, given
+      (1 where the point is a query, which stands there undiminished);
     - `.npz`: the same as arrays, with `times`; `queries` is (N, 3): frame, x, y.
 
     Raises:
@@ -181,26 +224,68 @@ def read_tracks(path: Path) -> PointTracks:
     Raises:
         InputError: it cannot be read.
     """
+    arrays = _arrays(path)
+    columns = ("frames", "times", "tracks", "visible", "similarity")
     try:
-        with np.load(path) as file:
-            queries = PointQueries(
-                file["queries"][:, 0].astype(np.int64), file["queries"][:, 1:].astype(np.float32)
-            )
-            columns = ("frames", "times", "tracks", "visible", "similarity")
-            return PointTracks(queries, *(file[name] for name in columns))
-    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        queries = _queries(arrays["queries"].tolist(), 0, str(path))
+        tracks = PointTracks(queries, *(arrays[name] for name in columns))
+    except LookupError as error:
         raise InputError(f"{path}: no tracks of points can be read from it: {error}") from error
+    count, length = len(queries.frames), tracks.frames.size
+    shapes = (length,), (length,), (count, length, 2), (count, length), (count, length)
+    require(
+        tuple(arrays[name].shape for name in columns) == shapes,
+        f"{path}: the arrays {', '.join(columns)} must have the shapes"
+        f" {', '.join(map(str, shapes))}",
+    )
+    return tracks
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of numbers in an `.npz`.
+
+    Raises:
+        InputError: it is damaged, or holds other things.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                name.removesuffix(".npy"): _array(archive.read(name), name)
+                for name in archive.namelist()
+            }
+    # What zip files and NumPy raise for damaged ones; RuntimeError: it has a password.
+    except (
+        *(OSError, EOFError, ValueError, LookupError, TypeError, SyntaxError, RecursionError),
+        *(RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    ) as error:
+        raise InputError(f"{path} cannot be read as NPZ: {first_line(error)}") from error
+
+
+def _array(content: bytes, name: str) -> npt.NDArray[Any]:
+    """One array of an `.npz`, whose size is compared with what it announces before it is made."""
+    file = io.BytesIO(content)
+    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    require(
+        dtype.kind in "biuf",
+        f"its array {name} holds {'Python objects' if dtype.hasobject else dtype}, not numbers",
+    )
+    values = content[file.tell() :]
+    require(
+        len(values) == math.prod(shape) * dtype.itemsize,
+        f"its array {name} should have {' x '.join(map(str, shape))} numbers, its bytes are"
+        f" {len(values)}",
+    )
+    return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _csv(tracks: PointTracks) -> str:
-    lines = ["point,frame,time,x,y,visible,similarity"]
-    for n, (places, visible, alike) in enumerate(
-        zip(tracks.xy, tracks.visible, tracks.similarity, strict=True)
-    ):
-        lines += [
-            f"{n},{frame},{time:.6f},{x:.3f},{y:.3f},{int(seen)},{cosine:.4f}"
-            for frame, time, (x, y), seen, cosine in zip(
-                tracks.frames, tracks.times, places, visible, alike, strict=True
-            )
-        ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(["point,frame,time,x,y,visible,similarity,given", *_csv_rows(tracks)]) + "\n"
+
+
+def _csv_rows(tracks: PointTracks) -> Iterator[str]:
+    for n, (first, query) in enumerate(zip(tracks.queries.frames, tracks.queries.xy, strict=True)):
+        columns = (tracks.frames, tracks.times, tracks.xy[n], tracks.visible[n])
+        for frame, time, xy, seen, cosine in zip(*columns, tracks.similarity[n], strict=True):
+            given = frame == first
+            x, y = query if given else (f"{value:.3f}" for value in xy)
+            yield f"{n},{frame},{time:.6f},{x},{y},{int(seen)},{cosine:.4f},{int(given)}"

@@ -15,7 +15,7 @@ import json
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from warpkit.checks import InputError, first_line
+from warpkit.checks import InputError, first_line, is_file
 
 __all__ = ["local_path", "read_json", "read_lines", "read_text", "valid_text"]
 
@@ -27,10 +27,12 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
         errors: `surrogateescape` keeps bytes that are no UTF-8, for lists of names.
 
     Raises:
-        InputError: it is no text.
-        OSError: it cannot be read.
+        InputError: it cannot be read, or is no text.
     """
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     encoding = json.detect_encoding(raw)
     try:
         return io.StringIO(raw.decode(encoding, errors), newline=None).read()
@@ -46,7 +48,7 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a list that are not blank, without surrounding spaces.
 
     Raises:
-        OSError: it cannot be read.
+        InputError: as `read_text`.
     """
     lines = read_text(path, errors="surrogateescape").split("\n")
     return [line.strip() for line in lines if line.strip()]
@@ -56,8 +58,7 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-        InputError: it is no JSON.
-        OSError: it cannot be read.
+        InputError: as `read_text`; it is no JSON.
     """
     text = read_text(path)
     try:
@@ -74,4 +75,4 @@ def valid_text(text: str) -> str:
 def local_path(name: str) -> Path:
     """A path that a text file names: backslashes separate folders unless a file is called so."""
     path = Path(name)
-    return Path(PureWindowsPath(name).as_posix()) if "\\" in name and not path.exists() else path
+    return Path(PureWindowsPath(name).as_posix()) if "\\" in name and not is_file(path) else path

@@ -22,10 +22,17 @@ import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor
 
-from warpkit.checks import OutputError, first_line
+from warpkit.checks import InputError, OutputError, first_line
 from warpkit.io.config import to_dict
 
-__all__ = ["Partial", "drop_partials", "write_json", "write_text", "written_whole"]
+__all__ = [
+    "Partial",
+    "drop_partials",
+    "write_json",
+    "write_text",
+    "written_together",
+    "written_whole",
+]
 
 
 class Partial:
@@ -73,6 +80,32 @@ def written_whole(path: Path, *errors: type[Exception]) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {reason}") from error
     finally:
         place.discard()
+
+
+@contextmanager
+def written_together(*paths: Path | str | None) -> Iterator[list[Path | None]]:
+    """Names to write several files to, which come to their places when all are whole, or none does.
+
+    Args:
+        paths: None stays None.
+
+    Raises:
+        InputError: what a writer raises, by the names of the places.
+    """
+    places = [None if path is None else Partial(Path(path)) for path in paths]
+    given = [place for place in places if place is not None]
+    try:
+        yield [None if place is None else place.partial for place in places]
+        for place in given:
+            place.publish()
+    except InputError as error:
+        text = str(error)
+        for place in given:
+            text = text.replace(str(place.partial), str(place.path))
+        raise type(error)(text) from error
+    finally:
+        for place in given:
+            place.discard()
 
 
 def drop_partials(path: Path) -> None:

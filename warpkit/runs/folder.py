@@ -24,9 +24,10 @@ from safetensors import SafetensorError
 
 from warpkit.checks import InputError, OutputError, require
 from warpkit.io.config import to_dict
+from warpkit.io.images import check_target
 from warpkit.version import __version__
 
-__all__ = ["OutputFolder", "installed_version", "run_record"]
+__all__ = ["OutputFolder", "check_file", "installed_version", "run_record"]
 
 _STAGING = ".warpkit-partial"
 
@@ -315,6 +316,31 @@ def _link_or_copy(path: Path, backup: Path) -> None:
         os.link(path, backup, follow_symlinks=False)
     except (OSError, NotImplementedError):  # a file system without hard links
         shutil.copy2(path, backup, follow_symlinks=False)
+
+
+def check_file(
+    path: Path | str, *, overwrite: bool, inputs: Iterable[Path | str | None] = ()
+) -> None:
+    """Raise unless a single file of results can be written, before the work begins.
+
+    Args:
+        inputs: files and folders that are read; the file may neither be one nor lie in one.
+
+    Raises:
+        InputError: it exists and `overwrite` is off, is an input or no file, or has no folder.
+    """
+    path = Path(path)
+    require(
+        overwrite or not path.exists(), f"{path} exists: choose another name or add --overwrite"
+    )
+    check_target(path)
+    full = path.resolve()
+    read = [Path(name).resolve() for name in inputs if name is not None]
+    require(
+        not path.exists()
+        or (path.is_file() and not any(full == name or name in full.parents for name in read)),
+        f"{path} is an input or no ordinary file and is not replaced: choose another name",
+    )
 
 
 def run_record(

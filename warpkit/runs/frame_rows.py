@@ -26,8 +26,7 @@ def read_rows(path: Path, *, count: int | None = None) -> list[Row]:
         count: of the first alone; what a killed run was writing behind them may be cut short.
 
     Raises:
-        InputError: it is damaged.
-        OSError: it cannot be read.
+        InputError: it is damaged, or cannot be read.
     """
     try:
         rows = [json.loads(line) for line in read_lines(path)[:count]]

@@ -201,10 +201,7 @@ def read_index(path: Path, *lists: str) -> dict[str, Any]:
     Raises:
         InputError: not such a file.
     """
-    try:
-        content = read_json(path)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    content = read_json(path)
     keys = ("items", *lists)
     require(
         isinstance(content, dict) and all(isinstance(content.get(key), list) for key in keys),

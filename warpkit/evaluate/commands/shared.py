@@ -12,11 +12,10 @@ from warpkit.coherent import MIRRORS, FieldName, Mirror
 from warpkit.describe.options import TaskSettings
 from warpkit.evaluate.methods import describer_digest
 from warpkit.evaluate.predict import check_scored_filters
-from warpkit.io.images import check_target
-from warpkit.io.whole import write_json
+from warpkit.io.whole import write_json, written_together
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.cache import code_digest
-from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.folder import OutputFolder, check_file, run_record
 from warpkit.types import Describer
 
 __all__ = [
@@ -49,20 +48,8 @@ def check_outputs(
     """
     if output is not None:
         OutputFolder(output, overwrite=overwrite).check()
-    if file is None:
-        return
-    file = Path(file)
-    require(
-        overwrite or not file.exists(), f"{file} exists: choose another name or add --overwrite"
-    )
-    check_target(file)
-    if file.exists():
-        full = file.resolve()
-        for path in (Path(name).resolve() for name in inputs if name is not None):
-            require(
-                full != path and path not in full.parents,
-                f"{file} is an input of this run and is not replaced: choose another name",
-            )
+    if file is not None:
+        check_file(file, overwrite=overwrite, inputs=inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +98,14 @@ def write_result(
     predictions: Callable[[OutputFolder], None] | None = None,
 ) -> None:
     """Write `result.json` into a folder, with what else belongs there, and beside it."""
-    if output is not None:
-        with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
-            if predictions is not None:
-                predictions(folder)
-            write_json(folder.file("result.json"), result)
-    if json_file is not None:
-        write_json(json_file, result)
+    with written_together(json_file) as (second,):
+        if second is not None:
+            write_json(second, result)
+        if output is not None:
+            with OutputFolder(output, overwrite=overwrite, inputs=inputs) as folder:
+                if predictions is not None:
+                    predictions(folder)
+                write_json(folder.file("result.json"), result)
 
 
 def answers_identity(

@@ -33,6 +33,7 @@ from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.extractor import Extractor
 from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.evaluate.commands.shared import check_outputs
 from warpkit.evaluate.keypoints import ALPHAS, correct_points
 from warpkit.evaluate.predict import PairPrediction, Threshold
 from warpkit.evaluate.sets.pair_sets import PairSetOptions, read_pair_set
@@ -41,7 +42,7 @@ from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import recorded_steps
 from warpkit.image.inspect import layer_label
 from warpkit.io.images import read_image, write_image
-from warpkit.io.whole import write_json, write_text
+from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import DescriptorMap
@@ -146,7 +147,7 @@ def run_sweep(
     )
     clock = Stopwatch()
     folder = OutputFolder(output, overwrite=overwrite, inputs=[root])
-    folder.check()
+    check_outputs(output, json_file, overwrite=overwrite, inputs=[root])
     with clock.stage("read"):
         pair_set = read_pair_set(
             dataset, Path(root), options=settings.data, count=settings.pairs, seed=settings.seed
@@ -179,7 +180,7 @@ def run_sweep(
         "rows": [dataclasses.asdict(row) for row in rows],
     }
     record = run_record("eval sweep", (options, settings), clock.seconds, facts)
-    with folder:
+    with written_together(json_file) as (second,), folder:
         write_json(folder.file("sweep.json"), record)
         write_text(folder.file("sweep.md"), table + "\n")
         if importlib.util.find_spec("matplotlib") is None:
@@ -187,8 +188,8 @@ def run_sweep(
         else:
             for name, picture in _pictures(rows, settings.alphas, title).items():
                 write_image(folder.file(name), picture)
-        if json_file is not None:
-            write_json(json_file, record)
+        if second is not None:
+            write_json(second, record)
     return table
 
 
