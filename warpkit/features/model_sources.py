@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from warpkit.checks import InputError, first_line, require
 from warpkit.io.whole import write_json
-from warpkit.runs.cache import default_cache, file_sha256
+from warpkit.runs.cache import default_cache, file_sha256, writable_cache
 
 __all__ = [
     "RELEASES",
@@ -314,7 +314,7 @@ def _record_path(name: str, commit: str) -> Path:
 
 
 def _keep_hashes(source: ModelSource, listing: Listing) -> None:
-    """Hash the downloaded files, compare with what the hub states, and write the record."""
+    """Hash the downloaded files, compare with what the hub states, and keep the hashes if we can."""
     assert source.commit is not None
     files = {}
     for file in listing.files:
@@ -325,6 +325,8 @@ def _keep_hashes(source: ModelSource, listing: Listing) -> None:
             f" states {file.sha256}; delete the file and download again",
         )
         files[file.path] = {"bytes": (source.folder / file.path).stat().st_size, "sha256": found}
+    if writable_cache() is None:
+        return
     path = _record_path(source.name, source.commit)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -353,14 +355,21 @@ def verify_source(source: ModelSource) -> list[str]:
         f"no hashes were kept of '{source.model}' ({source.folder}): `warpkit models download`"
         " keeps them for models of the hub",
     )
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        hashes = {name: str(facts["sha256"]) for name, facts in record["files"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}, the hashes kept of '{source.model}', is damaged: delete it and"
+            f" {source.folder}, and download the model again"
+        ) from error
     wrong = []
-    for name, facts in record["files"].items():
+    for name, known in hashes.items():
         file = source.folder / name
         if not file.is_file():
             wrong.append(f"{name}: missing")
-        elif file_sha256(file) != facts["sha256"]:
-            wrong.append(f"{name}: SHA-256 differs from {facts['sha256']}")
+        elif file_sha256(file) != known:
+            wrong.append(f"{name}: SHA-256 differs from {known}")
     return wrong
 
 
