@@ -245,6 +245,7 @@ class _Job:
             describer=describer,
             settings=self.settings,
             matcher=asked_matcher(self.options.engine),
+            frames=self.clip.about,
         )
         self.plan = plan_of(self.run)
         if update is None:
