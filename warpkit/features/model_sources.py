@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from warpkit.checks import InputError, first_line, require
+from warpkit.io.proxies import check_proxies, proxies_named
 from warpkit.io.whole import write_json
 from warpkit.runs.cache import default_cache, file_sha256, writable_cache
 
@@ -164,7 +165,7 @@ def find_source(
             except _missing() as error:
                 if isinstance(error, InputError):  # there, but not what was asked for
                     raise
-                failures.append(f"{hub_id}: {first_line(error).rstrip('.')}")
+                failures.append(f"{hub_id}: {_reason(error)}")
     where = "in the local cache (offline mode)" if local_files_only else "locally or on the hub"
     at = "" if revision is None else f" at revision '{revision}'"
     raise InputError(
@@ -188,6 +189,12 @@ def _missing() -> tuple[type[Exception], ...]:
 
     bases = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
     return (OSError, ValueError, HfHubHTTPError, *bases)
+
+
+def _reason(error: Exception) -> str:
+    """Why the hub gave nothing, and through which proxy it was asked."""
+    named = "" if isinstance(error, FileNotFoundError) else ", ".join(proxies_named())
+    return first_line(error).rstrip(".") + (f" (through the proxy of {named})" if named else "")
 
 
 def _cached(model: str, hub_id: str, family: Family, revision: str | None) -> ModelSource:
@@ -244,7 +251,7 @@ def find_remote(
         except _missing() as error:
             if isinstance(error, InputError):
                 raise
-            failures.append(f"{hub_id}: {first_line(error).rstrip('.')}")
+            failures.append(f"{hub_id}: {_reason(error)}")
     raise InputError(f"'{model}' cannot be downloaded; tried {'; '.join(failures)}")
 
 
@@ -263,6 +270,7 @@ def list_remote(
     """
     from huggingface_hub import HfApi
 
+    check_proxies()
     info = HfApi().model_info(hub_id, revision=revision, files_metadata=True)
     known = {item.rfilename: item for item in info.siblings or ()}
     files = []
@@ -408,6 +416,7 @@ def find_file(
     except _missing() as error:
         reason = error
     if not local_files_only:
+        check_proxies()
         try:
             # Fails at once without a network, where the download itself tries for a long time.
             HfApi().model_info(repository, revision=revision)
@@ -419,5 +428,5 @@ def find_file(
     then = "Download it on a connected machine and give its path" if advice is None else advice()
     raise InputError(
         f"{what} ({repository}, {inside}) is neither in the local cache nor reachable:"
-        f" {first_line(reason).rstrip('.')}. {then}"
+        f" {_reason(reason)}. {then}"
     ) from reason
