@@ -79,7 +79,7 @@ def test_nothing_is_refused_where_the_system_does_not_tell(
     memory.require_memory(10**11, "it", **told)
     monkeypatch.setattr(memory, "available", lambda: 10)
     memory.require_memory(10**11, "it", device=torch.device("cuda"), advice="less")
-    with pytest.raises(InputError, match="it needs 100.0 GB of memory, 0.0 GB are free: less"):
+    with pytest.raises(InputError, match=r"it needs 100.0 GB of memory, 0.0 GB are free: less"):
         memory.require_memory(10**11, "it", **told)
 
 

@@ -154,15 +154,12 @@ def _application(
         import gradio as gr
     except ModuleNotFoundError as error:
         raise InputError(
-            f"the page needs Gradio ({first_line(error)}): pip install"
-            " 'warpkit-hyperfeatures[app]'"
+            f"the page needs Gradio ({first_line(error)}): pip install 'warpkit-hyperfeatures[app]'"
         ) from error
     except _unusable() as error:
         named = ", ".join(proxies_named(exceptions=True))
         where = f"with the proxies of {named}: correct or unset them" if named else "here"
-        raise InputError(
-            f"Gradio cannot be imported ({first_line(error)}) {where}"
-        ) from error
+        raise InputError(f"Gradio cannot be imported ({first_line(error)}) {where}") from error
     from warpkit.app.datasets import DataSets
     from warpkit.app.page import build_page, theme
     from warpkit.app.service import Service

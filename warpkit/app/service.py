@@ -63,7 +63,9 @@ def safe_title(title: Any) -> str:
     return kept[-60:] or "the file"
 
 
-def in_words(method: Callable[Concatenate[Any, str, P], T]) -> Callable[Concatenate[Any, str, P], T]:
+def in_words(
+    method: Callable[Concatenate[Any, str, P], T],
+) -> Callable[Concatenate[Any, str, P], T]:
     """A method for a visitor whose errors name files as the visitor does, not by their places."""
 
     @functools.wraps(method)

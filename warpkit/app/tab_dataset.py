@@ -63,7 +63,8 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             f" {found.points} points, {len(found.categories)} categories"
         )
         if found.problems:
-            words += f"; {len(found.problems)} items are broken, first: {told(visitor, found.problems[0])}"
+            first = told(visitor, found.problems[0])
+            words += f"; {len(found.problems)} items are broken, first: {first}"
         return [said(words), str(drawing), page]
 
     def opened(name: Any, request: gr.Request) -> Iterator[list[Any]]:

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from warpkit.arrays import Image
 from warpkit.bench.coherent import BATCH, Spent, solver_task, time_solver
@@ -50,6 +49,7 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
+from warpkit.runs.progress import Bar
 from warpkit.types import DescriptorMap, Sites
 from warpkit.viz.timings import plot_timings
 
@@ -178,7 +178,7 @@ def bench_match(
     pairs = _maps(extractor, [_square(image) for image in (source, target)])
     problems = [(kind, size, masked) for kind in pairs for size, masked in _problems(settings)]
     rows = []
-    with tqdm(total=len(problems) * len(settings.engines), unit="run", desc="bench") as progress:
+    with Bar(total=len(problems) * len(settings.engines), unit="run", desc="bench") as progress:
         for kind, size, masked in problems:
             height, width = parse_size(size)
             maps = [

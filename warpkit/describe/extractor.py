@@ -283,7 +283,7 @@ class Extractor(ModelDescriber):
         return parts[0] if len(parts) == 1 else torch.cat(parts), fit
 
     def _canvas(self, images: Tensor, fit: Fit) -> Tensor:
-        """uint8 images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if there is one."""
+        """uint8 images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if it is set."""
         if self.load_size is None:
             return fit.apply(images)
         reduced = plan_fit(

@@ -322,7 +322,7 @@ def _record_path(name: str, commit: str) -> Path:
 
 
 def _keep_hashes(source: ModelSource, listing: Listing) -> None:
-    """Hash the downloaded files, compare with what the hub states, and keep the hashes if we can."""
+    """Hash the downloaded files, compare with what the hub states, keep the hashes if we can."""
     assert source.commit is not None
     files = {}
     for file in listing.files:

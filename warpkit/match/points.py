@@ -82,17 +82,15 @@ def match_points(
     xy = torch.from_numpy(checked).to(source.data.device)
     filters = filters or MatchFilters()
     matcher = matcher or default_matcher(source, queries=len(xy), k=k)
-    masks = [
-        checked_mask(target, target_mask, "target_mask"),
-        checked_mask(source, source_mask, "source_mask") if filters.looks_back else None,
-    ]
+    there = checked_mask(target, target_mask, "target_mask")
+    here = checked_mask(source, source_mask, "source_mask") if filters.looks_back else None
     pixels = max(item.height * item.width for item in (source, target))
     if k > 1 or matcher.exhaustive or pixels <= _LARGE or len(xy) > _MOST_APART:
-        return _match(source, target, xy, *masks, k, matcher, filters)
-    parts = [_match_few(source, target, part, *masks, matcher, filters) for part in xy.split(_FEW)]
-    return Matches(
-        *(torch.cat([getattr(p, name.name) for p in parts]) for name in fields(Matches))
-    )
+        return _match(source, target, xy, there, here, k, matcher, filters)
+    parts = [
+        _match_few(source, target, part, there, here, matcher, filters) for part in xy.split(_FEW)
+    ]
+    return Matches(*(torch.cat([getattr(p, name.name) for p in parts]) for name in fields(Matches)))
 
 
 def _match(
@@ -113,9 +111,7 @@ def _match(
     found = search_pair(matcher, source, target, queries, keys, k=k, homes=homes, window=window)
     matches = _kept(xy, keys, found.forward, homes, found.returned, source, filters)
     if found.refined is not None:
-        matches = replace(
-            matches, target_xy=found.refined.xy, similarity=found.refined.similarity
-        )
+        matches = replace(matches, target_xy=found.refined.xy, similarity=found.refined.similarity)
     return _similar(matches, filters)
 
 

@@ -234,7 +234,9 @@ class OutputFolder:
             " folder",
         )
         # Unfinished work of another run is not a result.
-        held = [item for item in self._target.iterdir() if not item.name.startswith((_STAGING, _KEPT))]
+        held = [
+            item for item in self._target.iterdir() if not item.name.startswith((_STAGING, _KEPT))
+        ]
         require(
             self.overwrite or not held,
             f"{self.path} exists and is not empty: choose another output folder, or use"

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from warpkit.checks import InputError, OutputError, check_points, check_same_size, require
 from warpkit.describe.options import ModelOptions
@@ -32,7 +31,7 @@ from warpkit.match.matcher import asked_matcher
 from warpkit.propagate import EditLayer, colormap_layer
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
-from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.runs.progress import Bar, ProgressCallback, no_progress
 from warpkit.runs.task import accept_unfinished, file_identity, input_files
 from warpkit.types import Describer
 from warpkit.version import __version__
@@ -304,7 +303,7 @@ class _Job:
         )
         tracks = self.tracks
         with self.clock.stage("propagate"), closing(self.clip), store:
-            bar = tqdm(total=self.clip.about, desc="propagate", unit="frame", disable=None)
+            bar = Bar(total=self.clip.about, desc="propagate", unit="frame")
             with bar:
                 bar.update(store.done)
                 for _ in carry(self.run, self.clip, store, progress=progress):

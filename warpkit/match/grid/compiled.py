@@ -29,7 +29,7 @@ _DIGEST = 16  # bytes at the end of a file
 
 def compiled(function: Any) -> Any:
     """A function that numba compiles, without Python's lock, and keeps where it can."""
-    loop = njit(nogil=True, fastmath=_FLAGS)(function)
+    loop: Any = njit(nogil=True, fastmath=_FLAGS)(function)
     try:
         loop._cache = _LoopCache(function)
     except RuntimeError:

@@ -91,7 +91,9 @@ def _bounds(key: DescriptorMap, rows: Tensor, shape: tuple[int, int]) -> Tensor:
     around = corner_nodes(torch.stack([u.flatten(), v.flatten()], dim=1), h=h, w=w)  # (cells, 4)
     nodes = GridNodes.of([key])
     norm = nodes.norm[around]
-    gram = nodes.gram[around[:, 0]] / (norm[:, :, None] * norm[:, None])  # (cells, 4, 4), <n_i, n_j>
+    gram = nodes.gram[around[:, 0]] / (
+        norm[:, :, None] * norm[:, None]
+    )  # (cells, 4, 4), <n_i, n_j>
     toward = gram.sum(dim=2) / gram.sum(dim=(1, 2)).sqrt()[:, None]  # (cells, 4), c_j
     # Nodes that disagree by a right angle, or have no direction (NaN), bound nothing.
     bounding = (toward > 0).all(dim=1)
