@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -435,10 +434,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except (MemoryError, RuntimeError) as error:
         from warpkit.describe.extractor import out_of_memory
+        from warpkit.runs.memory import refused_words
 
         if not out_of_memory(error):
             raise
-        print(f"warpkit {args.command}: {_memory_line(error)}", file=sys.stderr)
+        print(f"warpkit {args.command}: {refused_words(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on from here"
@@ -447,17 +447,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"warpkit {args.command}: interrupted{hint}", file=sys.stderr)
         return 130
     return 0
-
-
-def _memory_line(error: Exception) -> str:
-    """What was asked for at once, as torch (CPU, GPU) and numpy say it."""
-    asked = re.search(r"(?:to allocate|Unable to allocate) ([\d.]+) (\w+)", str(error))
-    amount = ""
-    if asked is not None:
-        number, unit = float(asked[1]), asked[2]
-        amount = f" ({number / 1e9:,.1f} GB" if unit == "bytes" else f" ({number:g} {unit}"
-        amount += " were asked for at once)"
-    return f"out of memory{amount}: use smaller images, or lower what was set above its default"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 from warpkit.checks import require
 
-__all__ = ["PeakMemory", "available", "release", "require_memory", "resident"]
+__all__ = ["PeakMemory", "available", "refused_words", "release", "require_memory", "resident"]
 
 
 class PeakMemory:
@@ -110,3 +111,14 @@ def require_memory(needed: int, what: str, *, device: torch.device, advice: str)
         f"{what} needs {needed / 1e9:,.1f} GB of memory, {(free or 0) / 1e9:,.1f} GB are free:"
         f" {advice}",
     )
+
+
+def refused_words(error: Exception) -> str:
+    """An error of torch (CPU, GPU) or numpy that memory was refused, with what was asked for."""
+    asked = re.search(r"to allocate ([\d.]+) (\w+)", str(error))
+    amount = ""
+    if asked is not None:
+        number, unit = float(asked[1]), asked[2]
+        said = f"{number / 1e9:,.1f} GB" if unit == "bytes" else f"{number:g} {unit}"
+        amount = f" ({said} were asked for at once)"
+    return f"out of memory{amount}: use smaller images, or lower what was set above its default"
