@@ -171,6 +171,8 @@ def test_an_input_error_is_a_line_and_no_crash(page: Page, visit: Callable[[], C
     for value in (None, {}, {"picture": "../x"}, "text", [1, 2], {"picture": {"a": 1}}):
         line, *_ = client.predict(value, value, "tiny", "feather", "bilinear", api_name="/warp")
         assert "job-failed" in line
-        assert "choose it again" in line
+        chosen = isinstance(value, dict) and value
+        said = "choose it again" if chosen else "choose a source picture first"
+        assert said in line
     line, *_ = client.predict({}, {}, "tiny", "feather", "bilinear", api_name="/warp")
     assert "Traceback" not in line

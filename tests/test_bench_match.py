@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from warpkit.bench.match import BenchMatchSettings, _half_search, bench_match
-from warpkit.bench.rows import bench_table
+from warpkit.bench.rows import bench_table, estimate, timing_points, with_ratios
 from warpkit.checks import InputError
 from warpkit.cli.main import main
 from warpkit.coords import lattice_sites
@@ -81,9 +82,40 @@ def test_what_exceeds_the_budget_is_extrapolated(monkeypatch):
     }
     for row in rows:
         assert row.agreement == 1 or row.engine == "torch float16"
-    table = bench_table(rows)
+    table = bench_table([replace(row, seconds=row.seconds or 1.0) for row in rows])
     assert "| torch float16 | about " in table
-    assert '"about": extrapolated from two parts of the queries.' in table
+    assert '"about": an estimate from parts of the queries, no measurement.' in table
+
+
+def test_an_estimate_is_a_line_through_two_parts_by_hand():
+    told = {"part": 100, "half": 50, "whole": 1100}
+    # 1 s for an index and 0.02 s a query, twice; then a fixed cost alone
+    assert estimate([3.0, 3.0], [2.0, 2.0], **told) == pytest.approx(23.0)
+    assert estimate([1.0, 1.1], [1.0, 1.2], **told) == pytest.approx(1.05)
+    # 23 s and 29 s differ by less than a third, 23 s and 43 s by more: something else ran
+    assert estimate([3.0, 3.3], [2.0, 2.0], **told) == pytest.approx((23.0 + 29.3) / 2)
+    assert estimate([3.0, 4.0], [2.0, 2.0], **told) is None
+    assert estimate([3.0, 3.0], [2.9, 2.0], **told) is None
+
+
+def test_estimates_are_told_from_measurements(rows):
+    row = next(row for row in rows if row.engine == "reference")
+    fast = replace(row, engine="grid", seconds=0.0123456)
+    guessed = replace(row, engine="faiss", seconds=16_234.5, extrapolated=True, agreement=None)
+    unknown = replace(row, engine="torch float16", seconds=None, extrapolated=True)
+    table = bench_table(with_ratios([replace(row, seconds=12.345), fast, guessed, unknown]))
+    cells = {line.split(" | ")[3]: line.split(" | ") for line in table.splitlines()[2:6]}
+    assert cells["reference"][4:6] == ["12.3", "about 1,300 x faiss"]
+    assert cells["grid"][4:6] == ["0.0123", "about 1,300,000 x faiss"]
+    assert cells["faiss"][4:6] == ["about 16,000", ""]
+    assert cells["faiss"][-1] == "about 1,300,000 |"
+    assert cells["torch float16"][4:6] == ["not known", ""]
+    assert "e+" not in table
+    assert '"about": an estimate' in table and '"not known": such estimates disagree' in table
+    names = {name for _, name, *_ in timing_points([fast, guessed, unknown])}
+    assert "torch float16" not in names
+    measured = bench_table(with_ratios([replace(row, seconds=12.345)]))
+    assert "about" not in measured and "not known" not in measured
 
 
 def test_half_precision_takes_the_largest_product():

@@ -82,6 +82,23 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"warpkit {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [([], "propagate"), (["eval"], "davis"), (["train"], "aggregator")],
+)
+def test_a_bare_command_says_what_there_is(
+    told: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(told)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0 and err == ""
+    with pytest.raises(SystemExit):
+        main([*told, "--help"])
+    assert out == capsys.readouterr().out
+    assert out.startswith("usage: warpkit") and named in out
+
+
 def test_models(cli: Cli) -> None:
     table = cli("models", small=False)
     assert table.code == 0

@@ -302,3 +302,18 @@ def test_sites_halfway_between_pixels_round_the_same_in_both_precisions():
         rounded = torch.floor(sites.xy[:, 1] + 0.5).long()
         assert torch.equal(rounded, expected)
         assert math.isclose(float(sites.xy[-1, 1]), length - 1.5)
+
+
+@pytest.mark.parametrize("size", [(301, 517), (97, 33), (40, 900)])
+@pytest.mark.parametrize("mode", ["pad", "squash"])
+def test_a_large_image_is_resized_by_bands_to_the_same_values(size, mode, monkeypatch):
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=generator)
+    images = pixels.permute(0, 3, 1, 2)
+    fit = plan_fit(height=height, width=width, size=64, multiple=8, mode=mode)
+    whole = fit.apply(images.float() / 255)
+    assert torch.equal(fit.apply(images), whole)
+    for rows in (1, 7, 64):
+        monkeypatch.setattr("warpkit.coords._BAND", 2 * width * rows)
+        assert torch.equal(fit.apply(images), whole)

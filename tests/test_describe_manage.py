@@ -22,6 +22,7 @@ from warpkit.describe.manage import convert_model, download_model, list_models, 
 from warpkit.describe.published import published_aggregator
 from warpkit.features.architecture import decoder_layers
 from warpkit.features.model_sources import RELEASES, find_source
+from warpkit.features.tiny import TINY_WEIGHTS
 
 SD15, OLD_SD15 = RELEASES["sd15"].hub_ids
 AUTHORS = "g-luo/diffusion-hyperfeatures"
@@ -200,6 +201,63 @@ def test_a_published_aggregator_is_converted_bit_for_bit(hub, repositories):
     assert record["converted_from"] == "aggregation_network_sdv2-1.pt"
     hub.online = False
     assert published_aggregator("sd21") == path
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 500, b"{}"])
+def test_a_damaged_converted_aggregator_is_made_again(hub, caplog, damage):
+    path = published_aggregator("sd21")
+    whole = {name: one.clone() for name, one in load_aggregator(path).state_dict().items()}
+    path.write_bytes(damage)
+    assert published_aggregator("sd21") == path
+    made = load_aggregator(path).state_dict()
+    assert all(torch.equal(made[name], whole[name]) for name in whole)
+    assert caplog.messages == [f"{path} is damaged: it is made again"]
+
+
+def test_without_a_cache_models_are_fetched_and_converted_all_the_same(
+    hub, monkeypatch, tmp_path, caplog
+):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("WARPKIT_CACHE", str(tmp_path / "file" / "cache"))
+    find_source("sd15")
+    path = published_aggregator("sd15")
+    assert load_aggregator(path).config.model == OLD_SD15
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert str(tmp_path / "file" / "cache") in warning.getMessage()
+    with pytest.raises(InputError, match="no hashes were kept of 'sd15'"):
+        verify_model("sd15")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": 3}', '{"files": {"a": {}}}'])
+def test_damaged_hashes_of_a_download_are_named(hub, tmp_path, text):
+    find_source("dino", family="vit")
+    (kept,) = (tmp_path / "warpkit" / "models").glob("*.json")
+    kept.write_text(text)
+    with pytest.raises(InputError, match=f"{kept}, the hashes kept of 'dino', is damaged"):
+        verify_model("dino")
+
+
+# What pip installs
+
+
+def test_models_of_the_package_verify(monkeypatch, tmp_path):
+    assert verify_model("tiny") == [
+        "tiny: the 2 files that pip installed are as they were released"
+    ]
+    first, second = verify_model("embedded")
+    assert first.startswith("efficientnet-lite0: the 2 files") and second.startswith("tiny: the 2")
+
+    for path in TINY_WEIGHTS.parent.iterdir():
+        shutil.copyfile(path, tmp_path / path.name)
+    spoilt = bytearray(TINY_WEIGHTS.read_bytes())
+    spoilt[-1] ^= 1
+    (tmp_path / TINY_WEIGHTS.name).write_bytes(spoilt)
+    (tmp_path / "efficientnet-lite0-aggregator.safetensors").unlink()
+    monkeypatch.setattr("warpkit.describe.manage.TINY_WEIGHTS", tmp_path / "tiny-unet.safetensors")
+    with pytest.raises(InputError, match=r"'tiny' is not as it was released: .*tiny-unet.safeten"):
+        verify_model("tiny")
+    with pytest.raises(InputError, match=r"lite0-aggregator.safetensors differs; install"):
+        verify_model("efficientnet-lite0")
 
 
 # The command

@@ -91,6 +91,16 @@ def test_images_of_one_size_share_batches_and_keep_their_order():
     assert extractor.describe([]) == []
 
 
+def test_many_megapixels_come_to_their_canvas_one_by_one(monkeypatch):
+    extractor = Extractor(PoolingBackbone(), network(), size=16)
+    images = [picture(40, 52, seed=i) for i in range(5)]
+    together = [item.data for item in extractor.describe(images)]
+    for pixels in (1, 2 * 40 * 52):
+        monkeypatch.setattr("warpkit.describe.extractor._TOGETHER", pixels)
+        for found, expected in zip(extractor.describe(images), together, strict=True):
+            assert torch.equal(found.data, expected)
+
+
 def test_padding_is_cropped_and_cells_keep_their_place():
     extractor = Extractor(PoolingBackbone(), network(), size=16)
     # Short side 16: 16 x 21 pixels on a canvas of 16 x 24, 4 pixels a cell.

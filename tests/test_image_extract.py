@@ -60,6 +60,37 @@ def test_files_of_the_command(
     assert record["inputs"] == [str(image) for image in images]
 
 
+def test_a_folder_stands_for_its_images(cli: Cli, files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    frame = warpkit.read_image(files / "frames/000.png")
+    for name in ("b.JPG", "a.png", "c.webp", "deeper/d.png"):
+        warpkit.write_image(folder / name.lower(), frame)
+    (folder / "b.jpg").rename(folder / "b.JPG")
+    (folder / "._a.png").write_bytes(b"of another system")
+    (folder / "notes.txt").write_text("no image")
+    out = tmp_path / "out"
+    ran = cli("extract", folder, files / "frames/001.png", "-o", out)
+    assert (ran.code, ran.messages) == (0, [])
+    written = [out / f"{name}.safetensors" for name in ("a", "b", "c", "001")]
+    assert ran.out.splitlines() == [str(path) for path in written]
+    _, metadata = read(written[1])
+    assert metadata["image"] == str(folder / "b.JPG")
+
+    empty = cli("extract", folder / "deeper", tmp_path / "none", "-o", tmp_path / "no")
+    assert empty.code == 2 and "none" in empty.err
+    (tmp_path / "none").mkdir()
+    empty = cli("extract", folder / "deeper", tmp_path / "none", "-o", tmp_path / "no")
+    assert empty.code == 2 and empty.messages == [
+        f"warpkit extract: {tmp_path / 'none'} is a folder without images: name images, or a"
+        " folder of them"
+    ]
+    warpkit.write_image(folder / "a.jpg", frame)
+    twice = cli("extract", folder, "-o", tmp_path / "no")
+    assert twice.code == 2 and "several images are called 'a'" in twice.err
+    assert not (tmp_path / "no").exists()
+
+
 def test_half_and_fit(cli: Cli, files: Path, tmp_path: Path) -> None:
     image = files / "frames/000.png"
     assert cli("extract", image, "-o", tmp_path / "whole").code == 0

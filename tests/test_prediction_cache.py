@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from warpkit.evaluate.prediction_files import (
     write_predictions,
 )
 from warpkit.io.images import read_image, write_image
-from warpkit.runs.cache import default_cache
+from warpkit.runs import cache as cache_module
+from warpkit.runs.cache import default_cache, writable_cache
 from warpkit.types import DescriptorMap
 
 METHOD = {"method": "ours", "descriptors": "abc", "subpixel": False}
@@ -113,6 +115,40 @@ def test_the_cache_folder_follows_the_environment(
     monkeypatch.delenv("WARPKIT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "warpkit"
+    assert writable_cache() == tmp_path / "warpkit"
+
+
+@pytest.mark.parametrize("place", ["a file in the way", "no rights", "no home"])
+def test_without_a_folder_to_write_to_nothing_is_kept_and_said_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+) -> None:
+    for name in ("WARPKIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    named = str(tmp_path / ".cache" / "warpkit")
+    if place == "a file in the way":
+        (tmp_path / ".cache").write_text("")
+    elif place == "no rights":
+        # Whoever runs the tests may be allowed to write anywhere.
+        def refused(**_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    else:
+
+        def homeless(_: object) -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", classmethod(homeless))
+        named = "no home folder"
+    cache_module._not_kept.cache_clear()
+    assert writable_cache() is None
+    assert writable_cache() is None
+    (message,) = caplog.messages
+    assert named in message and "WARPKIT_CACHE" in message
 
 
 class _Scaled:

@@ -41,6 +41,8 @@ __all__ = [
 
 FitMode = Literal["pad", "squash"]
 
+_BAND = 2**22  # pixels that are resized together
+
 Places = TypeVar("Places", float, Tensor, npt.NDArray[Any])
 
 
@@ -248,7 +250,8 @@ class Fit:
     def apply(self, images: Tensor) -> Tensor:
         """Images (B, 3, height, width) to canvases (B, 3, canvas_height, canvas_width).
 
-        Resized with antialiasing; padding repeats the border pixels.
+        Resized with antialiasing; padding repeats the border pixels. Images of uint8 become float
+        in [0, 1], a band at a time where they are large.
         """
         require(
             tuple(images.shape[-2:]) == (self.height, self.width),
@@ -256,10 +259,12 @@ class Fit:
             f" {tuple(images.shape[-2:])}",
         )
         size = (self.content_height, self.content_width)
-        if size != (self.height, self.width):
-            images = F.interpolate(
-                images, size=size, mode="bilinear", align_corners=False, antialias=True
-            )
+        rows = max(1, _BAND // (len(images) * self.width))
+        if size != (self.height, self.width) and rows < self.height:
+            # As `interpolate` does it, columns first.
+            bands = images.split(rows, dim=-2)
+            images = torch.cat([_resized(band, band.shape[-2], size[1]) for band in bands], dim=-2)
+        images = _resized(images, *size)
         pad = (0, self.canvas_width - self.content_width, 0, self.canvas_height - size[0])
         return F.pad(images, pad, mode="replicate") if any(pad) else images
 
@@ -296,6 +301,16 @@ class Fit:
             cell_height=stride_y * self.height / self.content_height,
             cell_width=stride_x * self.width / self.content_width,
         )
+
+
+def _resized(images: Tensor, height: int, width: int) -> Tensor:
+    if images.dtype == torch.uint8:
+        images = images.float().div_(255)
+    if (height, width) == tuple(images.shape[-2:]):
+        return images
+    return F.interpolate(
+        images, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def plan_fit(

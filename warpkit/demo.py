@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from warpkit.arrays import Image
 from warpkit.checks import one_of, require
@@ -27,6 +26,7 @@ from warpkit.io.whole import write_json
 from warpkit.render import CLIPS, RenderedFrame, render_frame, render_pair
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.progress import Bar
 from warpkit.video.run import run_propagate
 from warpkit.viz import panel
 
@@ -225,7 +225,7 @@ def _clip(
             video, height=spec.height, width=spec.width, frame_rate=spec.frame_rate
         ) as writer,
     ):
-        for t in tqdm(range(settings.frames), desc="render", unit="frame", disable=None):
+        for t in Bar(range(settings.frames), desc="render", unit="frame"):
             frame = render_frame(spec, t)
             writer.write(frame.image)
             truth.append(frame.labels)

@@ -57,7 +57,7 @@ class DataSets:
         Raises:
             InputError: a name that is not below the folder of sets, or no set.
         """
-        require(isinstance(name, str) and bool(name), "choose a set")
+        require(isinstance(name, str) and bool(name), "choose a set first")
         if name == EXAMPLE_SET:
             return self._example
         outside = f"'{name}' is not among the sets of this page: refused"
@@ -83,6 +83,13 @@ class DataSets:
             if name not in self._read:
                 self._read[name] = read_set(folder)
             return self._read[name]
+
+    def words(self, text: str) -> str:
+        """A message with the names of sets for the places where they lie."""
+        text = text.replace(str(self._example), EXAMPLE_SET)
+        if self._root is None:
+            return text
+        return text.replace(f"{self._root}/", "").replace(str(self._root), "the folder of sets")
 
     def sheet(self, session: Session, name: Any, *, category: str | None, page: Any) -> Path:
         """A picture of one page of a set."""
@@ -111,6 +118,7 @@ class DataSets:
 
 
 def _whole(value: Any, what: str) -> int:
+    require(value is not None, f"choose a {what} first")
     require(
         isinstance(value, int | float) and value >= 0 and float(value).is_integer(),
         f"a {what} is a number from 0, got {value!r}",

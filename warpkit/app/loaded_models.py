@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from collections import OrderedDict
 
-from warpkit.checks import InputError, one_of
+from warpkit.checks import InputError, one_of, require
 from warpkit.describe.extractor import ModelDescriber
 from warpkit.describe.manage import list_models
 from warpkit.describe.options import ModelOptions
@@ -56,6 +56,7 @@ class ModelShelf:
         Raises:
             InputError: one that cannot be chosen.
         """
+        require(bool(name), "choose a model first")
         one_of(name, self.names, "model")
         if name == self._options.model:
             return self._options

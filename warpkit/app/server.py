@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import webbrowser
@@ -15,8 +16,9 @@ from typing import Any
 
 from warpkit.app.limits import Limits
 from warpkit.app.workspace import Workspace
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, first_line, require
 from warpkit.describe.options import ModelOptions
+from warpkit.io.proxies import check_proxies, proxies_named
 
 __all__ = ["HOST", "LocalOnly", "serve"]
 
@@ -146,13 +148,18 @@ def _application(
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.uploads)
+    check_proxies()  # Gradio makes a client of the web when it is imported
     try:
         import fastapi
         import gradio as gr
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise InputError(
-            "the page needs Gradio: pip install 'warpkit-hyperfeatures[app]'"
+            f"the page needs Gradio ({first_line(error)}): pip install 'warpkit-hyperfeatures[app]'"
         ) from error
+    except _unusable() as error:
+        named = ", ".join(proxies_named(exceptions=True))
+        where = f"with the proxies of {named}: correct or unset them" if named else "here"
+        raise InputError(f"Gradio cannot be imported ({first_line(error)}) {where}") from error
     from warpkit.app.datasets import DataSets
     from warpkit.app.page import build_page, theme
     from warpkit.app.service import Service
@@ -178,6 +185,12 @@ def _application(
         head="".join(f"<script>{script}</script>" for script in scripts),
     )
     return LocalOnly(mounted), service
+
+
+def _unusable() -> tuple[type[Exception], ...]:
+    """What the client of the web raises for settings of proxies that it cannot read."""
+    client = sys.modules.get("httpx")
+    return (ImportError, ValueError, *([] if client is None else [client.InvalidURL]))
 
 
 def _warm_up(service: Any) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -30,7 +31,10 @@ from warpkit.runs.progress import ProgressCallback
 from warpkit.types import Describer
 from warpkit.viz import draw_similarity
 
-__all__ = ["LookResult", "PointsResult", "Service", "safe_title"]
+__all__ = ["LookResult", "PointsResult", "Service", "in_words", "safe_title"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,21 @@ def safe_title(title: Any) -> str:
     name = str(title or "the file").replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(c for c in name if c.isprintable() and c not in "<>&\"'")
     return kept[-60:] or "the file"
+
+
+def in_words(
+    method: Callable[Concatenate[Any, str, P], T],
+) -> Callable[Concatenate[Any, str, P], T]:
+    """A method for a visitor whose errors name files as the visitor does, not by their places."""
+
+    @functools.wraps(method)
+    def told(self: Any, visitor: str, *args: P.args, **options: P.kwargs) -> T:
+        try:
+            return method(self, visitor, *args, **options)
+        except InputError as error:
+            raise InputError(self.workspace.words(visitor, str(error))) from error
+
+    return told
 
 
 class Service:
@@ -100,11 +119,19 @@ class Service:
         self, visitor: str, model: str, tag: str, work: Callable[[ProgressCallback], Any]
     ) -> Job:
         """Put work of a kind into a model's queue."""
-        one_of(model, self.models.names, "model")
-        return self.queue.submit(model, work, owner=visitor, tag=tag)
+        self.models.options(model)
+
+        def told(progress: ProgressCallback) -> Any:
+            try:
+                return work(progress)
+            except InputError as error:
+                raise InputError(self.workspace.words(visitor, str(error))) from error
+
+        return self.queue.submit(model, told, owner=visitor, tag=tag)
 
     # Uploads
 
+    @in_words
     def take_picture(self, visitor: str, path: Any, title: Any) -> Upload:
         """Take an uploaded image after checking it.
 
@@ -151,6 +178,7 @@ class Service:
             found.append((session.add(upload), labels))
         return found[0], found[1]
 
+    @in_words
     def cut_out(self, visitor: str, picture: str, box: Any, *, label: int = 1) -> Labels:
         """The object in a box, as object ids of the picture's size."""
         upload = self.workspace.session(visitor).upload(picture)
@@ -177,6 +205,7 @@ class Service:
 
     # Jobs
 
+    @in_words
     def look(
         self,
         visitor: str,
@@ -193,7 +222,7 @@ class Service:
             A job whose result is `LookResult`.
         """
         session = self.workspace.session(visitor)
-        pictures = [session.upload(name) for name in (source, target)]
+        pictures = session.pair(source, target)
         (xy,) = self.check_points([point])
         mask = decode_labels(target_labels, height=pictures[1].height, width=pictures[1].width)
         matcher = asked_matcher(self.models.options(model).engine)
@@ -218,6 +247,7 @@ class Service:
 
         return self.submit(visitor, model, "look", work)
 
+    @in_words
     def points(
         self,
         visitor: str,
@@ -234,7 +264,7 @@ class Service:
             A job whose result is `PointsResult`.
         """
         session = self.workspace.session(visitor)
-        pictures = [session.upload(name) for name in (source, target)]
+        pictures = session.pair(source, target)
         checked = np.array(self.check_points(points), np.float32)
         drawing, table = session.new_file(".png"), session.new_file(".json")
 
@@ -255,12 +285,14 @@ class Service:
 
         return self.submit(visitor, model, "points", work)
 
+    @in_words
     def inspect(self, visitor: str, model: str, *, picture: str | None, layers: bool) -> Job:
         """Mixing weights of a single model, and the directions of a picture's descriptors.
 
         Returns:
             A job whose result is the list of pictures that `warpkit inspect` writes.
         """
+        require(bool(model), "choose a model first")
         one_of(model, self.models.single_names(), "single model")
         session = self.workspace.session(visitor)
         images = [] if picture is None else [session.upload(picture).path]

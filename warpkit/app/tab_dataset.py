@@ -47,6 +47,9 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
     )
     facts = gr.Code(label="What is known of it", language="json", elem_id="set-facts")
 
+    def told(visitor: str, text: object) -> str:
+        return service.workspace.words(visitor, sets.words(str(text)))
+
     def turn(name: Any, category: Any, page: int, step: int, visitor: str) -> list[Any]:
         kind = None if category == _ALL else category
         found = sets.read(name)
@@ -60,7 +63,8 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             f" {found.points} points, {len(found.categories)} categories"
         )
         if found.problems:
-            words += f"; {len(found.problems)} items are broken, first: {found.problems[0]}"
+            first = told(visitor, found.problems[0])
+            words += f"; {len(found.problems)} items are broken, first: {first}"
         return [said(words), str(drawing), page]
 
     def opened(name: Any, request: gr.Request) -> Iterator[list[Any]]:
@@ -70,7 +74,7 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             choices = [_ALL, *found.categories]
             turned = turn(name, _ALL, 0, 0, visitor_of(request))
         except InputError as error:
-            yield [failed(str(error)), gr.skip(), 0, gr.skip()]
+            yield [failed(told(visitor_of(request), error)), gr.skip(), 0, gr.skip()]
             return
         yield [*turned, gr.update(choices=choices, value=_ALL)]
 
@@ -79,7 +83,7 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             try:
                 return turn(name, category, 0 if restart else page, step, visitor_of(request))
             except InputError as error:
-                return [failed(str(error)), gr.skip(), page]
+                return [failed(told(visitor_of(request), error)), gr.skip(), page]
 
         return move
 
@@ -89,7 +93,7 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
         try:
             drawing, text = sets.pair(session, name, category=kind, number=number)
         except InputError as error:
-            return [failed(str(error)), gr.skip(), gr.skip()]
+            return [failed(told(visitor_of(request), error)), gr.skip(), gr.skip()]
         return [gr.skip(), str(drawing), text]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}

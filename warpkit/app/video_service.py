@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from warpkit.app.pictures import decode_labels, decode_layer
 from warpkit.app.queue import Job
-from warpkit.app.service import Labels, Service, safe_title
-from warpkit.app.workspace import Session, Upload
+from warpkit.app.service import Labels, Service, in_words, safe_title
+from warpkit.app.workspace import Session, Upload, Workspace
 from warpkit.checks import InputError, require
 from warpkit.describe.options import ModelOptions
 from warpkit.io.frames import open_frames
@@ -74,6 +74,11 @@ class VideoService:
         self.service = service
         self._example: list[tuple[npt.NDArray[np.uint8], Labels]] = []
 
+    @property
+    def workspace(self) -> Workspace:
+        return self.service.workspace
+
+    @in_words
     def take_clip(self, visitor: str, path: Any, title: Any) -> Upload:
         """Take an uploaded video after checking its length and size.
 
@@ -107,21 +112,24 @@ class VideoService:
         upload = Upload(kept.name, kept, f"{_EXAMPLE} (rendered)", height, width, _EXAMPLE_FRAMES)
         return session.add(upload), self._example[0][1]
 
+    @in_words
     def first_frame(self, visitor: str, clip: str) -> Path:
         """The first frame of a clip as a picture."""
         session = self.service.workspace.session(visitor)
         path = session.new_file(".png")
-        write_image(path, open_frames(session.upload(clip).path).read(0).image)
+        write_image(path, open_frames(session.upload(clip, "a video").path).read(0).image)
         return path
 
+    @in_words
     def cut_out(
         self, visitor: str, clip: str, box: Any, *, frame: int = 0, label: int = 1
     ) -> Labels:
         """The object in a box of a frame."""
-        upload = self.service.workspace.session(visitor).upload(clip)
+        upload = self.service.workspace.session(visitor).upload(clip, "a video")
         image = open_frames(upload.path).read(frame).image
         return self.service.cut_out_of(image, box, label=label)
 
+    @in_words
     def propagate(
         self,
         visitor: str,
@@ -150,7 +158,7 @@ class VideoService:
         """
         service, limits = self.service, self.service.limits
         session = service.workspace.session(visitor)
-        upload = session.upload(clip)
+        upload = session.upload(clip, "a video")
         step = _whole(stride, "step", least=1)
         taken = -(-upload.frames // step)
         require(
@@ -185,6 +193,7 @@ class VideoService:
         )
         return service.submit(visitor, model, "video", lambda w: self._run(session, run, model, w))
 
+    @in_words
     def correct(self, visitor: str, model: str, *, run: Any, position: Any, labels: str) -> Job:
         """Annotate another frame of a finished run, and carry what that changes.
 
@@ -226,6 +235,7 @@ class VideoService:
         found: VideoRun = session.runs[name]
         return found
 
+    @in_words
     def frame_picture(self, visitor: str, run: Any, position: Any) -> Path:
         """One frame with what was carried to it drawn in."""
         known = self.run(visitor, run)
@@ -248,6 +258,7 @@ class VideoService:
         write_image(path, image)
         return path
 
+    @in_words
     def frame_to_correct(self, visitor: str, run: Any, position: Any) -> tuple[int, Path, Labels]:
         """Number, picture and carried mask of a frame."""
         known = self.run(visitor, run)

@@ -11,8 +11,8 @@ import numpy as np
 
 from warpkit.app.pictures import decode_labels
 from warpkit.app.queue import Job
-from warpkit.app.service import Service
-from warpkit.app.workspace import Upload
+from warpkit.app.service import Service, in_words
+from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError, one_of, require
 from warpkit.coherent import MIRRORS, FieldQuality
 from warpkit.image.warp import WarpResult, WarpSettings, run_warp
@@ -47,6 +47,11 @@ class WarpService:
     def __init__(self, service: Service) -> None:
         self.service = service
 
+    @property
+    def workspace(self) -> Workspace:
+        return self.service.workspace
+
+    @in_words
     def warp(
         self,
         visitor: str,
@@ -87,7 +92,7 @@ class WarpService:
         one_of(blend, ("paste", "feather", "poisson"), "blending")
         one_of(interpolation, ("bilinear", "nearest"), "interpolation")
         session = service.workspace.session(visitor)
-        pictures = [session.upload(name) for name in (source, target)]
+        pictures = session.pair(source, target)
         pairs = self._guides(guides, *pictures)
         require(
             pairs is None or field == "coherent",

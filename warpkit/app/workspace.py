@@ -25,6 +25,7 @@ __all__ = ["Session", "Upload", "Workspace"]
 _PREFIX = "warpkit-app-"
 _OWNER = ".warpkit-app"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}")
+_DRAWN = re.compile(rf"((job-)?[0-9a-f]{{16,}}|{_PREFIX}\w+)(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,23 @@ class Session:
             gone.path.unlink(missing_ok=True)
         return upload
 
-    def upload(self, name: str) -> Upload:
+    def upload(self, name: str | None, what: str = "a picture") -> Upload:
         """One's own upload by its name.
 
+        Args:
+            what: it is, for who has chosen none.
+
         Raises:
-            InputError: another name, a path among them.
+            InputError: none was chosen, or another name, a path among them.
         """
+        require(name not in (None, ""), f"choose {what} first")
         if not isinstance(name, str) or name not in self.uploads:
             raise InputError("that picture is not here (any more): choose it again")
         return self.uploads[name]
+
+    def pair(self, source: str | None, target: str | None) -> list[Upload]:
+        """A source and a target picture by their names; raises as `upload` does."""
+        return [self.upload(source, "a source picture"), self.upload(target, "a target picture")]
 
 
 class Workspace:
@@ -149,6 +158,16 @@ class Workspace:
             found.used = time.monotonic()
             return found
 
+    def words(self, key: str, text: str) -> str:
+        """A message for a visitor without the places of files: with the visitor's names of them."""
+        with self._lock:
+            found = self._sessions.get(key)
+            uploads = [] if found is None else list(found.uploads.values())
+        for upload in uploads:
+            for place in (str(upload.path), upload.path.name):
+                text = text.replace(place, upload.title)
+        return re.sub(rf"{re.escape(str(self.root))}[^\s:;,'\"()]*", _named, text)
+
     def inside(self, path: Path | str) -> Path:
         """The path, resolved, if it lies in the working folder.
 
@@ -190,6 +209,12 @@ class Workspace:
         _empty(self.root)
         with contextlib.suppress(OSError):
             self.root.rmdir()
+
+
+def _named(place: re.Match[str]) -> str:
+    """A file or folder of the page by its name, if that is not drawn by lot."""
+    name = Path(place[0]).name
+    return "a file of this page" if _DRAWN.fullmatch(name) else name
 
 
 def _alive(owner: Path) -> bool:

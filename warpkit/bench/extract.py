@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
@@ -39,6 +38,7 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, check_file, run_record
 from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
+from warpkit.runs.progress import Bar
 from warpkit.viz.timings import plot_timings
 
 __all__ = ["BenchExtractSettings", "ExtractBenchRow", "bench_extract", "run_bench_extract"]
@@ -195,7 +195,7 @@ def bench_extract(
     rows: list[ExtractBenchRow] = []
     truth: dict[tuple[int, int], Tensor] = {}
     total = len(ways) * len(settings.batches) * len(settings.steps)
-    with tqdm(total=total, unit="run", desc="bench", disable=None) as progress:
+    with Bar(total=total, unit="run", desc="bench") as progress:
         for way in sorted(ways, key=WAYS.index):
             calls = _calls(backbone, way)
             for batch in sorted(settings.batches):

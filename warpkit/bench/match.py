@@ -27,14 +27,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from warpkit.arrays import Image
-from warpkit.bench.coherent import BATCH, Spent, solver_task, time_solver
+from warpkit.bench.coherent import BATCH, solver_task, time_solver
 from warpkit.bench.rows import (
     COHERENT,
     BenchRow,
     bench_table,
+    estimate,
     timing_points,
     with_ratios,
 )
@@ -50,6 +50,7 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, check_file, run_record
 from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
+from warpkit.runs.progress import Bar
 from warpkit.types import DescriptorMap, Sites
 from warpkit.viz.timings import plot_timings
 
@@ -67,6 +68,7 @@ _LOGGER = logging.getLogger("warpkit")
 GRID = 64  # cells on each side of the maps
 _PROJECTED = 384
 _HALF = "torch float16"
+_ESTIMATES = 2  # of one figure, which must agree
 _TIE = 1e-6  # scores closer than this count as equal
 _SAMPLE = 256  # queries whose matches are compared with the reference
 # Multiplications and additions that an engine that compares all pairs may take; above it is timed
@@ -183,7 +185,7 @@ def bench_match(
     pairs = _maps(extractor, [_square(image) for image in (source, target)])
     problems = [(kind, size, masked) for kind in pairs for size, masked in _problems(settings)]
     rows = []
-    with tqdm(total=len(problems) * len(settings.engines), unit="run", desc="bench") as progress:
+    with Bar(total=len(problems) * len(settings.engines), unit="run", desc="bench") as progress:
         for kind, size, masked in problems:
             height, width = parse_size(size)
             maps = [
@@ -244,10 +246,12 @@ class _Problem:
 
     def _solver_rows(self, repeats: int) -> list[BenchRow]:
         task = solver_task(self.source, self.target, self.mask)
-        rows = [self._row(COHERENT, time_solver(task, repeats=repeats))]
+        alone = time_solver(task, repeats=repeats)
+        rows = [self._row(COHERENT, alone.seconds, alone.memory_mb)]
         if self.device.type == "cuda":
             spent = time_solver(task, pairs=BATCH, repeats=repeats)
-            rows.append(self._row(f"{COHERENT}, {BATCH} at once", spent))
+            name = f"{COHERENT}, {BATCH} at once"
+            rows.append(self._row(name, spent.seconds, spent.memory_mb))
         return rows
 
     def _engine_row(self, engine: str, truth: Tensor | None, repeats: int) -> BenchRow:
@@ -272,13 +276,21 @@ class _Problem:
 
         few = Sites(queries.xy[: max(1, count // 2)])
         run(Sites(queries.xy[:8]) if exhaustive else queries)  # compile, and warm up
-        runs = [run(queries) for _ in range(1 if exhaustive else repeats)]
-        found = runs[0][0]
-        seconds = statistics.median(spent for _, spent, _ in runs)
+        seconds: float | None
         if part:
-            # What is done once for all queries, such as building an index, is not scaled up.
-            slope = (seconds - run(few)[1]) / (count - len(few))
-            seconds += max(0.0, slope) * (len(self.sites) - count)
+            pairs = [(run(queries), run(few)[1]) for _ in range(_ESTIMATES)]
+            runs = [most for most, _ in pairs]
+            seconds = estimate(
+                [spent for _, spent, _ in runs],
+                [least for _, least in pairs],
+                part=count,
+                half=len(few),
+                whole=len(self.sites),
+            )
+        else:
+            runs = [run(queries) for _ in range(1 if exhaustive else repeats)]
+            seconds = statistics.median(spent for _, spent, _ in runs)
+        found = runs[0][0]
         agreement = None
         if truth is not None:
             # Parts of the queries are taken in the order of `self.order`.
@@ -286,13 +298,14 @@ class _Problem:
             index = found.index[: len(compared), 0] if part else found.index[compared, 0]
             agreement = self._agreement(compared, index, truth[:count])
         known = [megabytes for _, _, megabytes in runs if megabytes is not None]
-        spent = Spent(seconds, round(max(known), 1) if known else None)
-        return self._row(engine, spent, extrapolated=part, agreement=agreement)
+        memory = round(max(known), 1) if known else None
+        return self._row(engine, seconds, memory, extrapolated=part, agreement=agreement)
 
     def _row(
         self,
         engine: str,
-        spent: Spent,
+        seconds: float | None,
+        memory_mb: float | None,
         *,
         extrapolated: bool = False,
         agreement: float | None = None,
@@ -307,10 +320,10 @@ class _Problem:
             queries=len(self.sites),
             candidates=len(self.sites),
             channels=self.source.channels,
-            seconds=spent.seconds,
+            seconds=seconds,
             extrapolated=extrapolated,
             agreement=agreement,
-            memory_mb=spent.memory_mb,
+            memory_mb=memory_mb,
         )
 
     def _reference_sample(self) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["COHERENT", "BenchRow", "bench_table", "timing_points", "with_ratios"]
+__all__ = ["COHERENT", "BenchRow", "bench_table", "estimate", "timing_points", "with_ratios"]
 
 COHERENT = "coherent"
 """The engine that solves fields."""
@@ -26,14 +26,14 @@ class BenchRow:
         queries: target pixels.
         candidates: source pixels.
         channels: of the maps.
-        seconds: for all queries.
-        extrapolated: whether `seconds` is a line through two parts of the queries.
+        seconds: for all queries; null where estimates of it disagree.
+        extrapolated: whether `seconds` is an estimate from parts of the queries.
         agreement: share of the queries compared whose match is the reference's, or scores the
             same within 1e-6; null where the reference was not asked for, and for fields, which
             are not to agree.
         memory_mb: most memory taken above that before the run, in MB; null where unknown.
         times_grid: `seconds` as a multiple of those of `grid` on the same problem in the same run;
-            null where `grid` was not asked for.
+            null where `grid` was not asked for, or `seconds` is null.
     """
 
     descriptor: str
@@ -45,7 +45,7 @@ class BenchRow:
     queries: int
     candidates: int
     channels: int
-    seconds: float
+    seconds: float | None
     extrapolated: bool
     agreement: float | None
     memory_mb: float | None
@@ -57,13 +57,34 @@ class BenchRow:
         return self.descriptor, self.target, self.masked
 
 
+def estimate(
+    parts: Sequence[float], halves: Sequence[float], *, part: int, half: int, whole: int
+) -> float | None:
+    """Seconds for all queries from those of a part and of half of it, each measured several times.
+
+    What is done once for all queries, such as building an index, is not scaled up.
+
+    Returns:
+        The mean of the lines through each pair; None where they differ by more than a third: what
+        else the machine did then counts more than the queries.
+    """
+    found = [
+        most + max(0.0, (most - least) / (part - half)) * (whole - part)
+        for most, least in zip(parts, halves, strict=True)
+    ]
+    return sum(found) / len(found) if max(found) <= 4 / 3 * min(found) else None
+
+
 def with_ratios(rows: Sequence[BenchRow]) -> list[BenchRow]:
     """The rows with `times_grid` filled in."""
-    grid = {row.problem: row.seconds for row in rows if row.engine == "grid"}
-    return [
-        replace(row, times_grid=row.seconds / grid[row.problem]) if row.problem in grid else row
-        for row in rows
-    ]
+    grid = {row.problem: row for row in rows if row.engine == "grid"}
+    return [replace(row, times_grid=_ratio(row, grid.get(row.problem))) for row in rows]
+
+
+def _ratio(row: BenchRow, other: BenchRow | None) -> float | None:
+    if other is None or row.seconds is None or other.seconds is None:
+        return None
+    return row.seconds / other.seconds
 
 
 def timing_points(rows: Sequence[BenchRow]) -> list[tuple[str, str, int, float, bool]]:
@@ -77,7 +98,7 @@ def timing_points(rows: Sequence[BenchRow]) -> list[tuple[str, str, int, float, 
             row.extrapolated,
         )
         for row in rows
-        if row.engine in ("grid", COHERENT) or not row.masked
+        if row.seconds is not None and (row.engine in ("grid", COHERENT) or not row.masked)
     ]
 
 
@@ -92,23 +113,38 @@ def bench_table(rows: Sequence[BenchRow]) -> str:
     ]
     for row in rows:
         peer = peers.get(row.problem)
-        ratio = "" if peer is None else f"{peer.seconds / row.seconds:,.1f} x {peer.engine}"
+        faster = None if peer is None or peer is row else _ratio(peer, row)
+        guessed = row.extrapolated or (peer is not None and peer.extrapolated)
+        ratio = ""
+        if faster is not None and peer is not None:
+            times = _figure(faster, True) if guessed else f"{faster:,.1f}"
+            ratio = f"{times} x {peer.engine}"
         name = f"{row.target[1]} x {row.target[0]}" + (", masked" if row.masked else "")
         agreement = "" if row.agreement is None else f"{100 * row.agreement:.1f} %"
         memory = "" if row.memory_mb is None else f"{row.memory_mb:,.0f}"
-        about = "about " if row.extrapolated else ""
         cells = (
             f"{row.descriptor}, {row.channels} ch.",
             name,
             f"{row.queries:,}",
             row.engine,
-            f"{about}{row.seconds:,.3g}",
-            "" if peer is row else ratio,
+            "not known" if row.seconds is None else _figure(row.seconds, row.extrapolated),
+            ratio,
             agreement,
             memory,
-            "" if row.times_grid is None or row.engine == "grid" else f"{row.times_grid:,.3g}",
+            ""
+            if row.times_grid is None or row.engine == "grid"
+            else _figure(row.times_grid, row.extrapolated),
         )
         lines.append("| " + " | ".join(cells) + " |")
     if any(row.extrapolated for row in rows):
-        lines += ["", '"about": extrapolated from two parts of the queries.']
+        lines += ["", '"about": an estimate from parts of the queries, no measurement.']
+    if any(row.seconds is None for row in rows):
+        lines += ["", '"not known": such estimates disagree; the machine was busy with other work.']
     return "\n".join(lines)
+
+
+def _figure(value: float, estimated: bool) -> str:
+    """A number in about three digits; an estimate in two, and called one."""
+    if estimated:
+        value = float(f"{value:.2g}")
+    return "about " * estimated + (f"{value:,.0f}" if value >= 999 else f"{value:.3g}")

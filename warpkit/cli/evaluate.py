@@ -129,11 +129,11 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _cache(args: argparse.Namespace) -> Path | None:
-    from warpkit.runs.cache import default_cache
+    from warpkit.runs.cache import writable_cache
 
     if args.no_cache:
         return None
-    return args.cache or default_cache()
+    return args.cache or writable_cache()
 
 
 def _files(args: argparse.Namespace) -> dict[str, Any]:

@@ -165,7 +165,9 @@ def command_parser() -> argparse.ArgumentParser:
     add_common(propagate)
 
     extract = commands.add_parser("extract", help="write the descriptors of images")
-    extract.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    extract.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="images, or folders of them"
+    )
     extract.add_argument("--half", action="store_true", help="store float16")
     add_common(extract)
 
@@ -419,9 +421,14 @@ _COMMANDS: dict[str, Any] = {
 }
 
 
+# Who names no command, or none of its kinds, asks what there is.
+_BARE: tuple[list[str], ...] = ([], ["eval"], ["train"])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0, 2 for bad input, 130 when interrupted)."""
-    args = command_parser().parse_args(coordinates_joined(sys.argv[1:] if argv is None else argv))
+    told = coordinates_joined(sys.argv[1:] if argv is None else argv)
+    args = command_parser().parse_args([*told, "--help"] if told in _BARE else told)
     # Both libraries warn about torchvision, which warpkit does not need.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
@@ -444,6 +451,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         print(f"warpkit {args.command}: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        from warpkit.describe.extractor import out_of_memory
+        from warpkit.runs.memory import refused_words
+
+        if not out_of_memory(error):
+            raise
+        print(f"warpkit {args.command}: {refused_words(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on from here"

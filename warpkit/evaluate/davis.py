@@ -6,6 +6,7 @@ In: `warpkit.datasets.davis.DavisSequence`s and a folder of mask PNGs for each. 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,6 +30,7 @@ from warpkit.evaluate.jaccard import (
     score_sequence,
 )
 from warpkit.runs.frame_rows import ROWS, read_rows, result_file
+from warpkit.runs.progress import Bar
 
 __all__ = ["prediction_files", "score_davis"]
 
@@ -68,12 +70,13 @@ def score_davis(
     require(workers is None or workers >= 1, f"workers must be at least 1 process, got {workers}")
     folders = [None if n not in predictions else Path(predictions[n]) for n in names]
     rules = [all_frames] * len(names)
+    bar = functools.partial(Bar, total=len(names), desc="score", unit="sequence", leave=False)
     processes = min(workers or os.cpu_count() or 1, len(names))
     if processes <= 1:
-        results = list(map(_score_folder, sequences, folders, rules))
+        results = list(bar(map(_score_folder, sequences, folders, rules)))
     else:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(_score_folder, sequences, folders, rules))
+            results = list(bar(pool.map(_score_folder, sequences, folders, rules)))
 
     problems = [problem for _, problem, _ in results if problem]
     notes = [note for _, _, note in results if note]

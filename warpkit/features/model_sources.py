@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from warpkit.checks import InputError, first_line, require
+from warpkit.io.proxies import check_proxies, proxies_named
 from warpkit.io.whole import write_json
-from warpkit.runs.cache import default_cache, file_sha256
+from warpkit.runs.cache import default_cache, file_sha256, writable_cache
 
 __all__ = [
     "RELEASES",
@@ -164,7 +165,7 @@ def find_source(
             except _missing() as error:
                 if isinstance(error, InputError):  # there, but not what was asked for
                     raise
-                failures.append(f"{hub_id}: {first_line(error).rstrip('.')}")
+                failures.append(f"{hub_id}: {_reason(error)}")
     where = "in the local cache (offline mode)" if local_files_only else "locally or on the hub"
     at = "" if revision is None else f" at revision '{revision}'"
     raise InputError(
@@ -188,6 +189,12 @@ def _missing() -> tuple[type[Exception], ...]:
 
     bases = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
     return (OSError, ValueError, HfHubHTTPError, *bases)
+
+
+def _reason(error: Exception) -> str:
+    """Why the hub gave nothing, and through which proxy it was asked."""
+    named = "" if isinstance(error, FileNotFoundError) else ", ".join(proxies_named())
+    return first_line(error).rstrip(".") + (f" (through the proxy of {named})" if named else "")
 
 
 def _cached(model: str, hub_id: str, family: Family, revision: str | None) -> ModelSource:
@@ -244,7 +251,7 @@ def find_remote(
         except _missing() as error:
             if isinstance(error, InputError):
                 raise
-            failures.append(f"{hub_id}: {first_line(error).rstrip('.')}")
+            failures.append(f"{hub_id}: {_reason(error)}")
     raise InputError(f"'{model}' cannot be downloaded; tried {'; '.join(failures)}")
 
 
@@ -263,6 +270,7 @@ def list_remote(
     """
     from huggingface_hub import HfApi
 
+    check_proxies()
     info = HfApi().model_info(hub_id, revision=revision, files_metadata=True)
     known = {item.rfilename: item for item in info.siblings or ()}
     files = []
@@ -314,7 +322,7 @@ def _record_path(name: str, commit: str) -> Path:
 
 
 def _keep_hashes(source: ModelSource, listing: Listing) -> None:
-    """Hash the downloaded files, compare with what the hub states, and write the record."""
+    """Hash the downloaded files, compare with what the hub states, keep the hashes if we can."""
     assert source.commit is not None
     files = {}
     for file in listing.files:
@@ -325,6 +333,8 @@ def _keep_hashes(source: ModelSource, listing: Listing) -> None:
             f" states {file.sha256}; delete the file and download again",
         )
         files[file.path] = {"bytes": (source.folder / file.path).stat().st_size, "sha256": found}
+    if writable_cache() is None:
+        return
     path = _record_path(source.name, source.commit)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -353,14 +363,21 @@ def verify_source(source: ModelSource) -> list[str]:
         f"no hashes were kept of '{source.model}' ({source.folder}): `warpkit models download`"
         " keeps them for models of the hub",
     )
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        hashes = {name: str(facts["sha256"]) for name, facts in record["files"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}, the hashes kept of '{source.model}', is damaged: delete it and"
+            f" {source.folder}, and download the model again"
+        ) from error
     wrong = []
-    for name, facts in record["files"].items():
+    for name, known in hashes.items():
         file = source.folder / name
         if not file.is_file():
             wrong.append(f"{name}: missing")
-        elif file_sha256(file) != facts["sha256"]:
-            wrong.append(f"{name}: SHA-256 differs from {facts['sha256']}")
+        elif file_sha256(file) != known:
+            wrong.append(f"{name}: SHA-256 differs from {known}")
     return wrong
 
 
@@ -399,6 +416,7 @@ def find_file(
     except _missing() as error:
         reason = error
     if not local_files_only:
+        check_proxies()
         try:
             # Fails at once without a network, where the download itself tries for a long time.
             HfApi().model_info(repository, revision=revision)
@@ -410,5 +428,5 @@ def find_file(
     then = "Download it on a connected machine and give its path" if advice is None else advice()
     raise InputError(
         f"{what} ({repository}, {inside}) is neither in the local cache nor reachable:"
-        f" {first_line(reason).rstrip('.')}. {then}"
+        f" {_reason(reason)}. {then}"
     ) from reason

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from warpkit.checks import require
 from warpkit.describe.cache import DescriptorCache
@@ -29,6 +28,8 @@ from warpkit.io.tensors import read_tensors, write_tensors
 from warpkit.io.whole import write_json
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.progress import Bar
+from warpkit.runs.task import input_files
 from warpkit.types import DescriptorMap
 
 __all__ = ["ExtractSettings", "run_extract"]
@@ -61,6 +62,10 @@ def run_extract(
     again: no finished image is described twice, and the files are those of a run without a break.
     What an earlier run finished counts only if image, weights, settings and code are the same.
 
+    Args:
+        images: files, and folders whose images are taken in the order of their names; hidden files
+            in them and folders below them are not.
+
     Returns:
         The written files, in the order of the images.
 
@@ -69,7 +74,7 @@ def run_extract(
             holds something.
     """
     settings, options = settings or ExtractSettings(), options or ModelOptions()
-    paths = [Path(image) for image in images]
+    paths = [path for image in images for path in _images_of(Path(image))]
     _check_names(paths)
     clock = Stopwatch()
     # Every input is read once before anything is computed: a bad last file costs no time.
@@ -82,7 +87,7 @@ def run_extract(
         mark = hashlib.sha256(f"{extractor.digest()} {settings.half}".encode()).hexdigest()
     with folder:
         run = _Extraction(folder, extractor, (options, settings), mark)
-        with tqdm(total=len(paths), desc="extract", unit="image", disable=None) as progress:
+        with Bar(total=len(paths), desc="extract", unit="image") as progress:
             for batch in batches:
                 with clock.stage("describe"):
                     run.describe(batch)
@@ -95,6 +100,15 @@ def run_extract(
         record = run_record("extract", (options, settings), clock.seconds, facts)
         write_json(folder.file("run.json"), record)
     return [Path(output) / _name(path) for path in paths]
+
+
+def _images_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    # Such as the files that macOS adds to folders.
+    found = [file for file in input_files(path) if not file.name.startswith(".")]
+    require(len(found) > 0, f"{path} is a folder without images: name images, or a folder of them")
+    return found
 
 
 def _check_names(paths: Sequence[Path]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.arrays import Image
@@ -26,7 +25,7 @@ from warpkit.io.images import read_image, write_image
 from warpkit.io.whole import write_json
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
-from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.runs.progress import Bar, ProgressCallback, no_progress
 from warpkit.types import DescriptorMap
 from warpkit.viz.fields import pca_colors, pca_shares
 from warpkit.viz.panel import panel
@@ -110,7 +109,7 @@ def run_inspect(
         if pixels and settings.layers:
             facts["maps"] = {}
             with clock.stage("layers"):
-                shown = tqdm(paths, desc="layers", unit="image", disable=None)
+                shown = Bar(paths, desc="layers", unit="image")
                 for done, (path, name, image) in enumerate(
                     zip(shown, names, pixels, strict=True), start=1
                 ):

@@ -6,6 +6,7 @@ In: two `DescriptorMap`s, points and optional masks. Out: `Matches`.
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -13,8 +14,16 @@ from torch import Tensor
 
 from warpkit.checks import check_points, require
 from warpkit.coords import lattice_sites, point_sites
-from warpkit.match.filters import above_similarity, cycle_distance, inside_mask
-from warpkit.match.matcher import Matcher, create_matcher
+from warpkit.match.filters import (
+    above_similarity,
+    chosen_keys,
+    cycle_distance,
+    inside_mask,
+    refine_subpixel,
+    round_trip,
+)
+from warpkit.match.grid.contenders import contending_pixels
+from warpkit.match.matcher import Matcher, Neighbours, create_matcher
 from warpkit.match.pair import Window, search_pair
 from warpkit.match.settings import MatchFilters
 from warpkit.types import DescriptorMap, Matches, Sites
@@ -24,6 +33,13 @@ __all__ = ["candidate_sites", "checked_mask", "default_matcher", "match_points"]
 # Up to here building an index costs more than FAISS's search saves (measured on two CPU cores,
 # 410,000 candidates, 128 channels).
 _FEW_QUERIES = 256
+
+# In images of more pixels than this, so many points at a time are matched among the pixels that can
+# be the best of one of them. A point leaves about 0.3 % of the pixels: for more points than the
+# last, one plan of all pixels takes less time.
+_LARGE = 2**20
+_FEW = 32
+_MOST_APART = 512
 
 
 def match_points(
@@ -63,40 +79,102 @@ def match_points(
     if isinstance(points, Tensor):
         points = points.detach().cpu().numpy()
     checked = check_points(points, height=source.height, width=source.width)
-    queries = point_sites(torch.from_numpy(checked).to(source.data.device))
-    keys = candidate_sites(target, checked_mask(target, target_mask, "target_mask"))
-    homes = None
+    xy = torch.from_numpy(checked).to(source.data.device)
     filters = filters or MatchFilters()
+    matcher = matcher or default_matcher(source, queries=len(xy), k=k)
+    there = checked_mask(target, target_mask, "target_mask")
+    here = checked_mask(source, source_mask, "source_mask") if filters.looks_back else None
+    pixels = max(item.height * item.width for item in (source, target))
+    if k > 1 or matcher.exhaustive or pixels <= _LARGE or len(xy) > _MOST_APART:
+        return _match(source, target, xy, there, here, k, matcher, filters)
+    parts = [
+        _match_few(source, target, part, there, here, matcher, filters) for part in xy.split(_FEW)
+    ]
+    return Matches(*(torch.cat([getattr(p, name.name) for p in parts]) for name in fields(Matches)))
+
+
+def _match(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    xy: Tensor,
+    target_mask: Tensor | None,
+    source_mask: Tensor | None,
+    k: int,
+    matcher: Matcher,
+    filters: MatchFilters,
+) -> Matches:
+    """The matches of points among all pixels."""
+    keys = candidate_sites(target, target_mask)
+    homes = candidate_sites(source, source_mask) if filters.looks_back else None
+    window = Window() if filters.subpixel else None
+    queries = point_sites(xy)
+    found = search_pair(matcher, source, target, queries, keys, k=k, homes=homes, window=window)
+    matches = _kept(xy, keys, found.forward, homes, found.returned, source, filters)
+    if found.refined is not None:
+        matches = replace(matches, target_xy=found.refined.xy, similarity=found.refined.similarity)
+    return _similar(matches, filters)
+
+
+def _match_few(
+    source: DescriptorMap,
+    target: DescriptorMap,
+    xy: Tensor,
+    target_mask: Tensor | None,
+    source_mask: Tensor | None,
+    matcher: Matcher,
+    filters: MatchFilters,
+) -> Matches:
+    """The same among the pixels that a bound leaves, without any table of all pixels."""
+    keys = contending_pixels(source, target, xy, target_mask)
+    forward = matcher.search(source, target, point_sites(xy), keys)
+    homes = returned = None
     if filters.looks_back:
-        homes = candidate_sites(source, checked_mask(source, source_mask, "source_mask"))
-    found = search_pair(
-        matcher or default_matcher(source, queries=len(queries), k=k),
-        source,
-        target,
-        queries,
-        keys,
-        k=k,
-        homes=homes,
-        window=Window() if filters.subpixel else None,
-    )
-    valid = found.forward.found
-    if homes is not None and found.returned is not None:
+        chosen, places = chosen_keys(forward, keys)
+        homes = contending_pixels(target, source, places.xy, source_mask)
+        returned = round_trip(chosen, matcher.search(target, source, places, homes))
+    matches = _kept(xy, keys, forward, homes, returned, source, filters)
+    if filters.subpixel:
+        every = replace(matches, valid=forward.found)
+        window = Window()
+        refined = refine_subpixel(
+            every,
+            source,
+            target,
+            target_mask=target_mask,
+            radius=window.radius,
+            temperature=window.temperature,
+        )
+        matches = replace(refined, valid=matches.valid)
+    return _similar(matches, filters)
+
+
+def _kept(
+    xy: Tensor,
+    keys: Sites,
+    forward: Neighbours,
+    homes: Sites | None,
+    returned: Tensor | None,
+    source: DescriptorMap,
+    filters: MatchFilters,
+) -> Matches:
+    """Matches at whole pixels, valid where the way back ends as the filters ask."""
+    valid = forward.found
+    if homes is not None and returned is not None:
         if filters.mutual:
             # The pixel that holds a point; one on the far edge of the image belongs to the last.
-            limit = torch.tensor([source.width - 1, source.height - 1], device=queries.xy.device)
-            home = torch.minimum(torch.floor(queries.xy + 0.5), limit)
-            valid = valid & (cycle_distance(home, homes.xy, found.returned) == 0)
+            limit = torch.tensor([source.width - 1, source.height - 1], device=xy.device)
+            home = torch.minimum(torch.floor(xy + 0.5), limit)
+            valid = valid & (cycle_distance(home, homes.xy, returned) == 0)
         if filters.cycle_distance is not None:
-            away = cycle_distance(queries.xy, homes.xy, found.returned)
-            valid = valid & (away <= filters.cycle_distance)
-    target_xy = keys.xy[found.forward.index.clamp(min=0)] * found.forward.found[..., None]
-    similarity = found.forward.similarity
-    if found.refined is not None:
-        target_xy, similarity = found.refined.xy, found.refined.similarity
-    matches = Matches(queries.xy, target_xy, similarity, valid)
-    if filters.min_similarity is not None:
-        matches = above_similarity(matches, filters.min_similarity)
-    return matches
+            valid = valid & (cycle_distance(xy, homes.xy, returned) <= filters.cycle_distance)
+    target_xy = keys.xy[forward.index.clamp(min=0)] * forward.found[..., None]
+    return Matches(xy, target_xy, forward.similarity, valid)
+
+
+def _similar(matches: Matches, filters: MatchFilters) -> Matches:
+    if filters.min_similarity is None:
+        return matches
+    return above_similarity(matches, filters.min_similarity)
 
 
 def default_matcher(descriptors: DescriptorMap, *, queries: int = 1, k: int = 1) -> Matcher:

@@ -38,7 +38,7 @@ from warpkit.propagate.label_config import LabelConfig
 from warpkit.propagate.sharpen import sharpen_soft
 from warpkit.types import DescriptorMap
 
-__all__ = ["Annotation", "LabelFrame", "LabelPropagator", "decide_labels"]
+__all__ = ["Annotation", "LabelFrame", "LabelPropagator", "decide_labels", "label_memory"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,6 +296,30 @@ class LabelPropagator:
         evidence = soft.flatten(1).amax(dim=1)
         present = (evidence > 0) & (evidence >= self.config.min_evidence * known.amax(dim=0))
         return soft * present[:, None, None]
+
+
+def label_memory(
+    config: LabelConfig, descriptors: DescriptorMap, *, share: float, annotated: int, frames: int
+) -> int:
+    """Bytes that label propagation takes at least, on a CPU.
+
+    Args:
+        descriptors: of a frame.
+        share: of the pixels that show an object, in the annotated frame where it is largest.
+        annotated: annotated frames.
+        frames: frames of the clip, as far as it is known.
+    """
+    h, w = descriptors.grid_size
+    cells = h * w * config.refine**2
+    channels = descriptors.channels
+    width = min(config.channels or channels, channels) + 4  # colour and a bias beside them
+    context = annotated + min(config.context, frames)
+    kept = min(config.top_k, context * cells)
+    # Whether a cell may take a label is asked of all cells that have one, unless most do.
+    asked = share * cells if share <= 0.5 else 0
+    finer = 2 * channels if config.refine > 1 else 0
+    # Of a best key its similarity (4 bytes) and its index (8).
+    return int(cells * (4 * (finer + context * width + asked) + 12 * kept))
 
 
 def decide_labels(

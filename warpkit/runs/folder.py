@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,8 @@ from warpkit.version import __version__
 __all__ = ["OutputFolder", "check_file", "installed_version", "run_record"]
 
 _STAGING = ".warpkit-partial"
+_KEPT = ".warpkit-kept"  # whole results that could not be moved into place
+_UNFINISHED = re.compile(rf"{re.escape(_STAGING)}-[0-9a-f]{{12}}-[0-9a-f]{{8}}")
 
 # Distributions whose version a record names; of a tuple the first that is installed.
 _RECORDED: dict[str, tuple[str, ...]] = {
@@ -53,7 +56,8 @@ class OutputFolder:
 
     Files are written into a hidden staging folder on the same file system and moved into place
     when the `with` block ends without an exception. After an exception the staging folder is
-    removed and whatever stood at `path` is as it was; an error of the file system itself becomes an
+    removed and whatever stood at `path` is as it was; what a killed run left is removed by the next
+    run that writes there; an error of the file system itself becomes an
     `OutputError`. With `overwrite` only files of the same names are replaced; others stay, and an
     input of the run is never replaced.
 
@@ -113,11 +117,17 @@ class OutputFolder:
                 # The folder may have been made since the interrupted run chose its place.
                 places = [self._staging_in(folder) for folder in (base, *base.parents)]
                 staging = next((place for place in places if place.is_dir()), staging)
-            else:
-                staging = staging.with_name(f"{staging.name}-{uuid.uuid4().hex[:8]}")
-            staging.mkdir(exist_ok=self.resume)
-            if self.resume:
+                staging.mkdir(exist_ok=True)
                 self._lock = _lock(staging, self.path)
+            else:
+                for folder in {base, self._target.parent}:
+                    _remove_unfinished(folder)
+                staging = staging.with_name(f"{staging.name}-{uuid.uuid4().hex[:8]}")
+                # Locked before it has a name that another run may remove.
+                fresh = base / f"{_STAGING}-new-{uuid.uuid4().hex[:8]}"
+                fresh.mkdir()
+                self._lock = _lock(fresh, self.path)
+                fresh.rename(staging)
             # A hidden file was being written when the earlier run was killed.
             for unfinished in staging.rglob(".*"):
                 unfinished.unlink()
@@ -225,7 +235,9 @@ class OutputFolder:
             " folder",
         )
         # Unfinished work of another run is not a result.
-        held = [item for item in self._target.iterdir() if not item.name.startswith(_STAGING)]
+        held = [
+            item for item in self._target.iterdir() if not item.name.startswith((_STAGING, _KEPT))
+        ]
         require(
             self.overwrite or not held,
             f"{self.path} exists and is not empty: choose another output folder, or use"
@@ -245,6 +257,11 @@ class OutputFolder:
                 staging.rename(self._target)
         except (InputError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
+            if not self.resume:
+                # Under a name that no later run takes for unfinished.
+                kept = staging.with_name(staging.name.replace(_STAGING, _KEPT))
+                with contextlib.suppress(OSError):
+                    staging = staging.rename(kept)
             raise InputError(
                 f"the results could not be moved to {self.path} and are kept in {staging}: {reason}"
             ) from error
@@ -269,7 +286,25 @@ def _lock(staging: Path, path: Path) -> int | None:
             f"another run is writing into {path} right now: wait for it, or choose another output"
             " folder"
         ) from error
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return None
     return descriptor
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what killed runs left in a folder; not what waits to be continued, nor what a run that
+    lives holds, on whichever machine.
+    """
+    for left in folder.glob(f"{_STAGING}-*"):
+        if _UNFINISHED.fullmatch(left.name) is None:
+            continue
+        # Another run may remove it at the same time.
+        with contextlib.suppress(OSError, InputError):
+            lock = _lock(left, left)
+            if lock is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
 
 
 def _move_files(source: Path, target: Path) -> None:

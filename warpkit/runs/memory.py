@@ -6,12 +6,15 @@ import contextlib
 import ctypes
 import gc
 import os
+import re
 import threading
 from pathlib import Path
 
 import torch
 
-__all__ = ["PeakMemory", "release", "resident"]
+from warpkit.checks import require
+
+__all__ = ["PeakMemory", "available", "refused_words", "release", "require_memory", "resident"]
 
 
 class PeakMemory:
@@ -70,3 +73,52 @@ def resident() -> int:
     if not path.exists():
         return 0
     return int(path.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def available() -> int | None:
+    """Bytes that this process can still take: what is free, or its control group leaves it.
+
+    None where the system does not tell (it is not Linux).
+    """
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    free = [int(line.split()[1]) * 1024 for line in text.splitlines() if "MemAvailable" in line]
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no group, or one without a limit ("max")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        free.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+    return min(free, default=None)
+
+
+def require_memory(needed: int, what: str, *, device: torch.device, advice: str) -> None:
+    """Refuse work that needs more memory than there is, before any of it is asked for.
+
+    A GPU refuses by itself.
+
+    Args:
+        needed: bytes, at least.
+        what: needs them.
+        advice: what to do.
+
+    Raises:
+        InputError: names the memory needed and the memory there is.
+    """
+    free = available() if device.type == "cpu" else None
+    require(
+        free is None or needed <= free,
+        f"{what} needs {needed / 1e9:,.1f} GB of memory, {(free or 0) / 1e9:,.1f} GB are free:"
+        f" {advice}",
+    )
+
+
+def refused_words(error: Exception) -> str:
+    """An error of torch (CPU, GPU) or numpy that memory was refused, with what was asked for."""
+    asked = re.search(r"to allocate ([\d.]+) (\w+)", str(error))
+    amount = ""
+    if asked is not None:
+        number, unit = float(asked[1]), asked[2]
+        said = f"{number / 1e9:,.1f} GB" if unit == "bytes" else f"{number:g} {unit}"
+        amount = f" ({said} were asked for at once)"
+    return f"out of memory{amount}: use smaller images, or lower what was set above its default"

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any, Protocol, Self
 
-__all__ = ["ProgressCallback", "no_progress"]
+from tqdm import tqdm
+
+__all__ = ["Bar", "ProgressCallback", "no_progress"]
+
+_LOGGER = logging.getLogger("warpkit")
+_EVERY = 60.0  # seconds between two lines of a log
+_now = time.monotonic
 
 
 class ProgressCallback(Protocol):
@@ -23,3 +33,89 @@ class ProgressCallback(Protocol):
 
 def no_progress(stage: str, done: int, total: int | None) -> None:
     """Nobody looks."""
+
+
+class Bar:
+    """A bar on a terminal; in a log one line a minute, of all bars together.
+
+    A context manager, and an iterable where it is given items.
+
+    Args:
+        items: are counted as they are taken.
+        total: how many there are; None where that is not known.
+        initial: done before.
+        desc: what is done.
+        unit: of what.
+        leave: whether the bar stays on the terminal when it has ended.
+        shown: whether anything is said.
+
+    Attributes:
+        n: how many are done.
+    """
+
+    # Short bars that follow one another would never be a minute old each.
+    _said: float | None = None
+
+    def __init__(
+        self,
+        items: Iterable[Any] = (),
+        *,
+        total: int | None = None,
+        initial: int = 0,
+        desc: str,
+        unit: str,
+        leave: bool = True,
+        shown: bool = True,
+    ) -> None:
+        if total is None and isinstance(items, Sized):
+            total = len(items) or None
+        self._items, self._total = items, total
+        self.n = self._initial = initial
+        self._what, self._unit = desc, unit
+        self._shown, self._started = shown, _now()
+        if Bar._said is None:
+            Bar._said = self._started
+        self._facts = ""
+        self._bar: tqdm[Any] | None = None
+        if shown and sys.stderr.isatty():
+            self._bar = tqdm(total=self._total, initial=initial, desc=desc, unit=unit, leave=leave)
+
+    def update(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.n += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif self._shown and _now() - (Bar._said or 0) >= _EVERY:
+            Bar._said = _now()
+            _LOGGER.info("%s", self._line())
+
+    def say(self, facts: Mapping[str, str]) -> None:
+        """Figures to show beside it from now on."""
+        self._facts = "".join(f", {name} {value}" for name, value in facts.items())
+        if self._bar is not None:
+            self._bar.set_postfix(facts)
+
+    def _line(self) -> str:
+        count = f"{self.n}" if self._total is None else f"{self.n} of {self._total}"
+        line = f"{self._what}: {count} {self._unit}s{self._facts}"
+        done = self.n - self._initial
+        if self._total is None or done <= 0:
+            return line
+        left = round((_now() - self._started) / done * max(0, self._total - self.n))
+        return f"{line}, about {tqdm.format_interval(left)} left"
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        with self:
+            for item in self._items:
+                yield item
+                self.update()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from warpkit.checks import InputError, OutputError, require
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.describe.table import resolve_model
@@ -32,6 +30,7 @@ from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.runs.cache import file_sha256
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.progress import Bar
 from warpkit.runs.task import accept_unfinished
 from warpkit.synthesize.card import data_card
 from warpkit.synthesize.categories import readable
@@ -346,7 +345,7 @@ def _make(
     stages: dict[str, float] = {}
     started = time.perf_counter()
     # Closed at once when this stops: a cluster that was started for it ends with it.
-    bar = tqdm(total=count, initial=count - len(todo), unit="chunk", desc="pairs")
+    bar = Bar(total=count, initial=count - len(todo), unit="chunk", desc="pairs")
     with bar, contextlib.closing(made):
         for chunk in made:
             with clock.stage("keep"):

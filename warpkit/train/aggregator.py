@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationNetwork
@@ -27,6 +26,7 @@ from warpkit.features.backbone import Backbone
 from warpkit.features.registry import resolve_device
 from warpkit.io.whole import write_json
 from warpkit.runs.folder import run_record
+from warpkit.runs.progress import Bar
 from warpkit.runs.task import content_identity, listing_identity
 from warpkit.train.aggregator_config import AggregatorTrainConfig
 from warpkit.train.losses import TEMPERATURE, symmetric_cross_entropy
@@ -137,11 +137,12 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
         )
 
     last_saved = time.monotonic()
-    bar = tqdm(
+    bar = Bar(
         total=config.steps,
         initial=done,
         desc="train aggregator",
-        disable=None if processes.main else True,
+        unit="step",
+        shown=processes.main,
     )
     with closing(bar), closing(_open_log(config, output, done, processes)) as log:
         while done < config.steps:
@@ -163,7 +164,7 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
                 found = processes.sum(torch.stack(losses).detach()).tolist()
                 figures = dict(zip(pairs_a_step, found, strict=True))
                 log.write(done, figures, seconds=time.monotonic() - started)
-                bar.set_postfix({name: f"{value:.2f}" for name, value in figures.items()})
+                bar.say({name: f"{value:.2f}" for name, value in figures.items()})
             done += 1
             bar.update()
             if validation is not None and validation.due(done, config.steps):

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.registry import resolve_device
 from warpkit.features.tiny import save_unet
 from warpkit.io.whole import write_json
 from warpkit.runs.folder import run_record
+from warpkit.runs.progress import Bar
 from warpkit.runs.task import content_identity
 from warpkit.train.backbone_config import AlignmentConfig, BackboneTrainConfig
 from warpkit.train.backbone_start import averaged_unet, starting_unet
@@ -103,7 +103,7 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
         save_unet(path, averaged, unet_config, **facts)
 
     last_saved = time.monotonic()
-    bar = tqdm(total=config.steps, initial=done, desc="train backbone", disable=None)
+    bar = Bar(total=config.steps, initial=done, desc="train backbone", unit="step")
     tracker = open_tracker(config.tracker, output, config, done=done)
     with closing(bar), closing(Log(output / "log.jsonl", done=done, tracker=tracker)) as log:
         while done < config.steps:
@@ -113,7 +113,9 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
                 check_finite(done, loss)
                 figures = losses.figures()
                 log.write(done, figures, seconds=time.monotonic() - started)
-                bar.set_postfix(mse=figures["diffusion"], align=figures["alignment"])
+                bar.say(
+                    {"mse": f"{figures['diffusion']:.3g}", "align": f"{figures['alignment']:.3g}"}
+                )
             done += 1
             bar.update()
             if probes.due(done):

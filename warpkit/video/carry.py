@@ -13,14 +13,13 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 
 import torch
-from tqdm import tqdm
 
 from warpkit.arrays import Image
 from warpkit.checks import require
 from warpkit.io.frame import Frame
 from warpkit.propagate import TrackedPoints
 from warpkit.propagate.passes import Stretch
-from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.runs.progress import Bar, ProgressCallback, no_progress
 from warpkit.types import DescriptorMap
 from warpkit.video.clip import Clip, Shot
 from warpkit.video.config import FrameResult
@@ -212,13 +211,13 @@ def _carry_back(
         run.restore(state, context[::-1], images[::-1], known, kept[-1])
     todo = starts[: len(starts) - len(kept)]
     left = min(todo[-1] + run.chunk, stop) - stretch.first
-    with tqdm(total=left, desc="backward", unit="frame", disable=store.quiet, leave=False) as bar:
+    with Bar(total=left, desc="backward", unit="frame", shown=not store.quiet, leave=False) as bar:
         for start, shots, cut_after in clip.ahead(_blocks(clip, todo, stop, run.chunk)):
             cuts = [*(shot.cut for shot in shots[1:]), cut_after]
             soft = run.carry_back([shot.frame.image for shot in shots], cuts)
             store.keep_back(start, {"soft": soft, "kept": run.state()["soft"]})
             bar.update(len(shots))
-            progress("carrying back", int(bar.n), left)
+            progress("carrying back", bar.n, left)
     store.wait()  # what was carried back is read next
 
 
@@ -267,7 +266,7 @@ def follow_back(
         tracker.restore(found[kept[-1]], clip.one(kept[-1]).image)
     todo = starts[: len(starts) - len(kept)]
     left = min(todo[-1] + run.chunk, last + 1) if todo else 0
-    with tqdm(total=left, desc="backward", unit="frame", disable=store.quiet, leave=False) as bar:
+    with Bar(total=left, desc="backward", unit="frame", shown=not store.quiet, leave=False) as bar:
         for start, shots, cut_after in clip.ahead(_blocks(clip, todo, last + 1, run.chunk)):
             cuts = [*(shot.cut for shot in shots[1:]), cut_after]
             maps = run.describe([shot.frame.image for shot in shots])
@@ -283,5 +282,5 @@ def follow_back(
             store.keep_points_back(start, part)
             found |= part
             bar.update(len(shots))
-            progress("following points back", int(bar.n), left)
+            progress("following points back", bar.n, left)
     return found

@@ -21,10 +21,11 @@ from warpkit.propagate import (
     LabelPropagator,
     carry_labels_many,
 )
-from warpkit.propagate.labels import decide_labels
+from warpkit.propagate.labels import decide_labels, label_memory
 from warpkit.propagate.passes import Stretch, merge_soft, plan_stretches
 from warpkit.propagate.points import PointTracker, TrackedPoints
 from warpkit.runs.clock import Stopwatch
+from warpkit.runs.memory import require_memory
 from warpkit.types import Describer, DescriptorMap
 from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.edits import CarriedEdit
@@ -46,6 +47,10 @@ class Propagation:
         describer: what describes images, e.g. `warpkit.load("tiny")`.
         settings: how to carry.
         matcher: matching engine of the dense fields; None picks one.
+        frames: about how many the clip has, where that is known.
+
+    Raises:
+        InputError: label propagation needs more memory than there is.
 
     Attributes:
         clock: seconds by stage so far: `describe`, `labels`, `edit`, `points`.
@@ -60,6 +65,7 @@ class Propagation:
         describer: Describer,
         settings: PropagateSettings,
         matcher: Matcher | None = None,
+        frames: int | None = None,
     ) -> None:
         self.settings, self.annotations = settings, given.annotations
         self._describer, self._matcher = describer, matcher
@@ -69,6 +75,20 @@ class Propagation:
         self._first_image = first
         self.clock = Stopwatch()
         self._first = self.describe([first])[0]
+        if self.object_ids and settings.mode == "label":
+            needed = label_memory(
+                settings.label,
+                self._first,
+                share=max(float((mask > 0).mean()) for mask in masks),
+                annotated=len(masks),
+                frames=frames or 0,
+            )
+            require_memory(
+                needed,
+                "label propagation",
+                device=self._first.data.device,
+                advice="lower label.refine, label.context or label.top_k, or --size",
+            )
         self.chunk = self.settings.chunk or (16 if self._first.data.is_cuda else 4)
         self._edit: CarriedEdit | None = None
         if given.edit is not None:

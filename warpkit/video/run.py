@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from warpkit.checks import (
     InputError,
@@ -35,7 +34,7 @@ from warpkit.propagate import colormap_layer
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.frame_rows import Row, result_file
-from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.runs.progress import Bar, ProgressCallback, no_progress
 from warpkit.runs.task import accept_unfinished, file_identity, input_files
 from warpkit.types import Describer
 from warpkit.version import __version__
@@ -249,6 +248,7 @@ class _Job:
             describer=describer,
             settings=self.settings,
             matcher=asked_matcher(self.options.engine),
+            frames=self.clip.about,
         )
         self.plan = plan_of(self.run)
         if update is None:
@@ -308,7 +308,7 @@ class _Job:
         )
         tracks = self.tracks
         with self.clock.stage("propagate"), closing(self.clip), store:
-            bar = tqdm(total=self.clip.about, desc="propagate", unit="frame", disable=None)
+            bar = Bar(total=self.clip.about, desc="propagate", unit="frame")
             with bar:
                 bar.update(store.done)
                 for _ in carry(self.run, self.clip, store, progress=progress):

@@ -71,10 +71,10 @@ class Store:
     Attributes:
         done: frames whose results are kept, from the first on.
         state: of the run behind them, where an earlier process left it.
-        quiet: whether no bars are shown; None shows them on a terminal.
+        quiet: whether no progress is shown.
     """
 
-    quiet: bool | None = True
+    quiet: bool = True
 
     def __init__(self) -> None:
         self.done = 0
@@ -145,7 +145,7 @@ class FolderStore(Store):
         clock: gets the seconds of `write`.
     """
 
-    quiet = None
+    quiet = False
 
     def __init__(
         self,

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from warpkit.arrays import Image, Labels
 from warpkit.checks import InputError, OutputError, require
 from warpkit.datasets.davis import DavisSequence, read_davis_labels
@@ -25,6 +23,7 @@ from warpkit.io.images import read_image
 from warpkit.io.masks import write_labels
 from warpkit.io.whole import Partial, write_json
 from warpkit.runs.clock import Stopwatch
+from warpkit.runs.progress import Bar
 
 __all__ = ["MaskMethod", "carried_masks"]
 
@@ -54,10 +53,8 @@ def carried_masks(
     done: dict[str, Path] = {}
     seconds = 0.0
     frames = 0
-    bar = tqdm(
-        total=sum(map(len, sequences)), desc=method.name, unit="frame", disable=None, leave=False
-    )
-    with bar:
+    total = sum(map(len, sequences))
+    with Bar(total=total, desc=method.name, unit="frame", leave=False) as bar:
         for sequence in sequences:
             try:
                 folder = base / f"{sequence.name}-{_sequence_digest(sequence, hashes, year)}"

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from warpkit.checks import require
 from warpkit.coherent import FIELDS, FieldName, Mirror, points_config
@@ -56,6 +55,7 @@ from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.memory import PeakMemory
+from warpkit.runs.progress import Bar
 from warpkit.types import Describer
 
 __all__ = ["EvalPckSettings", "list_pairs", "run_eval_pck"]
@@ -342,7 +342,7 @@ def _predict(
             )
         memory = kept.memory_mb if kept is not None else None
         if missing:
-            bar = tqdm(total=len(missing), desc=method.name, unit="pair", disable=None)
+            bar = Bar(total=len(missing), desc=method.name, unit="pair")
             with PeakMemory(method.device) as peak, bar:
                 for prediction in method.predict(missing, problems):
                     found[id(prediction.pair)] = prediction

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from warpkit.aggregate.network import resize
 from warpkit.checks import InputError, require
@@ -45,6 +44,7 @@ from warpkit.io.images import read_image, write_image
 from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
+from warpkit.runs.progress import Bar
 from warpkit.types import DescriptorMap
 from warpkit.viz.curves import plot_curves
 
@@ -219,7 +219,7 @@ def sweep_pairs(
         )
         points = 0
         at_once = max(1, batch_size // 2)
-        with tqdm(total=len(pairs), desc=f"{name}, {mode}", unit="pair", disable=None) as bar:
+        with Bar(total=len(pairs), desc=f"{name}, {mode}", unit="pair") as bar:
             for start in range(0, len(pairs), at_once):
                 group = list(_readable(pairs[start : start + at_once], problems))
                 if group:

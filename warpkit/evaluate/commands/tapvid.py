@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from warpkit.checks import one_of, require
 from warpkit.describe.options import ModelOptions, TaskSettings
@@ -24,6 +23,7 @@ from warpkit.propagate import PointConfig, PointTracker
 from warpkit.render import CLIPS, ClipSpec, RenderedFrame, render_frame, render_tracks
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import run_record
+from warpkit.runs.progress import Bar
 from warpkit.types import DescriptorMap
 
 __all__ = ["EvalTapvidSettings", "follow_points", "run_eval_tapvid"]
@@ -88,7 +88,7 @@ def run_eval_tapvid(
     if settings.point.flow:
         methods["match alone"] = replace(settings.point, flow=False)
     scores: dict[str, dict[str, TrackScores]] = {name: {} for name in methods}
-    for name in tqdm(settings.clips or tuple(CLIPS), desc="clips", unit="clip", disable=None):
+    for name in Bar(settings.clips or tuple(CLIPS), desc="clips", unit="clip"):
         spec = CLIPS[name]
         with clock.stage("render"):
             frames = [render_frame(spec, t) for t in range(0, spec.frames, settings.stride)]

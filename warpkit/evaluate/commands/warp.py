@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldName, Mirror, coherent_field
@@ -47,6 +46,7 @@ from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import run_record
+from warpkit.runs.progress import Bar
 from warpkit.types import Describer
 from warpkit.warp.field import dense_warp
 
@@ -158,7 +158,7 @@ def run_eval_warp(
     scored = hashlib.sha256(f"{name} {settings.seed if name == 'known' else ''}".encode())
     # Methods that are given masks stand in no table with others.
     scored.update(b"masks" if settings.masks else b"")
-    for truth in tqdm(truths, desc=FIELD_SETS.get(name, name), unit="pair", disable=None):
+    for truth in Bar(truths, desc=FIELD_SETS.get(name, name), unit="pair"):
         scored.update(truth.name.encode(errors="backslashreplace"))
         scored.update(np.ascontiguousarray(truth.source_xy[truth.known]).tobytes())
         for method, predict in methods.items():

@@ -10,27 +10,17 @@ the coefficient of query node i in corner x of the query block, `w` the coeffici
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from warpkit.match.grid.compiled import compiled
 
 __all__ = ["bound_cells", "refine_windows", "search_blocks"]
 
-# No NaN and no infinity ever enters these loops, and sums may be reordered.
-_FLAGS = {"nnan", "ninf", "nsz", "contract", "reassoc", "arcp"}
 _NEVER = np.float32(-4)  # below every cosine
 _TAKEN = np.float32(-1e30)
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return njit(nogil=True, fastmath=_FLAGS, cache=True)(function)
-    except RuntimeError:  # no folder can be written to: compile anew in every process
-        return njit(nogil=True, fastmath=_FLAGS)(function)
-
-
-@_compiled
+@compiled
 def bound_cells(products, cell_nodes, cell_stretch, bounds):
     """For every row of products the largest score that a key of a cell can have.
 
@@ -48,7 +38,7 @@ def bound_cells(products, cell_nodes, cell_stretch, bounds):
             out[c] = m * (cell_stretch[c, 0] if m > 0 else cell_stretch[c, 1])
 
 
-@_compiled
+@compiled
 def _key_products(g, columns, w, out):
     """Products of the four query nodes with keys of one cell, of coefficients w (P, 4): out (4, P).
 
@@ -62,7 +52,7 @@ def _key_products(g, columns, w, out):
             row[p] = g0 * w[p, 0] + g1 * w[p, 1] + g2 * w[p, 2] + g3 * w[p, 3]
 
 
-@_compiled
+@compiled
 def _mix(a, r, count, out):
     """out[p] = sum_i a[i] r[i, p] for p < count, and the largest of them."""
     a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
@@ -75,7 +65,7 @@ def _mix(a, r, count, out):
     return best
 
 
-@_compiled
+@compiled
 def _largest(values, start, stop):
     best = _TAKEN
     for i in range(start, stop):
@@ -83,7 +73,7 @@ def _largest(values, start, stop):
     return best
 
 
-@_compiled
+@compiled
 def _find_seeds(g, bounds, omega, key, scratch, products, scores, seed, seed_products):
     """The k best keys for the middle of a query block, in the cells that promise it most.
 
@@ -126,7 +116,7 @@ def _find_seeds(g, bounds, omega, key, scratch, products, scores, seed, seed_pro
     return min(found, k)
 
 
-@_compiled
+@compiled
 def _find_thresholds(omega, seed_products, threshold):
     """What every seed scores at least at each corner of a query block: threshold (4,).
 
@@ -142,7 +132,7 @@ def _find_thresholds(omega, seed_products, threshold):
             threshold[x] = min(threshold[x], s)
 
 
-@_compiled
+@compiled
 def _cell_excess(bounds, omega, threshold, excess):
     """How far every cell's bound exceeds the threshold, at the corner where it does so most."""
     v0, v1, v2, v3 = bounds[0], bounds[1], bounds[2], bounds[3]
@@ -159,7 +149,7 @@ def _cell_excess(bounds, omega, threshold, excess):
         excess[c] = max(max(a, b), max(e, f))
 
 
-@_compiled
+@compiled
 def _corner_products(g, columns, omega, out):
     """Products of a query block's corners with the four nodes of a key cell: out (4, 4)."""
     for x in range(4):
@@ -173,7 +163,7 @@ def _corner_products(g, columns, omega, out):
             )
 
 
-@_compiled
+@compiled
 def _block_excess(corner_products, corners, stretch, threshold):
     """The same for one block of keys, from the products with its own corners."""
     excess = _NEVER
@@ -189,7 +179,7 @@ def _block_excess(corner_products, corners, stretch, threshold):
     return excess
 
 
-@_compiled
+@compiled
 def search_blocks(
     products, bounds, first_row, query, key, first_block, last_block, tolerance, index, similarity
 ):
@@ -297,7 +287,7 @@ def search_blocks(
     return looked
 
 
-@_compiled
+@compiled
 def _keep_lowest(scores, sites, enough, best, chosen):
     """Choose the lowest of the old choice and these keys among those that score `enough`."""
     for p in range(len(sites)):
@@ -309,7 +299,7 @@ def _keep_lowest(scores, sites, enough, best, chosen):
             return
 
 
-@_compiled
+@compiled
 def _insert(scores, sites, best, chosen):
     """Keep the k best, best first, the lowest row first among equal scores; each row once."""
     k = len(best)
@@ -331,7 +321,7 @@ def _insert(scores, sites, best, chosen):
         chosen[at] = site
 
 
-@_compiled
+@compiled
 def refine_windows(
     products,
     first_row,

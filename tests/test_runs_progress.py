@@ -1,0 +1,159 @@
+"""Progress: a bar on a terminal, in a log a line a minute, in memory nothing."""
+
+from __future__ import annotations
+
+import ast
+import io
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import warpkit
+from warpkit.runs import progress
+from warpkit.runs.progress import Bar
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(progress, "_now", found)
+    monkeypatch.setattr(Bar, "_said", None)
+    caplog.set_level(logging.INFO, logger="warpkit")
+    return found
+
+
+def test_a_log_gets_a_line_a_minute(
+    clock: Clock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Bar(total=600, desc="propagate", unit="frame") as bar:
+        for _ in range(300):
+            clock.now += 0.5
+            bar.update()
+        assert bar.n == 300
+    assert caplog.messages == [
+        "propagate: 120 of 600 frames, about 04:00 left",
+        "propagate: 240 of 600 frames, about 03:00 left",
+    ]
+    assert capsys.readouterr().err == ""
+
+
+def test_short_work_says_nothing_and_a_row_of_it_a_line_a_minute(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(9):
+        for _ in Bar(range(10), desc=f"method {number}", unit="pair"):
+            clock.now += 2
+    assert caplog.messages == [
+        "method 2: 10 of 10 pairs, about 00:00 left",
+        "method 5: 10 of 10 pairs, about 00:00 left",
+        "method 8: 10 of 10 pairs, about 00:00 left",
+    ]
+
+
+def test_what_is_not_known_is_left_out(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    unknown = Bar(iter("abc"), desc="read", unit="frame")
+    going_on = Bar(total=100, initial=90, desc="train", unit="step")
+    outer, inner = iter(unknown), iter(Bar([1], desc="inner", unit="item", shown=False))
+    next(outer)
+    clock.now += 61
+    next(inner)
+    next(outer)
+    going_on.say({"loss": "0.25"})
+    clock.now += 61
+    going_on.update(5)
+    assert caplog.messages == [
+        "read: 1 frames",
+        "train: 95 of 100 steps, loss 0.25, about 02:02 left",
+    ]
+    clock.now += 61
+    assert list(inner) == []  # counted, and not shown
+    assert len(caplog.messages) == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar(
+    clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    bar = Bar(range(4), desc="warp", unit="pair")
+    for _ in bar:
+        clock.now += 100
+        bar.say({"loss": "0.5"})
+    assert bar.n == 4
+    assert "4/4" in shown.getvalue() and "loss=0.5" in shown.getvalue()
+    list(Bar(range(3), desc="quiet", unit="pair", shown=False))
+    assert "quiet" not in shown.getvalue() and not caplog.messages
+
+
+def test_every_loop_of_a_command_says_it_in_this_way() -> None:
+    package = Path(warpkit.__file__).parent
+    others = [
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "tqdm"
+    ]
+    assert others == ["runs/progress.py"]
+
+
+@pytest.fixture
+def davis(files: Path, tmp_path: Path) -> Path:
+    for kind in ("JPEGImages", "Annotations"):
+        (tmp_path / kind / "480p" / "c").mkdir(parents=True)
+    for t in range(3):
+        frame = warpkit.read_image(files / f"frames/{t:03d}.png")
+        warpkit.write_image(tmp_path / f"JPEGImages/480p/c/{t:05d}.jpg", frame)
+        mask = (files / "mask.png").read_bytes()
+        (tmp_path / f"Annotations/480p/c/{t:05d}.png").write_bytes(mask)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        ("propagate {files}/clip.mp4 --mask {files}/mask.png -o {out}", ["propagate: 7 of 7 fram"]),
+        ("extract {files}/frames -o {out}", ["extract: 7 of 7 images"]),
+        (
+            "synthesize --pairs 1 --images {files}/frames --set formats=[dhf] -o {out}",
+            ["pairs: 1 of 1 chunks"],
+        ),
+        (
+            "eval davis --root {davis} --year 2016 --no-cache --workers 1 --model tiny --size 32",
+            ["tiny: 3 of 3 frames", "score: 1 of 1 sequences"],
+        ),
+    ],
+    ids=["propagate", "extract", "synthesize", "eval davis"],
+)
+def test_commands_tell_a_log(
+    command: str,
+    lines: list[str],
+    cli: Callable[..., object],
+    clock: Clock,
+    files: Path,
+    davis: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    told = [part.format(files=files, davis=davis, out=davis / "out") for part in command.split()]
+    cli(*told, small=told[0] != "eval")
+    for line in lines:
+        assert any(message.startswith(line) for message in caplog.messages), caplog.messages
