@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import warpkit
 from warpkit import viz
 from warpkit.api import Model
-from warpkit.checks import InputError, check_image, usable_array
+from warpkit.checks import InputError, check_image, check_points, usable_array
 from warpkit.coherent import Guides
 from warpkit.image.cutout import cut_out
 from warpkit.image.match import similarity_at
@@ -265,3 +265,10 @@ def test_channels_first_is_refused() -> None:
     for image in (torch.zeros(3, 40, 56, dtype=torch.uint8), SOURCE.transpose(2, 0, 1)):
         with pytest.raises(InputError, match=r"got uint8 \(3, 40, 56\)"):
             check_image(image)
+
+
+def test_numbers_of_half_the_bits_are_numbers() -> None:
+    points = torch.tensor([[3.0, 4.5]], dtype=torch.bfloat16)
+    np.testing.assert_array_equal(check_points(points, height=9, width=9), [[3.0, 4.5]])
+    with pytest.raises(InputError, match="must be a uint8 RGB array"):
+        check_image(torch.zeros(4, 4, 3, dtype=torch.bfloat16))

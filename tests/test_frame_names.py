@@ -19,7 +19,8 @@ from warpkit.evaluate.commands.davis import EvalDavisSettings, run_eval_davis
 from warpkit.evaluate.davis import score_davis
 from warpkit.io.frames import frame_files, open_frames
 from warpkit.render import RenderedFrame
-from warpkit.video.annotations import parse_masks
+from warpkit.runs.frame_rows import read_rows, result_file
+from warpkit.video.annotations import by_index, parse_masks
 from warpkit.video.config import PropagateSettings
 from warpkit.video.run import run_propagate
 
@@ -69,11 +70,24 @@ def test_what_a_user_calls_a_frame(
         frames.find("x")
 
 
+def test_a_number_that_no_file_has(
+    tmp_path: Path, clip: list[RenderedFrame], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "warpkit")
+    frames = open_frames(write_frames(tmp_path / "f", EVERY_5, clip))
+    for name in ("00002", "7", "100", "9" * 5000):
+        with pytest.raises(InputError, match=f"no frame is called '{name}'"):
+            frames.find(name)
+    assert by_index({"2": Path("m.png")}, frames) == {2: Path("m.png")}
+    assert caplog.messages == ["the mask m.png is of the frame that is called 00010, number 2"]
+
+
 def test_frames_of_a_video_are_numbers(files: Path) -> None:
     frames = open_frames(files / "clip.mp4")
     assert frames.find("004") == 4
-    with pytest.raises(InputError, match="a frame of a video is a number, got 'x'"):
-        frames.find("x")
+    for name in ("x", "9" * 5000):
+        with pytest.raises(InputError, match=f"a frame of a video is a number, got '{name}'"):
+            frames.find(name)
 
 
 def test_masks_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +126,9 @@ def test_a_run_of_numbered_files(
     images = json.loads((out / "masks.json").read_text())["images"]
     assert [(image["id"], image["file_name"]) for image in images] == list(enumerate(names))
     said = [text for text in caplog.messages if "is of the frame that is called" in text]
-    assert said == [f"the mask {later} is of the frame that is called {key}, number {position}"]
+    assert said == [
+        f"the mask {later} is of the frame that is called {stems[position]}, number {position}"
+    ]
     # What one made one can score: from the folder of results, and from that above it.
     write_frames(tmp_path / "set/JPEGImages/480p/out", names, clip)
     write_masks(tmp_path / "set/Annotations/480p/out", stems, clip)
@@ -284,3 +300,31 @@ def test_points_are_counted_from_0_and_it_is_said(
     cli("propagate", frames, "--points", "2:30,20", "-o", tmp_path / "out")
     assert "the frames of points are counted from 0" in caplog.text
     assert json.loads((tmp_path / "out/points.json").read_text())["queries"] == [[2, 30, 20]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"frame": "00001", "name": "a"}',
+        '{"frame": 1, "name": ["a"]}',
+        '{"frame": 1, "name": "a", "file": 3}',
+        "[" * 100_000,
+        "{",
+        "[]",
+    ],
+)
+def test_damaged_tables_of_results(tmp_path: Path, line: str) -> None:
+    table = tmp_path / "frames.jsonl"
+    table.write_text(f'{{"frame": 0, "name": "b", "file": "b.png"}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"frames\.jsonl (is damaged|must hold)"):
+        read_rows(table)
+    assert [result_file(row) for row in read_rows(table, count=1)] == ["b.png"]
+    with pytest.raises(InputError, match=r"^cannot read .*none\.jsonl: No such file"):
+        read_rows(tmp_path / "none.jsonl")
+
+
+def test_names_that_no_file_can_have() -> None:
+    long = "x" * 300
+    assert parse_masks([f"{long}=y"]) == {0: Path(f"{long}=y")}
+    with pytest.raises(InputError, match="no such file or folder"):
+        open_frames(long)

@@ -136,3 +136,11 @@ def test_animations_that_are_no_videos(tmp_path: Path, name: str) -> None:
     pictures[0].save(path, kind)
     with pytest.raises(InputError, match="this is a single image"):
         open_frames(path)
+
+
+@pytest.mark.parametrize("data", [b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\0\1"])
+@pytest.mark.filterwarnings("error")
+def test_a_tiff_that_ends_in_its_header_is_no_kind_of_tiff(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.tif.*a TIFF that was cut short"):
+        read_image(tmp_path / "a.tif")

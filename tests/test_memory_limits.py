@@ -120,3 +120,17 @@ def test_another_error_is_not_taken_for_it(cli: Cli, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(main_module._COMMANDS, "demo", fails)
     with pytest.raises(RuntimeError, match="shapes differ"):
         cli("demo", small=False)
+
+
+def test_cached_files_of_a_control_group_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 1,000 bytes 900 are taken, 800 of them by files that were read."""
+    texts = {
+        "/proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 8 kB\n",
+        "/sys/fs/cgroup/memory.max": "1000\n",
+        "/sys/fs/cgroup/memory.current": "900\n",
+        "/sys/fs/cgroup/memory.stat": "anon 90\nactive_file 300\ninactive_file 500\nfile 850\n",
+    }
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: texts[str(path)])
+    assert memory.available() == 900

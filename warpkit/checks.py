@@ -132,7 +132,8 @@ def usable_array(value: Any) -> Any:
     brought to the CPU. An array that is all this, and what is no array, comes back as it is.
     """
     if hasattr(value, "detach") and hasattr(value, "cpu"):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = (value.float() if "bfloat" in str(value.dtype) else value).numpy()
     if not isinstance(value, np.ndarray) or (
         type(value) is np.ndarray and value.flags.carray and value.dtype.isnative
     ):

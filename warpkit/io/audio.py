@@ -104,6 +104,8 @@ def _works(path: Path, kind: str, sound: UsableSound) -> bool:
             made.start_encoding()
             for _, written in itertools.islice(track.packets, 2):
                 made.mux(written)
+    except InputError:
+        raise
     except (av.error.FFmpegError, OSError, ValueError):
         # Of a container that cannot hold it, or a codec that cannot encode it.
         return False

@@ -6,6 +6,7 @@ In: a path. Out: text for a message, or the bytes of the same picture.
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,11 @@ def _kind_of_tiff(path: Path) -> str | None:
         directory = TiffImagePlugin.ImageFileDirectory_v2(header)
         file.seek(directory.next)
         try:
-            directory.load(file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                directory.load(file)
+            if TiffImagePlugin.IMAGEWIDTH not in directory:
+                return "a TIFF that was cut short"
             bits = directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
             kind = directory.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]
         except (OSError, ValueError, SyntaxError, TypeError, struct.error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -123,8 +124,13 @@ class Frames(ABC):
         Raises:
             InputError: it names none.
         """
-        require(name.isdecimal(), f"{self.path}: a frame of a video is a number, got '{name}'")
+        number = re.fullmatch("[0-9]{1,18}", name)
+        require(number is not None, f"{self.path}: a frame of a video is a number, got '{name}'")
         return int(name)
+
+    def called(self, index: int) -> str:
+        """What a user calls a frame: its file's name, or its number."""
+        return str(index)
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:

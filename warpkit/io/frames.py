@@ -9,6 +9,7 @@ frame keeps that index. Masks that lie among the images of a folder are no frame
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -157,12 +158,19 @@ class FolderFrames(Frames):
         for known in ([file.stem for file in self._files], [file.name for file in self._files]):
             if name in known:
                 return known.index(name)
+        numbers = _file_numbers([file.stem for file in self._files]) or []
+        number = int(name) if re.fullmatch("[0-9]{1,18}", name) else -1
+        if number in numbers:
+            return numbers.index(number)
+        # With zeros in front it is the name of a file, not a place.
         require(
-            re.fullmatch(r"[0-9]+", name) is not None,
+            str(number) == name and (number < len(self._files) or not numbers),
             f"{self.path}: no frame is called '{name}': the first is {self._files[0].name}",
         )
-        numbers = _file_numbers([file.stem for file in self._files]) or []
-        return numbers.index(int(name)) if int(name) in numbers else int(name)
+        return number
+
+    def called(self, index: int) -> str:
+        return self._files[index].name if index < len(self._files) else super().called(index)
 
     def __iter__(self) -> Iterator[Frame]:
         for index in self._indices:
@@ -204,7 +212,7 @@ def open_frames(
     """
     path = Path(path)
     selection = Selection(start, end, stride)
-    require(path.exists(), absent(path, "file or folder"))
+    require(os.path.exists(path), absent(path, "file or folder"))  # noqa: PTH110 - long names
     if not path.is_dir():
         check_file(path)
         require(

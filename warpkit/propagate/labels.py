@@ -306,7 +306,7 @@ def label_memory(
     Args:
         descriptors: of a frame.
         share: of the pixels that show an object, in the annotated frame where it is largest.
-        annotated: annotated frames.
+        annotated: annotated frames that are there at once.
         frames: frames of the clip, as far as it is known.
     """
     h, w = descriptors.grid_size

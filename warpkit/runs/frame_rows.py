@@ -28,15 +28,22 @@ def read_rows(path: Path, *, count: int | None = None) -> list[Row]:
     Raises:
         InputError: it is damaged, or cannot be read.
     """
+    lines = read_lines(path)[:count]
     try:
-        rows = [json.loads(line) for line in read_lines(path)[:count]]
-    except ValueError as error:
+        rows = [json.loads(line) for line in lines]
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
-    whole = all(isinstance(row, dict) and {"frame", "name"} <= row.keys() for row in rows)
+    whole = all(
+        isinstance(row, dict)
+        and type(row.get("frame")) is int
+        and isinstance(row.get("name"), str)
+        and isinstance(row.get("file", ""), str)
+        for row in rows
+    )
     require(whole, f"{path} must hold an object with 'frame' and 'name' in every line")
     return rows
 
 
 def result_file(row: Row) -> str:
     """The name of a frame's results, as in `00004.png`; older tables name them by number alone."""
-    return str(row.get("file", f"{row['frame']:05d}.png"))
+    return str(row["file"]) if "file" in row else f"{row['frame']:05d}.png"

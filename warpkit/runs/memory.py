@@ -88,7 +88,12 @@ def available() -> int | None:
     group = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # no group, or one without a limit ("max")
         limit = int((group / "memory.max").read_text(encoding="ascii"))
-        free.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+        taken = int((group / "memory.current").read_text(encoding="ascii"))
+        # Cached files count as taken, but are given up for what is asked.
+        kept = re.findall(
+            r"^(?:in)?active_file (\d+)", (group / "memory.stat").read_text("ascii"), re.MULTILINE
+        )
+        free.append(limit - taken + sum(map(int, kept)))
     return min(free, default=None)
 
 

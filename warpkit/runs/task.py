@@ -15,6 +15,7 @@ from typing import Any
 
 from warpkit.checks import require
 from warpkit.io.images import IMAGE_SUFFIXES
+from warpkit.io.text import read_json
 from warpkit.io.whole import write_json
 from warpkit.runs.cache import file_sha256
 from warpkit.runs.differences import differences
@@ -66,7 +67,7 @@ def accept_unfinished(folder: OutputFolder, task: Mapping[str, Any], *, drop_oth
     path = folder.file(_TASK, private=True)
     now = json.loads(json.dumps(task, default=str))
     if folder.resumed:
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        known = read_json(path) if path.is_file() else None
         advice = "run that command again, choose another output folder, or drop it with --overwrite"
         found = f"an interrupted run into {folder.path} waits to be continued, but it differs"
         # Without a task it was killed as it began, or as its results were moved: nothing to keep.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 
 from warpkit.io.images import write_image
+from warpkit.io.text import read_json
 from warpkit.io.whole import write_json, write_text
 from warpkit.match.matcher import Matcher
 from warpkit.runs.folder import OutputFolder
@@ -48,7 +48,7 @@ def measure_set(
     """
     path = folder.file("quality.json")
     if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         return [PrecisionRow(**row) for row in stored["rows"]], stored["images"]
     describer, matcher = load()
     found = [

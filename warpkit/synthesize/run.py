@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import json
 import logging
 import shutil
 import time
@@ -25,6 +24,7 @@ from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
+from warpkit.io.text import read_json
 from warpkit.io.whole import write_json, write_text
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.runs.cache import file_sha256
@@ -188,7 +188,7 @@ def run_synthesize(
                         folder.abandon()
                     raise
                 write_text(folder.file(_FINISHED, private=True), "")
-            facts: dict[str, Any] = json.loads(folder.file("run.json").read_text(encoding="utf-8"))
+            facts: dict[str, Any] = read_json(folder.file("run.json"))
             folder.file(_TASK, private=True)
             # Chunks are what a killed run goes on from; all their pairs are written by now.
             shutil.rmtree(folder.file(_CHUNKS), ignore_errors=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import check_same_size, require
+from warpkit.checks import check_same_size, is_file, require
 from warpkit.io.frame import Frame, Frames
 from warpkit.io.masks import read_objects
 from warpkit.video.clip import FileClip
@@ -39,7 +39,7 @@ def parse_masks(texts: Sequence[str], *, start: int = 0) -> dict[int | str, Path
         name, equals, file = text.partition("=")
         named = bool(equals and name and file)
         if named and not re.fullmatch("[0-9]+", name):
-            named = not Path(text).is_file() and Path(file).is_file()  # a file's name may hold a =
+            named = not is_file(text) and is_file(file)  # a file's name may hold a =
         frame = name if named else start
         require(
             frame not in masks, f"frame {frame} has two masks: write --mask FRAME=PNG for others"
@@ -59,8 +59,9 @@ def by_index(masks: MasksByFrame, frames: Frames) -> dict[int, Path | str]:
         index = name if isinstance(name, int) else frames.find(name)
         require(index not in found, f"frame {name} has two masks: {found.get(index)} and {path}")
         found[index] = path
-        if isinstance(name, str) and name != str(index) and name.isdecimal():
-            _log.info("the mask %s is of the frame that is called %s, number %d", path, name, index)
+        file = Path(frames.called(index)).stem
+        if isinstance(name, str) and name.isdecimal() and not name == file == str(index):
+            _log.info("the mask %s is of the frame that is called %s, number %d", path, file, index)
     return found
 
 

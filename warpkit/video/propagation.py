@@ -80,7 +80,7 @@ class Propagation:
                 settings.label,
                 self._first,
                 share=max(float((mask > 0).mean()) for mask in masks),
-                annotated=len(masks),
+                annotated=max(len(stretch.known) for stretch in self.stretches()),
                 frames=frames or 0,
             )
             require_memory(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warpkit.checks import require
+from warpkit.io.text import read_json
 from warpkit.runs.differences import differences
 from warpkit.runs.frame_rows import ROWS, read_rows
 from warpkit.video.propagation import Propagation
@@ -60,7 +61,10 @@ def finished_run(
         f"--update changes the masks of a finished run, but {output} holds none: leave --update"
         " out",
     )
-    known = json.loads(record.read_text(encoding="utf-8"))
+    known = read_json(record)
+    require(
+        isinstance(known, dict), f"{record} is damaged: use --overwrite to make everything anew"
+    )
     other_masks = {"mask": None, "update": None, "export": None}
     then = {
         "inputs": known.get("inputs", {}) | other_masks,
