@@ -50,8 +50,9 @@ ENTRIES = {
 _RESUMED = {"propagate", "extract", "eval", "synthesize"}
 _RESUMED |= {name for name in ENTRIES.values() if "eval" in name}
 _RESUMED |= {"run_propagate", "run_extract", "run_synthesize", "run_sweep"}
-_UNFINISHED = re.compile(r"(^|/)\.warpkit-partial-[0-9a-f]{12}(/|$)")
-_TRAINED = re.compile(r"/(log\.jsonl|state\.pt|best\.safetensors|samples|tensorboard)(/|$)")
+_UNFINISHED = re.compile(r"/\.warpkit-partial-[0-9a-f]{12}(/|$)")
+_TRAINED = {"train", "train_aggregator", "train_backbone"}
+_TRAINING = re.compile(r"/(log\.jsonl|state\.pt|best\.safetensors|(samples|tensorboard)(/.*)?)$")
 
 failures: list[str] = []
 """The names of the entries that failed and were compared."""
@@ -115,16 +116,19 @@ def _hashed(roots: set[Path]) -> dict[str, str]:
 
 
 def _compare(name: str, before: dict[str, str], after: dict[str, str]) -> None:
-    kept = _UNFINISHED if name in _RESUMED else _TRAINED if name.startswith("train") else None
+    kept = [_UNFINISHED] if name in _RESUMED else [_TRAINING] if name in _TRAINED else []
+    made = after.keys() - before.keys()
+    if name in _TRAINED:  # the folder of the run
+        made -= {str(Path(path).parent) for path in made if _TRAINING.search(path)}
     changed = [
         f"{word} {path}"
         for word, paths in (
             ("removed", before.keys() - after.keys()),
-            ("left behind", after.keys() - before.keys()),
+            ("left behind", made),
             ("replaced", {p for p in before.keys() & after.keys() if before[p] != after[p]}),
         )
         for path in sorted(paths)
-        if not (kept and kept.search(path))
+        if not any(pattern.search(path) for pattern in kept)
     ]
     assert not changed, f"{name} failed, and has {'; '.join(changed[:5])} ({len(changed)} in all)"
     failures.append(name)

@@ -284,7 +284,7 @@ def _image_names(path: Path, problems: list[str]) -> dict[int, str]:
     names: dict[int, str] = {}
     for line in read_lines(path):
         number, _, name = line.partition(" ")
-        if number.isdecimal() and name:
+        if _is_number(number) and name:
             names[int(number)] = name.strip()
         else:
             problems.append(f"{path}: expected lines 'number name', got '{line}'")
@@ -297,13 +297,18 @@ def _table(path: Path, width: int, problems: list[str]) -> dict[int, list[list[f
     for line in read_lines(path):
         number, *rest = line.split()
         values = _floats(rest)
-        if number.isdecimal() and len(values) == width:
+        if _is_number(number) and len(values) == width:
             table.setdefault(int(number), []).append(values)
         else:
             problems.append(
                 f"{path}: expected lines of an image number and {width} numbers, got '{line}'"
             )
     return table
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word numbers an image."""
+    return word.isdecimal() and len(word) < 10
 
 
 def _floats(words: Sequence[str]) -> list[float]:
