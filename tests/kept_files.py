@@ -118,8 +118,9 @@ def _hashed(roots: set[Path]) -> dict[str, str]:
 def _compare(name: str, before: dict[str, str], after: dict[str, str]) -> None:
     kept = [_UNFINISHED] if name in _RESUMED else [_TRAINING] if name in _TRAINED else []
     made = after.keys() - before.keys()
-    if name in _TRAINED:  # the folder of the run
+    if name in _TRAINED:  # the folder of the run, and the first of its results
         made -= {str(Path(path).parent) for path in made if _TRAINING.search(path)}
+        made -= {path for path in made if path.endswith("/unet.safetensors")}
     changed = [
         f"{word} {path}"
         for word, paths in (

@@ -146,6 +146,7 @@ def _compile(loop: Any, call: Callable[[], None]) -> None:
     started = time.perf_counter()
     call()
     if loop.stats.cache_misses or not loop.stats.cache_hits:
+        folder = loop.stats.cache_path  # None where it could not be kept after all
         kept = "for this process" if folder is None else f"and kept it in {folder}"
         seconds = time.perf_counter() - started
         _LOGGER.info("compiled %s in %.1f s %s", name, seconds, kept)
