@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from conftest import Ran
 
 from warpkit.checks import InputError
 from warpkit.image.match import parse_points
+from warpkit.io import points
 from warpkit.io.guides import read_guides
 from warpkit.io.points import PointQueries, PointTracks, read_queries, read_tracks, write_tracks
 
@@ -287,3 +289,37 @@ def test_what_is_wrong_with_arrays_is_said(tmp_path: Path, content: bytes, messa
     assert "\n" not in str(error.value)
     with pytest.raises(InputError):
         read_tracks(path)
+
+
+def test_arrays_that_unpack_to_far_more_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "points.npz"
+    monkeypatch.setattr(points, "_MOST_QUERY_BYTES", 1 << 20)
+    monkeypatch.setattr(points, "_MOST_TRACK_BYTES", 1 << 20)
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1, 3)}"
+    for content, message in (
+        ({"queries": np.zeros((1 << 20, 3))}, r"1048576 x 3 numbers, .* expected at most 1048576"),
+        ({"frames": np.zeros(1 << 22)}, r"4194304 numbers, .* expected at most 1048576"),
+        ({}, "should have 1 x 3 numbers, its bytes are 16777216"),
+        ({"magic": b"\x02\x00\xff\xff\xff\x00"}, "cannot be read as NPZ"),
+    ):
+        if set(content) & {"queries", "frames"}:
+            np.savez_compressed(path, **content)
+        else:
+            text = header + b" " * (117 - len(header)) + b"\n"
+            start = content.get("magic", b"\x01\x00" + struct.pack("<H", len(text)) + text)
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+                made.writestr("queries.npy", b"\x93NUMPY" + start + bytes(1 << 24))
+        tracemalloc.start()
+        with pytest.raises(InputError, match=message):
+            read_tracks(path) if "frames" in content else read_queries(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1 << 20
+
+
+def test_arrays_that_nobody_asked_for_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "points.npz"
+    path.write_bytes(saved(queries=[[0, 1, 2]], names=np.array([None]), labels=["a"]))
+    assert listed(path) == [[0, 1, 2]]

@@ -18,7 +18,7 @@ import torch
 from warpkit.checks import InputError, OutputError
 from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.runs import folder as output
-from warpkit.runs.folder import OutputFolder, check_file, run_record
+from warpkit.runs.folder import OutputFolder, check_result_file, run_record
 from warpkit.version import __version__
 
 
@@ -418,16 +418,16 @@ def test_several_files_come_together_or_none_does(tmp_path: Path) -> None:
 
 def test_a_file_of_results_is_checked_before_the_work(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    check_file(path, overwrite=False)
+    check_result_file(path, overwrite=False)
     path.write_text("{}")
     with pytest.raises(InputError, match="exists: choose another name or add --overwrite"):
-        check_file(path, overwrite=False)
-    check_file(path, overwrite=True, inputs=[None, tmp_path / "b"])
+        check_result_file(path, overwrite=False)
+    check_result_file(path, overwrite=True, inputs=[None, tmp_path / "b"])
     for read in (path, tmp_path):
         with pytest.raises(InputError, match="is an input or no ordinary file"):
-            check_file(path, overwrite=True, inputs=[read])
+            check_result_file(path, overwrite=True, inputs=[read])
     with pytest.raises(InputError, match="does not exist"):
-        check_file(tmp_path / "none/a.json", overwrite=True)
+        check_result_file(tmp_path / "none/a.json", overwrite=True)
 
 
 def test_run_record(tmp_path: Path) -> None:

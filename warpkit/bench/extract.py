@@ -35,7 +35,7 @@ from warpkit.features.unet_calls import UnetCalls
 from warpkit.io.images import write_image
 from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, check_file, run_record
+from warpkit.runs.folder import OutputFolder, check_result_file, run_record
 from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
 from warpkit.runs.progress import Bar
@@ -139,7 +139,7 @@ def run_bench_extract(
     settings = settings or BenchExtractSettings()
     options = options or ModelOptions(model="tiny")
     if json_file is not None:
-        check_file(json_file, overwrite=overwrite)
+        check_result_file(json_file, overwrite=overwrite)
     clock = Stopwatch()
     folder = OutputFolder(output, overwrite=overwrite)
     folder.check()

@@ -47,7 +47,7 @@ from warpkit.io.whole import write_json, written_together
 from warpkit.match.matcher import Neighbours, create_matcher, matcher_names
 from warpkit.render import render_pair
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, check_file, run_record
+from warpkit.runs.folder import OutputFolder, check_result_file, run_record
 from warpkit.runs.machine import machine, machine_line
 from warpkit.runs.memory import PeakMemory
 from warpkit.runs.progress import Bar
@@ -134,7 +134,7 @@ def run_bench_match(
         f"bench match takes a source and a target image or none, got {len(images)}",
     )
     if json_file is not None:
-        check_file(json_file, overwrite=overwrite, inputs=images)
+        check_result_file(json_file, overwrite=overwrite, inputs=images)
     clock = Stopwatch()
     with (
         written_together(json_file) as (second,),

@@ -26,7 +26,7 @@ from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.whole import write_json, write_text, written_together
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.folder import OutputFolder, check_file, run_record
+from warpkit.runs.folder import OutputFolder, check_result_file, run_record
 from warpkit.runs.machine import machine
 from warpkit.runs.memory import PeakMemory
 from warpkit.video.run import run_propagate
@@ -115,7 +115,7 @@ def run_bench_propagate(
         f"bench propagate takes a video and the mask of its first frame or none, got {len(clip)}",
     )
     if json_file is not None:
-        check_file(json_file, overwrite=overwrite, inputs=clip)
+        check_result_file(json_file, overwrite=overwrite, inputs=clip)
     clock, rows = Stopwatch(), []
     with (
         written_together(json_file) as (second,),

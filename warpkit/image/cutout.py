@@ -17,7 +17,7 @@ from warpkit.coords import grid_to_pixel
 from warpkit.image.grabcut import largest_piece
 from warpkit.io.images import read_image
 from warpkit.io.masks import write_labels
-from warpkit.runs.folder import check_file
+from warpkit.runs.folder import check_result_file
 
 __all__ = ["cut_out", "parse_box", "run_mask"]
 
@@ -117,7 +117,7 @@ def run_mask(
         InputError: as `cut_out`; or a file that cannot be read or written.
     """
     output = Path(output)
-    check_file(output, overwrite=overwrite, inputs=[image])
+    check_result_file(output, overwrite=overwrite, inputs=[image])
     found = cut_out(read_image(image), box)
     write_labels(output, found.astype(np.uint8))
     return found

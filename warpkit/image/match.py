@@ -28,7 +28,7 @@ from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.points import match_points
 from warpkit.match.settings import MatchFilters
 from warpkit.match.similarity import similarity_map
-from warpkit.runs.folder import check_file
+from warpkit.runs.folder import check_result_file
 from warpkit.types import Describer, DescriptorMap, Matches
 from warpkit.viz import draw_matches, draw_similarity
 
@@ -265,7 +265,9 @@ def run_match(
         f"the results cannot share a file, got {', '.join(map(str, written))}",
     )
     for path in written:
-        check_file(path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask))
+        check_result_file(
+            path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask)
+        )
     images = read_image(source), read_image(target)
     pair = ImagePair.checked(
         *images,

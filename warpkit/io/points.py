@@ -12,7 +12,7 @@ import reprlib
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ _EXPECTED = (
     " or 'queries'; .npz with an array `queries` of (frame, x, y)"
 )
 _LISTS = ("queries", "points", "source_points")
+_HEADER_BYTES = 1 << 14  # more than NumPy takes
+_MOST_QUERY_BYTES, _MOST_TRACK_BYTES = 1 << 26, 1 << 30  # unpacked, of one array
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -105,10 +107,9 @@ def read_queries(text: str | Path, *, start: int = 0) -> PointQueries:
     if suffix in TABLE_SUFFIXES:
         items: Any = _listed(read_table(path, ("x", "y"), ("frame", "x", "y")), start)
     elif suffix == ".npz":
-        arrays = _arrays(path)
-        name = next((name for name in _LISTS if name in arrays), None)
-        require(name is not None, f"{path} holds no array `queries`: {_EXPECTED}")
-        items = arrays[str(name)].tolist()
+        lists = _arrays(path, _LISTS, _MOST_QUERY_BYTES)
+        require(len(lists) > 0, f"{path} holds no array `queries`: {_EXPECTED}")
+        items = next(iter(lists.values())).tolist()
     else:
         items = read_json(path)
         if isinstance(items, dict):
@@ -224,10 +225,11 @@ def read_tracks(path: Path) -> PointTracks:
     Raises:
         InputError: it cannot be read.
     """
-    arrays = _arrays(path)
     columns = ("frames", "times", "tracks", "visible", "similarity")
+    arrays = _arrays(path, columns, _MOST_TRACK_BYTES)
     try:
-        queries = _queries(arrays["queries"].tolist(), 0, str(path))
+        given = _arrays(path, ("queries",), _MOST_QUERY_BYTES)
+        queries = _queries(given["queries"].tolist(), 0, str(path))
         tracks = PointTracks(queries, *(arrays[name] for name in columns))
     except LookupError as error:
         raise InputError(f"{path}: no tracks of points can be read from it: {error}") from error
@@ -241,18 +243,19 @@ def read_tracks(path: Path) -> PointTracks:
     return tracks
 
 
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of numbers in an `.npz`.
+def _arrays(path: Path, names: Sequence[str], most: int) -> dict[str, npt.NDArray[Any]]:
+    """Those of the named arrays of numbers that an `.npz` has; others are not read.
+
+    Args:
+        most: bytes that one of them may take, unpacked.
 
     Raises:
-        InputError: it is damaged, or holds other things.
+        InputError: it is damaged, or one of them holds other things or is too large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                name.removesuffix(".npy"): _array(archive.read(name), name)
-                for name in archive.namelist()
-            }
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            return {name: _array(archive, members[name], most) for name in names if name in members}
     # What zip files and NumPy raise for damaged ones; RuntimeError: it has a password.
     except (
         *(OSError, EOFError, ValueError, LookupError, TypeError, SyntaxError, RecursionError),
@@ -261,20 +264,33 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise InputError(f"{path} cannot be read as NPZ: {first_line(error)}") from error
 
 
-def _array(content: bytes, name: str) -> npt.NDArray[Any]:
-    """One array of an `.npz`, whose size is compared with what it announces before it is made."""
-    file = io.BytesIO(content)
-    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    require(
-        dtype.kind in "biuf",
-        f"its array {name} holds {'Python objects' if dtype.hasobject else dtype}, not numbers",
-    )
-    values = content[file.tell() :]
-    require(
-        len(values) == math.prod(shape) * dtype.itemsize,
-        f"its array {name} should have {' x '.join(map(str, shape))} numbers, its bytes are"
-        f" {len(values)}",
-    )
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> npt.NDArray[Any]:
+    """One array of an `.npz`: no more is unpacked than its header until that is found to be right.
+
+    The header announces a size, which must be that of the member and at most `most` bytes.
+    """
+    name = member.filename
+    with archive.open(member) as packed:
+        start = packed.read(_HEADER_BYTES)
+        file = io.BytesIO(start)
+        shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        require(
+            dtype.kind in "biuf",
+            f"its array {name} holds {'Python objects' if dtype.hasobject else dtype}, not numbers",
+        )
+        size, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        numbers = " x ".join(map(str, shape))
+        require(
+            size == held,
+            f"its array {name} should have {numbers} numbers, its bytes are {held}",
+        )
+        require(
+            size <= most,
+            f"its array {name} has {numbers} numbers, which are {size} bytes: expected at most"
+            f" {most}, give fewer points or frames",
+        )
+        values = start[file.tell() :] + packed.read(max(0, member.file_size - len(start)))
+    require(len(values) == size, f"its array {name} ends after {len(values)} of {size} bytes")
     return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
 
 

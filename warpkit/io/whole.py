@@ -11,8 +11,8 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +28,7 @@ from warpkit.io.config import to_dict
 __all__ = [
     "Partial",
     "drop_partials",
+    "replace_together",
     "write_json",
     "write_text",
     "written_together",
@@ -91,13 +92,22 @@ def written_together(*paths: Path | str | None) -> Iterator[list[Path | None]]:
 
     Raises:
         InputError: what a writer raises, by the names of the places.
+        OutputError: a place is a folder, or cannot be replaced; what stood at all is as it was.
     """
     places = [None if path is None else Partial(Path(path)) for path in paths]
     given = [place for place in places if place is not None]
+    for place in given:
+        # Before the work, and before what the block itself brings to other places.
+        if place.path.is_dir():
+            raise OutputError(f"cannot write {place.path}: it is a folder")
     try:
         yield [None if place is None else place.partial for place in places]
-        for place in given:
-            place.publish()
+        moves = [(place.partial, place.path, Partial(place.path).partial) for place in given]
+        try:
+            replace_together(moves)
+        finally:
+            for _, _, backup in moves:
+                backup.unlink(missing_ok=True)
     except InputError as error:
         text = str(error)
         for place in given:
@@ -106,6 +116,44 @@ def written_together(*paths: Path | str | None) -> Iterator[list[Path | None]]:
     finally:
         for place in given:
             place.discard()
+
+
+def replace_together(moves: Iterable[tuple[Path, Path, Path]]) -> None:
+    """Move files to their places; on an error what stood at all of them is as it was.
+
+    Args:
+        moves: each file, its place, and a free name beside either, under which what stands there
+            is kept meanwhile; what is kept is left for the caller to remove.
+
+    Raises:
+        OutputError: by the name of the place that cannot be replaced.
+    """
+    with ExitStack() as undo:
+        for staged, place, backup in moves:
+            try:
+                undo.callback(_take_back, staged, place, backup)
+                if os.path.lexists(place):
+                    _link_or_copy(place, backup)
+                staged.replace(place)
+            except OSError as error:
+                raise OutputError(f"cannot write {place}: {error.strerror}") from error
+        undo.pop_all()
+
+
+def _take_back(staged: Path, place: Path, backup: Path) -> None:
+    """Undo one move if it had happened; the backup counts only then, it may be incomplete."""
+    if staged.exists() or not os.path.lexists(place):
+        return
+    place.replace(staged)
+    if os.path.lexists(backup):
+        backup.replace(place)
+
+
+def _link_or_copy(path: Path, backup: Path) -> None:
+    try:
+        os.link(path, backup, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # a file system without hard links
+        shutil.copy2(path, backup, follow_symlinks=False)
 
 
 def drop_partials(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import logging
 import os
 import platform
 import re
@@ -26,13 +27,17 @@ from safetensors import SafetensorError
 from warpkit.checks import InputError, OutputError, require
 from warpkit.io.config import to_dict
 from warpkit.io.images import check_target
+from warpkit.io.whole import replace_together
 from warpkit.version import __version__
 
-__all__ = ["OutputFolder", "check_file", "installed_version", "run_record"]
+__all__ = ["OutputFolder", "check_result_file", "installed_version", "run_record"]
+
+_log = logging.getLogger("warpkit")
 
 _STAGING = ".warpkit-partial"
+_REPLACED = f"{_STAGING}-replaced"  # what stood where results are being moved to
 _KEPT = ".warpkit-kept"  # whole results that could not be moved into place
-_UNFINISHED = re.compile(rf"{re.escape(_STAGING)}-[0-9a-f]{{12}}-[0-9a-f]{{8}}")
+_UNFINISHED = re.compile(rf"{re.escape(_STAGING)}-(new|[0-9a-f]{{12}})-[0-9a-f]{{8}}")
 
 # Distributions whose version a record names; of a tuple the first that is installed.
 _RECORDED: dict[str, tuple[str, ...]] = {
@@ -123,11 +128,9 @@ class OutputFolder:
                 for folder in {base, self._target.parent}:
                     _remove_unfinished(folder)
                 staging = staging.with_name(f"{staging.name}-{uuid.uuid4().hex[:8]}")
-                # Locked before it has a name that another run may remove.
-                fresh = base / f"{_STAGING}-new-{uuid.uuid4().hex[:8]}"
-                fresh.mkdir()
-                self._lock = _lock(fresh, self.path)
+                fresh, self._lock = _locked_folder(base, self.path)
                 fresh.rename(staging)
+            _tell_of_replaced(self._target)
             # A hidden file was being written when the earlier run was killed.
             for unfinished in staging.rglob(".*"):
                 unfinished.unlink()
@@ -292,6 +295,31 @@ def _lock(staging: Path, path: Path) -> int | None:
     return descriptor
 
 
+def _locked_folder(base: Path, path: Path) -> tuple[Path, int | None]:
+    """A new folder that this process holds."""
+    while True:
+        fresh = base / f"{_STAGING}-new-{uuid.uuid4().hex[:8]}"
+        fresh.mkdir()
+        # Until it is locked, another run may take it for what a killed one left, and remove it.
+        with contextlib.suppress(InputError, FileNotFoundError):
+            lock = _lock(fresh, path)
+            if fresh.exists():
+                return fresh, lock
+            if lock is not None:
+                os.close(lock)
+
+
+def _tell_of_replaced(folder: Path) -> None:
+    """Name what a run that was killed while it moved results left of the files before them."""
+    for left in folder.glob(f"{_REPLACED}-*"):
+        if any(path.is_file() for path in left.rglob("*")):
+            _log.warning(
+                "%s holds files that a run was replacing when it was killed: take from it what you"
+                " need, then delete it",
+                left,
+            )
+
+
 def _remove_unfinished(folder: Path) -> None:
     """Remove what killed runs left in a folder; not what waits to be continued, nor what a run that
     lives holds, on whichever machine.
@@ -318,7 +346,7 @@ def _move_files(source: Path, target: Path) -> None:
         require(place.is_dir() or not place.exists(), f"{place} is a file, not a folder")
 
     # What is replaced is first linked here, so that every step can be taken back.
-    replaced = target / f"{_STAGING}-replaced-{uuid.uuid4().hex[:8]}"
+    replaced = target / f"{_REPLACED}-{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as undo:
         for name in folders:
             if not (target / name).exists():
@@ -326,34 +354,15 @@ def _move_files(source: Path, target: Path) -> None:
                 undo.callback((target / name).rmdir)
         replaced.mkdir()
         undo.callback(shutil.rmtree, replaced)
-        for index, name in enumerate(names):
-            place, backup = target / name, replaced / str(index)
-            undo.callback(_take_back, source / name, place, backup)
-            if place.exists() or place.is_symlink():
-                _link_or_copy(place, backup)
-            (source / name).replace(place)
+        for name in folders:
+            (replaced / name).mkdir()
+        replace_together((source / name, target / name, replaced / name) for name in names)
         undo.pop_all()
     shutil.rmtree(replaced, ignore_errors=True)
     shutil.rmtree(source, ignore_errors=True)
 
 
-def _take_back(staged: Path, place: Path, backup: Path) -> None:
-    """Undo one move if it had happened; the backup counts only then, it may be incomplete."""
-    if staged.exists():
-        return
-    place.replace(staged)
-    if backup.exists() or backup.is_symlink():
-        backup.replace(place)
-
-
-def _link_or_copy(path: Path, backup: Path) -> None:
-    try:
-        os.link(path, backup, follow_symlinks=False)
-    except (OSError, NotImplementedError):  # a file system without hard links
-        shutil.copy2(path, backup, follow_symlinks=False)
-
-
-def check_file(
+def check_result_file(
     path: Path | str, *, overwrite: bool, inputs: Iterable[Path | str | None] = ()
 ) -> None:
     """Raise unless a single file of results can be written, before the work begins.

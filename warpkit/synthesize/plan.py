@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import string
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_file, require
 from warpkit.datasets.json_fields import check_folder, read_lines
 from warpkit.io.images import IMAGE_SUFFIXES
 from warpkit.synthesize.categories import name_categories, readable
@@ -193,7 +193,8 @@ def list_photos(root: Path | str) -> dict[str, list[str]]:
     """Photographs by category, as paths relative to `root`.
 
     A folder below `root` is a category; photographs in `root` itself form one more, named after it.
-    Links to folders are followed, hidden names are left out.
+    Links are followed, hidden names left out. A photograph with several names comes once, under one
+    that is no link where there is one.
 
     Raises:
         InputError: there is no such folder, or no image in it.
@@ -202,31 +203,62 @@ def list_photos(root: Path | str) -> dict[str, list[str]]:
     own = root.resolve().name or "object"
     top = "." if (root / own).is_dir() else own
     photos: dict[str, list[str]] = {}
-    for folder, names in _folders(root, ()):
+    for folder, names in _folders(root):
         parent = folder.relative_to(root).as_posix()
-        found = [n for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES]
-        if found:
-            paths = [(folder / name).relative_to(root).as_posix() for name in found]
+        if names:
+            paths = [(folder / name).relative_to(root).as_posix() for name in names]
             photos[top if parent == "." else parent] = paths
     require(bool(photos), f"no images below {root}: expected one of {', '.join(IMAGE_SUFFIXES)}")
     return photos
 
 
-def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and all below it, each with its files, by name."""
-    here = os.path.realpath(folder)
-    if here in above:
-        return  # a link that leads back
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        _log.info("%s is left out: %s", readable(str(folder)), error.strerror)
-        return
-    shown = [entry for entry in entries if not entry.name.startswith(".")]
-    yield folder, [entry.name for entry in shown if entry.is_file()]
-    for entry in shown:
-        if entry.is_dir():
-            yield from _folders(folder / entry.name, (*above, here))
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it, each with its photographs, by name.
+
+    No folder and no photograph comes twice: of its names the first one that is no link, and is in
+    no linked folder, is kept.
+    """
+    seen: set[str] = set()
+    found: dict[Path, list[str]] = {}
+    photos: list[tuple[bool, Path]] = []
+    real, linked, left_out = [root], deque[Path](), 0
+    while real or linked:
+        folder = real.pop() if real else linked.popleft()
+        here = os.path.realpath(folder)
+        if here in seen:
+            left_out += 1
+            continue
+        seen.add(here)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            _log.info("%s is left out: %s", readable(str(folder)), error.strerror)
+            continue
+        found[folder], below = [], list[Path]()
+        for entry in entries:
+            path, link = folder / entry.name, entry.is_symlink()
+            if entry.name.startswith("."):
+                continue
+            if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a link cannot be followed
+                (linked if link else below).append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES and is_file(path):
+                photos.append((link, path))
+        real.extend(reversed(below))  # the first by name is walked next
+    for _, path in sorted(photos, key=lambda photo: photo[0]):
+        here = os.path.realpath(path)
+        if here in seen:
+            left_out += 1
+            continue
+        seen.add(here)
+        found[path.parent].append(path.name)
+    if left_out:
+        _log.info(
+            "%d links below %s are left out: what they lead to is there under another name",
+            left_out,
+            readable(str(root)),
+        )
+    for folder in sorted(found, key=lambda folder: folder.parts):
+        yield folder, sorted(found[folder])
 
 
 class PhotoPlans:

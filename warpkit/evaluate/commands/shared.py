@@ -15,7 +15,7 @@ from warpkit.evaluate.predict import check_scored_filters
 from warpkit.io.whole import write_json, written_together
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.cache import code_digest
-from warpkit.runs.folder import OutputFolder, check_file, run_record
+from warpkit.runs.folder import OutputFolder, check_result_file, run_record
 from warpkit.types import Describer
 
 __all__ = [
@@ -49,7 +49,7 @@ def check_outputs(
     if output is not None:
         OutputFolder(output, overwrite=overwrite).check()
     if file is not None:
-        check_file(file, overwrite=overwrite, inputs=inputs)
+        check_result_file(file, overwrite=overwrite, inputs=inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
