@@ -144,3 +144,12 @@ def test_a_tiff_that_ends_in_its_header_is_no_kind_of_tiff(tmp_path: Path, data:
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(InputError, match=r"a\.tif.*a TIFF that was cut short"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+@pytest.mark.parametrize("exif", [b"junkjunkjunk", b"Exif\0\0II*\0\xff\xff\xff\xff", b"MM"])
+def test_damaged_exif_costs_no_pixels(tmp_path: Path, suffix: str, exif: bytes) -> None:
+    gray = Image.new("RGB", (30, 20), (90, 90, 90))
+    gray.save(tmp_path / f"a{suffix}", exif=exif)
+    assert image_size(tmp_path / f"a{suffix}") == (20, 30)
+    assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - 90).max() <= 1

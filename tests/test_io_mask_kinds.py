@@ -273,3 +273,17 @@ def test_void_of_gray_and_colour_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_objects(tmp_path / "m.png"), levels)
     Image.fromarray((two_discs() > 0) * np.uint8(255)).save(tmp_path / "m.png")
     np.testing.assert_array_equal(read_objects(tmp_path / "m.png"), two_discs() > 0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tga", ".tif"])
+def test_colours_without_black_have_no_background(tmp_path: Path, suffix: str) -> None:
+    there = np.zeros((40, 50), bool)
+    there[10:30, 15:40] = True
+    path = tmp_path / f"m{suffix}"
+    for ground, reads in (((255, 255, 255), False), ((0, 90, 0), False), ((1, 1, 1), True)):
+        Image.fromarray(np.where(there[..., None], (255, 0, 0), ground).astype(np.uint8)).save(path)
+        if reads:
+            np.testing.assert_array_equal(read_labels(path), there)
+        else:
+            with pytest.raises(InputError, match="no colour of it is black"):
+                read_labels(path)

@@ -46,7 +46,7 @@ def coordinates_joined(arguments: Sequence[str]) -> list[str]:
     joined: list[str] = []
     for text in arguments:
         option = bool(joined) and re.fullmatch(r"--[a-z][a-z-]*", joined[-1])
-        if option and re.match(r"-\.?\d[^,]*,", text):
+        if option and re.match(r"-\.?\d[^,=]*[,=]", text):
             joined[-1] += f"={text}"
         else:
             joined.append(text)

@@ -7,11 +7,12 @@ Embedded colour profiles are not applied.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,6 +103,14 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+@contextlib.contextmanager
+def _without_exif() -> Iterator[None]:
+    """Where damaged EXIF costs the orientation alone: the pixels are there."""
+    with warnings.catch_warnings(), contextlib.suppress(*_DAMAGE):
+        warnings.simplefilter("ignore")
+        yield
+
+
 def open_image(path: str | Path) -> Image.Image:
     """The first picture of an image file, decoded and turned upright, in its own Pillow mode.
 
@@ -113,7 +122,10 @@ def open_image(path: str | Path) -> Image.Image:
     def decoded(image: Image.Image) -> Image.Image:
         kind = image.format
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        turned = None
+        with _without_exif():
+            turned = ImageOps.exif_transpose(image)
+        upright = image.copy() if turned is None else turned
         upright.format = kind
         return upright
 
@@ -180,7 +192,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
     def upright_size(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
-        orientation = image.getexif().get(0x0112, 1)
+        orientation = 1
+        with _without_exif():
+            orientation = image.getexif().get(0x0112, 1)
         # Pillow's TIFF reader already states the upright size.
         turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"
         return (width, height) if turned else (height, width)

@@ -136,6 +136,15 @@ def _require_flat(index: npt.NDArray[Any], colours: npt.NDArray[np.uint8], path:
     )
 
 
+def _require_black(colours: npt.NDArray[np.uint8], path: Path, none: str) -> None:
+    """Raise where none of several colours (N, 3) can be the background."""
+    require(
+        len(colours) == 1 or bool((colours == 0).all(axis=1).any()),
+        f"{path}: {none} is black, which marks the background: save it with black around the"
+        " objects, or as gray PNG of ids",
+    )
+
+
 def _davis_ids(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
     """The ids (N,) that colours (N, 3) stand for in the DAVIS palette, or None if one is not."""
     weights = np.array([1 << 16, 1 << 8, 1])
@@ -156,12 +165,17 @@ def _labels_of_colour(rgb: npt.NDArray[np.uint8], path: Path, *, lossy: bool) ->
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
     ids = _davis_ids(colours)
     if ids is None:
+        dark = colours.max(axis=1) < _DARK
+        if dark.sum() == 1:  # the black of another program
+            codes[dark], colours[dark] = 0, 0
+            image = codes[where].reshape(image.shape)
         count = int((codes != 0).sum())
         require(
             count <= 255 and not looks_blended(image, codes[codes != 0]),
             f"{path}: {count} different colours are too many for object ids: its edges are"
             " anti-aliased or it is a photograph; save it with one flat colour per object",
         )
+        _require_black(colours, path, "no colour of it")
         _require_flat(where.reshape(image.shape), colours, path)
         ids = (np.cumsum(codes != 0) * (codes != 0)).astype(np.uint8)
     return ids[where].reshape(rgb.shape[:2])
@@ -209,11 +223,8 @@ def _labels_of_palette(image: Image.Image, path: Path) -> Labels:
     gray = bool((colours == colours[:, :1]).all())
     web = len(stored) >= 216 and {tuple(colour) for colour in stored.tolist()} >= _WEB
     if gray or web or not black[0] or used[0] != 0 or _davis_ids(colours) is not None:
-        require(
-            gray or len(used) == 1 or bool(black.any()),
-            f"{path}: no colour of its palette is black, which marks the background: save it with"
-            " black around the objects, or as gray PNG of ids",
-        )
+        if not gray:
+            _require_black(colours, path, "no colour of its palette")
         return _labels_of_colour(colours[place], path, lossy=False)
     _require_flat(place, colours, path)
     return index.astype(np.uint8)
