@@ -20,6 +20,7 @@ from warpkit.app.video_service import VideoService
 from warpkit.app.warp_service import WarpService
 from warpkit.app.workspace import Workspace
 from warpkit.checks import InputError, OutputError
+from warpkit.match.settings import MatchFilters
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 Press = Callable[[Service, str], object]
-P1: dict[str, Any] = {"points": [[1, 1]], "mutual": False}
+P1: dict[str, Any] = {"points": [[1, 1]], "filters": MatchFilters()}
 
 NOTHING: dict[str, tuple[Press, str]] = {
     "warp": (
@@ -50,7 +51,9 @@ NOTHING: dict[str, tuple[Press, str]] = {
         "choose a target picture first",
     ),
     "points none": (
-        lambda s, one: s.points("v", "tiny", source=one, target=one, points=None, mutual=False),
+        lambda s, one: s.points(
+            "v", "tiny", source=one, target=one, points=None, filters=MatchFilters()
+        ),
         "no point was given: click into the first picture",
     ),
     "look": (

@@ -333,10 +333,11 @@ def test_a_full_disk_stops_cleanly_and_goes_on(whole, tmp_path, monkeypatch):
     written = []
 
     def full(self, data):
-        if self.suffix == ".tar" and written:
-            original(self, data[:100])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written.append(self)
+        if self.suffix == ".tar":
+            if written:
+                original(self, data[:100])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written.append(self)
         return original(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)

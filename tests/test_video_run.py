@@ -391,7 +391,7 @@ def test_masks_of_frames_that_are_not_there(
 ) -> None:
     mask = true_masks / "1.png"
     frames = ("propagate", files / "frames", "-o", tmp_path / "out")
-    assert_refused(cli(*frames, "--mask", f"7={mask}"), "frame 7", "not among the frames taken")
+    assert_refused(cli(*frames, "--mask", f"7={mask}"), "no frame is called '7'")
     stride = ("--stride", 2, "--mask", f"3={mask}")
     assert_refused(cli(*frames, *stride), "frame 3", "stride 2")
     twice = ("--mask", mask, "--mask", f"0={mask}")

@@ -203,7 +203,7 @@ def float32(values: Any) -> npt.NDArray[np.float32]:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         try:
-            return np.array(values, np.float32)
+            return np.array(values, np.float32, order="C")
         except OverflowError as error:  # a whole number beyond all floats
             raise ValueError(str(error)) from error
 
@@ -219,7 +219,7 @@ def check_points(
         InputError: for another shape, non-finite values or points outside the image.
     """
     try:
-        array = np.ascontiguousarray(float32(usable_array(points)))
+        array = float32(usable_array(points))
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be a list of [x, y] pairs, got {points!r}") from error
     require(

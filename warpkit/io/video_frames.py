@@ -46,7 +46,10 @@ def _refuse_image(path: Path, *, is_text: bool) -> None:
     """Raise for what FFmpeg reads, though it is no video to it: images, animations, texts."""
     expected = f"{path}: expected a video or a folder of images, this is"
     require(not is_text, f"{expected} a text file")
-    pictures = picture_count(path)
+    try:
+        pictures = picture_count(path)
+    except InputError as error:
+        raise InputError(f"{path}: expected a video or a folder of images: {error}") from error
     require(pictures > 1, f"{expected} a single image")
     raise InputError(
         f"{expected} an image file of {pictures} pictures (an animated WebP or PNG, or pages of a"

@@ -11,7 +11,9 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-__all__ = ["Category", "name_categories", "readable"]
+from warpkit.io.text import valid_text
+
+__all__ = ["Category", "name_categories"]
 
 _MOST_BYTES = 120  # of a folder's name: an annotation's file name holds it and 43 letters more
 # What Windows allows in no name, and what ends a line or turns its direction.
@@ -37,15 +39,9 @@ class Category:
 def name_categories(given: Iterable[str]) -> dict[str, Category]:
     """The category of each of a run's names; the same names give the same, in any order."""
     given = sorted(set(given))
-    names = _unlike(given, readable, key=lambda name: name)
+    names = _unlike(given, valid_text, key=lambda name: name)
     folders = _unlike(given, lambda name: _safe(names[name]), key=_alike)
     return {name: Category(names[name], folders[name]) for name in given}
-
-
-def readable(name: str) -> str:
-    """Text that UTF-8 can hold: a file name's bytes that are not UTF-8 become `\\xe4`."""
-    shown = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", name)
-    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def _unlike(
@@ -59,7 +55,7 @@ def _unlike(
     for name in sorted(given, key=lambda name: (change(name) != name, name)):
         new, tries = change(name), 0
         while key(new) in taken:
-            digest = hashlib.sha256(f"{tries} {readable(name)}".encode()).hexdigest()[:8]
+            digest = hashlib.sha256(f"{tries} {valid_text(name)}".encode()).hexdigest()[:8]
             new, tries = f"{change(name)}-{digest}", tries + 1
         taken.add(key(new))
         found[name] = new

@@ -23,11 +23,11 @@ from warpkit.coherent import CoherentField, coherent_fields
 from warpkit.coords import sample_nearest
 from warpkit.describe.extractor import ModelDescriber
 from warpkit.io.images import encode_image
+from warpkit.io.text import valid_text
 from warpkit.match.farthest import farthest_points
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
-from warpkit.synthesize.categories import readable
 from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.described_pair import DescribedPair, PairSide
 from warpkit.synthesize.executors import (
@@ -334,7 +334,7 @@ class PairPipeline:
         for role, image in (("source", plan.source), ("target", plan.target)):
             facts[role] = {k: v for k, v in asdict(image).items() if v is not None}
             if image.path is not None:
-                facts[role]["path"] = readable(image.path)
+                facts[role]["path"] = valid_text(image.path)
         return facts
 
     def _sides(

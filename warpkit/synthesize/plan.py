@@ -17,7 +17,8 @@ import numpy as np
 from warpkit.checks import InputError, is_file, require
 from warpkit.datasets.json_fields import check_folder, read_lines
 from warpkit.io.images import IMAGE_SUFFIXES
-from warpkit.synthesize.categories import name_categories, readable
+from warpkit.io.text import valid_text
+from warpkit.synthesize.categories import name_categories
 from warpkit.synthesize.config import GenerationConfig, SplitConfig
 from warpkit.synthesize.splits import Split, split_of, split_photos, wanted
 
@@ -232,7 +233,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            _log.info("%s is left out: %s", readable(str(folder)), error.strerror)
+            _log.info("%s is left out: %s", valid_text(str(folder)), error.strerror)
             continue
         found[folder], below = [], list[Path]()
         for entry in entries:
@@ -255,7 +256,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         _log.info(
             "%d links below %s are left out: what they lead to is there under another name",
             left_out,
-            readable(str(root)),
+            valid_text(str(root)),
         )
     for folder in sorted(found, key=lambda folder: folder.parts):
         yield folder, sorted(found[folder])

@@ -24,7 +24,7 @@ from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
-from warpkit.io.text import read_json
+from warpkit.io.text import read_json, valid_text
 from warpkit.io.whole import write_json, write_text
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.runs.cache import file_sha256
@@ -33,7 +33,6 @@ from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import Bar
 from warpkit.runs.task import accept_unfinished
 from warpkit.synthesize.card import data_card
-from warpkit.synthesize.categories import readable
 from warpkit.synthesize.config import (
     FORMATS,
     Format,
@@ -224,7 +223,7 @@ def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]
         task["prompts"] = file_sha256(settings.generation.prompts)
     if settings.images is not None:
         names = [path for paths in list_photos(settings.images).values() for path in paths]
-        sizes = [f"{readable(name)} {(settings.images / name).stat().st_size}" for name in names]
+        sizes = [f"{valid_text(name)} {(settings.images / name).stat().st_size}" for name in names]
         task["photographs"] = hashlib.sha256("\n".join(sizes).encode()).hexdigest()
     return task
 
@@ -404,7 +403,8 @@ def _sources(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, s
         )
     else:
         sources["images"] = (
-            f"photographs of the folder {readable(settings.images.name)}; they keep their licences"
+            f"photographs of the folder {valid_text(settings.images.name)}; they keep their"
+            " licences"
         )
     sources["labels"] = "known warps, exact" if settings.known_warps else "matched, not by people"
     sources["masks"] = settings.masks.kind

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from warpkit.datasets.draw import name_ranks
-from warpkit.synthesize.categories import readable
+from warpkit.io.text import valid_text
 from warpkit.synthesize.config import SplitConfig
 from warpkit.synthesize.records import Record
 
@@ -33,7 +33,7 @@ def wanted(splits: SplitConfig) -> list[Split]:
 
 def split_of(name: str, splits: SplitConfig) -> Split:
     """The split that a name falls into, by its hash."""
-    share = int(name_ranks([f"split {readable(name)}"], seed=0)[0]) / 2**64
+    share = int(name_ranks([f"split {valid_text(name)}"], seed=0)[0]) / 2**64
     if share < splits.test:
         return "test"
     return "val" if share < splits.test + splits.val else "train"
