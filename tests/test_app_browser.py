@@ -233,7 +233,7 @@ def test_rubbish_gets_a_message(tab: Tab, files: Path) -> None:
     expect(line).to_contain_text("text.png: not an image that can be read", timeout=SLOW)
     expect(line).to_have_class(re.compile("wp-wrong"))
     tab.click("#warp-run")
-    sentence(tab, "warp", "choose it again")
+    sentence(tab, "warp", "choose a source picture first")
 
 
 def test_points(tab: Tab, files: Path, tmp_path: Path) -> None:
