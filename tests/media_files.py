@@ -1,4 +1,4 @@
-"""Videos that are not as they should be: unknown or damaged sound, headers that lie."""
+"""Videos of a test's own: plain ones, unknown or damaged sound, headers that lie."""
 
 from __future__ import annotations
 
@@ -59,15 +59,21 @@ def spoil(path: Path, keep: float) -> Path:
     return path
 
 
-def lying(path: Path, clip: list[RenderedFrame], announced: int) -> Path:
-    """An AVI file whose header announces another number of frames."""
+def encoded(path: Path, clip: list[RenderedFrame], codec: str, pixels: str, *, rate: int) -> Path:
+    """A clip as a video of a codec and a pixel format."""
     with av.open(path, "w") as container:
-        stream = container.add_stream("mjpeg", rate=12)
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = clip[0].image.shape[:2]
-        stream.pix_fmt = "yuvj444p"
+        stream.pix_fmt = pixels
         for frame in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.image, "rgb24")))
         container.mux(stream.encode())
+    return path
+
+
+def lying(path: Path, clip: list[RenderedFrame], announced: int) -> Path:
+    """An AVI file whose header announces another number of frames."""
+    encoded(path, clip, "mjpeg", "yuvj444p", rate=12)
     data = bytearray(path.read_bytes())
     for place in (data.find(b"strh") + 8 + 32, data.find(b"avih") + 8 + 16):
         data[place : place + 4] = announced.to_bytes(4, "little")

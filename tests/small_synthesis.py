@@ -61,3 +61,14 @@ def made(root: Path, output: Path, pairs: int, **changes) -> dict:
         **{"splits": SplitConfig(val=0, test=0), **changes},
     )
     return run_synthesize(output, settings=config, options=OPTIONS)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """An image with something in every place."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (height // 4, width // 4, 3), np.uint8)
+    return np.ascontiguousarray(coarse.repeat(4, axis=0).repeat(4, axis=1))
+
+
+def disc(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return (y - height / 2) ** 2 + (x - width * 0.45) ** 2 < (0.28 * height) ** 2

@@ -17,7 +17,7 @@ from warpkit.match.grid.engine import GridMatcher
 from warpkit.match.matcher import create_matcher
 from warpkit.match.points import match_points
 from warpkit.match.settings import MatchFilters
-from warpkit.types import DescriptorMap, Sites
+from warpkit.types import DescriptorMap
 
 
 def _random(channels: int, h: int, w: int, seed: int) -> Tensor:
@@ -139,17 +139,9 @@ class _Counting(GridMatcher):
     def __init__(self) -> None:
         self.candidates: list[int] = []
 
-    def search(
-        self,
-        query: DescriptorMap,
-        key: DescriptorMap,
-        queries: Sites,
-        keys: Sites,
-        *,
-        k: int = 1,
-    ) -> Any:
-        self.candidates.append(len(keys))
-        return create_matcher("reference").search(query, key, queries, keys, k=k)
+    def search(self, *problem: Any, k: int = 1) -> Any:
+        self.candidates.append(len(problem[-1]))
+        return create_matcher("reference").search(*problem, k=k)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Ran
+from media_files import encoded
 
 import warpkit
 from warpkit.io.frames import FolderFrames
@@ -237,7 +238,6 @@ def test_bad_clips(cli: Cli, files: Path, tmp_path: Path, tree: Tree) -> None:
     (tmp_path / "mixed").mkdir()
     shutil.copy(files / "frames/000.png", tmp_path / "mixed/0.png")
     shutil.copy(files / "narrow.png", tmp_path / "mixed/1.png")
-    import av
 
     with av.open(str(tmp_path / "frameless.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=12)
@@ -281,14 +281,7 @@ def test_frames_that_share_a_time_are_written_in_order(
     cli: Cli, files: Path, tmp_path: Path, clip: list[RenderedFrame]
 ) -> None:
     """At 2000 frames a second the clock of Matroska, 1 ms, gives neighbours one time."""
-    path = tmp_path / "fast.mkv"
-    with av.open(path, "w") as container:
-        stream = container.add_stream("ffv1", rate=2000)
-        stream.height, stream.width = clip[0].image.shape[:2]
-        stream.pix_fmt = "bgr0"
-        for frame in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.image, "rgb24")))
-        container.mux(stream.encode())
+    path = encoded(tmp_path / "fast.mkv", clip, "ffv1", "bgr0", rate=2000)
     ran = cli("propagate", path, "--mask", files / "mask.png", "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     assert len(list(warpkit.open_frames(tmp_path / "out/overlay.mp4"))) == len(clip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import struct
 import warnings
 import zlib
@@ -39,6 +40,8 @@ __all__ = [
     "saved_like",
     "write_image",
 ]
+
+_log = logging.getLogger("warpkit")
 
 T = TypeVar("T")
 
@@ -105,7 +108,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _without_exif() -> Iterator[None]:
-    """Where damaged EXIF costs the orientation alone: the pixels are there."""
+    """Where damaged EXIF costs the orientation alone, which the caller then misses."""
     with warnings.catch_warnings(), contextlib.suppress(*_DAMAGE):
         warnings.simplefilter("ignore")
         yield
@@ -122,10 +125,12 @@ def open_image(path: str | Path) -> Image.Image:
     def decoded(image: Image.Image) -> Image.Image:
         kind = image.format
         image.load()
-        turned = None
+        upright = None
         with _without_exif():
-            turned = ImageOps.exif_transpose(image)
-        upright = image.copy() if turned is None else turned
+            upright = ImageOps.exif_transpose(image)
+        if upright is None:
+            _log.warning("%s: its EXIF is damaged: it is taken upright as it is stored", path)
+            upright = image.copy()
         upright.format = kind
         return upright
 

@@ -26,7 +26,7 @@ class Category:
     """What a pair shows.
 
     Attributes:
-        name: as it was given, in any script; bytes that are not UTF-8 read `\\xe4`.
+        name: as it was given, in any script; bytes that are not UTF-8 read `\\udce4`.
         folder: where its images lie: the name itself where all systems allow that. No two
             categories of a run have one folder, on systems either that take capitals or ways to
             write an accent for the same.
