@@ -14,7 +14,9 @@ from warpkit.render import (
     ClipSpec,
     Light,
     SceneLayer,
+    frames,
     render_frame,
+    render_image,
     render_pair,
     true_motion,
 )
@@ -377,6 +379,17 @@ def test_the_same_specification_gives_the_same_bytes() -> None:
     other = render_frame(replace(spec, seed=spec.seed + 1), 0)
     assert (other.image != frames[0].image).any()
     np.testing.assert_array_equal(other.labels, frames[0].labels)
+
+
+@pytest.mark.parametrize("name", sorted(CLIPS))
+def test_bands_and_kept_scenery_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(_small(name), supersampling=2)
+    frames._scenery.cache_clear()
+    monkeypatch.setattr(frames, "_BAND_SAMPLES", 10**9)
+    whole = [render_image(spec, t) for t in (0, 9)]
+    monkeypatch.setattr(frames, "_BAND_SAMPLES", 1)  # a row at a time
+    for t, expected in ((0, whole[0]), (9, whole[1]), (0, whole[0])):
+        np.testing.assert_array_equal(render_image(spec, t), expected)
 
 
 def test_light_changes_colour_alone() -> None:

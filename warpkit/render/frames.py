@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +27,8 @@ __all__ = [
 
 _SHADOW_OFFSET = (0.022, 0.035)  # world units
 _SHADOW_BLUR = 0.05  # drawing units
+_BAND_SAMPLES = 12_000  # colour samples painted at a time
+_CACHED_BANDS = 512  # of scenery, at most about 150 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +66,12 @@ class _Points:
     y: Array
 
 
-def _pixels(spec: ClipSpec, samples: int) -> tuple[Array, Array]:
+def _pixels(spec: ClipSpec, samples: int, rows: range | None = None) -> tuple[Array, Array]:
     """Coordinates of `samples` x `samples` regular samples in every pixel, flat, row-major."""
-    rows = pixel_to_grid(np.arange(spec.height * samples), samples)
+    first, end = (rows.start, rows.stop) if rows else (0, spec.height)
+    down = pixel_to_grid(np.arange(first * samples, end * samples), samples)
     columns = pixel_to_grid(np.arange(spec.width * samples), samples)
-    y, x = np.meshgrid(rows, columns, indexing="ij")
+    y, x = np.meshgrid(down, columns, indexing="ij")
     return x.ravel(), y.ravel()
 
 
@@ -128,25 +134,41 @@ def _shadow(spec: ClipSpec, x: Array, y: Array, front: _Points, seconds: float) 
 
 
 def _image(spec: ClipSpec, seconds: float, *, edited: bool) -> npt.NDArray[np.uint8]:
-    samples = spec.supersampling
-    x, y = _pixels(spec, samples)
-    front = _front(spec, x, y, seconds)
-    colours = np.empty((len(x), 3))
-    on = front.layer == 0
-    colours[on] = SCENERIES[spec.scenery](front.x[on], front.y[on], grain(spec.seed))
-    for number, layer in enumerate(spec.objects, start=1):
-        on = front.layer == number
-        colours[on] = layer.colours(front.x[on], front.y[on], edited=edited)
-    if spec.light.shadow > 0:
-        colours *= _shadow(spec, x, y, front, seconds)[:, None]
-    blocks = colours.reshape(spec.height, samples, spec.width, samples, 3)
-    image = blocks.mean(axis=(1, 3))
+    # A band's arrays stay in the processor's cache.
+    rows = max(1, _BAND_SAMPLES // (spec.width * spec.supersampling**2))
+    bands = [range(y, min(y + rows, spec.height)) for y in range(0, spec.height, rows)]
+    with ThreadPoolExecutor(os.cpu_count(), "render") as pool:
+        image = np.concatenate(
+            list(pool.map(lambda band: _band(spec, band, seconds, edited=edited), bands))
+        )
     across = (np.arange(spec.width) - (spec.width - 1) / 2) / spec.height
     gain = spec.light.gain.at(seconds) + spec.light.slope.at(seconds) * across
     warmth = spec.light.warmth.at(seconds)
     image *= gain[None, :, None] * np.array([1 + warmth, 1.0, 1 - warmth])
     result: npt.NDArray[np.uint8] = np.clip(np.rint(image * 255.0), 0, 255).astype(np.uint8)
     return result
+
+
+def _band(spec: ClipSpec, rows: range, seconds: float, *, edited: bool) -> Array:
+    """Colours (len(rows), W, 3) of some rows of pixels, before the light."""
+    samples = spec.supersampling
+    x, y = _pixels(spec, samples, rows)
+    front = _front(spec, x, y, seconds)
+    colours = _scenery(spec.without_objects(seconds), rows).copy()
+    for number, layer in enumerate(spec.objects, start=1):
+        on = front.layer == number
+        if on.any():
+            colours[on] = layer.colours(front.x[on], front.y[on], edited=edited)
+    if spec.light.shadow > 0:
+        colours *= _shadow(spec, x, y, front, seconds)[:, None]
+    return colours.reshape(len(rows), samples, spec.width, samples, 3).mean(axis=(1, 3))
+
+
+@lru_cache(maxsize=_CACHED_BANDS)
+def _scenery(spec: ClipSpec, rows: range) -> Array:
+    """Colours (N, 3) of a clip's scenery alone; the same for all frames of a camera at rest."""
+    x, y = _to_world(spec, *_pixels(spec, spec.supersampling, rows), 0.0)
+    return SCENERIES[spec.scenery](x, y, grain(spec.seed))
 
 
 def render_frame(spec: ClipSpec, t: int, *, edited: bool = False) -> RenderedFrame:

@@ -213,3 +213,8 @@ class Camera:
         zoom = self.zoom.at(seconds)
         x, y = _rotate(x / zoom, y / zoom, -self.angle.at(seconds))
         return x + self.x.at(seconds), y + self.y.at(seconds)
+
+    def still(self, seconds: float) -> Camera:
+        """The camera that rests where this one is at a time."""
+        curves = (self.x, self.y, self.angle, self.zoom)
+        return Camera(*(Curve(curve.at(seconds)) for curve in curves))

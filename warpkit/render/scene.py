@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -138,3 +138,10 @@ class ClipSpec:
         )
         require(self.seed >= 0, f"the seed must not be negative, got {self.seed}")
         one_of(self.scenery, SCENERIES, "scenery")
+
+    def without_objects(self, seconds: float) -> ClipSpec:
+        """The scenery that is seen at a time: a still of one frame, in plain light."""
+        camera = self.camera.still(seconds)
+        return replace(
+            self, name="", summary="", frames=1, objects=(), camera=camera, light=Light()
+        )

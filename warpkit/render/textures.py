@@ -68,33 +68,46 @@ class Grain:
     """Reproducible randomness over the plane: noise and scattered cells from one seed."""
 
     def __init__(self, seed: int) -> None:
-        self._table = np.random.default_rng(seed).random((6, _SIDE, _SIDE))
+        self._table = np.random.default_rng(seed).random((6, _SIDE * _SIDE))
 
-    def _at(self, channel: int, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]) -> Array:
-        return self._table[channel % 6, i % _SIDE, j % _SIDE]
+    def _at(self, channel: int, place: npt.NDArray[np.int64]) -> Array:
+        return self._table[channel].take(place)
 
     def noise(self, x: Array, y: Array, size: float, *, octaves: int = 3) -> Array:
         """Soft noise in [0, 1], its coarsest lumps about `size` wide."""
         total, weight = np.zeros(x.shape), 0.0
         for octave in range(octaves):
             u, v = x * 2**octave / size + 31.7 * octave, y * 2**octave / size + 17.3 * octave
-            i, j = np.floor(u).astype(np.int64), np.floor(v).astype(np.int64)
+            i, j = np.floor(u), np.floor(v)
             a, b = u - i, v - j
             a, b = a * a * (3 - 2 * a), b * b * (3 - 2 * b)
-            top = self._at(octave, i, j) * (1 - a) + self._at(octave, i + 1, j) * a
-            low = self._at(octave, i, j + 1) * (1 - a) + self._at(octave, i + 1, j + 1) * a
-            total += (top * (1 - b) + low * b) * 0.5**octave
+            (left, right), (top, bottom) = _wrapped(i), _wrapped(j)
+            left, right = left * _SIDE, right * _SIDE
+            channel = octave % len(self._table)
+            upper = self._at(channel, left + top) * (1 - a) + self._at(channel, right + top) * a
+            lower = (
+                self._at(channel, left + bottom) * (1 - a) + self._at(channel, right + bottom) * a
+            )
+            total += (upper * (1 - b) + lower * b) * 0.5**octave
             weight += 0.5**octave
         return total / weight
 
     def cells(self, x: Array, y: Array, size: float, *, layer: int = 0) -> Cells:
         """Cells of `size` with scattered centres; layers are shifted against each other."""
         u, v = x / size + 0.37 * layer + 40 * layer, y / size + 0.53 * layer + 23 * layer
-        i, j = np.floor(u).astype(np.int64), np.floor(v).astype(np.int64)
-        centre_x = 0.5 + 0.4 * (self._at(4, i, j) - 0.5)
-        centre_y = 0.5 + 0.4 * (self._at(5, i, j) - 0.5)
-        chance = np.stack([self._at(channel, i + 7, j + 3) for channel in (0, 1, 2)])
+        i, j = np.floor(u), np.floor(v)
+        place = _wrapped(i)[0] * _SIDE + _wrapped(j)[0]
+        centre_x = 0.5 + 0.4 * (self._at(4, place) - 0.5)
+        centre_y = 0.5 + 0.4 * (self._at(5, place) - 0.5)
+        place = _wrapped(i + 7)[0] * _SIDE + _wrapped(j + 3)[0]
+        chance = np.stack([self._at(channel, place) for channel in (0, 1, 2)])
         return Cells(u - i - centre_x, v - j - centre_y, chance)
+
+
+def _wrapped(cell: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows or columns of the table for whole numbers, and for those after them."""
+    place = cell.astype(np.int64)
+    return place & (_SIDE - 1), (place + 1) & (_SIDE - 1)
 
 
 @lru_cache(maxsize=16)
@@ -112,7 +125,12 @@ class Paint:
 
     def fill(self, paint: str | Array, where: Array) -> None:
         """Paint over with coverage `where` (N,) in [0, 1]."""
-        self.colours = mix(self.colours, paint, where)
+        on = np.flatnonzero(where)
+        if 2 * len(on) > len(where):
+            self.colours = mix(self.colours, paint, where)
+        elif len(on):
+            paint = paint if isinstance(paint, str) else paint[on]
+            self.colours[on] = mix(self.colours[on], paint, where[on])
 
     def shade(self, factor: Array) -> None:
         """Multiply the brightness by `factor` (N,)."""

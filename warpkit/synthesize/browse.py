@@ -20,7 +20,7 @@ from warpkit.datasets.dhf import read_dhf_item, write_dhf_json
 from warpkit.datasets.json_fields import check_folder, load_json
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.io.images import read_image, write_image
-from warpkit.render import CLIPS, render_frame
+from warpkit.render import CLIPS, RenderedFrame, render_frame
 from warpkit.viz import draw_matches, panel
 
 __all__ = ["MadeSet", "SetPair", "draw_pair", "draw_pairs", "read_set", "write_rendered_set"]
@@ -155,13 +155,16 @@ def write_rendered_set(
     """
     generator = np.random.default_rng(seed)
     names = sorted(CLIPS)
+    first: dict[str, RenderedFrame] = {}
     pairs = []
     for number in range(count):
         name = names[number % len(names)]
         t = int(generator.integers(1, CLIPS[name].frames))
         # The renderer's truth is between frame 0 and another one.
         spec = replace(CLIPS[name], supersampling=supersampling)
-        source, target = render_frame(spec, 0), render_frame(spec, t)
+        if name not in first:
+            first[name] = render_frame(spec, 0)
+        source, target = first[name], render_frame(spec, t)
         rows, columns = np.nonzero((source.labels > 0) & target.target_visible)
         chosen = generator.choice(len(rows), size=min(points, len(rows)), replace=False)
         y, x = rows[chosen], columns[chosen]
