@@ -118,10 +118,10 @@ def one_of(value: str, known: Iterable[str], what: str) -> str:
         InputError: with the legal names and the nearest one.
     """
     names = list(known)
-    require(
-        value in names,
-        f"unknown {what} '{value}': expected one of {', '.join(names)}.{suggest(value, names)}",
-    )
+    if value not in names:
+        raise InputError(
+            f"unknown {what} '{value}': expected one of {', '.join(names)}.{suggest(value, names)}"
+        )
     return value
 
 

@@ -137,9 +137,10 @@ def _image(spec: ClipSpec, seconds: float, *, edited: bool) -> npt.NDArray[np.ui
     # A band's arrays stay in the processor's cache.
     rows = max(1, _BAND_SAMPLES // (spec.width * spec.supersampling**2))
     bands = [range(y, min(y + rows, spec.height)) for y in range(0, spec.height, rows)]
+    scenery = spec.without_objects(seconds)
     with ThreadPoolExecutor(os.cpu_count(), "render") as pool:
         image = np.concatenate(
-            list(pool.map(lambda band: _band(spec, band, seconds, edited=edited), bands))
+            list(pool.map(lambda rows: _band(spec, scenery, rows, seconds, edited=edited), bands))
         )
     across = (np.arange(spec.width) - (spec.width - 1) / 2) / spec.height
     gain = spec.light.gain.at(seconds) + spec.light.slope.at(seconds) * across
@@ -149,12 +150,12 @@ def _image(spec: ClipSpec, seconds: float, *, edited: bool) -> npt.NDArray[np.ui
     return result
 
 
-def _band(spec: ClipSpec, rows: range, seconds: float, *, edited: bool) -> Array:
+def _band(spec: ClipSpec, scenery: ClipSpec, rows: range, seconds: float, *, edited: bool) -> Array:
     """Colours (len(rows), W, 3) of some rows of pixels, before the light."""
     samples = spec.supersampling
     x, y = _pixels(spec, samples, rows)
     front = _front(spec, x, y, seconds)
-    colours = _scenery(spec.without_objects(seconds), rows).copy()
+    colours = _scenery(scenery, rows).copy()
     for number, layer in enumerate(spec.objects, start=1):
         on = front.layer == number
         if on.any():
