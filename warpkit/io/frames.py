@@ -155,19 +155,28 @@ class FolderFrames(Frames):
 
     def find(self, name: str) -> int:
         """By the file's name, its number, or the place in the folder, from 0: what fits first."""
-        for known in ([file.stem for file in self._files], [file.name for file in self._files]):
-            if name in known:
-                return known.index(name)
-        numbers = _file_numbers([file.stem for file in self._files]) or []
-        number = int(name) if re.fullmatch("[0-9]{1,18}", name) else -1
-        if number in numbers:
-            return numbers.index(number)
+        index = self.named(name)
+        if index is not None:
+            return index
+        names = [file.name for file in self._files]
+        if name in names:
+            return names.index(name)
         # With zeros in front it is the name of a file, not a place.
+        place = int(name) if re.fullmatch("0|[1-9][0-9]{,17}", name) else -1
+        numbered = _file_numbers([file.stem for file in self._files])
         require(
-            str(number) == name and (number < len(self._files) or not numbers),
-            f"{self.path}: no frame is called '{name}': the first is {self._files[0].name}",
+            place >= 0 and (place < len(names) or not numbered),
+            f"{self.path}: no frame is called '{name}': the first is {names[0]}",
         )
-        return number
+        return place
+
+    def named(self, name: str) -> int | None:
+        stems = [file.stem for file in self._files]
+        if name in stems:
+            return stems.index(name)
+        number = int(name) if re.fullmatch("[0-9]{1,18}", name) else -1
+        numbers = _file_numbers(stems) or []
+        return numbers.index(number) if number in numbers else None
 
     def called(self, index: int) -> str:
         return self._files[index].name if index < len(self._files) else super().called(index)

@@ -82,8 +82,9 @@ def run_propagate(
         video: video file or folder of frames.
         output: folder to fill. If an earlier run with the same inputs and configuration was
             interrupted, it is continued.
-        mask: object ids of the first frame (any kind of mask file), or files by the frame that
-            they belong to: its index, from 0, or as text what a user calls it (`Frames.find`).
+        mask: object ids of the first frame (any kind of mask file), or of the later frame of a
+            folder whose name the file has; or files by the frame that they belong to: its index,
+            from 0, or as text what a user calls it (`Frames.find`).
         edit: the first frame edited (the difference is carried), or a picture with transparency
             of the frame's size (carried as a layer).
         colormap: carry a position-coded colour map over the mask instead of an edit.
@@ -109,7 +110,7 @@ def run_propagate(
     settings, options = settings or PropagateSettings(), options or ModelOptions()
     replaces = overwrite or update
     OutputFolder(output, overwrite=replaces).check()
-    masks: MasksByFrame = {start: mask} if isinstance(mask, Path | str) else mask or {}
+    masks: MasksByFrame = {Path(mask): mask} if isinstance(mask, Path | str) else mask or {}
     given = [Path(file) for file in masks.values()]
     if edit is not None and is_apart(Path(edit), Path(video), without=given):
         given.append(Path(edit))
@@ -195,7 +196,7 @@ class _Job:
     ) -> None:
         """Read and check what is to be carried."""
         start = self.clip.start
-        self.masks = by_index(masks, self.frames)
+        self.masks = by_index(masks, self.frames, start=start)
         annotations = read_annotations(self.masks, self.clip, self.first)
         require(not (colormap and edit is not None), "give --edit or --colormap, not both")
         require(not colormap or 0 in annotations, "--colormap needs --mask: what it should cover")
