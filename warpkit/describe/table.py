@@ -40,6 +40,8 @@ class ModelPreset:
             and then `backbone` and what follows it are unused.
         part_sizes: canvas sides in pixels of those parts that take another than their own.
         config: what a model file says beyond that; None for an alias that has only an aggregator.
+        grid: side of the usual canvas in pixels, and pixels of it per cell, where that is known
+            before anything is loaded.
         summary, licence, size: for `warpkit models`.
     """
 
@@ -51,6 +53,7 @@ class ModelPreset:
     parts: tuple[tuple[str, float], ...] = ()
     part_sizes: Mapping[str, int] = field(default_factory=dict)
     config: ModelConfig | None = None
+    grid: tuple[int, int] | None = None
     summary: str = ""
     licence: str = ""
     size: str = ""
@@ -109,6 +112,7 @@ def _published(alias: str, model: str, summary: str) -> ModelPreset:
         options={"model": model},
         aggregator=alias if known else None,
         trained_on=model,
+        grid=(512, 8),
         summary=summary,
         licence=release.licence,
         size=f"{release.gigabytes} GB",
@@ -139,6 +143,7 @@ MODELS: dict[str, ModelPreset] = {
             # Chosen on birds of species that the aggregators had not seen: docs/embedded-model.md.
             parts=(("efficientnet-lite0", 0.85), ("tiny", 0.15)),
             part_sizes={"tiny": 80},
+            grid=(256, 4),
             summary="the default: the two models below together, runs on a laptop CPU",
             licence="CC BY-NC 4.0 (weights)",
             size="in the package",
@@ -148,6 +153,7 @@ MODELS: dict[str, ModelPreset] = {
             backbone="efficientnet-lite0",
             aggregator=_OWN_AGGREGATORS["efficientnet-lite0"],
             trained_on="efficientnet-lite0",
+            grid=(256, 4),
             summary="EfficientNet-Lite0 with an aggregator of its own",
             licence="Apache-2.0 (network), CC BY-NC 4.0 (aggregator)",
             size="in a package of its own, 17 MB",
@@ -157,6 +163,7 @@ MODELS: dict[str, ModelPreset] = {
             backbone="tiny",
             aggregator=_OWN_AGGREGATORS["tiny"],
             trained_on="tiny",
+            grid=(128, 2),
             summary="a small diffusion model with its aggregator; generates, too",
             licence="CC BY-NC 4.0 (weights)",
             size="in the package",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from warpkit.arrays import Image
+from warpkit.arrays import Image, Labels
 from warpkit.checks import check_same_size, require
 from warpkit.describe.extractor import describe_checked
 from warpkit.match.matcher import Matcher
@@ -31,7 +31,51 @@ from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.edits import CarriedEdit
 from warpkit.video.inputs import ClipInputs
 
-__all__ = ["Propagation"]
+__all__ = ["Propagation", "require_label_memory"]
+
+
+def _stretches(annotations: Mapping[int, Labels]) -> list[Stretch]:
+    if not annotations:  # points alone
+        return [Stretch(1, None, 0, None, ())]
+    shown = {at: {int(i) for i in np.unique(mask)} - {0} for at, mask in annotations.items()}
+    return plan_stretches(shown)
+
+
+def require_label_memory(
+    given: ClipInputs,
+    settings: PropagateSettings,
+    *,
+    cells: int,
+    channels: int,
+    frames: int | None,
+    device: torch.device,
+) -> None:
+    """Refuse label propagation that needs more memory than there is.
+
+    Args:
+        cells: of a frame's map of descriptors, at least.
+        channels: of it, at least.
+        frames: about how many the clip has, where that is known.
+
+    Raises:
+        InputError: names the memory.
+    """
+    if not given.annotations or settings.mode != "label":
+        return
+    needed = label_memory(
+        settings.label,
+        cells=cells,
+        channels=channels,
+        share=max(float((mask > 0).mean()) for mask in given.annotations.values()),
+        annotated=max(len(stretch.known) for stretch in _stretches(given.annotations)),
+        frames=frames or 0,
+    )
+    require_memory(
+        needed,
+        "label propagation",
+        device=device,
+        advice="lower label.refine, label.context or label.top_k, or --size",
+    )
 
 
 class Propagation:
@@ -75,20 +119,14 @@ class Propagation:
         self._first_image = first
         self.clock = Stopwatch()
         self._first = self.describe([first])[0]
-        if self.object_ids and settings.mode == "label":
-            needed = label_memory(
-                settings.label,
-                self._first,
-                share=max(float((mask > 0).mean()) for mask in masks),
-                annotated=max(len(stretch.known) for stretch in self.stretches()),
-                frames=frames or 0,
-            )
-            require_memory(
-                needed,
-                "label propagation",
-                device=self._first.data.device,
-                advice="lower label.refine, label.context or label.top_k, or --size",
-            )
+        require_label_memory(
+            given,
+            settings,
+            cells=self._first.data[0].numel(),
+            channels=self._first.channels,
+            frames=frames,
+            device=self._first.data.device,
+        )
         self.chunk = self.settings.chunk or (16 if self._first.data.is_cuda else 4)
         self._edit: CarriedEdit | None = None
         if given.edit is not None:
@@ -111,12 +149,7 @@ class Propagation:
 
     def stretches(self) -> list[Stretch]:
         """The parts of the clip between annotated frames, in order; the last one is open."""
-        if not self.annotations:  # points alone
-            return [Stretch(1, None, 0, None, ())]
-        return plan_stretches({position: self._shown(position) for position in self.annotations})
-
-    def _shown(self, position: int) -> set[int]:
-        return {int(i) for i in np.unique(self.annotations[position])} - {0}
+        return _stretches(self.annotations)
 
     def known_result(
         self, position: int, image: Image | None = None, *, cut: bool = False

@@ -44,7 +44,7 @@ from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
 from warpkit.video.edits import read_edit
 from warpkit.video.inputs import ClipInputs
-from warpkit.video.propagation import Propagation
+from warpkit.video.propagation import Propagation, require_label_memory
 from warpkit.video.report import absences, write_quality
 from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
@@ -241,6 +241,16 @@ class _Job:
         self.tracks = None if update is None else self._kept_tracks(update)
         if self.tracks is not None:
             self.given = self.given.without_points()
+        if describer is None:
+            height, width = self.first.image.shape[:2]
+            require_label_memory(
+                self.given,
+                self.settings,
+                cells=self.options.least_cells(height=height, width=width),
+                channels=1,
+                frames=self.clip.about,
+                device=self.options.torch_device(),
+            )
         with self.clock.stage("load model"):
             describer = describer or self.options.load_extractor()
         self.run = Propagation(
