@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin
 
 from warpkit.checks import InputError, check_file, check_image, require, usable_array
 from warpkit.io.foreign_images import png_without_texts, unreadable_kind
+from warpkit.io.tiff_parts import check_parts
 from warpkit.io.whole import written_whole
 
 __all__ = [
@@ -124,6 +125,8 @@ def open_image(path: str | Path) -> Image.Image:
 
     def decoded(image: Image.Image) -> Image.Image:
         kind = image.format
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            check_parts(image)
         image.load()
         upright = None
         with _without_exif():
