@@ -98,7 +98,7 @@ def test_a_canvas_too_large_is_refused_before_a_model_is_loaded(
     cli: Cli, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr("warpkit.describe.load.assemble", None)
-    image, out = files / "source.png", ("-o", tmp_path / "out")
+    image, out = files / "frames/000.png", ("-o", tmp_path / "out")
     amount = f"size must be at most 4096 pixels, got {size}: memory grows as its square, the canvas"
     amount += f" of one image alone is {12 * size * size / 1e9:.1f} GB"
     for command in (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from warpkit.checks import InputError, require, suggest
+from warpkit.checks import InputError, exists, is_dir, is_file, require, suggest
 from warpkit.describe.model_file import ModelConfig
 from warpkit.describe.published import PUBLISHED_AGGREGATORS, published_aggregator
 from warpkit.features.model_sources import RELEASES
@@ -95,7 +95,7 @@ def aggregator_path(name: Path | str, *, local_files_only: bool = False) -> Path
     Raises:
         InputError: a published aggregator that is neither in the cache nor reachable.
     """
-    if isinstance(name, str) and not Path(name).exists():
+    if isinstance(name, str) and not exists(name):
         if name in PUBLISHED_AGGREGATORS:
             return published_aggregator(name, local_files_only=local_files_only)
         if name in _OWN_AGGREGATORS:
@@ -191,13 +191,13 @@ def resolve_model(model: str) -> ModelPreset:
         return MODELS[model]
     if is_model_file(model):
         return _from_file(model)
-    if "+" in model and not Path(model).exists():
+    if "+" in model and not exists(model):
         return ModelPreset(name=model, backbone="", parts=_parts(model), trained_on=model)
     if model in backbone_names():
         return ModelPreset(name=model, backbone=model, trained_on=model)
     looks_like_hub_id = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     require(
-        Path(model).is_dir() or is_single_file(model) or looks_like_hub_id,
+        is_dir(model) or is_single_file(model) or looks_like_hub_id,
         f"unknown model '{model}': expected one of {', '.join(MODELS)}, a model file (.yaml), the"
         " folder of a diffusers or transformers model, a .safetensors file, or a hub id such as"
         f" owner/name.{suggest(model, MODELS)}",
@@ -231,7 +231,7 @@ def is_model_file(model: str) -> bool:
 def _family(model: str) -> str:
     """Which loader a folder or hub id wants: DINO's say so by their configuration or name."""
     folder = Path(model)
-    if folder.is_dir():
+    if is_dir(folder):
         top = (folder / "config.json").is_file() and not (folder / "unet").is_dir()
         return "vit" if top else "stable-diffusion"
     return "vit" if "dino" in folder.name.lower() else "stable-diffusion"
@@ -249,7 +249,7 @@ def _from_file(path: str) -> ModelPreset:
         aggregator is None or aggregator in PUBLISHED_AGGREGATORS or aggregator in _OWN_AGGREGATORS
     )
     require(
-        known or Path(str(aggregator)).is_file(),
+        known or is_file(str(aggregator)),
         f"{path}: no aggregator checkpoint at {aggregator}; expected a file or one of"
         f" {', '.join(PUBLISHED_AGGREGATORS)}",
     )

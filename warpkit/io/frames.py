@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from warpkit.checks import absent, check_file, require
+from warpkit.checks import absent, check_file, is_dir, is_file, require
 from warpkit.io.frame import Frame, Frames, Selection
 from warpkit.io.images import IMAGE_SUFFIXES, image_mode, image_size, read_image
 from warpkit.io.video_frames import VideoFrames
@@ -45,10 +45,8 @@ def image_files(folder: Path) -> list[Path]:
     """The images of a folder in natural order; hidden files are the leavings of file managers."""
     files = (
         file
-        for file in (folder.iterdir() if folder.is_dir() else ())
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and not file.name.startswith(".")
-        and file.is_file()
+        for file in (folder.iterdir() if is_dir(folder) else ())
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and is_file(file)
     )
     return sorted(files, key=lambda file: natural_key(file.name))
 
@@ -222,7 +220,7 @@ def open_frames(
     path = Path(path)
     selection = Selection(start, end, stride)
     require(os.path.exists(path), absent(path, "file or folder"))  # noqa: PTH110 - long names
-    if not path.is_dir():
+    if not is_dir(path):
         check_file(path)
         require(
             frame_rate is None,

@@ -50,9 +50,10 @@ def run_folder(output: Path) -> Iterator[None]:
     try:
         output.mkdir(parents=True, exist_ok=True)
         log.touch()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise OutputError(
-            f"cannot write to {output}: {error.strerror}; choose another output folder"
+            f"cannot write to {output}: {reason}; choose another output folder"
         ) from error
     try:
         yield

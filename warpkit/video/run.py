@@ -21,6 +21,7 @@ from warpkit.checks import (
     InputError,
     OutputError,
     check_points,
+    is_file,
     one_of,
     require,
 )
@@ -173,7 +174,7 @@ class _Job:
         }
         self.files = {
             "aggregator": None if options.aggregator is None else file_identity(options.aggregator),
-            "model": file_identity(options.model) if Path(options.model).is_file() else None,
+            "model": file_identity(options.model) if is_file(options.model) else None,
         }
         self.plan: list[dict[str, Any]] = []
         self.tracks: PointTracks | None = None
