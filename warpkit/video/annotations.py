@@ -22,7 +22,12 @@ __all__ = ["MasksByFrame", "by_index", "parse_masks", "read_annotations"]
 
 # Files of masks by the index of a frame, as text by what a user calls it, or by their own path
 # where their name has to tell.
-MasksByFrame = Mapping[int, Path] | Mapping[int, Path | str] | Mapping[int | str | Path, Path | str]
+MasksByFrame = (
+    Mapping[int, Path]
+    | Mapping[int, Path | str]
+    | Mapping[Path, Path | str]
+    | Mapping[int | str | Path, Path | str]
+)
 
 _log = logging.getLogger("warpkit")
 

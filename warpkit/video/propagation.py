@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from warpkit.arrays import Image, Labels
+from warpkit.arrays import Image
 from warpkit.checks import check_same_size, require
 from warpkit.describe.extractor import describe_checked
 from warpkit.match.matcher import Matcher
@@ -21,61 +21,17 @@ from warpkit.propagate import (
     LabelPropagator,
     carry_labels_many,
 )
-from warpkit.propagate.labels import decide_labels, label_memory
-from warpkit.propagate.passes import Stretch, merge_soft, plan_stretches
+from warpkit.propagate.labels import decide_labels
+from warpkit.propagate.passes import Stretch, merge_soft
 from warpkit.propagate.points import PointTracker, TrackedPoints
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.memory import require_memory
 from warpkit.types import Describer, DescriptorMap
 from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.edits import CarriedEdit
 from warpkit.video.inputs import ClipInputs
+from warpkit.video.stretches import require_label_memory, stretches_of
 
-__all__ = ["Propagation", "require_label_memory"]
-
-
-def _stretches(annotations: Mapping[int, Labels]) -> list[Stretch]:
-    if not annotations:  # points alone
-        return [Stretch(1, None, 0, None, ())]
-    shown = {at: {int(i) for i in np.unique(mask)} - {0} for at, mask in annotations.items()}
-    return plan_stretches(shown)
-
-
-def require_label_memory(
-    given: ClipInputs,
-    settings: PropagateSettings,
-    *,
-    cells: int,
-    channels: int,
-    frames: int | None,
-    device: torch.device,
-) -> None:
-    """Refuse label propagation that needs more memory than there is.
-
-    Args:
-        cells: of a frame's map of descriptors, at least.
-        channels: of it, at least.
-        frames: about how many the clip has, where that is known.
-
-    Raises:
-        InputError: names the memory.
-    """
-    if not given.annotations or settings.mode != "label":
-        return
-    needed = label_memory(
-        settings.label,
-        cells=cells,
-        channels=channels,
-        share=max(float((mask > 0).mean()) for mask in given.annotations.values()),
-        annotated=max(len(stretch.known) for stretch in _stretches(given.annotations)),
-        frames=frames or 0,
-    )
-    require_memory(
-        needed,
-        "label propagation",
-        device=device,
-        advice="lower label.refine, label.context or label.top_k, or --size",
-    )
+__all__ = ["Propagation"]
 
 
 class Propagation:
@@ -149,7 +105,7 @@ class Propagation:
 
     def stretches(self) -> list[Stretch]:
         """The parts of the clip between annotated frames, in order; the last one is open."""
-        return _stretches(self.annotations)
+        return stretches_of(self.annotations)
 
     def known_result(
         self, position: int, image: Image | None = None, *, cut: bool = False

@@ -45,10 +45,11 @@ from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
 from warpkit.video.edits import read_edit
 from warpkit.video.inputs import ClipInputs
-from warpkit.video.propagation import Propagation, require_label_memory
+from warpkit.video.propagation import Propagation
 from warpkit.video.report import absences, write_quality
 from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
+from warpkit.video.stretches import require_label_memory
 from warpkit.video.update import finished_run, plan_of
 
 __all__ = ["run_propagate"]
