@@ -54,6 +54,8 @@ _UNFINISHED = re.compile(r"/\.warpkit-partial-[0-9a-f]{12}(/|$)")
 _TRAINED = {"train", "train_aggregator", "train_backbone"}
 _TRAINING = re.compile(r"/(log\.jsonl|state\.pt|best\.safetensors|(samples|tensorboard)(/.*)?)$")
 
+_EMPTY = hashlib.blake2b(b"").hexdigest()
+
 failures: list[str] = []
 """The names of the entries that failed and were compared."""
 
@@ -118,8 +120,9 @@ def _hashed(roots: set[Path]) -> dict[str, str]:
 def _compare(name: str, before: dict[str, str], after: dict[str, str]) -> None:
     kept = [_UNFINISHED] if name in _RESUMED else [_TRAINING] if name in _TRAINED else []
     made = after.keys() - before.keys()
+    empty = {path for path in made if path.endswith("/log.jsonl") and after[path] == _EMPTY}
     if name in _TRAINED:  # the folder of the run, and the first of its results
-        made -= {str(Path(path).parent) for path in made if _TRAINING.search(path)}
+        made -= {str(Path(path).parent) for path in made - empty if _TRAINING.search(path)}
         made -= {path for path in made if path.endswith("/unet.safetensors")}
     changed = [
         f"{word} {path}"
@@ -129,7 +132,7 @@ def _compare(name: str, before: dict[str, str], after: dict[str, str]) -> None:
             ("replaced", {p for p in before.keys() & after.keys() if before[p] != after[p]}),
         )
         for path in sorted(paths)
-        if not any(pattern.search(path) for pattern in kept)
+        if path in empty or not any(pattern.search(path) for pattern in kept)
     ]
     assert not changed, f"{name} failed, and has {'; '.join(changed[:5])} ({len(changed)} in all)"
     failures.append(name)

@@ -19,7 +19,7 @@ from warpkit.app.loaded_models import ModelShelf
 from warpkit.app.pictures import encode_labels
 from warpkit.app.queue import Job
 from warpkit.app.service import Service, safe_title
-from warpkit.app.video_service import VideoService
+from warpkit.app.video_service import VideoRun, VideoService
 from warpkit.app.warp_service import WarpService
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError
@@ -197,6 +197,14 @@ def test_a_video_is_propagated_looked_at_and_corrected(
             videos.run("v", name)
     with pytest.raises(InputError, match="no finished run"):
         videos.run("another", run.name)
+
+
+def test_results_of_a_video_are_found_by_its_table(tmp_path: Path) -> None:
+    run = VideoRun("r", None, tmp_path, None, {}, None, None, 2)  # type: ignore[arg-type]
+    run.rows = [{"frame": 4, "name": "a", "file": "a.png"}, {"frame": 6, "name": "b"}]
+    assert run.frames == [4, 6]
+    assert run.result("masks", 4) == tmp_path / "masks/a.png"
+    assert run.result("frames", 6) == tmp_path / "frames/00006.png"
 
 
 def test_points_and_colours_on_a_video(service: Service, videos: VideoService, files: Path) -> None:

@@ -158,8 +158,8 @@ def test_bad_images_and_settings_are_refused():
         extractor.describe([picture(8, 8), np.zeros((8, 8, 3))])
     with pytest.raises(InputError, match="batch_size must be positive, got 0"):
         Extractor(PoolingBackbone(), network(), batch_size=0)
-    with pytest.raises(InputError, match="size and multiple must be positive: 0, 8"):
-        Extractor(PoolingBackbone(), network(), size=0).describe([picture(8, 8)])
+    with pytest.raises(InputError, match="size must be 1 pixel or more, got 0"):
+        Extractor(PoolingBackbone(), network(), size=0)
     with pytest.raises(
         InputError, match=r"the aggregator \(for 'pooling'\) does not fit the backb"
     ):

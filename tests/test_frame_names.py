@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Ran
 from PIL import Image
 
 import warpkit
@@ -94,9 +95,10 @@ def test_masks_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     for name in ("m.png", "a=b.png"):
         (tmp_path / name).touch()
-    found = parse_masks(["m.png", "00004=m.png", "shot_4=m.png", "7=none.png"], start=2)
-    assert found == {k: Path("m.png") for k in (2, "00004", "shot_4")} | {"7": Path("none.png")}
-    assert parse_masks(["a=b.png"]) == {0: Path("a=b.png")}
+    found = parse_masks(["m.png", "00004=m.png", "shot_4=m.png", "7=none.png"])
+    m = Path("m.png")
+    assert found == {m: m, "00004": m, "shot_4": m, "7": Path("none.png")}
+    assert parse_masks(["a=b.png"]) == {Path("a=b.png"): Path("a=b.png")}
     assert parse_masks(["4=a=b.png"]) == {"4": Path("a=b.png")}
 
 
@@ -141,6 +143,68 @@ def test_a_run_of_numbered_files(
             tmp_path / "set", predictions=predictions, settings=EvalDavisSettings(workers=1)
         )
         assert result["mean"]["J"] == report.J
+
+
+@pytest.mark.parametrize(
+    ("names", "mask", "start", "index", "said"),
+    [
+        (FROM_1, "00004.png", 0, 3, "of the frame that is called 00004, number 3"),
+        (FROM_1, "4.png", 0, 3, "of the frame that is called 00004, number 3"),
+        (FROM_1, "00001.png", 0, 0, None),
+        (FROM_1, "1.png", 0, 0, None),
+        (FROM_1, "00000.png", 0, 0, None),
+        (FROM_1, "00009.png", 0, 0, "taken for the first frame, 00001: write --mask FRAME="),
+        (FROM_1, "mask.png", 0, 0, None),
+        (FROM_1, "00004.png", 3, 3, None),
+        (FROM_1, "00004.png", 2, 3, "of the frame that is called 00004, number 3"),
+        (FROM_1, "00002.png", 3, 3, "taken for the first frame, 00004: write --mask FRAME="),
+        (EVERY_5, "00010.png", 0, 2, "of the frame that is called 00010, number 2"),
+        (EVERY_5, "2.png", 0, 0, "taken for the first frame, 00000: write --mask FRAME="),
+        (NAMED, "shot2_004_v1.png", 0, 3, "of the frame that is called shot2_004_v1, number 3"),
+        ([], "00000.png", 0, 0, None),
+        ([], "mask.png", 0, 0, None),
+        ([], "00004.png", 0, 0, "taken for the first frame, 0: write --mask FRAME="),
+        ([], "00004.png", 4, 4, None),
+    ],
+)
+def test_a_mask_without_a_frame(
+    tmp_path: Path,
+    clip: list[RenderedFrame],
+    files: Path,
+    caplog: pytest.LogCaptureFixture,
+    names: list[str],
+    mask: str,
+    start: int,
+    index: int,
+    said: str | None,
+) -> None:
+    caplog.set_level(logging.INFO, "warpkit")
+    folder = write_frames(tmp_path / "f", names, clip) if names else files / "clip.mp4"
+    path = tmp_path / mask
+    assert by_index({path: path}, open_frames(folder, start=start), start=start) == {index: path}
+    assert [said is not None and said in text for text in caplog.messages] == [True] * bool(said)
+
+
+def test_bare_masks_of_two_frames(
+    tmp_path: Path,
+    clip: list[RenderedFrame],
+    cli: Callable[..., Ran],
+) -> None:
+    frames = write_frames(tmp_path / "f", FROM_1, clip)
+    masks = write_masks(tmp_path / "m", [Path(n).stem for n in FROM_1], clip)
+    out, given = tmp_path / "out", ["--mask", masks / "00001.png", "--mask", masks / "00006.png"]
+    assert cli("propagate", frames, *given, "-o", out).code == 0
+    assert np.array_equal(warpkit.read_labels(out / "masks/00006.png"), clip[5].labels)
+    record = json.loads((out / "run.json").read_text())
+    assert sorted(record["inputs"]["mask"]) == ["0", "5"]
+    # A mask of a frame that is left out is refused, and so are two of the first.
+    ran = cli("propagate", frames, *given, "--end", 3, "-o", tmp_path / "no")
+    assert (
+        ran.code == 2 and "00006.png is of frame 5, which is not among the frames taken" in ran.err
+    )
+    given[-1] = write_masks(tmp_path / "n", ["m"], clip[:1]) / "m.png"
+    ran = cli("propagate", frames, *given, "-o", tmp_path / "no")
+    assert ran.code == 2 and "frame 00001 has two masks" in ran.err
 
 
 def test_two_masks_of_one_frame(
@@ -292,7 +356,7 @@ def test_mask_and_edit_in_the_folder_of_frames(
 def test_points_are_counted_from_0_and_it_is_said(
     tmp_path: Path,
     clip: list[RenderedFrame],
-    cli: Callable[..., object],
+    cli: Callable[..., Ran],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "warpkit")
@@ -325,6 +389,6 @@ def test_damaged_tables_of_results(tmp_path: Path, line: str) -> None:
 
 def test_names_that_no_file_can_have() -> None:
     long = "x" * 300
-    assert parse_masks([f"{long}=y"]) == {0: Path(f"{long}=y")}
+    assert parse_masks([f"{long}=y"]) == {Path(f"{long}=y"): Path(f"{long}=y")}
     with pytest.raises(InputError, match="no such file or folder"):
         open_frames(long)

@@ -13,7 +13,7 @@ import pytest
 from media_files import RATE, spoil, tracks, unknown
 
 from warpkit.checks import InputError
-from warpkit.io.audio import SoundTrack
+from warpkit.io.audio import SoundTrack, usable_sound
 from warpkit.io.video import VideoWriter
 
 
@@ -156,6 +156,27 @@ def test_sound_without_channels_or_rate(
 
 def test_sound_that_is_damaged_later_goes_along_as_far_as_it_can(tmp_path: Path) -> None:
     assert brought_along(spoil(tracks(tmp_path / "v.mp4", ["aac"]), 0.6)) == ("aac", 1, 440)
+
+
+def test_damage_is_said_once_for_all_videos(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tracks(tmp_path / "v.mpg", ["mp2"], rate=32000)
+    data = bytearray(source.read_bytes())
+    start, end = len(data) * 3 // 4, len(data) * 19 // 20
+    data[start:end] = np.random.default_rng(0).bytes(end - start)
+    source.write_bytes(data)
+    sound = usable_sound(source, "mp4")
+    assert sound is not None and not sound.copied
+    for name in ("a.mp4", "b.mp4"):
+        track = SoundTrack(source, sound=sound)
+        with VideoWriter(
+            tmp_path / name, height=48, width=64, frame_rate=10, sound=track
+        ) as writer:
+            for i in range(10):
+                writer.write(np.zeros((48, 64, 3), np.uint8), Fraction(i, 10))
+    (line,) = said(caplog)
+    assert line.startswith(f"a part of the sound of {source} is damaged: ")
 
 
 def test_a_broadcast_with_a_hole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

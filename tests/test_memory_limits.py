@@ -14,11 +14,11 @@ from conftest import Ran
 import warpkit
 from warpkit.checks import InputError
 from warpkit.cli import main as main_module
+from warpkit.describe.options import ModelOptions
 from warpkit.propagate import LabelConfig
 from warpkit.propagate.labels import label_memory
 from warpkit.render import RenderedFrame
 from warpkit.runs import memory
-from warpkit.types import DescriptorMap
 
 Cli = Callable[..., Ran]
 Tree = Callable[[Path], dict[str, bytes | None]]
@@ -30,23 +30,22 @@ def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_memory_of_label_propagation_by_hand() -> None:
-    described = DescriptorMap.covering(torch.zeros(10, 6, 8), height=60, width=80)
     config = LabelConfig(top_k=3, context=2, channels=4, refine=1)
     # 48 cells: context of 1 + 2 frames of 4 + 4 channels, 12 cells with a label, 3 keys of 12 bytes
     expected = 48 * (4 * (3 * 8 + 12) + 36)
-    found = label_memory(config, described, share=0.25, annotated=1, frames=9)
+    found = label_memory(config, cells=48, channels=10, share=0.25, annotated=1, frames=9)
     assert found == expected
     # 768 cells of 4 x 4 finer maps, which are made twice; most cells show an object; short clip
     finer = LabelConfig(top_k=10**9, context=50, channels=0, refine=4)
     expected = 768 * (4 * (2 * 10 + 3 * 14) + 12 * 3 * 768)
-    assert label_memory(finer, described, share=0.7, annotated=2, frames=1) == expected
+    assert label_memory(finer, cells=48, channels=10, share=0.7, annotated=2, frames=1) == expected
 
 
 @pytest.mark.parametrize("setting", ["label.refine=16", "label.context=100000"])
 def test_propagate_refuses_and_leaves_everything_as_it_was(
     cli: Cli, files: Path, tmp_path: Path, tree: Tree, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available", lambda: 500_000)
+    monkeypatch.setattr(memory, "available", lambda: 1_500_000)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")
     before = tree(tmp_path)
@@ -56,6 +55,82 @@ def test_propagate_refuses_and_leaves_everything_as_it_was(
     (message,) = ran.messages
     assert message.startswith("warpkit propagate: label propagation needs ")
     assert "GB of memory, 0.0 GB are free: lower label.refine" in message
+
+
+@pytest.mark.parametrize("model", ["tiny", "embedded", "efficientnet-lite0"])
+def test_propagate_refuses_before_a_model_is_loaded(
+    cli: Cli, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(ModelOptions, "load_extractor", None)
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    told = ("--model", model, "--mask", files / "mask.png", "--set", "label.refine=16")
+    ran = cli("propagate", files / "clip.mp4", *told, "-o", tmp_path / "out", small=False)
+    assert ran.code == 2 and "label propagation needs " in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "height", "width"),
+    [
+        ({"model": "tiny", "size": 48}, 48, 80),
+        ({"model": "tiny"}, 300, 100),
+        ({"model": "efficientnet-lite0", "size": 60}, 33, 500),
+        ({"model": "embedded", "size": 50, "fit": "squash"}, 90, 31),
+    ],
+)
+def test_cells_known_before_the_model_is_loaded(
+    options: dict[str, Any], height: int, width: int
+) -> None:
+    asked = ModelOptions(device="cpu", **options)
+    (described,) = asked.load_extractor().describe([np.zeros((height, width, 3), np.uint8)])
+    known = asked.least_cells(height=height, width=width)
+    assert 0 < known <= described.data[0].numel() < 40 * known
+
+
+def test_cells_that_only_the_loaded_model_tells(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("backbone: tiny\n")
+    for options in ({"model": str(tmp_path / "m.yaml")}, {"aggregator": tmp_path / "a.pt"}):
+        assert ModelOptions(**options).least_cells(height=9, width=9) == 0
+
+
+@pytest.mark.parametrize("size", [4097, 20000])
+def test_a_canvas_too_large_is_refused_before_a_model_is_loaded(
+    cli: Cli, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("warpkit.describe.load.assemble", None)
+    image, out = files / "frames/000.png", ("-o", tmp_path / "out")
+    amount = f"size must be at most 4096 pixels, got {size}: memory grows as its square, the canvas"
+    amount += f" of one image alone is {12 * size * size / 1e9:.1f} GB"
+    for command in (
+        ("match", image, image, "--points", "3,3"),
+        ("warp", image, image, *out),
+        ("propagate", files / "clip.mp4", "--points", "3,3", *out),
+        ("extract", image, *out),
+    ):
+        ran = cli(*command, "--size", size, small=False)
+        assert ran.code == 2 and len(ran.messages) == 1
+        assert ran.err.startswith(f"warpkit {command[0]}: ") and ran.err.endswith(amount + "\n")
+    with pytest.raises(InputError, match=amount):
+        warpkit.load("tiny", size=size)
+
+
+def test_a_batch_that_is_more_than_the_memory_is_refused_before_it_runs(
+    model: warpkit.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((48, 80, 3), np.uint8)
+    (part,) = model.describer.parts  # type: ignore[attr-defined]
+    spec, fit = part.backbone.spec, part.plan(height=48, width=80)
+    pixels = fit.canvas_height * fit.canvas_width
+    layers = sum(layer.channels * pixels / layer.stride**2 for layer in spec.layers)
+    descriptors = part.network.config.width * pixels / spec.output_stride**2
+    needed = int(4 * (3 * pixels + layers + descriptors))
+    monkeypatch.setattr(memory, "available", lambda: 2 * needed)
+    assert len(model.describe([image] * 2)) == 2
+    monkeypatch.setattr(memory, "available", lambda: 2 * needed - 1)
+    monkeypatch.setattr(type(part), "aggregate", None)
+    words = f"a batch of 2 images on a {fit.canvas_width} x {fit.canvas_height} canvas needs"
+    with pytest.raises(InputError, match=words + ".*use a smaller --size or batch_size"):
+        model.describe([image] * 2)
 
 
 @pytest.mark.usefixtures("small_machine")

@@ -304,6 +304,26 @@ def test_identity_of_files_and_folders(tmp_path):
     assert content_identity(tmp_path) == sha256(index.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("place", ["run", "a/b/run"])
+def test_a_refused_run_leaves_nothing(tmp_path, place):
+    data = tmp_path / "data"
+    data.mkdir()
+    with pytest.raises(InputError, match="holds no training images"):
+        train_backbone(backbone_config(data), tmp_path / place)
+    data.rmdir()
+    aggregator = AggregatorTrainConfig(images=data, warp_pairs=1)
+    with pytest.raises(InputError):
+        train_aggregator(aggregator, tmp_path / place)
+    assert list(tmp_path.iterdir()) == []
+    output = tmp_path / place
+    output.mkdir(parents=True)
+    (output / "log.jsonl").touch()
+    (output / "mine.txt").write_text("kept")
+    with pytest.raises(InputError, match="no training folder at"):
+        train_backbone(backbone_config(data), output)
+    assert sorted(path.name for path in output.iterdir()) == ["log.jsonl", "mine.txt"]
+
+
 def test_a_loss_that_is_not_finite_never_gets_into_the_state(folder, tmp_path, monkeypatch):
     config = backbone_config(folder, save_every=0.0, stop_after=1e-9)
     assert train_backbone(config, tmp_path) is None

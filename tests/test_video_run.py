@@ -387,7 +387,7 @@ def test_masks_of_frames_that_are_not_there(
     assert_refused(cli(*frames, "--mask", f"7={mask}"), "no frame is called '7'")
     stride = ("--stride", 2, "--mask", f"3={mask}")
     assert_refused(cli(*frames, *stride), "frame 3", "stride 2")
-    twice = ("--mask", mask, "--mask", f"0={mask}")
+    twice = ("--mask", files / "mask.png", "--mask", f"0={mask}")
     assert_refused(cli(*frames, *twice), "frame 0 has two masks")
     assert not (tmp_path / "out").exists()
 

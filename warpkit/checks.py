@@ -24,8 +24,10 @@ __all__ = [
     "check_mask",
     "check_points",
     "check_same_size",
+    "exists",
     "first_line",
     "float32",
+    "is_dir",
     "is_file",
     "one_of",
     "require",
@@ -75,7 +77,7 @@ def check_file(path: Path) -> None:
 
     Pipes are not opened: that may wait for ever, and what is read from them is gone.
     """
-    require(path.exists(), absent(path))
+    require(exists(path), absent(path))
     kinds = {
         "pipe": path.is_fifo(),
         "socket": path.is_socket(),
@@ -89,9 +91,20 @@ def check_file(path: Path) -> None:
         )
 
 
+# The methods of `Path` raise for names that no file can have: too long, or with a zero byte.
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is such a file or folder; False for a name that nothing can have."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_dir(path: str | os.PathLike[str]) -> bool:
+    """Whether there is such a folder; False for a name that none can have."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is such a file; False for a name that no file can have."""
-    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
+    """Whether there is such a file; False for a name that none can have."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, first_line, is_file, require
 from warpkit.features.backbone import BackboneSpec
 from warpkit.features.model_sources import release_name
 from warpkit.io.tensors import read_tensors, write_tensors
@@ -79,7 +79,7 @@ def load_aggregator(path: Path | str, *, model: str | None = None) -> Aggregatio
         InputError: missing, unreadable, refused (code inside), or of another layout.
     """
     path = Path(path)
-    require(path.is_file(), f"no aggregator checkpoint at {path}")
+    require(is_file(path), f"no aggregator checkpoint at {path}")
     if path.suffix != ".safetensors":
         return load_published(path, model=model)
     with _reading(path):
@@ -133,7 +133,7 @@ def load_published(path: Path | str, *, model: str | None = None) -> Aggregation
         InputError: not that layout, tensors missing or left over, or code inside the pickle.
     """
     path = Path(path)
-    require(path.is_file(), f"no aggregator checkpoint at {path}")
+    require(is_file(path), f"no aggregator checkpoint at {path}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     # What torch's reader raises for bytes that are no pickle at all.

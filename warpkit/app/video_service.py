@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +22,10 @@ from warpkit.describe.options import ModelOptions
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
+from warpkit.io.points import read_tracks
 from warpkit.io.video import VideoWriter
 from warpkit.render import CLIPS, render_frame
+from warpkit.runs.frame_rows import ROWS, Row, read_rows, result_file
 from warpkit.runs.progress import ProgressCallback
 from warpkit.video.run import run_propagate
 from warpkit.viz import draw_points, overlay_labels
@@ -45,7 +46,7 @@ class VideoRun:
         folder: the results of `warpkit propagate`.
         archive: all of them in one file.
         masks: mask files by the number of their frame.
-        frames: numbers of the frames, in order.
+        rows: what the run says of every frame, in order.
         text: a sentence about it.
     """
 
@@ -58,8 +59,17 @@ class VideoRun:
     points: npt.NDArray[np.float32] | None
     stride: int
     archive: Path | None = None
-    frames: list[int] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     text: str = ""
+
+    @property
+    def frames(self) -> list[int]:
+        """Numbers of the frames, in order."""
+        return [row["frame"] for row in self.rows]
+
+    def result(self, kind: str, index: int) -> Path:
+        """A frame's file in `masks` or `frames`, by the frame's number."""
+        return self.folder / kind / result_file(self.rows[self.frames.index(index)])
 
     def video(self) -> Path | None:
         """The video to show: edited if there was an edit, else with the masks drawn in."""
@@ -240,20 +250,17 @@ class VideoService:
         """One frame with what was carried to it drawn in."""
         known = self.run(visitor, run)
         index = self._frame(known, position)
-        edited = known.folder / f"frames/{index:05d}.png"
-        mask = known.folder / f"masks/{index:05d}.png"
+        edited, mask = known.result("frames", index), known.result("masks", index)
         if edited.is_file():
             image = read_image(edited)
         else:
             image = open_frames(known.clip.path).read(index).image
             if mask.is_file():
                 image = overlay_labels(image, read_labels(mask))
-        tracks = known.folder / "points.json"
-        if tracks.is_file():
-            listed = json.loads(tracks.read_text(encoding="utf-8"))
-            place = listed["frames"].index(index)
-            xy = np.array([track[place] for track in listed["tracks"]], np.float32)
-            image = draw_points(image, xy, np.array([seen[place] for seen in listed["visible"]]))
+        points = known.folder / "points.npz"
+        if points.is_file():
+            tracks, place = read_tracks(points), known.frames.index(index)
+            image = draw_points(image, tracks.xy[:, place], tracks.visible[:, place])
         path = self.service.workspace.session(visitor).new_file(".jpg")
         write_image(path, image)
         return path
@@ -266,7 +273,7 @@ class VideoService:
         index = self._frame(known, position)
         path = self.service.workspace.session(visitor).new_file(".png")
         write_image(path, open_frames(known.clip.path).read(index).image)
-        return index, path, read_labels(known.folder / f"masks/{index:05d}.png")
+        return index, path, read_labels(known.result("masks", index))
 
     def _frame(self, run: VideoRun, position: Any) -> int:
         place = _whole(position, "frame")
@@ -310,22 +317,19 @@ class VideoService:
                 if left != run.folder:
                     shutil.rmtree(left, ignore_errors=True)
             raise
-        rows = [
-            json.loads(line)
-            for line in (run.folder / "frames.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
+        rows = read_rows(run.folder / ROWS)
         archive = shutil.make_archive(str(run.folder.parent / "results"), "zip", run.folder)
         finished = dataclasses.replace(
             run,
             archive=Path(archive),
-            frames=[row["frame"] for row in rows],
+            rows=rows,
             text=_summary(rows, run.masks),
         )
         session.runs[run.name] = finished
         return finished
 
 
-def _summary(rows: list[dict[str, Any]], masks: Mapping[int, Path]) -> str:
+def _summary(rows: list[Row], masks: Mapping[int, Path]) -> str:
     """A sentence about a run."""
     words = f"{len(rows)} frames"
     sure = [(row["frame_confidence"], row["frame"]) for row in rows if "frame_confidence" in row]

@@ -117,7 +117,8 @@ def command_parser() -> argparse.ArgumentParser:
         "--mask",
         action="append",
         metavar="[FRAME=]PNG",
-        help="object ids of the first frame, or of the frame so numbered or called; again for more",
+        help="object ids of the frame so numbered or called (else that of the file's name, or the"
+        " first); again for more",
     )
     propagate.add_argument(
         "--update",
@@ -294,7 +295,7 @@ def _propagate(args: argparse.Namespace) -> None:
     output = run_propagate(
         args.video,
         args.output,
-        mask=parse_masks(args.mask or [], start=args.start),
+        mask=parse_masks(args.mask or []),
         edit=args.edit,
         colormap=args.colormap,
         points=None if args.points is None else read_queries(args.points, start=args.start),

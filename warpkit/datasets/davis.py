@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, one_of, require, suggest
+from warpkit.checks import InputError, is_file, one_of, require, suggest
 from warpkit.io.frames import few_names, frame_files, image_files, natural_key
 from warpkit.io.images import open_image
 from warpkit.io.masks import read_labels
@@ -224,7 +224,7 @@ def read_davis_split(root: Path | str, split: str) -> list[str]:
     """
     folder = Path(root) / "ImageSets"
     path = folder / f"{split}.txt"
-    if not path.is_file():
+    if not is_file(path):
         known = sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.txt"))
         raise InputError(
             f"no split '{split}' in {folder}: it has {', '.join(known) or 'no lists'};"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, float32, is_file, require
+from warpkit.checks import InputError, float32, is_dir, is_file, require
 from warpkit.datasets.pair import Box, Points
 from warpkit.io import text
 
@@ -28,7 +28,7 @@ __all__ = [
 def check_folder(root: Path | str, what: str) -> Path:
     """`root` as a path; raises `InputError` with `what` was expected unless it is a folder."""
     root = Path(root)
-    require(root.is_dir(), f"{root} is not a folder: expected {what}")
+    require(is_dir(root), f"{root} is not a folder: expected {what}")
     return root
 
 

@@ -26,17 +26,16 @@ from warpkit.checks import InputError, check_image, first_line, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.describe.assembly import Aggregator
 from warpkit.describe.cache import DescriptorCache
-from warpkit.describe.model_file import check_load_size
+from warpkit.describe.model_file import check_load_size, check_size
 from warpkit.features.backbone import Backbone
 from warpkit.runs.cache import code_digest
 from warpkit.runs.folder import installed_version
+from warpkit.runs.memory import require_memory
 from warpkit.types import Describer, DescriptorMap
 
 __all__ = ["Extractor", "ModelDescriber", "describe_checked", "out_of_memory"]
 
 
-# Far beyond any use; it keeps a mistyped size from asking for all memory there is.
-_LARGEST = 4096
 _TOGETHER = 2**22  # pixels of images that are brought to their canvas together
 
 
@@ -138,10 +137,7 @@ class Extractor(ModelDescriber):
         self.network = network.to(backbone.device)
         self.name = name or backbone.spec.name
         self.size = backbone.spec.size if size is None else size
-        require(
-            self.size <= _LARGEST,
-            f"size must be at most {_LARGEST} pixels (memory grows as its square), got {self.size}",
-        )
+        check_size(self.size)
         self.fit: FitMode = fit or backbone.spec.fit
         check_load_size(load_size, self.fit)
         self.load_size = load_size
@@ -218,13 +214,31 @@ class Extractor(ModelDescriber):
         by_size: dict[tuple[int, int], list[int]] = {}
         for position, image in enumerate(images):
             by_size.setdefault((image.shape[0], image.shape[1]), []).append(position)
-        for positions in by_size.values():
+        for size, positions in by_size.items():
             for start in range(0, len(positions), self.batch_size):
                 batch = positions[start : start + self.batch_size]
+                self._require_memory(len(batch), self.plan(height=size[0], width=size[1]))
                 canvas, fit = self.canvas([images[i] for i in batch])
                 for position, descriptors in zip(batch, self._within_memory(canvas), strict=True):
                     maps[position] = fit.descriptor_map(descriptors)
         return [maps[position] for position in range(len(images))]
+
+    def _require_memory(self, count: int, fit: Fit) -> None:
+        """Refuse a batch whose canvases, layers and descriptors alone are more than a CPU has.
+
+        Raises:
+            InputError: names the memory.
+        """
+        spec, pixels = self.backbone.spec, fit.canvas_height * fit.canvas_width
+        layers = sum(layer.channels / layer.stride**2 for layer in spec.layers)
+        width = self.network.config.width / spec.output_stride**2
+        each = pixels * (4 * (3 + width) + self.backbone.dtype.itemsize * layers)
+        require_memory(
+            int(count * each),
+            f"a batch of {count} images on a {fit.canvas_width} x {fit.canvas_height} canvas",
+            device=self.device,
+            advice="use a smaller --size" if count == 1 else "use a smaller --size or batch_size",
+        )
 
     def _within_memory(self, canvas: Tensor) -> Tensor:
         """`aggregate`, finite or an error, and with one clear line where memory does not suffice.

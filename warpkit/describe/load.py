@@ -14,6 +14,7 @@ from warpkit.describe.assembly import assemble
 from warpkit.describe.cache import DescriptorCache
 from warpkit.describe.combined import CombinedExtractor
 from warpkit.describe.extractor import Extractor, ModelDescriber
+from warpkit.describe.model_file import check_size
 from warpkit.describe.table import ModelPreset, resolve_model
 
 __all__ = ["load_extractor"]
@@ -57,6 +58,7 @@ def load_extractor(
         >>> extractor.describe([np.zeros((128, 128, 3), np.uint8)])[0].data.shape
         torch.Size([128, 64, 64])
     """
+    check_size(size)
     preset = resolve_model(model)
     if preset.parts:
         require(

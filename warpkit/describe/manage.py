@@ -13,7 +13,7 @@ from pathlib import Path
 
 from warpkit.aggregate.checkpoint import load_aggregator, save_aggregator
 from warpkit.aggregate.network import AggregationConfig
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_file, require
 from warpkit.describe.published import PUBLISHED_AGGREGATORS, verify_aggregator
 from warpkit.describe.table import MODELS, ModelPreset, resolve_model
 from warpkit.features.architecture import decoder_layers
@@ -177,7 +177,7 @@ def _verify_shipped(name: str, backbone: str) -> str:
     wrong = [
         path
         for path, digest in hashes.items()
-        if not path.is_file() or file_sha256(path) != digest.hex()
+        if not is_file(path) or file_sha256(path) != digest.hex()
     ]
     require(
         not wrong,
@@ -209,7 +209,7 @@ def convert_model(
     Raises:
         InputError: unreadable, of another layout, or an aggregator that does not fit the model.
     """
-    require(path.is_file(), f"no file at {path}")
+    require(is_file(path), f"no file at {path}")
     if path.suffix == ".safetensors":
         return _convert_single_file(path, output, prediction, overwrite)
     require(

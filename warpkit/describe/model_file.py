@@ -91,10 +91,22 @@ class ModelConfig:
         }
 
 
+# Far beyond any use; it keeps a mistyped size from asking for all memory there is.
+_LARGEST = 4096
 _OPTIONS = (
     *("revision", "local_files_only", "unet", "prediction", "mode", "timestep", "seed", "prompt"),
     *("stride", "bins"),
 )
+
+
+def check_size(size: int | None) -> None:
+    """Raise unless a canvas may have this side; before a model is loaded for it."""
+    require(size is None or size > 0, f"size must be 1 pixel or more, got {size}")
+    require(
+        size is None or size <= _LARGEST,
+        f"size must be at most {_LARGEST} pixels, got {size}: memory grows as its square, the"
+        f" canvas of one image alone is {12 * (size or 0) ** 2 / 1e9:,.1f} GB",
+    )
 
 
 def check_load_size(load_size: int | None, fit: FitMode | None) -> None:

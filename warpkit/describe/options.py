@@ -6,11 +6,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from warpkit.checks import require
+import torch
+
+from warpkit.checks import is_file, require
 from warpkit.describe.cache import DescriptorCache
 from warpkit.describe.extractor import Extractor, ModelDescriber
 from warpkit.describe.load import load_extractor
+from warpkit.describe.model_file import check_size
 from warpkit.describe.table import is_model_file, resolve_model
+from warpkit.features.registry import resolve_device
 from warpkit.features.unet_calls import Acceleration
 from warpkit.io.config import to_dict
 from warpkit.runs.cache import file_sha256
@@ -50,9 +54,7 @@ class ModelOptions:
     descriptor_cache_gb: float = 20.0
 
     def __post_init__(self) -> None:
-        require(
-            self.size is None or self.size > 0, f"size must be 1 pixel or more, got {self.size}"
-        )
+        check_size(self.size)
 
     def recorded_facts(self) -> dict[str, Any]:
         """What a run record keeps of a model file: its content, since files change."""
@@ -64,9 +66,29 @@ class ModelOptions:
         weights = {
             name: file_sha256(Path(str(file)))
             for name, file in named.items()
-            if file is not None and Path(str(file)).is_file()
+            if file is not None and is_file(str(file))
         }
         return facts | ({"model_weights": weights} if weights else {})
+
+    def least_cells(self, *, height: int, width: int) -> int:
+        """Cells that the map of an image has at least, before the model is loaded.
+
+        0 where only the loaded model tells.
+        """
+        grid = None if self.aggregator is not None else resolve_model(self.model).grid
+        if grid is None:
+            return 0
+        side = (self.size or grid[0]) // grid[1]
+        # Some models bring the long side to their size.
+        return side * side * min(height, width) // max(height, width)
+
+    def torch_device(self) -> torch.device:
+        """Where the model will run.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        return resolve_device(self.device)
 
     def load_extractor(self) -> ModelDescriber:
         """The model, ready to describe images."""

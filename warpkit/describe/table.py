@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from warpkit.checks import InputError, require, suggest
+from warpkit.checks import InputError, exists, is_dir, is_file, require, suggest
 from warpkit.describe.model_file import ModelConfig
 from warpkit.describe.published import PUBLISHED_AGGREGATORS, published_aggregator
 from warpkit.features.model_sources import RELEASES
@@ -40,6 +40,8 @@ class ModelPreset:
             and then `backbone` and what follows it are unused.
         part_sizes: canvas sides in pixels of those parts that take another than their own.
         config: what a model file says beyond that; None for an alias that has only an aggregator.
+        grid: side of the usual canvas in pixels, and pixels of it per cell, where that is known
+            before anything is loaded.
         summary, licence, size: for `warpkit models`.
     """
 
@@ -51,6 +53,7 @@ class ModelPreset:
     parts: tuple[tuple[str, float], ...] = ()
     part_sizes: Mapping[str, int] = field(default_factory=dict)
     config: ModelConfig | None = None
+    grid: tuple[int, int] | None = None
     summary: str = ""
     licence: str = ""
     size: str = ""
@@ -92,7 +95,7 @@ def aggregator_path(name: Path | str, *, local_files_only: bool = False) -> Path
     Raises:
         InputError: a published aggregator that is neither in the cache nor reachable.
     """
-    if isinstance(name, str) and not Path(name).exists():
+    if isinstance(name, str) and not exists(name):
         if name in PUBLISHED_AGGREGATORS:
             return published_aggregator(name, local_files_only=local_files_only)
         if name in _OWN_AGGREGATORS:
@@ -109,6 +112,7 @@ def _published(alias: str, model: str, summary: str) -> ModelPreset:
         options={"model": model},
         aggregator=alias if known else None,
         trained_on=model,
+        grid=(512, 8),
         summary=summary,
         licence=release.licence,
         size=f"{release.gigabytes} GB",
@@ -139,6 +143,7 @@ MODELS: dict[str, ModelPreset] = {
             # Chosen on birds of species that the aggregators had not seen: docs/embedded-model.md.
             parts=(("efficientnet-lite0", 0.85), ("tiny", 0.15)),
             part_sizes={"tiny": 80},
+            grid=(256, 4),
             summary="the default: the two models below together, runs on a laptop CPU",
             licence="CC BY-NC 4.0 (weights)",
             size="in the package",
@@ -148,6 +153,7 @@ MODELS: dict[str, ModelPreset] = {
             backbone="efficientnet-lite0",
             aggregator=_OWN_AGGREGATORS["efficientnet-lite0"],
             trained_on="efficientnet-lite0",
+            grid=(256, 4),
             summary="EfficientNet-Lite0 with an aggregator of its own",
             licence="Apache-2.0 (network), CC BY-NC 4.0 (aggregator)",
             size="in a package of its own, 17 MB",
@@ -157,6 +163,7 @@ MODELS: dict[str, ModelPreset] = {
             backbone="tiny",
             aggregator=_OWN_AGGREGATORS["tiny"],
             trained_on="tiny",
+            grid=(128, 2),
             summary="a small diffusion model with its aggregator; generates, too",
             licence="CC BY-NC 4.0 (weights)",
             size="in the package",
@@ -184,13 +191,13 @@ def resolve_model(model: str) -> ModelPreset:
         return MODELS[model]
     if is_model_file(model):
         return _from_file(model)
-    if "+" in model and not Path(model).exists():
+    if "+" in model and not exists(model):
         return ModelPreset(name=model, backbone="", parts=_parts(model), trained_on=model)
     if model in backbone_names():
         return ModelPreset(name=model, backbone=model, trained_on=model)
     looks_like_hub_id = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     require(
-        Path(model).is_dir() or is_single_file(model) or looks_like_hub_id,
+        is_dir(model) or is_single_file(model) or looks_like_hub_id,
         f"unknown model '{model}': expected one of {', '.join(MODELS)}, a model file (.yaml), the"
         " folder of a diffusers or transformers model, a .safetensors file, or a hub id such as"
         f" owner/name.{suggest(model, MODELS)}",
@@ -224,7 +231,7 @@ def is_model_file(model: str) -> bool:
 def _family(model: str) -> str:
     """Which loader a folder or hub id wants: DINO's say so by their configuration or name."""
     folder = Path(model)
-    if folder.is_dir():
+    if is_dir(folder):
         top = (folder / "config.json").is_file() and not (folder / "unet").is_dir()
         return "vit" if top else "stable-diffusion"
     return "vit" if "dino" in folder.name.lower() else "stable-diffusion"
@@ -242,7 +249,7 @@ def _from_file(path: str) -> ModelPreset:
         aggregator is None or aggregator in PUBLISHED_AGGREGATORS or aggregator in _OWN_AGGREGATORS
     )
     require(
-        known or Path(str(aggregator)).is_file(),
+        known or is_file(str(aggregator)),
         f"{path}: no aggregator checkpoint at {aggregator}; expected a file or one of"
         f" {', '.join(PUBLISHED_AGGREGATORS)}",
     )

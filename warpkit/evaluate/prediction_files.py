@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, float32, require
+from warpkit.checks import InputError, float32, is_file, require
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
@@ -142,7 +142,7 @@ def read_predictions(
     Raises:
         InputError: not such a file, a pair without a prediction, or one made for other points.
     """
-    require(path.is_file(), f"no predictions at {path}")
+    require(is_file(path), f"no predictions at {path}")
     content = read_json(path)
     listed: Any = content.get("pairs") if isinstance(content, dict) else None
     require(

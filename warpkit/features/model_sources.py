@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, first_line, is_file, require
 from warpkit.io.proxies import check_proxies, proxies_named
 from warpkit.io.whole import write_json
 from warpkit.runs.cache import default_cache, file_sha256, writable_cache
@@ -401,7 +401,7 @@ def find_file(
     Raises:
         InputError: it is neither on this machine nor reachable.
     """
-    if Path(name).is_file():
+    if is_file(name):
         return Path(name)
     parts = name.split("/")
     require(

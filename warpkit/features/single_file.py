@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, first_line, is_file, require
 from warpkit.features.ddim import Prediction
 from warpkit.features.model_sources import find_source
 from warpkit.features.stable_diffusion_parts import Parts
@@ -154,7 +154,7 @@ def load_single_file(
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    require(path.is_file(), f"no model file at {path}")
+    require(is_file(path), f"no model file at {path}")
     require(
         path.suffix == ".safetensors",
         f"{path} may carry code and is not read: give the model as a .safetensors file or as a"

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_file, require
 from warpkit.features.codecs import ClassConditioner, UnshuffleCodec
 from warpkit.features.ddim import DdimSchedule
 from warpkit.features.diffusion import DiffusionBackbone
@@ -113,7 +113,7 @@ def load_unet(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module
     Raises:
         InputError: the file is missing or not such a file.
     """
-    require(path.is_file(), f"no embedded-model weights at {path}")
+    require(is_file(path), f"no embedded-model weights at {path}")
     try:
         stored, metadata = read_tensors(path)
         require("unet" in metadata, f"{path} holds no warpkit UNet (no 'unet' in its metadata)")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 
-from warpkit.checks import require
+from warpkit.checks import is_dir, require
 from warpkit.describe.cache import DescriptorCache
 from warpkit.describe.extractor import ModelDescriber
 from warpkit.describe.options import ModelOptions, TaskSettings
@@ -103,7 +103,7 @@ def run_extract(
 
 
 def _images_of(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if not is_dir(path):
         return [path]
     # Such as the files that macOS adds to folders.
     found = [file for file in input_files(path) if not file.name.startswith(".")]

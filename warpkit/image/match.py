@@ -260,14 +260,14 @@ def run_match(
         f"the engine {options.engine} searches nearest neighbours: add --field nearest",
     )
     written = [Path(name) for name in (output, picture, similarity) if name is not None]
-    require(
-        len({path.resolve() for path in written}) == len(written),
-        f"the results cannot share a file, got {', '.join(map(str, written))}",
-    )
     for path in written:
         check_result_file(
             path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask)
         )
+    require(
+        len({path.resolve() for path in written}) == len(written),
+        f"the results cannot share a file, got {', '.join(map(str, written))}",
+    )
     images = read_image(source), read_image(target)
     pair = ImagePair.checked(
         *images,

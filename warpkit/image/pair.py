@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import check_image, check_mask, require
+from warpkit.checks import check_image, check_mask, exists, require
 from warpkit.coherent import Guides
 from warpkit.describe.extractor import describe_checked
 from warpkit.io.images import read_rgba
@@ -141,5 +141,5 @@ def read_mask_file(path: Path | str | None, name: str) -> Mask | None:
     """
     if path is None:
         return None
-    require(Path(path).exists(), f"{name}: no file at {path}")
+    require(exists(path), f"{name}: no file at {path}")
     return read_objects(path) > 0

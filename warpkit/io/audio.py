@@ -6,7 +6,7 @@ import io
 import itertools
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,10 +39,12 @@ class UsableSound:
     Attributes:
         index: of its stream in the file.
         copied: whether its packets go along as they are; else it is encoded as AAC.
+        told: what was said of its damage, which all videos that it is brought into share.
     """
 
     index: int
     copied: bool
+    told: list[str] = field(default_factory=list, compare=False)
 
 
 def usable_sound(path: str | Path, kind: str) -> UsableSound | None:
@@ -93,7 +95,7 @@ def _works(path: Path, kind: str, sound: UsableSound) -> bool:
     """Whether the beginning of a track can be decoded, and written in that way."""
     import av
 
-    track = SoundTrack(path, None, sound)
+    track = SoundTrack(path, None, replace(sound, told=["nothing: it is tried"]))
     try:
         with open_media(path) as container:
             packets = container.demux(container.streams[sound.index])
@@ -149,7 +151,6 @@ class SoundTrack:
         self._input: InputContainer | None = None
         self._encoder: AudioStream | None = None
         self._next: tuple[Fraction, Any] | None = None
-        self._told = False
 
     def open(self, container: OutputContainer, kind: str) -> None:
         """Add a stream to a container that is being written; `kind` is FFmpeg's name of it.
@@ -157,7 +158,7 @@ class SoundTrack:
         Raises:
             InputError: a file that cannot be read.
         """
-        sound = self.sound or usable_sound(self.path, kind)
+        sound = self.sound = self.sound or usable_sound(self.path, kind)
         if sound is None:
             return
         origin = Fraction(0) if self.start is None else self.start + self._first_frame()
@@ -223,8 +224,9 @@ class SoundTrack:
             self._input = None
 
     def _tell(self, text: str, *values: Any) -> None:
-        if not self._told:
-            self._told = True
+        assert self.sound is not None
+        if not self.sound.told:
+            self.sound.told.append(text)
             _log.warning(text, self.path, *values)
 
     def _demux(self, container: InputContainer, source: AudioStream) -> Iterator[Any]:

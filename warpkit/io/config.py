@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, exists, require
 from warpkit.io.text import local_path, read_text
 
 __all__ = ["dump_yaml", "flat", "load_config", "load_configs", "to_dict"]
@@ -170,7 +170,7 @@ def _parse(text: str, origin: str) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    require(path.exists(), f"{path}: no such configuration file")
+    require(exists(path), f"{path}: no such configuration file")
     tree = _parse(read_text(path), str(path))
     require(
         tree is None or isinstance(tree, dict),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_file, require
 
 __all__ = ["known_flow", "read_flo"]
 
@@ -39,7 +39,7 @@ def read_flo(path: Path | str) -> Flow:
             cut short or too long.
     """
     path = Path(path)
-    require(path.is_file(), f"{path}: no such file")
+    require(is_file(path), f"{path}: no such file")
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER.size)

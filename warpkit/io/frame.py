@@ -128,6 +128,10 @@ class Frames(ABC):
         require(number is not None, f"{self.path}: a frame of a video is a number, got '{name}'")
         return int(name)
 
+    def named(self, name: str) -> int | None:
+        """The index of the frame whose file has this name, or number; None where none has."""
+        return None
+
     def called(self, index: int) -> str:
         """What a user calls a frame: its file's name, or its number."""
         return str(index)

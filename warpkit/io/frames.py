@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from warpkit.checks import absent, check_file, require
+from warpkit.checks import absent, check_file, is_dir, is_file, require
 from warpkit.io.frame import Frame, Frames, Selection
 from warpkit.io.images import IMAGE_SUFFIXES, image_mode, image_size, read_image
 from warpkit.io.video_frames import VideoFrames
@@ -45,10 +45,8 @@ def image_files(folder: Path) -> list[Path]:
     """The images of a folder in natural order; hidden files are the leavings of file managers."""
     files = (
         file
-        for file in (folder.iterdir() if folder.is_dir() else ())
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and not file.name.startswith(".")
-        and file.is_file()
+        for file in (folder.iterdir() if is_dir(folder) else ())
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and is_file(file)
     )
     return sorted(files, key=lambda file: natural_key(file.name))
 
@@ -155,19 +153,28 @@ class FolderFrames(Frames):
 
     def find(self, name: str) -> int:
         """By the file's name, its number, or the place in the folder, from 0: what fits first."""
-        for known in ([file.stem for file in self._files], [file.name for file in self._files]):
-            if name in known:
-                return known.index(name)
-        numbers = _file_numbers([file.stem for file in self._files]) or []
-        number = int(name) if re.fullmatch("[0-9]{1,18}", name) else -1
-        if number in numbers:
-            return numbers.index(number)
+        index = self.named(name)
+        if index is not None:
+            return index
+        names = [file.name for file in self._files]
+        if name in names:
+            return names.index(name)
         # With zeros in front it is the name of a file, not a place.
+        place = int(name) if re.fullmatch("0|[1-9][0-9]{,17}", name) else -1
+        numbered = _file_numbers([file.stem for file in self._files])
         require(
-            str(number) == name and (number < len(self._files) or not numbers),
-            f"{self.path}: no frame is called '{name}': the first is {self._files[0].name}",
+            place >= 0 and (place < len(names) or not numbered),
+            f"{self.path}: no frame is called '{name}': the first is {names[0]}",
         )
-        return number
+        return place
+
+    def named(self, name: str) -> int | None:
+        stems = [file.stem for file in self._files]
+        if name in stems:
+            return stems.index(name)
+        number = int(name) if re.fullmatch("[0-9]{1,18}", name) else -1
+        numbers = _file_numbers(stems) or []
+        return numbers.index(number) if number in numbers else None
 
     def called(self, index: int) -> str:
         return self._files[index].name if index < len(self._files) else super().called(index)
@@ -213,7 +220,7 @@ def open_frames(
     path = Path(path)
     selection = Selection(start, end, stride)
     require(os.path.exists(path), absent(path, "file or folder"))  # noqa: PTH110 - long names
-    if not path.is_dir():
+    if not is_dir(path):
         check_file(path)
         require(
             frame_rate is None,

@@ -19,10 +19,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin
 
-from warpkit.checks import InputError, check_file, check_image, require, usable_array
+from warpkit.checks import (
+    InputError,
+    check_file,
+    check_image,
+    is_dir,
+    require,
+    usable_array,
+)
 from warpkit.io.foreign_images import png_without_texts, unreadable_kind
+from warpkit.io.tiff_parts import check_parts
 from warpkit.io.whole import written_whole
 
 __all__ = [
@@ -71,7 +79,7 @@ _QUALITIES = (50, 75, 80, 90)  # usual ones of files that do not tell theirs
 def _open(path: Path, data: bytes | None = None) -> Image.Image:
     """The image with its header read, its pixels not yet decoded; of the file, or its `data`."""
     check_file(path)
-    require(not path.is_dir(), f"{path}: expected an image file, this is a folder")
+    require(not is_dir(path), f"{path}: expected an image file, this is a folder")
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]
     try:
@@ -124,6 +132,8 @@ def open_image(path: str | Path) -> Image.Image:
 
     def decoded(image: Image.Image) -> Image.Image:
         kind = image.format
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            check_parts(image)
         image.load()
         upright = None
         with _without_exif():
@@ -271,9 +281,17 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
 
 
 def check_target(path: Path) -> None:
-    """Raise `InputError` unless a file can be made at `path`: its folder exists, it is none."""
-    require(not path.is_dir(), f"{path}: expected a file to write, this is a folder")
-    require(path.parent.is_dir(), f"{path}: the folder {path.parent} does not exist: create it")
+    """Raise `InputError` unless a file can be made at `path`: its folder exists, it is none, and
+    its name is one that a file can have.
+    """
+    require(not is_dir(path), f"{path}: expected a file to write, this is a folder")
+    require(is_dir(path.parent), f"{path}: the folder {path.parent} does not exist: create it")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # such as a name that is too long
+        raise InputError(f"{path}: no such file can be written: {_reason(error)}") from error
 
 
 def save_whole(image: Image.Image, path: Path, **options: Any) -> None:

@@ -299,19 +299,18 @@ class LabelPropagator:
 
 
 def label_memory(
-    config: LabelConfig, descriptors: DescriptorMap, *, share: float, annotated: int, frames: int
+    config: LabelConfig, *, cells: int, channels: int, share: float, annotated: int, frames: int
 ) -> int:
     """Bytes that label propagation takes at least, on a CPU.
 
     Args:
-        descriptors: of a frame.
+        cells: of a frame's map of descriptors.
+        channels: of it.
         share: of the pixels that show an object, in the annotated frame where it is largest.
         annotated: annotated frames that are there at once.
         frames: frames of the clip, as far as it is known.
     """
-    h, w = descriptors.grid_size
-    cells = h * w * config.refine**2
-    channels = descriptors.channels
+    cells *= config.refine**2
     width = min(config.channels or channels, channels) + 4  # colour and a bias beside them
     context = annotated + min(config.context, frames)
     kept = min(config.top_k, context * cells)

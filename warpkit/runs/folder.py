@@ -24,7 +24,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from warpkit.checks import InputError, OutputError, require
+from warpkit.checks import InputError, OutputError, exists, is_dir, is_file, require
 from warpkit.io.config import to_dict
 from warpkit.io.images import check_target
 from warpkit.io.whole import replace_together
@@ -98,7 +98,9 @@ class OutputFolder:
         self._target = Path()
         self._staging: Path | None = None
         self._private: set[Path] = set()
-        self._inputs = {Path(name).resolve() for name in inputs if name is not None}
+        self._inputs = {
+            Path(name).resolve() for name in inputs if name is not None and exists(name)
+        }
         self._lock: int | None = None
 
     def __enter__(self) -> OutputFolder:
@@ -109,8 +111,7 @@ class OutputFolder:
                 written.
         """
         try:
-            self._target = self.path.resolve()
-            self._check_target()
+            self.check()
             # Inside an existing folder (it may be a mount of its own), else in its nearest
             # existing ancestor: either way a rename moves the results without copying.
             base = self._target
@@ -134,7 +135,7 @@ class OutputFolder:
             # A hidden file was being written when the earlier run was killed.
             for unfinished in staging.rglob(".*"):
                 unfinished.unlink()
-            self.resumed = any(path.is_file() for path in staging.rglob("*"))
+            self.resumed = any(is_file(path) for path in staging.rglob("*"))
         except OSError as error:
             raise InputError(
                 f"cannot write to {self.path}: {error.strerror}; choose another output folder"
@@ -174,10 +175,19 @@ class OutputFolder:
         """Raise now what entering the block would raise about what stands at the path.
 
         Raises:
-            InputError: the path is a file, or holds something and `overwrite` is off.
+            InputError: the path is a file, no folder can be called so, or it holds something and
+                `overwrite` is off.
         """
-        self._target = self.path.resolve()
-        self._check_target()
+        try:
+            self._target = self.path.resolve()
+            self._check_target()
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:  # such as a name that is too long
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"cannot write to {self.path}: {reason}; choose another output folder"
+            ) from error
 
     def file(self, name: str, *, private: bool = False) -> Path:
         """The path to write the result `name` to (`"masks/00000.png"`); its folder is made.
@@ -312,7 +322,7 @@ def _locked_folder(base: Path, path: Path) -> tuple[Path, int | None]:
 def _tell_of_replaced(folder: Path) -> None:
     """Name what a run that was killed while it moved results left of the files before them."""
     for left in folder.glob(f"{_REPLACED}-*"):
-        if any(path.is_file() for path in left.rglob("*")):
+        if any(is_file(path) for path in left.rglob("*")):
             _log.warning(
                 "%s holds files that a run was replacing when it was killed: take from it what you"
                 " need, then delete it",
@@ -337,8 +347,8 @@ def _remove_unfinished(folder: Path) -> None:
 
 def _move_files(source: Path, target: Path) -> None:
     """Move all files below `source` to the same names below `target`; on an error undo it all."""
-    names = sorted(path.relative_to(source) for path in source.rglob("*") if not path.is_dir())
-    folders = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_dir())
+    names = sorted(path.relative_to(source) for path in source.rglob("*") if not is_dir(path))
+    folders = sorted(path.relative_to(source) for path in source.rglob("*") if is_dir(path))
     for name in names:
         require(not (target / name).is_dir(), f"{target / name} is a folder, not a file")
     for name in folders:
@@ -374,15 +384,13 @@ def check_result_file(
         InputError: it exists and `overwrite` is off, is an input or no file, or has no folder.
     """
     path = Path(path)
-    require(
-        overwrite or not path.exists(), f"{path} exists: choose another name or add --overwrite"
-    )
+    require(overwrite or not exists(path), f"{path} exists: choose another name or add --overwrite")
     check_target(path)
     full = path.resolve()
-    read = [Path(name).resolve() for name in inputs if name is not None]
+    read = [Path(name).resolve() for name in inputs if name is not None and exists(name)]
     require(
-        not path.exists()
-        or (path.is_file() and not any(full == name or name in full.parents for name in read)),
+        not exists(path)
+        or (is_file(path) and not any(full == name or name in full.parents for name in read)),
         f"{path} is an input or no ordinary file and is not replaced: choose another name",
     )
 

@@ -13,7 +13,7 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import require
+from warpkit.checks import is_file, require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.image.grabcut import largest_piece, refine_mask
 from warpkit.io.masks import read_objects
@@ -156,7 +156,7 @@ def object_mask(config: MaskConfig, plan: ImagePlan, image: DescribedImage) -> M
 def _given_mask(config: MaskConfig, plan: ImagePlan, *, height: int, width: int) -> Mask:
     assert config.folder is not None and plan.path is not None
     path = (config.folder / plan.path).with_suffix(".png")
-    require(path.is_file(), f"no mask at {path}: every photograph needs one, or masks.kind=found")
+    require(is_file(path), f"no mask at {path}: every photograph needs one, or masks.kind=found")
     mask = read_objects(path) > 0
     if mask.shape == (height, width):
         return mask

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, first_line, is_file, require
 from warpkit.io.text import valid_text
 
 __all__ = ["Record", "decode_records", "encode_records", "read_records", "record_entries"]
@@ -112,5 +112,5 @@ def decode_records(data: bytes, where: str) -> list[Record]:
 
 def read_records(path: Path) -> list[Record]:
     """The records of a tar file (see `decode_records`)."""
-    require(path.is_file(), f"no such file: {path}")
+    require(is_file(path), f"no such file: {path}")
     return decode_records(path.read_bytes(), str(path))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from warpkit.checks import InputError, OutputError, require
+from warpkit.checks import InputError, OutputError, is_file, require
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
@@ -217,7 +217,7 @@ def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]
     """What tells a run from another: all that decides what it makes."""
     kept = {key: value for key, value in to_dict((options, settings)).items() if key not in _WHERE}
     task: dict[str, Any] = {"config": kept, "version": __version__, **options.recorded_facts()}
-    if options.aggregator is not None and Path(options.aggregator).is_file():
+    if options.aggregator is not None and is_file(options.aggregator):
         task["aggregator"] = file_sha256(Path(options.aggregator))
     if settings.generation.prompts is not None:
         task["prompts"] = file_sha256(settings.generation.prompts)

@@ -37,8 +37,8 @@ from warpkit.train.start import canvas_sizes, create_network, frozen_backbone, s
 from warpkit.train.state import (
     check_finite,
     kept_settings,
-    make_folder,
     restore_state,
+    run_folder,
     save_state,
     task_of,
 )
@@ -65,10 +65,10 @@ def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None
     """
     require(config.steps > 0, f"steps must be positive, got {config.steps}")
     device = resolve_device(config.device)
-    make_folder(output)
-    processes = Processes(device)
-    with kept_settings(processes.device), closing(processes):
-        return _train(config, output, processes)
+    with run_folder(output):
+        processes = Processes(device)
+        with kept_settings(processes.device), closing(processes):
+            return _train(config, output, processes)
 
 
 def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) -> Path | None:

@@ -34,8 +34,8 @@ from warpkit.train.probes import Probes, write_samples
 from warpkit.train.state import (
     check_finite,
     kept_settings,
-    make_folder,
     restore_state,
+    run_folder,
     save_state,
     task_of,
 )
@@ -62,8 +62,7 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
             a state in `output` that belongs to another configuration or other data.
     """
     device = resolve_device(config.device)
-    make_folder(output)
-    with kept_settings(device):
+    with run_folder(output), kept_settings(device):
         return _train(config, output, device)
 
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_dir, require
 from warpkit.coords import grid_to_pixel
 from warpkit.io.images import read_image
 from warpkit.io.text import read_json
@@ -108,7 +108,7 @@ def load_images(
             picture that cannot be read.
     """
     root = Path(root)
-    require(root.is_dir(), f"no training folder at {root}")
+    require(is_dir(root), f"no training folder at {root}")
     read = _read_shards if (root / "index.json").is_file() else _read_folders
     pictures, labels, classes, contours = read(root, limit)
     require(len(pictures) > 0, f"{root} holds no training images")

@@ -7,10 +7,11 @@ from. A state is taken up again only by the same task.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from warpkit.runs.task import same_task
 __all__ = [
     "check_finite",
     "kept_settings",
-    "make_folder",
     "restore_state",
+    "run_folder",
     "save_state",
     "task_of",
 ]
@@ -37,19 +38,30 @@ _log = logging.getLogger("warpkit")
 _FREE = frozenset({"device", "stop_after", "save_every", "log_every", "tracker", "compile"})
 
 
-def make_folder(output: Path) -> None:
-    """Make a run's folder with its (maybe empty) `log.jsonl`.
+@contextmanager
+def run_folder(output: Path) -> Iterator[None]:
+    """A run's folder with its `log.jsonl`; what was made of them goes if nothing is logged.
 
     Raises:
         OutputError: the folder cannot be made or written to.
     """
+    log = output / "log.jsonl"
+    made = [path for path in (log, output, *output.parents) if not os.path.lexists(path)]
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "log.jsonl").touch()
-    except OSError as error:
+        log.touch()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise OutputError(
-            f"cannot write to {output}: {error.strerror}; choose another output folder"
+            f"cannot write to {output}: {reason}; choose another output folder"
         ) from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # from where there is something
+            for path in made if log.stat().st_size == 0 else ():
+                path.unlink() if path == log else path.rmdir()
+        raise
 
 
 def task_of(config: Any, inputs: Mapping[str, str | None]) -> dict[str, Any]:

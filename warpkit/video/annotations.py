@@ -20,49 +20,80 @@ from warpkit.video.clip import FileClip
 
 __all__ = ["MasksByFrame", "by_index", "parse_masks", "read_annotations"]
 
-# Files of masks by the index of a frame, or as text by what a user calls it.
-MasksByFrame = Mapping[int, Path] | Mapping[int, Path | str] | Mapping[int | str, Path | str]
+# Files of masks by the index of a frame, as text by what a user calls it, or by their own path
+# where their name has to tell.
+MasksByFrame = (
+    Mapping[int, Path]
+    | Mapping[int, Path | str]
+    | Mapping[Path, Path | str]
+    | Mapping[int | str | Path, Path | str]
+)
 
 _log = logging.getLogger("warpkit")
 
 
-def parse_masks(texts: Sequence[str], *, start: int = 0) -> dict[int | str, Path]:
-    """Mask files by frame from `FILE` (of frame `start`) and `FRAME=FILE`.
-
-    A frame is what a user calls it, a number or a file's name: `Frames.find` tells which it is.
+def parse_masks(texts: Sequence[str]) -> dict[int | str | Path, Path | str]:
+    """Mask files by frame from `FRAME=FILE`, and by their own path from `FILE`; see `by_index`.
 
     Raises:
         InputError: two masks of one frame.
     """
-    masks: dict[int | str, Path] = {}
+    masks: dict[int | str | Path, Path | str] = {}
     for text in texts:
         name, equals, file = text.partition("=")
         named = bool(equals and name and file)
         if named and not re.fullmatch("[0-9]+", name):
             named = not is_file(text) and is_file(file)  # a file's name may hold a =
-        frame = name if named else start
+        frame = name if named else Path(text)
         require(
-            frame not in masks, f"frame {frame} has two masks: write --mask FRAME=PNG for others"
+            frame not in masks, f"{frame} is given two masks: write --mask FRAME=PNG for others"
         )
         masks[frame] = Path(file if named else text)
     return masks
 
 
-def by_index(masks: MasksByFrame, frames: Frames) -> dict[int, Path | str]:
+def by_index(masks: MasksByFrame, frames: Frames, *, start: int = 0) -> dict[int, Path | str]:
     """Masks by the index of their frame; says where a name is not the index.
+
+    A text is what a user calls a frame, a number or a file's name (`Frames.find`). A file under
+    its own path is of the first frame, or of a later one whose name or number is that of the mask.
+
+    Args:
+        start: index of the first frame taken.
 
     Raises:
         InputError: a name that no frame has, or two masks of one frame.
     """
     found: dict[int, Path | str] = {}
     for name, path in masks.items():
-        index = name if isinstance(name, int) else frames.find(name)
-        require(index not in found, f"frame {name} has two masks: {found.get(index)} and {path}")
-        found[index] = path
+        own = frames.named(name.stem) if isinstance(name, Path) else None
+        if isinstance(name, Path):
+            index = max(start, own or 0)
+        else:
+            index = name if isinstance(name, int) else frames.find(name)
         file = Path(frames.called(index)).stem
-        if isinstance(name, str) and name.isdecimal() and not name == file == str(index):
+        require(
+            index not in found,
+            f"frame {file if isinstance(name, Path) else name} has two masks: {found.get(index)}"
+            f" and {path}: write --mask FRAME=PNG for those of other frames",
+        )
+        found[index] = path
+        if index == own != start or (
+            isinstance(name, str) and name.isdecimal() and not name == file == str(index)
+        ):
             _log.info("the mask %s is of the frame that is called %s, number %d", path, file, index)
+        elif isinstance(name, Path) and own != index and _other_number(name.stem, start):
+            _log.info(
+                "the mask %s is taken for the first frame, %s: write --mask FRAME=%s if it is of"
+                " another",
+                *(path, file, path),
+            )
     return found
+
+
+def _other_number(name: str, number: int) -> bool:
+    """Whether a name is a number, and another."""
+    return re.fullmatch("[0-9]+", name) is not None and name.lstrip("0") != str(number or "")
 
 
 def read_annotations(

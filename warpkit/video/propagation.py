@@ -21,15 +21,15 @@ from warpkit.propagate import (
     LabelPropagator,
     carry_labels_many,
 )
-from warpkit.propagate.labels import decide_labels, label_memory
-from warpkit.propagate.passes import Stretch, merge_soft, plan_stretches
+from warpkit.propagate.labels import decide_labels
+from warpkit.propagate.passes import Stretch, merge_soft
 from warpkit.propagate.points import PointTracker, TrackedPoints
 from warpkit.runs.clock import Stopwatch
-from warpkit.runs.memory import require_memory
 from warpkit.types import Describer, DescriptorMap
 from warpkit.video.config import FrameResult, PropagateSettings
 from warpkit.video.edits import CarriedEdit
 from warpkit.video.inputs import ClipInputs
+from warpkit.video.stretches import require_label_memory, stretches_of
 
 __all__ = ["Propagation"]
 
@@ -75,20 +75,14 @@ class Propagation:
         self._first_image = first
         self.clock = Stopwatch()
         self._first = self.describe([first])[0]
-        if self.object_ids and settings.mode == "label":
-            needed = label_memory(
-                settings.label,
-                self._first,
-                share=max(float((mask > 0).mean()) for mask in masks),
-                annotated=max(len(stretch.known) for stretch in self.stretches()),
-                frames=frames or 0,
-            )
-            require_memory(
-                needed,
-                "label propagation",
-                device=self._first.data.device,
-                advice="lower label.refine, label.context or label.top_k, or --size",
-            )
+        require_label_memory(
+            given,
+            settings,
+            cells=self._first.data[0].numel(),
+            channels=self._first.channels,
+            frames=frames,
+            device=self._first.data.device,
+        )
         self.chunk = self.settings.chunk or (16 if self._first.data.is_cuda else 4)
         self._edit: CarriedEdit | None = None
         if given.edit is not None:
@@ -111,12 +105,7 @@ class Propagation:
 
     def stretches(self) -> list[Stretch]:
         """The parts of the clip between annotated frames, in order; the last one is open."""
-        if not self.annotations:  # points alone
-            return [Stretch(1, None, 0, None, ())]
-        return plan_stretches({position: self._shown(position) for position in self.annotations})
-
-    def _shown(self, position: int) -> set[int]:
-        return {int(i) for i in np.unique(self.annotations[position])} - {0}
+        return stretches_of(self.annotations)
 
     def known_result(
         self, position: int, image: Image | None = None, *, cut: bool = False

@@ -21,6 +21,7 @@ from warpkit.checks import (
     InputError,
     OutputError,
     check_points,
+    is_file,
     one_of,
     require,
 )
@@ -48,6 +49,7 @@ from warpkit.video.propagation import Propagation
 from warpkit.video.report import absences, write_quality
 from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
+from warpkit.video.stretches import require_label_memory
 from warpkit.video.update import finished_run, plan_of
 
 __all__ = ["run_propagate"]
@@ -82,8 +84,9 @@ def run_propagate(
         video: video file or folder of frames.
         output: folder to fill. If an earlier run with the same inputs and configuration was
             interrupted, it is continued.
-        mask: object ids of the first frame (any kind of mask file), or files by the frame that
-            they belong to: its index, from 0, or as text what a user calls it (`Frames.find`).
+        mask: object ids of the first frame (any kind of mask file), or of the later frame of a
+            folder whose name the file has; or files by the frame that they belong to: its index,
+            from 0, or as text what a user calls it (`Frames.find`).
         edit: the first frame edited (the difference is carried), or a picture with transparency
             of the frame's size (carried as a layer).
         colormap: carry a position-coded colour map over the mask instead of an edit.
@@ -109,7 +112,7 @@ def run_propagate(
     settings, options = settings or PropagateSettings(), options or ModelOptions()
     replaces = overwrite or update
     OutputFolder(output, overwrite=replaces).check()
-    masks: MasksByFrame = {start: mask} if isinstance(mask, Path | str) else mask or {}
+    masks: MasksByFrame = {Path(mask): mask} if isinstance(mask, Path | str) else mask or {}
     given = [Path(file) for file in masks.values()]
     if edit is not None and is_apart(Path(edit), Path(video), without=given):
         given.append(Path(edit))
@@ -172,7 +175,7 @@ class _Job:
         }
         self.files = {
             "aggregator": None if options.aggregator is None else file_identity(options.aggregator),
-            "model": file_identity(options.model) if Path(options.model).is_file() else None,
+            "model": file_identity(options.model) if is_file(options.model) else None,
         }
         self.plan: list[dict[str, Any]] = []
         self.tracks: PointTracks | None = None
@@ -195,7 +198,7 @@ class _Job:
     ) -> None:
         """Read and check what is to be carried."""
         start = self.clip.start
-        self.masks = by_index(masks, self.frames)
+        self.masks = by_index(masks, self.frames, start=start)
         annotations = read_annotations(self.masks, self.clip, self.first)
         require(not (colormap and edit is not None), "give --edit or --colormap, not both")
         require(not colormap or 0 in annotations, "--colormap needs --mask: what it should cover")
@@ -240,6 +243,16 @@ class _Job:
         self.tracks = None if update is None else self._kept_tracks(update)
         if self.tracks is not None:
             self.given = self.given.without_points()
+        if describer is None:
+            height, width = self.first.image.shape[:2]
+            require_label_memory(
+                self.given,
+                self.settings,
+                cells=self.options.least_cells(height=height, width=width),
+                channels=1,
+                frames=self.clip.about,
+                device=self.options.torch_device(),
+            )
         with self.clock.stage("load model"):
             describer = describer or self.options.load_extractor()
         self.run = Propagation(

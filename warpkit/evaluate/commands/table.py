@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_dir, is_file, require
 from warpkit.evaluate.commands.pictures import result_pictures
 from warpkit.evaluate.tables import (
     as_html,
@@ -32,8 +32,8 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or no result in it.
     """
-    file = path / "result.json" if path.is_dir() else path
-    require(file.is_file(), f"no result at {file}: give files or folders that 'warpkit eval' wrote")
+    file = path / "result.json" if is_dir(path) else path
+    require(is_file(file), f"no result at {file}: give files or folders that 'warpkit eval' wrote")
     content = read_json(file)
     require(
         isinstance(content, dict) and content.get("kind") in ("pck", "davis", "warp"),
@@ -83,7 +83,7 @@ def run_eval_table(
         sections = [as_html(table) for table in tables]
         if pictures:
             for number, (path, result) in enumerate(zip(paths, read, strict=True), start=1):
-                if path.is_dir():
+                if is_dir(path):
                     sections.append(_picture_section(folder, path, result, number))
         folder.file("table.html").write_text(_page(sections), encoding="utf-8")
     return markdown

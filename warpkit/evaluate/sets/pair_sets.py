@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from warpkit.checks import one_of, require
+from warpkit.checks import exists, is_file, one_of, require
 from warpkit.datasets.cub import read_cub, read_cub_index
 from warpkit.datasets.dhf import read_dhf_json
 from warpkit.datasets.draw import name_ranks
@@ -108,7 +108,7 @@ def read_pair_set(
     options = options or PairSetOptions()
     _check_options(name, options)
     require(count is None or count > 0, f"the number of pairs must be positive, got {count}")
-    require(root.exists(), f"{root}: no such folder; --root names the data set's own")
+    require(exists(root), f"{root}: no such folder; --root names the data set's own")
     title, threshold = PAIR_SETS[name]
     details: list[str] = []
     image_root = root
@@ -214,7 +214,7 @@ def _read_cub(
 
 
 def _only_json(root: Path) -> Path:
-    if root.is_file():
+    if is_file(root):
         return root
     found = sorted(root.glob("*.json"))
     require(
