@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.timeout(600),  # one fixture makes all runs
 ]
 
-COUNT = 24  # frames: the first one, five chunks of four, one of three
+COUNT = 16  # frames: the first one, three chunks of four, one of three
 
 DRIVER = '''
 import itertools, json, os, signal, sys, time
@@ -183,13 +183,13 @@ STOPS: dict[str, dict] = {
     "first state": {"place": "file state.s", "call": 2},
     "within the first chunk": {"place": "file masks/", "call": 4},
     "half a frame": {"place": "file frames/", "call": 12},
-    "rows without their state": {"place": "file state.s", "call": 6},
-    "state not yet in place": {"place": "publish state.s", "call": 6},
+    "rows without their state": {"place": "file state.s", "call": 4},
+    "state not yet in place": {"place": "publish state.s", "call": 4},
     "last frame": {"place": "file masks/", "call": COUNT},
     "edited video": {"place": "video frame", "call": COUNT + 9},
     "after everything": {"place": "file run.json", "call": 1},
     "from outside": {"masks": 10},
-    "Ctrl-C": {"place": "file masks/", "call": 22, "signal": "SIGINT"},
+    "Ctrl-C": {"place": "file masks/", "call": 14, "signal": "SIGINT"},
     "Ctrl-C in a video": {"place": "video frame", "call": 5, "signal": "SIGINT"},
 }
 
@@ -296,10 +296,10 @@ def test_goes_on_to_the_same_result(whole: dict, stop: str) -> None:
         ("first state", None),
         ("within the first chunk", 0),
         ("half a frame", 8),
-        ("rows without their state", 12),
-        ("state not yet in place", 16),
-        ("last frame", 20),
-        ("after everything", 23),
+        ("rows without their state", 4),
+        ("state not yet in place", 8),
+        ("last frame", 12),
+        ("after everything", 15),
     ],
 )
 def test_work_that_was_done_is_kept(whole: dict, stop: str, last: int | None) -> None:
@@ -311,9 +311,9 @@ def test_work_that_was_done_is_kept(whole: dict, stop: str, last: int | None) ->
 
 
 def test_an_interrupt_keeps_what_is_under_way(whole: dict) -> None:
-    """The 21st mask is the last of its chunk; frames already computed may be written after it."""
+    """The 13th mask is the last of its chunk; frames already computed may be written after it."""
     log = whole["Ctrl-C"][1][1][1]
-    assert re.search(r"going on after frame (16|20|23) of an interrupted run", log)
+    assert re.search(r"going on after frame (8|12|15) of an interrupted run", log)
 
 
 def test_points_alone_and_repeated_kills(whole: dict) -> None:
