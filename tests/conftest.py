@@ -35,8 +35,9 @@ _BAR = re.compile(r"[\d?]((frame|image)/s|s/(frame|image))")
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # says so aloud where it is not set
 
-# On tensors this small, threads would only wait for each other.
+# On tensors this small, threads would only wait for each other; nor in processes that tests start.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

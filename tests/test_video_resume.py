@@ -159,7 +159,6 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
             capture_output=True,
             text=True,
             timeout=900,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert ended.returncode == 0, ended.stderr
         codes = json.loads(ended.stdout)
