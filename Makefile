@@ -11,8 +11,6 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt --config-sett
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 
-DOCS_STAMP := $(VENV)/.installed-docs
-
 .PHONY: demo test lint format docs gallery clean
 
 demo: $(RUN_STAMP)
@@ -31,7 +29,7 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 
 # The documentation as pages, in site/; a broken link or docstring fails.
-docs: $(DOCS_STAMP)
+docs: $(DEV_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # docs/gallery.md and its pictures, made anew by the embedded model.
@@ -52,10 +50,6 @@ $(RUN_STAMP): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(INSTALL) -e '.[cpu]'
 	@touch $@
 
-$(DOCS_STAMP): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(INSTALL) -e '.[cpu,docs]'
-	@touch $@
-
 $(DEV_STAMP): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	$(INSTALL) -e '.[app,cpu,dev,train]'
+	$(INSTALL) -e '.[app,cpu,dev,docs,train]'
 	@touch $@

@@ -40,7 +40,7 @@ def served(folder: Path, *arguments: str) -> Iterator[Page]:
         *("--model", "tiny", "--device", "cpu", "--size", "32", "--folder", str(folder)),
         *arguments,
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     log = folder.with_name(f"{folder.name}.log")
     with log.open("w") as errors:
         process = subprocess.Popen(

@@ -5,11 +5,13 @@ Nothing here depends on what the embedded model has learned.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from kept_files import set_base
 
 import warpkit
 from warpkit.cli.main import main
+from warpkit.features import tiny
 from warpkit.io.text import valid_text
 from warpkit.render import CLIPS, RenderedFrame, render_frame
 
@@ -32,14 +35,44 @@ _BAR = re.compile(r"[\d?]((frame|image)/s|s/(frame|image))")
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # says so aloud where it is not set
 
-# On tensors this small, threads would only wait for each other.
+# On tensors this small, threads would only wait for each other; nor in processes that tests start.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def watched_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every command that fails leaves what was there; see `kept_files`."""
     set_base(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_built_once() -> Iterator[None]:
+    """The UNet of `tiny` is built once per process, since hundreds of commands load it.
+
+    Each gets modules of its own on the same weights; weights that a test wrote to are read anew.
+    """
+    read = tiny.load_unet
+    kept: list[tuple[torch.nn.Module, tiny.UnetConfig, list[int]]] = []
+
+    def writes(network: torch.nn.Module) -> list[int]:
+        return [tensor._version for tensor in network.parameters()]
+
+    def load(path: Path, device: torch.device | str = "cpu") -> tuple[torch.nn.Module, Any]:
+        if path != tiny.TINY_WEIGHTS or torch.device(device).type != "cpu":
+            return read(path, device)
+        if not kept or writes(kept[0][0]) != kept[0][2]:
+            network, config = read(path, device)
+            network.to(memory_format=torch.channels_last)  # as the backbone does
+            kept[:] = [(network, config, writes(network))]
+        network, config, _ = kept[0]
+        return copy.deepcopy(
+            network, {id(tensor): tensor for tensor in network.parameters()}
+        ), config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "load_unet", load)
+        yield
 
 
 @dataclass(frozen=True)

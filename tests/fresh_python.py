@@ -112,7 +112,6 @@ def fresh_python() -> Iterator[FreshPython]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # on tiny tensors threads only wait
     ) as process:
         yield FreshPython(process)
         assert process.stdin is not None

@@ -132,9 +132,12 @@ def test_rubbish_and_what_is_too_large_get_a_message(
 def test_fifty_requests_at_once_mix_nothing(
     page: Page, visit: Callable[[], Client], files: Path, tmp_path: Path
 ) -> None:
-    """Each request has a target of its own size and a mask of its own area."""
+    """Each visitor has a target of its own size, each request a mask of its own area or a point.
 
-    def visitor(number: int) -> list[tuple[tuple[int, int], int, Any]]:
+    Every fifth is a warp, which takes longest.
+    """
+
+    def visitor(number: int) -> list[tuple[Any, str, tuple[int, int]]]:
         client = visit()
         height, width = 40 + number, 60 + 2 * number
         path = tmp_path / f"target-{number}.png"
@@ -143,26 +146,42 @@ def test_fifty_requests_at_once_mix_nothing(
         size = image.shape[:2]
         source = give(page, client, files / "frames/003.png", "warp_source")
         target = give(page, client, path, "warp_target")
-        asked = []
+        asked: list[tuple[Any, str, tuple[int, int]]] = []
         for i in range(EACH):
-            area = 100 * number + 10 * i + 5
-            mask = np.zeros(size, np.uint8)
-            mask.flat[:area] = 1
-            values = (
-                {"picture": source["picture"]},
-                {"picture": target["picture"], "labels": encode_labels(mask)},
-            )
-            job = client.submit(*values, "tiny", "paste", "nearest", api_name="/warp")
-            asked.append((size, area, job))
-        return [(size, area, job.result(timeout=120)) for size, area, job in asked]
+            if i % 5 == 0:
+                area = 100 * number + 10 * i + 5
+                mask = np.zeros(size, np.uint8)
+                mask.flat[:area] = 1
+                values = (
+                    {"picture": source["picture"]},
+                    {"picture": target["picture"], "labels": encode_labels(mask)},
+                )
+                job = client.submit(*values, "tiny", "paste", "nearest", api_name="/warp")
+                asked.append((job, f"{area} pixels warped", size))
+            else:
+                values = (
+                    {"picture": source["picture"], "points": [[8 * i, 5 * number]]},
+                    {"picture": target["picture"]},
+                )
+                job = client.submit(*values, False, "tiny", api_name="/points")
+                asked.append((job, f"<td>{8 * i}.0, {5 * number}.0</td>", size))
+        return [(job.result(timeout=120), expected, size) for job, expected, size in asked]
 
     with ThreadPoolExecutor(VISITORS) as pool:
         results = [one for part in pool.map(visitor, range(1, VISITORS + 1)) for one in part]
     assert len(results) == VISITORS * EACH
-    for size, area, (line, _, composite, archive) in results:
-        assert f"{area} pixels warped" in line
-        assert warpkit.read_image(composite).shape[:2] == size
-        assert "value" in archive
+    for found, expected, size in results:
+        if len(found) == 4:
+            line, _, composite, archive = found
+            assert expected in line
+            assert warpkit.read_image(composite).shape[:2] == size
+            assert "value" in archive
+        else:
+            line, _, picture, table, archive = found
+            assert "1 points matched" in line
+            assert expected in table
+            assert warpkit.read_image(picture).size
+            assert "value" in archive
     assert httpx.get(page.url).status_code == 200
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import warpkit
+from warpkit.describe.extractor import ModelDescriber
 from warpkit.io.points import PointQueries, read_tracks
 from warpkit.io.whole import Partial
 from warpkit.render import CLIPS, render_frame
+from warpkit.types import DescriptorMap
 from warpkit.video.config import PropagateSettings
 from warpkit.video.run import run_propagate
 
@@ -39,11 +41,27 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def describer(model: warpkit.Model) -> Iterator[ModelDescriber]:
+    """The model, which describes a batch of frames once: another batch is described anew."""
+    real, kept = model.describer.describe_checked, {}
+
+    def describe(images: Sequence[np.ndarray]) -> list[DescriptorMap]:
+        key = tuple((image.shape, image.tobytes()) for image in images)
+        if key not in kept:
+            kept[key] = real(images)
+        return list(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.describer, "describe_checked", describe)
+        yield model.describer
+
+
 @pytest.fixture
-def run(clip: Path, tmp_path: Path, model: warpkit.Model) -> Run:
+def run(clip: Path, tmp_path: Path, describer: ModelDescriber) -> Run:
     def go(name: str, masks: tuple[int, ...] = (), **changes: Any) -> Path:
         given = {t: clip / f"mask{t}.png" for t in masks}
-        options = {"points": QUERIES, "settings": CHUNK, "describer": model.describer, **changes}
+        options = {"points": QUERIES, "settings": CHUNK, "describer": describer, **changes}
         return run_propagate(clip / "frames", tmp_path / name, mask=given or None, **options)
 
     return go
