@@ -226,7 +226,7 @@ def is_deep(path: str | Path) -> bool:
         InputError: as `open_image`, as far as the header shows it.
     """
     with _open(Path(path)) as image:
-        return any(";16" in str(tile[3]) for tile in image.tile)
+        return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def read_rgba(path: str | Path) -> npt.NDArray[np.uint8]:

@@ -86,6 +86,12 @@ class Picture:
         return self.rgb if self.deep is None else self.deep[..., :3]
 
     @property
+    def channels(self) -> Levels:
+        """RGB (H, W, 3), or with alpha (H, W, 4), with all bits that there are."""
+        alpha = self.opacity
+        return self.colors if alpha is None else np.dstack([self.colors, alpha])
+
+    @property
     def opacity(self) -> Levels | None:
         """(H, W), in the bits of `colors`; None: opaque everywhere."""
         if self.alpha is None or self.deep is None:
@@ -129,13 +135,14 @@ def _read_deep(
 ) -> npt.NDArray[np.uint16] | None:
     """16 bits a channel, (H, W, 4), of a file that has them."""
     if image.mode.startswith("I"):
-        gray = np.asarray(image).astype(np.uint16)
+        gray: npt.NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
         return _with_alpha(np.dstack([gray, gray, gray])) if int(gray.max()) > 255 else None
     if image.format not in ("PNG", "TIFF") or not is_deep(path):
         return None
     import cv2
 
-    found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    stored = np.frombuffer(path.read_bytes(), np.uint8)
+    found: Any = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED)
     if found is not None and found.dtype == np.uint16 and found.ndim == 3:
         found = found[..., [2, 1, 0, 3][: found.shape[2]]]
         for turn in _TURNS:
