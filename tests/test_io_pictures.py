@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -18,6 +21,7 @@ from warpkit.render import RenderedFrame
 Cli = Callable[..., Ran]
 
 
+@cache
 def profile(*, wide: bool = False) -> bytes:
     """sRGB; or a profile of the same curves whose red and green are swapped, as `swapped`."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -57,9 +61,6 @@ def test_16_bits_of_gray_and_of_a_turned_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data, chunk = (tmp_path / "d.png").read_bytes(), b"eXIf" + exif.tobytes()[6:]
-    import struct
-    import zlib
-
     chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     (tmp_path / "t.png").write_bytes(data[:33] + chunk + data[33:])
     assert np.array_equal(read_picture(tmp_path / "t.png").channels, np.rot90(deep, -1))
@@ -75,7 +76,7 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: type, channels: int) -> 
     assert picture.profile == profile()
     write_picture(tmp_path / "a.png", array)
     assert read_picture(tmp_path / "a.png").profile is None
-    with pytest.raises(warpkit.InputError, match="written as .png only"):
+    with pytest.raises(warpkit.InputError, match=r"written as \.png only"):
         write_picture(tmp_path / "a.jpg", array)
 
 
