@@ -15,7 +15,7 @@ from conftest import Ran
 from PIL import Image, ImageCms
 
 import warpkit
-from warpkit.io.pictures import Picture, read_picture, with_colors_of, write_picture
+from warpkit.io.pictures import StoredPicture, read_picture, with_colors_of, write_picture
 from warpkit.render import RenderedFrame
 
 Cli = Callable[..., Ran]
@@ -82,7 +82,10 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: type, channels: int) -> 
 
 def test_colours_are_converted_between_profiles() -> None:
     rgb = np.zeros((2, 2, 3), np.uint8) + np.array([200, 40, 90], np.uint8)
-    plain, swapped = Picture(rgb), Picture(rgb, profile=profile(wide=True), name="s.png")
+    plain, swapped = (
+        StoredPicture(rgb),
+        StoredPicture(rgb, profile=profile(wide=True), name="s.png"),
+    )
     moved, said = with_colors_of(plain, swapped)
     assert np.abs(moved.rgb[0, 0].astype(int) - (40, 200, 90)).max() <= 2
     assert moved.profile == swapped.profile
@@ -90,13 +93,13 @@ def test_colours_are_converted_between_profiles() -> None:
         "the picture has no colour profile, s.png has one (swapped_12345): the first is taken as"
         " sRGB"
     )
-    tagged = Picture(rgb, profile=profile())
+    tagged = StoredPicture(rgb, profile=profile())
     assert with_colors_of(tagged, swapped)[1] is None  # both have one
     assert with_colors_of(plain, tagged) == (plain, None)  # sRGB by another name
     deep = np.dstack([rgb.astype(np.uint16) * 257 + 5, np.full((2, 2), 65535, np.uint16)])
-    found = with_colors_of(Picture(rgb, deep=deep), swapped)[0].colors
+    found = with_colors_of(StoredPicture(rgb, deep=deep), swapped)[0].colors
     assert np.array_equal(found, moved.rgb.astype(np.uint16) * 257 + 5)
-    broken = Picture(rgb, profile=b"x" * 200, name="b.png")
+    broken = StoredPicture(rgb, profile=b"x" * 200, name="b.png")
     same, said = with_colors_of(broken, swapped)
     assert same is broken and said is not None and "b.png are taken as they are stored" in said
 

@@ -21,7 +21,7 @@ from warpkit.coherent import Guides
 from warpkit.describe.extractor import describe_checked
 from warpkit.image.transparency import opaque_part, seen_picture
 from warpkit.io.masks import read_objects
-from warpkit.io.pictures import Picture
+from warpkit.io.pictures import StoredPicture
 from warpkit.match.filters import inside_mask
 from warpkit.types import Describer, DescriptorMap
 
@@ -46,7 +46,7 @@ class ImagePair:
 
     source: Image
     target: Image
-    pictures: tuple[Picture, Picture]
+    pictures: tuple[StoredPicture, StoredPicture]
     source_mask: Tensor | None = None
     target_mask: Tensor | None = None
     guides: Guides | None = None
@@ -54,8 +54,8 @@ class ImagePair:
     @classmethod
     def checked(
         cls,
-        source: Image | Picture,
-        target: Image | Picture,
+        source: Image | StoredPicture,
+        target: Image | StoredPicture,
         *,
         source_mask: Mask | None = None,
         target_mask: Mask | None = None,
@@ -81,7 +81,7 @@ class ImagePair:
             "guides steer a coherent field, nearest neighbours know none: use --field coherent",
         )
         pictures = tuple(
-            image if isinstance(image, Picture) else Picture.of(image, name)
+            image if isinstance(image, StoredPicture) else StoredPicture.of(image, name)
             for image, name in ((source, "source"), (target, "target"))
         )
         given = zip((source_mask, target_mask), pictures, names, strict=True)
@@ -120,7 +120,7 @@ def _check_guides(guides: Guides, source_mask: Tensor | None, target_mask: Tenso
         )
 
 
-def _mask(given: Mask | None, picture: Picture, name: str) -> Tensor | None:
+def _mask(given: Mask | None, picture: StoredPicture, name: str) -> Tensor | None:
     """The mask of a picture: the one that is given, or what is opaque of it."""
     opaque = opaque_part(picture)
     if given is None:

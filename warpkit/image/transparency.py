@@ -1,6 +1,6 @@
 """Pictures of objects that were cut out: what is opaque of them, and what hides under the rest.
 
-In: a `Picture`. Out: its mask, and its colours without those.
+In: a `StoredPicture`. Out: its mask, and its colours without those.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import numpy as np
 
 from warpkit.arrays import Image, Mask
 from warpkit.checks import require
-from warpkit.io.pictures import Levels, Picture
+from warpkit.io.pictures import Levels, StoredPicture
 from warpkit.warp.rim import with_nearest
 
 __all__ = ["opaque_part", "own_colors", "seen_picture"]
 
 
-def opaque_part(picture: Picture) -> Mask | None:
+def opaque_part(picture: StoredPicture) -> Mask | None:
     """What is at least half opaque, bool (H, W); None where all of it is.
 
     Raises:
@@ -31,7 +31,7 @@ def opaque_part(picture: Picture) -> Mask | None:
     return None if opaque.all() else opaque
 
 
-def seen_picture(picture: Picture) -> Image:
+def seen_picture(picture: StoredPicture) -> Image:
     """What is described and shown: uint8 (H, W, 3), of the opaque part's mean colour elsewhere."""
     opaque = opaque_part(picture)
     if opaque is None:
@@ -40,7 +40,7 @@ def seen_picture(picture: Picture) -> Image:
     return np.where(opaque[..., None], picture.rgb, mean)
 
 
-def own_colors(picture: Picture, *, deep: bool, seen: bool = False) -> Levels:
+def own_colors(picture: StoredPicture, *, deep: bool, seen: bool = False) -> Levels:
     """Colours to be read: (H, W, 3), with those of the nearest that count where none does.
 
     Args:

@@ -26,7 +26,7 @@ from warpkit.image.warp_overview import warp_overview
 from warpkit.io.config import flat
 from warpkit.io.guides import read_guides
 from warpkit.io.images import write_image
-from warpkit.io.pictures import Levels, Picture, read_picture, with_colors_of, write_picture
+from warpkit.io.pictures import Levels, StoredPicture, read_picture, with_colors_of, write_picture
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.settings import MatchFilters
@@ -370,7 +370,9 @@ def run_warp(
     return result
 
 
-def _same_colors(source: Picture, target: Picture) -> tuple[Picture, Picture]:
+def _same_colors(
+    source: StoredPicture, target: StoredPicture
+) -> tuple[StoredPicture, StoredPicture]:
     """Both in the target's colour space."""
     source, said = with_colors_of(source, target)
     if said is not None:

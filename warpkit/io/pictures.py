@@ -1,6 +1,6 @@
 """Pictures with all that their files hold: 16 bits a channel, opacity, a colour profile.
 
-In: an image file. Out: `Picture`, and back, without loss.
+In: an image file. Out: `StoredPicture`, and back, without loss.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from warpkit.checks import check_image, require, usable_array
 from warpkit.io.images import is_deep, open_image, rgba_of, save_whole, write_image
 from warpkit.io.whole import written_whole
 
-__all__ = ["Levels", "Picture", "read_picture", "with_colors_of", "write_picture"]
+__all__ = ["Levels", "StoredPicture", "read_picture", "with_colors_of", "write_picture"]
 
 _log = logging.getLogger("warpkit")
 
@@ -44,7 +44,7 @@ _TURNS: tuple[Callable[[Levels], Levels], ...] = (
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class StoredPicture:
     """An image as it is stored, upright.
 
     Attributes:
@@ -62,7 +62,7 @@ class Picture:
     name: str = "the picture"
 
     @classmethod
-    def of(cls, image: object, name: str = "image") -> Picture:
+    def of(cls, image: object, name: str = "image") -> StoredPicture:
         """The picture that a user's array makes.
 
         Args:
@@ -113,7 +113,7 @@ def _with_alpha(array: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
     return np.dstack([array, np.full(array.shape[:2], 65535, np.uint16)])
 
 
-def read_picture(path: str | Path) -> Picture:
+def read_picture(path: str | Path) -> StoredPicture:
     """Read an image file with all that it holds.
 
     16 bits are kept of PNG and TIFF. A profile is kept where it is one of RGB values.
@@ -127,7 +127,7 @@ def read_picture(path: str | Path) -> Picture:
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK" or not profile or profile[16:20] != b"RGB ":
         profile = None
-    return Picture(*_parts(rgba), _read_deep(path, image, rgba), profile, str(path))
+    return StoredPicture(*_parts(rgba), _read_deep(path, image, rgba), profile, str(path))
 
 
 def _read_deep(
@@ -187,7 +187,9 @@ def write_picture(path: str | Path, levels: Levels, profile: bytes | None = None
         partial.write_bytes(data)
 
 
-def with_colors_of(picture: Picture, other: Picture) -> tuple[Picture, str | None]:
+def with_colors_of(
+    picture: StoredPicture, other: StoredPicture
+) -> tuple[StoredPicture, str | None]:
     """A picture in the colour space of another one.
 
     A picture without a profile counts as sRGB, as browsers take it. Values are converted in 8 bits;

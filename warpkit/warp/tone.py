@@ -96,6 +96,6 @@ def _base(light: _Lightness, valid: Mask, side: float) -> _Lightness:
     """Lightness without detail, edges kept."""
     window = max(4.0, _DETAIL * side)
     centre = _mean(light, valid, window)
-    variance = (_mean(np.square(light), valid, window) - centre**2).clip(0)
+    variance = (_mean(light * light, valid, window) - centre**2).clip(0)
     kept = variance / (variance + _EDGE**2)
     return _mean(kept, valid, window) * light + _mean((1 - kept) * centre, valid, window)
