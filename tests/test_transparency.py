@@ -12,11 +12,14 @@ import numpy.typing as npt
 import pytest
 from conftest import Ran
 from PIL import Image
+from small_synthesis import OPTIONS, settings
 
 import warpkit
 from warpkit.image.match import MatchSettings
 from warpkit.image.warp import WarpSettings, run_warp
 from warpkit.render import RenderedFrame
+from warpkit.synthesize.config import MaskConfig, QualityConfig, SplitConfig
+from warpkit.synthesize.run import run_synthesize
 
 Cli = Callable[..., Ran]
 Pixels = npt.NDArray[np.uint8]
@@ -157,3 +160,32 @@ def test_strength_of_what_is_laid_over(model: warpkit.Model, cutouts: list[Pixel
     assert np.abs(half - (whole + none) / 2).max() <= 0.5
     with pytest.raises(warpkit.InputError, match="strength must lie between 0 and 1, got 2"):
         WarpSettings(strength=2)
+
+
+@pytest.mark.parametrize("kind", ["whole", "found"])
+def test_cut_outs_of_a_folder_are_their_own_masks(
+    cutouts: list[Pixels], tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number, cutout in enumerate(cutouts[:2]):
+        path = tmp_path / f"photos/{number}.png"
+        warpkit.write_image(path, with_rubbish(cutout, number))
+    asked = settings(
+        images=tmp_path / "photos",
+        known_warps=True,
+        pairs=2,
+        suffix="png",
+        masks=MaskConfig(kind=kind),  # type: ignore[arg-type]
+        quality=QualityConfig(images=0, sheets=1),
+        splits=SplitConfig(val=0, test=0),
+    )
+    assert run_synthesize(tmp_path / "out", settings=asked, options=OPTIONS)["kept"] == 2
+    wanted = {(cutout[..., 3] >= 128).tobytes() for cutout in cutouts[:2]}
+    found = set()
+    for path in (tmp_path / "out/Segmentation/photos").iterdir():
+        mask = warpkit.read_mask(path)
+        if mask.tobytes() in wanted:  # the others are bent
+            found.add(mask.tobytes())
+            image = warpkit.read_image(tmp_path / "out/JPEGImages/photos" / path.name)
+            assert len(np.unique(image[~mask], axis=0)) == 1  # no rubbish
+    assert found == wanted

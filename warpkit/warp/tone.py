@@ -97,5 +97,5 @@ def _base(light: _Lightness, valid: Mask, side: float) -> _Lightness:
     window = max(4.0, _DETAIL * side)
     centre = _mean(light, valid, window)
     variance = (_mean(light * light, valid, window) - centre**2).clip(0)
-    kept = variance / (variance + _EDGE**2)
+    kept = np.asarray(variance / (variance + _EDGE**2), np.float32)
     return _mean(kept, valid, window) * light + _mean((1 - kept) * centre, valid, window)
