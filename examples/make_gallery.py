@@ -21,7 +21,8 @@ from scripts import errors_in_one_line
 from warpkit.describe.options import ModelOptions
 from warpkit.image.inspect import run_inspect
 from warpkit.image.match import match, similarity_at
-from warpkit.image.warp import warp, warp_overview
+from warpkit.image.warp import warp
+from warpkit.image.warp_overview import warp_overview
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.video import VideoWriter
@@ -82,7 +83,8 @@ class Gallery:
         source, target = render_pair(name=PAIR, restyled=True)
         masks = {"source_mask": source.labels > 0, "target_mask": target.labels > 0}
         result = warp(source.image, target.image, describer=self.describer, **masks)
-        overview = warp_overview(source.image, target.image, result, **masks)
+        shown = (result.warped, result.composite, result.warp, result.quality)
+        overview = warp_overview(source.image, target.image, *shown, **masks)
         write_image(self.folder / "warp.png", overview)
         error = _error(result.warp.source_xy.numpy(), source, target)
         self.add(

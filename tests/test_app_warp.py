@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import threading
 import zipfile
@@ -15,11 +17,12 @@ import pytest
 import torch
 from app_jobs import LONG
 from app_service_tools import OPTIONS, finished, picture
+from PIL import Image as PilImage
 
 import warpkit
 from warpkit.app.kept import KeptDescriptors
 from warpkit.app.limits import Limits
-from warpkit.app.pictures import encode_labels
+from warpkit.app.pictures import canvas_value, encode_labels
 from warpkit.app.service import Service
 from warpkit.app.status import warned
 from warpkit.app.warp_service import WarpService, warp_words
@@ -76,6 +79,26 @@ def uploaded(service: Service, ends: list[Path], visitor: str) -> dict[str, str]
 def record(result: Any) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((result.folder / "run.json").read_text())
     return found
+
+
+def test_transparency_of_an_upload_is_a_mask_and_stays_hidden(
+    service: Service, tmp_path: Path, clip: list, model: warpkit.Model
+) -> None:
+    ends = []
+    for number in (0, -1):
+        alpha = np.where(clip[number].labels > 0, 255, 0).astype(np.uint8)
+        ends.append(np.dstack([clip[number].image, alpha]))
+        warpkit.write_image(tmp_path / f"{len(ends)}.png", ends[-1])
+    names = uploaded(service, [tmp_path / "1.png", tmp_path / "2.png"], "v")
+    result = finished(WarpService(service).warp("v", "tiny", **names)).result
+    expected = model.warp(*ends)
+    assert np.array_equal(warpkit.read_rgba(result.folder / "composite.png"), expected.composite)
+    assert np.array_equal(expected.composite[..., 3], ends[1][..., 3])
+    shown = canvas_value(service.workspace.session("v").upload(names["source"]).path)["image"]
+    head, data = shown.split(",")
+    canvas = np.array(PilImage.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+    mean = ends[0][ends[0][..., 3] > 0][:, :3].mean(axis=0)
+    assert head.startswith("data:image") and np.abs(canvas[0, 0] - mean).max() < 8
 
 
 def test_a_warp_gives_what_the_command_gives(

@@ -355,7 +355,7 @@ def test_interrupted_warp_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(warping, "lay_over", interrupt)
+    monkeypatch.setattr(warping, "composed", interrupt)
     pair = (files / "frames/000.png", files / "frames/001.png")
     ran = cli("warp", *pair, "-o", tmp_path / "out")
     assert (ran.code, ran.messages) == (130, ["warpkit warp: interrupted"])

@@ -72,7 +72,7 @@ def test_what_a_failing_command_does_is_seen(
         spoil(tmp_path)
         raise warpkit.InputError("spoiled")
 
-    monkeypatch.setattr(warping, "read_image", fail)
+    monkeypatch.setattr(warping, "read_picture", fail)
     pair = (files / "frames/000.png", files / "frames/001.png")
     with pytest.raises(AssertionError, match=f"warp failed, and has {word}"):
         cli("warp", *pair, "-o", tmp_path / "out")

@@ -17,8 +17,8 @@ versions and times in it. Bad input gives one line and exit code 2.
 
 | file | content |
 |---|---|
-| `warped.png` | RGBA: the source's colours at the target's pixels, transparent where nothing was warped |
-| `composite.png`, `overview.png` | the target with the object on it; inputs, field and result in one picture |
+| `warped.png` | RGBA: the source's colours at the target's pixels, transparent where nothing was warped; 16 bits and colour profile as `composite.png` |
+| `composite.png`, `overview.png` | the target with the object on it (its transparency and colour profile; 16 bits where an input has them); inputs, field and result in one picture |
 | `warp.npz` | `source_xy` float32 (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W): what is trusted |
 | `masks/*.png` | palette PNGs of object ids; named by the frame's number from 0, or as the frame (`--names`) |
 | `overlay.mp4`, `edited.mp4`, `frames/*.png` | masks drawn in; with an edit or colour map the edited frames |

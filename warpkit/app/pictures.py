@@ -18,7 +18,8 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 
 from warpkit.checks import InputError, require
-from warpkit.io.images import open_image
+from warpkit.image.transparency import seen_picture
+from warpkit.io.pictures import read_picture
 from warpkit.viz.palette import OBJECT_COLORS
 
 __all__ = ["MOST_OBJECTS", "canvas_value", "decode_labels", "decode_layer", "encode_labels"]
@@ -52,7 +53,7 @@ def canvas_value(
     """
     value: dict[str, Any] = {"serial": next(_SERIAL), "message": message, "picture": picture}
     if path is not None:
-        image = open_image(path).convert("RGB")
+        image = PilImage.fromarray(seen_picture(read_picture(path)))
         value |= {"width": image.width, "height": image.height}
         small = image.resize(canvas_size(image.height, image.width), PilImage.Resampling.LANCZOS)
         buffer = io.BytesIO()

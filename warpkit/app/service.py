@@ -23,7 +23,9 @@ from warpkit.describe.options import ModelOptions
 from warpkit.image.cutout import cut_out
 from warpkit.image.inspect import InspectSettings, run_inspect
 from warpkit.image.match import MatchSettings, run_match, similarity_at
-from warpkit.io.images import read_image, write_image
+from warpkit.image.transparency import seen_picture
+from warpkit.io.images import write_image
+from warpkit.io.pictures import read_picture, write_picture
 from warpkit.match.matcher import asked_matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.render import CLIPS, render_frame
@@ -145,12 +147,12 @@ class Service:
         landed, name = self.landed(path), safe_title(title)
         height, width = self.limits.check_image(landed, name)
         try:
-            image = read_image(landed)
+            picture = read_picture(landed)
         except InputError as error:
             raise InputError(str(error).replace(str(landed), name)) from error
         session = self.workspace.session(visitor)
         kept = session.new_file(".png")
-        write_image(kept, image)
+        write_picture(kept, picture.channels, picture.profile)
         return session.add(Upload(kept.name, kept, name, height, width))
 
     def example_pair(
@@ -182,7 +184,7 @@ class Service:
     def cut_out(self, visitor: str, picture: str, box: Any, *, label: int = 1) -> Labels:
         """The object in a box, as object ids of the picture's size."""
         upload = self.workspace.session(visitor).upload(picture)
-        return self.cut_out_of(read_image(upload.path), box, label=label)
+        return self.cut_out_of(seen_picture(read_picture(upload.path)), box, label=label)
 
     def cut_out_of(self, image: Image, box: Any, *, label: int) -> Labels:
         """The object in a box that came from outside."""
@@ -231,16 +233,17 @@ class Service:
         def work(progress: ProgressCallback) -> LookResult:
             describer = self.describer(visitor, model, progress)
             progress("comparing", 1, 2)
-            first, second = (read_image(upload.path) for upload in pictures)
+            first, second = (read_picture(upload.path) for upload in pictures)
             found = similarity_at(
-                first,
-                second,
+                first.channels,
+                second.channels,
                 xy,
                 describer=describer,
                 target_mask=None if mask is None else mask > 0,
                 matcher=matcher,
             )
-            drawn = draw_similarity(first, second, found.source_xy, found.target_xy, found.map)
+            seen = seen_picture(first), seen_picture(second)
+            drawn = draw_similarity(*seen, found.source_xy, found.target_xy, found.map)
             write_image(drawing, drawn)
             x, y = found.target_xy.tolist()
             return LookResult(drawing, (xy[0], xy[1]), (x, y), found.similarity)

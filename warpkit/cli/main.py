@@ -60,6 +60,19 @@ def command_parser() -> argparse.ArgumentParser:
     warp.add_argument(
         "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
     )
+    warp.add_argument(
+        "--tone",
+        choices=("keep", "target"),
+        help="take over how light the target's object is, and how that varies (default keep)",
+    )
+    warp.add_argument(
+        "--shading",
+        choices=("none", "target"),
+        help="target: its folds, fur and highlights in the source's colours (default none)",
+    )
+    warp.add_argument(
+        "--strength", type=float, metavar="0..1", help="share of what is laid over (default 1)"
+    )
     warp.add_argument("--interpolation", choices=("bilinear", "nearest"))
     warp.add_argument(
         "--field",
@@ -230,10 +243,11 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _warp(args: argparse.Namespace) -> None:
-    from warpkit.image.warp import WarpSettings, quality_words, run_warp
+    from warpkit.image.warp import WarpSettings, run_warp
+    from warpkit.image.warp_overview import quality_words
     from warpkit.io.guides import read_guide_flags
 
-    flags = ("blend", "interpolation", "field", "mirror", "fill")
+    flags = ("blend", "tone", "shading", "strength", "interpolation", "field", "mirror", "fill")
     how = told(WarpSettings, args, flags)
     result = run_warp(
         args.source,

@@ -20,7 +20,8 @@ from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_co
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.io.config import flat
-from warpkit.io.images import read_image, write_image
+from warpkit.io.images import write_image
+from warpkit.io.pictures import read_picture
 from warpkit.io.points import read_queries
 from warpkit.io.whole import write_json, written_together
 from warpkit.match.filters import above_similarity
@@ -86,8 +87,8 @@ def match(
     """Find the best match in the target for points of the source.
 
     Args:
-        source: uint8 RGB (Hs, Ws, 3).
-        target: uint8 RGB (H, W, 3).
+        source: uint8 RGB (Hs, Ws, 3), or with alpha (Hs, Ws, 4), which is a mask.
+        target: uint8 RGB (H, W, 3), or with alpha (H, W, 4), likewise.
         points: (N, 2), `(x, y)` pixels of the source.
         describer: what describes images, e.g. `warpkit.load("tiny")`.
         source_mask: bool (Hs, Ws), where the way back may end.
@@ -177,8 +178,8 @@ def similarity_at(
     """The match of one point, and how alike every pixel of the target is to it.
 
     Args:
-        source: uint8 RGB (Hs, Ws, 3).
-        target: uint8 RGB (H, W, 3).
+        source: uint8 RGB (Hs, Ws, 3), or with alpha (Hs, Ws, 4), which is a mask.
+        target: uint8 RGB (H, W, 3), or with alpha (H, W, 4), likewise.
         point: `(x, y)` in pixels of the source.
         describer: what describes images.
         target_mask: bool (H, W), the only pixels that the match may be; the map is of all.
@@ -268,9 +269,9 @@ def run_match(
         len({path.resolve() for path in written}) == len(written),
         f"the results cannot share a file, got {', '.join(map(str, written))}",
     )
-    images = read_image(source), read_image(target)
     pair = ImagePair.checked(
-        *images,
+        read_picture(source),
+        read_picture(target),
         source_mask=read_mask_file(source_mask, "source mask"),
         target_mask=read_mask_file(target_mask, "target mask"),
         guides=guides,
@@ -289,7 +290,8 @@ def run_match(
     with written_together(output, picture, similarity) as (file, drawing, map_file):
         if drawing is not None:
             drawn = draw_matches(
-                *images,
+                pair.source,
+                pair.target,
                 found.source_xy.cpu().numpy(),
                 found.target_xy[:, 0].cpu().numpy(),
                 found.valid[:, 0].cpu().numpy(),
@@ -298,7 +300,11 @@ def run_match(
         if map_file is not None:
             seen = similarity_map(maps[0], maps[1], found.source_xy[0])
             drawn = draw_similarity(
-                *images, found.source_xy[0].cpu(), found.target_xy[0, 0].cpu(), seen.cpu().numpy()
+                pair.source,
+                pair.target,
+                found.source_xy[0].cpu(),
+                found.target_xy[0, 0].cpu(),
+                seen.cpu().numpy(),
             )
             write_image(map_file, drawn)
         if file is not None:

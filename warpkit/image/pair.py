@@ -1,7 +1,7 @@
 """A pair of images with masks and guides, checked once: the door of all tasks on pairs.
 
-In: arrays as users have them. Out: `ImagePair`, whose masks are bool tensors and which nothing
-behind it checks again.
+In: arrays as users have them, or pictures of files. Out: `ImagePair`, whose masks are bool tensors
+and which nothing behind it checks again. Transparency is a mask.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import check_image, check_mask, exists, require
+from warpkit.checks import check_mask, exists, require
 from warpkit.coherent import Guides
 from warpkit.describe.extractor import describe_checked
-from warpkit.io.images import read_rgba
+from warpkit.image.transparency import opaque_part, seen_picture
 from warpkit.io.masks import read_objects
+from warpkit.io.pictures import StoredPicture
 from warpkit.match.filters import inside_mask
 from warpkit.types import Describer, DescriptorMap
 
-__all__ = ["ImagePair", "read_mask_file", "read_source"]
+__all__ = ["ImagePair", "read_mask_file"]
 
 _log = logging.getLogger("warpkit")
 
@@ -34,15 +35,18 @@ class ImagePair:
     """Two images, what of them counts, and points that belong together.
 
     Attributes:
-        source: uint8 RGB (Hs, Ws, 3).
-        target: uint8 RGB (H, W, 3).
+        source: uint8 RGB (Hs, Ws, 3), what is described and shown: of one colour where it is
+            transparent.
+        target: uint8 RGB (H, W, 3), likewise.
         source_mask: bool (Hs, Ws) on the CPU, or None for all of it.
         target_mask: bool (H, W), likewise.
         guides: pairs of points, inside the masks.
+        pictures: both as they were given.
     """
 
     source: Image
     target: Image
+    pictures: tuple[StoredPicture, StoredPicture]
     source_mask: Tensor | None = None
     target_mask: Tensor | None = None
     guides: Guides | None = None
@@ -50,8 +54,8 @@ class ImagePair:
     @classmethod
     def checked(
         cls,
-        source: Image,
-        target: Image,
+        source: Image | StoredPicture,
+        target: Image | StoredPicture,
         *,
         source_mask: Mask | None = None,
         target_mask: Mask | None = None,
@@ -62,6 +66,8 @@ class ImagePair:
         """The pair that users' arrays make.
 
         Args:
+            source, target: arrays, uint8 or uint16, of 3 channels or with alpha, or pictures.
+            source_mask, target_mask: None: what is opaque, where a picture has transparency.
             guides: pairs of points (G, 2, 2), `(x, y)` pixels, source first.
             field: that is asked for; guides steer a coherent one.
             names: of the masks, in messages.
@@ -74,21 +80,18 @@ class ImagePair:
             guides is None or field != "nearest",
             "guides steer a coherent field, nearest neighbours know none: use --field coherent",
         )
-        source, target = check_image(source, "source"), check_image(target, "target")
-        masks = [
-            None
-            if mask is None
-            else torch.from_numpy(
-                check_mask(mask, height=image.shape[0], width=image.shape[1], name=name)
-            )
-            for mask, image, name in zip(
-                (source_mask, target_mask), (source, target), names, strict=True
-            )
-        ]
+        pictures = tuple(
+            image if isinstance(image, StoredPicture) else StoredPicture.of(image, name)
+            for image, name in ((source, "source"), (target, "target"))
+        )
+        given = zip((source_mask, target_mask), pictures, names, strict=True)
+        masks = [_mask(*each) for each in given]
         if guides is not None:
-            guides = Guides.of(guides, source=source.shape[:2], target=target.shape[:2])
+            shapes = [picture.rgb.shape[:2] for picture in pictures]
+            guides = Guides.of(guides, source=shapes[0], target=shapes[1])
             _check_guides(guides, *masks)
-        return cls(source, target, masks[0], masks[1], guides)
+        source, target = (seen_picture(picture) for picture in pictures)
+        return cls(source, target, (pictures[0], pictures[1]), masks[0], masks[1], guides)
 
     def describe(
         self, describer: Describer, *, mirrored: Image | None = None
@@ -117,20 +120,17 @@ def _check_guides(guides: Guides, source_mask: Tensor | None, target_mask: Tenso
         )
 
 
-def read_source(path: Path | str, *, masked: bool) -> Image:
-    """The image to take the appearance from; a line where it shows what is hidden in the file.
-
-    Args:
-        masked: a mask says what of it counts.
-    """
-    rgba = read_rgba(path)
-    if not masked and bool((rgba[..., 3] == 0).any()):
-        _log.warning(
-            "%s is transparent in part, and the colours hidden there are warped as well: give its"
-            " mask with --source-mask to leave them out",
-            path,
+def _mask(given: Mask | None, picture: StoredPicture, name: str) -> Tensor | None:
+    """The mask of a picture: the one that is given, or what is opaque of it."""
+    opaque = opaque_part(picture)
+    if given is None:
+        return None if opaque is None else torch.from_numpy(opaque)
+    if opaque is not None:
+        _log.info(
+            "%s is transparent in part: the %s says what counts, not that", picture.name, name
         )
-    return np.ascontiguousarray(rgba[..., :3])
+    height, width = picture.rgb.shape[:2]
+    return torch.from_numpy(check_mask(given, height=height, width=width, name=name))
 
 
 def read_mask_file(path: Path | str | None, name: str) -> Mask | None:

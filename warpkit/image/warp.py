@@ -20,10 +20,13 @@ from warpkit.arrays import Image, Mask
 from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
-from warpkit.image.pair import ImagePair, read_mask_file, read_source
+from warpkit.image.composite import composed
+from warpkit.image.pair import ImagePair, read_mask_file
+from warpkit.image.warp_overview import warp_overview
 from warpkit.io.config import flat
 from warpkit.io.guides import read_guides
-from warpkit.io.images import read_image, write_image
+from warpkit.io.images import write_image
+from warpkit.io.pictures import Levels, StoredPicture, read_picture, with_colors_of, write_picture
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.settings import MatchFilters
@@ -31,12 +34,11 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import ProgressCallback, no_progress
 from warpkit.types import Describer, DescriptorMap, Warp
-from warpkit.viz import add_scale, field_colors, heat, overlay_labels, panel, source_colors
-from warpkit.warp.backward import backward_warp
-from warpkit.warp.blend import lay_over
+from warpkit.warp.blend import BlendMode
 from warpkit.warp.field import dense_warp
+from warpkit.warp.tone import Shading, Tone
 
-__all__ = ["WarpResult", "WarpSettings", "quality_words", "run_warp", "warp", "warp_overview"]
+__all__ = ["WarpResult", "WarpSettings", "run_warp", "warp"]
 
 _log = logging.getLogger("warpkit")
 
@@ -54,9 +56,18 @@ class WarpSettings(TaskSettings):
             share of the longer side of the target's object.
         fill: put colours also where a coherent field is not valid, from the field as it goes on.
         layers: most motions that a coherent field has.
-        interpolation: `bilinear` reads the source between pixels, `nearest` is the paper's.
-        blend: how the warped object is put onto the target.
-        feather: width of the feathered rim in pixels.
+        interpolation: `bilinear` reads the source between pixels, and frees the object's rim of
+            what is behind it there; `nearest` is the paper's.
+        blend: how the warped object is put onto the target: `paste` replaces the pixels of its
+            mask alone, `feather` takes the old object's colours out of the pixels beside it as
+            well, `poisson` keeps the old object's colours at the edge.
+        feather: of `feather`: over how many pixels it fades where the target's object goes on,
+            at what is not warped.
+        tone: `target` takes over how light the target's object is, and how much that varies over
+            it; `keep` leaves the source's light.
+        shading: `target` takes over the target's detail in lightness (folds, fur, highlights), so
+            that the source gives the colours.
+        strength: share of what is laid over, 0 to 1; 0 leaves the target as it is.
         filters: which matches count; a coherent field knows the least similarity alone.
     """
 
@@ -66,12 +77,18 @@ class WarpSettings(TaskSettings):
     fill: bool = True
     layers: int = 4
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
-    blend: Literal["paste", "feather", "poisson"] = "feather"
+    blend: BlendMode = "feather"
     feather: float = 4.0
+    tone: Tone = "keep"
+    shading: Shading = "none"
+    strength: float = 1.0
     filters: MatchFilters = flat(MatchFilters)
 
     def __post_init__(self) -> None:
         self.coherent()
+        require(
+            0 <= self.strength <= 1, f"strength must lie between 0 and 1, got {self.strength:g}"
+        )
         if self.field == "coherent":
             for name in ("mutual", "subpixel", "cycle_distance"):
                 require(
@@ -89,17 +106,20 @@ class WarpSettings(TaskSettings):
 class WarpResult:
     """A warped pair.
 
+    Both images are uint16 where the source or the target is, in the target's colour space.
+
     Attributes:
         warped: uint8 (H, W, 4), the source's colours at the target's pixels; alpha 0 where there
             are none: where the warp is not valid and was not filled.
-        composite: uint8 (H, W, 3), the target with the warped object on it.
+        composite: uint8 (H, W, 3), the target with the warped object on it; (H, W, 4) with the
+            target's alpha, where it has one.
         warp: the dense field, float32 on the CPU; its `valid` says what is trusted, filled or not.
         quality: how good a coherent field is; None for nearest neighbours.
         doubt: why the warp is likely bad and what helps, one line; None if it is not.
     """
 
-    warped: Image
-    composite: Image
+    warped: Levels
+    composite: Levels
     warp: Warp
     quality: FieldQuality | None = None
     doubt: str | None = None
@@ -120,14 +140,16 @@ def warp(
     """Carry the source's appearance to the target, pixel by pixel.
 
     For every target pixel inside `target_mask` the source pixel inside `source_mask` that shows the
-    same is found; its colour goes there. Pixels outside the target mask stay bit for bit.
+    same is found; its colour goes there. Pixels more than two outside the target mask stay bit for
+    bit (`blend: feather`), or all outside it.
 
     Args:
-        source: uint8 RGB (Hs, Ws, 3).
-        target: uint8 RGB (H, W, 3).
+        source: uint8 or uint16 RGB (Hs, Ws, 3), or with alpha (Hs, Ws, 4): what is less than half
+            opaque is not there.
+        target: uint8 or uint16 RGB (H, W, 3), or with alpha (H, W, 4), likewise.
         describer: what describes images, e.g. `warpkit.load("tiny")`.
-        source_mask: bool (Hs, Ws), the source object; None allows every pixel.
-        target_mask: bool (H, W), the target object; None warps every pixel.
+        source_mask: bool (Hs, Ws), the source object; None allows every opaque pixel.
+        target_mask: bool (H, W), the target object; None warps every opaque pixel.
         guides: pairs of points (G, 2, 2) that belong together, `(x, y)` pixels, source first; a
             coherent field meets them.
         settings: how to warp.
@@ -190,18 +212,16 @@ def _warp_pair(
         progress("matching pixels", 1, 3)
         field = shown = _nearest_field(pair, source_map, target_map, settings, matcher)
     progress("warping colours", 2, 3)
-    colours = backward_warp(
-        torch.from_numpy(pair.source).permute(2, 0, 1).float(),
+    warped, composite = composed(
+        pair,
         shown,
         interpolation=settings.interpolation,
-        source_mask=pair.source_mask,
+        blend=settings.blend,
+        feather=settings.feather,
+        tone=settings.tone,
+        shading=settings.shading,
+        strength=settings.strength,
     )
-    rgb = colours.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    covered = shown.valid.numpy()
-    composite = lay_over(
-        pair.target, rgb, covered, mode=settings.blend, feather_width=settings.feather
-    )
-    warped = np.dstack([rgb, covered.astype(np.uint8) * 255])
     # Places that were filled stay in the field: it can be read, and shown, whole.
     whole = dataclasses.replace(field, source_xy=shown.source_xy)
     doubt = None
@@ -273,7 +293,8 @@ def run_warp(
 
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
     (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`. What is
-    shown but not trusted is opaque in `warped.png` and not `valid`.
+    shown but not trusted is opaque in `warped.png` and not `valid`. The first two have 16 bits a
+    channel where an input has, and the target's colour profile, which the source is converted to.
 
     Args:
         guides: pairs of points, or a text or file of them (see `io.guides.read_guides`).
@@ -288,22 +309,22 @@ def run_warp(
     settings, options = settings or WarpSettings(), options or ModelOptions()
     matcher = asked_matcher(options.engine)
     clock = Stopwatch()
-    if source_mask is None or target_mask is None:
-        _log.info(
-            "without masks of both objects all pixels are matched: give --source-mask and"
-            " --target-mask to warp one object onto another"
-        )
     given = read_guides(guides) if isinstance(guides, str | Path) else guides
     names = f"source mask {source_mask}", f"target mask {target_mask}"
+    pictures = _same_colors(read_picture(source), read_picture(target))
     pair = ImagePair.checked(
-        read_source(source, masked=source_mask is not None),
-        read_image(target),
+        *pictures,
         source_mask=read_mask_file(source_mask, "source mask"),
         target_mask=read_mask_file(target_mask, "target mask"),
         guides=given,
         field=settings.field,
         names=names,
     )
+    if pair.source_mask is None or pair.target_mask is None:
+        _log.info(
+            "without masks of both objects all pixels are matched: give --source-mask and"
+            " --target-mask to warp one object onto another"
+        )
     read = [source, target, source_mask, target_mask]
     if isinstance(guides, str | Path) and Path(guides).suffix.lower() in (".csv", ".json"):
         read.append(guides)
@@ -313,12 +334,16 @@ def run_warp(
         with clock.stage("warp"):
             result = _warp_pair(pair, describer, settings, matcher, progress)
         with clock.stage("write"):
-            write_image(folder.file("warped.png"), result.warped)
-            write_image(folder.file("composite.png"), result.composite)
+            profile = pictures[1].profile
+            write_picture(folder.file("warped.png"), result.warped, profile)
+            write_picture(folder.file("composite.png"), result.composite, profile)
             overview = warp_overview(
                 pair.source,
                 pair.target,
-                result,
+                result.warped,
+                result.composite,
+                result.warp,
+                result.quality,
                 source_mask=_array(pair.source_mask),
                 target_mask=_array(pair.target_mask),
             )
@@ -345,79 +370,14 @@ def run_warp(
     return result
 
 
-def warp_overview(
-    source: Image,
-    target: Image,
-    result: WarpResult,
-    *,
-    source_mask: Mask | None = None,
-    target_mask: Mask | None = None,
-) -> Image:
-    """One labelled picture of a warp: inputs with masks, result, field, similarity."""
-
-    def outlined(image: Image, mask: Mask | None) -> Image:
-        # The outline alone: the colours are what is carried.
-        return image if mask is None else overlay_labels(image, mask.astype(np.uint8), alpha=0)
-
-    # Tiles are small: large pictures are thinned before anything is coloured.
-    step, there = (max(1, image.shape[0] // 600) for image in (source, target))
-    source, target = source[::step, ::step], target[::there, ::there]
-    source_mask = None if source_mask is None else source_mask[::step, ::step]
-    target_mask = None if target_mask is None else target_mask[::there, ::there]
-    field = _thinned(result.warp, there)
-    valid = field.valid.numpy()
-    opaque = torch.from_numpy(result.warped[::there, ::there, 3] > 0)
-    shown = dataclasses.replace(field, valid=opaque)
-    similarity = field.similarity.numpy()
-    low = float(similarity[valid].min()) if valid.any() else 0.0
-    high = float(similarity[valid].max()) if valid.any() else 1.0
-    heat_map = add_scale(
-        heat(similarity, valid, low=low, high=high), low=low, high=high, label="cosine"
-    )
-    tiles = [
-        ("source", outlined(source, source_mask)),
-        ("target", outlined(target, target_mask)),
-        ("composite", result.composite[::there, ::there]),
-        ("source, coloured by place", source_colors(source, source_mask)),
-        (_field_title(result.quality), field_colors(shown, target)),
-        ("similarity", heat_map),
-    ]
-    return panel(tiles, columns=3, height=300)
-
-
-def _thinned(field: Warp, step: int) -> Warp:
-    """Every `step`-th row and column of a warp."""
-    return dataclasses.replace(
-        field,
-        source_xy=field.source_xy[::step, ::step],
-        similarity=field.similarity[::step, ::step],
-        valid=field.valid[::step, ::step],
-    )
-
-
-def _field_title(quality: FieldQuality | None) -> str:
-    if quality is None:
-        return "where pixels come from"
-    mirrored = ", mirrored" if quality.mirrored else ""
-    return (
-        f"where from{mirrored}: {quality.consistent:.0%} confirmed, {quality.folds:.1f} % folds,"
-        f" cosine {quality.cosine:.2f}"
-    )
-
-
-def quality_words(quality: FieldQuality) -> str:
-    """The figures of a field in one line."""
-    words = (
-        f"cosine {quality.cosine:.2f}, the way back agrees for {quality.consistent:.0%}"
-        f" (off by {quality.inverse_error:.1f} px on average), {quality.inside:.0%} inside the"
-        f" source's mask, folds {quality.folds:.1f} %, SD log J {quality.sd_log_j:.2f}"
-    )
-    if quality.mirrored:
-        words += ", source mirrored"
-    if quality.unmet:
-        missed = ", ".join(str(i + 1) for i in quality.unmet)
-        words += f"; guide {missed} is not met: it contradicts the others"
-    return words
+def _same_colors(
+    source: StoredPicture, target: StoredPicture
+) -> tuple[StoredPicture, StoredPicture]:
+    """Both in the target's colour space."""
+    source, said = with_colors_of(source, target)
+    if said is not None:
+        _log.warning("%s", said)
+    return source, target
 
 
 def _array(mask: torch.Tensor | None) -> Mask | None:

@@ -2,7 +2,7 @@
 
 Every kind of picture people have becomes one thing: uint8 (H, W, 3), upright, RGB. Files are
 written whole or not at all: into a temporary file beside the target, which is then renamed.
-Embedded colour profiles are not applied.
+Embedded colour profiles are not applied; `io.pictures` keeps them, and 16 bits a channel.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ __all__ = [
     "encode_image",
     "image_mode",
     "image_size",
+    "is_deep",
     "is_lossy",
     "open_image",
     "picture_count",
     "read_image",
     "read_rgba",
+    "rgba_of",
     "save_whole",
     "saved_like",
     "write_image",
@@ -227,6 +229,16 @@ def image_mode(path: str | Path) -> str:
         return image.mode
 
 
+def is_deep(path: str | Path) -> bool:
+    """Whether an image file has 16 bits a channel, from its header.
+
+    Raises:
+        InputError: as `open_image`, as far as the header shows it.
+    """
+    with _open(Path(path)) as image:
+        return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
 def read_rgba(path: str | Path) -> npt.NDArray[np.uint8]:
     """Read an image with its opacity.
 
@@ -240,8 +252,11 @@ def read_rgba(path: str | Path) -> npt.NDArray[np.uint8]:
         InputError: if the file is missing, not an image, damaged, too large, smaller than
             2 x 2 pixels, or of floats or integers beyond 16 bit.
     """
-    path = Path(path)
-    image = open_image(path)
+    return rgba_of(open_image(path), Path(path))
+
+
+def rgba_of(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+    """`read_rgba` of what `open_image` gave."""
     require(
         image.mode != "F",
         f"{path}: images of floats have no fixed white: save it as an 8-bit or 16-bit image",

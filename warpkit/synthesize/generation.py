@@ -37,11 +37,14 @@ class DescribedImage:
         image: uint8 RGB (H, W, 3).
         descriptors: of that image.
         copy: the same on the CPU, if it was made.
+        opaque: bool (H, W), of a photograph with transparency; the rest of the image has one
+            colour.
     """
 
     image: npt.NDArray[np.uint8]
     descriptors: DescriptorMap
     copy: DescriptorMap | None = None
+    opaque: npt.NDArray[np.bool_] | None = None
 
 
 class Generator:

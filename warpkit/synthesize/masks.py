@@ -6,6 +6,8 @@ refined by GrabCut.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,6 +32,8 @@ __all__ = [
     "object_mask",
 ]
 
+
+_log = logging.getLogger("warpkit")
 
 _ROUNDS = 20  # of k-means
 
@@ -130,6 +134,8 @@ def foreground_cells(labels: Tensor) -> Tensor:
 def object_mask(config: MaskConfig, plan: ImagePlan, image: DescribedImage) -> Mask | None:
     """The object of an image, as the settings ask for it: bool (H, W).
 
+    What is opaque of a photograph with transparency is its object, unless masks are given.
+
     Returns:
         None where there is none of a usable size.
 
@@ -137,11 +143,18 @@ def object_mask(config: MaskConfig, plan: ImagePlan, image: DescribedImage) -> M
         InputError: a mask that should be given is not there.
     """
     height, width = image.image.shape[:2]
-    if config.kind == "whole":
+    opaque = image.opaque
+    if config.kind == "whole" and opaque is None:
         return np.ones((height, width), bool)
     if config.kind == "given":
+        if opaque is not None:
+            _log.info(
+                "%s is transparent in part: its given mask says what counts, not that", plan.path
+            )
         mask = _given_mask(config, plan, height=height, width=width)
         largest = 1.0
+    elif opaque is not None:
+        mask, largest = opaque, 1.0
     else:
         mask = find_mask(
             image.image,

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image as PilImage
 
 from warpkit.checks import InputError
 from warpkit.describe.extractor import ModelDescriber
-from warpkit.io.images import read_image
+from warpkit.image.transparency import opaque_part, seen_picture
+from warpkit.io.pictures import read_picture
 from warpkit.runs.clock import Stopwatch
 from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.generation import DescribedImage, Generator
@@ -66,14 +66,14 @@ class PairImageSource:
         photos: dict[str, DescribedImage | InputError] = {}
         for path in unique:
             try:
-                photos[path] = DescribedImage(self._read_photo(path), _NOTHING)
+                photos[path] = self._read_photo(path)
             except InputError as error:
                 photos[path] = error
         good = {path: photo for path, photo in photos.items() if isinstance(photo, DescribedImage)}
         with self._clock.stage("describe"):
             maps = self.extractor.describe([photo.image for photo in good.values()])
         for (path, photo), found in zip(good.items(), maps, strict=True):
-            photos[path] = DescribedImage(photo.image, found)
+            photos[path] = replace(photo, descriptors=found)
         return [(photos[a] if a else None, photos[b or ""]) for a, b in paths]
 
     def _generated(self, plans: Sequence[PairPlan]) -> list[PairImages]:
@@ -102,16 +102,21 @@ class PairImageSource:
             for plan in plans
         ]
 
-    def _read_photo(self, path: str) -> npt.NDArray[np.uint8]:
+    def _read_photo(self, path: str) -> DescribedImage:
+        """A photograph that is yet to be described."""
         assert self.settings.images is not None
-        image = read_image(self.settings.images / path)
+        picture = read_picture(self.settings.images / path)
+        image, opaque = seen_picture(picture), opaque_part(picture)
         side = self.settings.side
         if side is None or max(image.shape[:2]) <= side:
-            return image
+            return DescribedImage(image, _NOTHING, opaque=opaque)
         scale = side / max(image.shape[:2])
         size = (max(2, round(image.shape[1] * scale)), max(2, round(image.shape[0] * scale)))
         reduced = PilImage.fromarray(image).resize(size, PilImage.Resampling.LANCZOS)
-        return np.asarray(reduced).copy()
+        if opaque is not None:
+            share = PilImage.fromarray(opaque).resize(size, PilImage.Resampling.NEAREST)
+            opaque = np.array(share)
+        return DescribedImage(np.array(reduced), _NOTHING, opaque=opaque)
 
 
 def with_copy(end: _End) -> _End:

@@ -359,7 +359,8 @@ class PairPipeline:
         trust = None
         with self._clock.stage("masks"):
             mask = object_mask(self.settings.masks, plan, image)
-            if mask is not None and self.settings.masks.kind == "found":
+            found = self.settings.masks.kind == "found" and image.opaque is None
+            if mask is not None and found:
                 trust = trust_mask(image.copy or image.descriptors, mask)
         return PairSide(image.image, image.descriptors, mask, trust=trust)
 

@@ -1,7 +1,7 @@
 """Blending: a warped image laid over the target it was warped to.
 
-In: two uint8 RGB images and the mask of valid pixels. Out: a uint8 RGB image, equal to the target
-bit for bit outside the mask.
+In: two RGB images and the mask of valid pixels. Out: an RGB image, equal to the target bit for bit
+outside the mask, or, where the object's outline is given, beyond its rim.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 
 from warpkit.arrays import Image, Mask
 from warpkit.checks import check_image, check_mask, check_same_size, one_of, require
+from warpkit.warp.rim import swapped_rim
 
-__all__ = ["BlendMode", "blend"]
+__all__ = ["BlendMode", "blend", "lay_over"]
 
 BlendMode = Literal["paste", "feather", "poisson"]
 
@@ -25,20 +26,25 @@ def blend(
     *,
     mode: BlendMode = "paste",
     feather_width: float = 8.0,
+    outline: Mask | None = None,
 ) -> Image:
     """Lay the warped image over the target.
 
-    Pixels outside `valid` are those of the target, bit for bit, in every mode.
+    Pixels outside `valid` are those of the target, bit for bit; of a feathered object with an
+    `outline`, those more than 2 pixels outside it.
 
     Args:
         target: uint8 (H, W, 3), RGB.
         warped: uint8 (H, W, 3), RGB; only read where `valid`.
         valid: bool (H, W); may be empty.
         mode: `paste` replaces; `feather` fades in over `feather_width` from the edge of `valid`
-            inwards (the image border is no edge); `poisson` keeps the warped gradients and the
-            target's colours at the edge. Parts too small or thin for the Poisson solver, which
-            gives the outermost 3 pixels to the target, are pasted.
+            inwards (neither the image border nor the outline is an edge); `poisson` keeps the
+            warped gradients and the target's colours at the edge. Parts too small or thin for the
+            Poisson solver, which gives the outermost 3 pixels to the target, are pasted.
         feather_width: pixels.
+        outline: bool (H, W), the target's object, which `valid` lies in. With `feather` it does not
+            shine through at its edge, nor in the pixels beside it, which its colours are mixed
+            into; `poisson` takes its colours there.
 
     Returns:
         uint8 (H, W, 3).
@@ -50,33 +56,51 @@ def blend(
     """
     target, warped = check_image(target, "target"), check_image(warped, "warped")
     check_same_size(target, warped, "target", "warped")
-    valid = check_mask(
-        valid, height=target.shape[0], width=target.shape[1], name="valid", allow_empty=True
-    )
-    return lay_over(target, warped, valid, mode=mode, feather_width=feather_width)
+    size = {"height": target.shape[0], "width": target.shape[1], "allow_empty": True}
+    valid = check_mask(valid, **size, name="valid")
+    if outline is not None:
+        outline = check_mask(outline, **size, name="outline")
+        require(not (valid & ~outline).any(), "valid reaches beyond the outline: cut it off there")
+    return lay_over(target, warped, valid, mode=mode, feather_width=feather_width, outline=outline)
 
 
 def lay_over(
-    target: Image, warped: Image, valid: Mask, *, mode: BlendMode, feather_width: float
+    target: Image,
+    warped: Image,
+    valid: Mask,
+    *,
+    mode: BlendMode,
+    feather_width: float,
+    outline: Mask | None = None,
+    alpha: Image | None = None,
 ) -> Image:
-    """`blend` of arrays that are known to fit."""
+    """`blend` of arrays that are known to fit, both of 8 or both of 16 bits.
+
+    Args:
+        alpha: (H, W) of a target with transparency, whose soft edge takes the warped colours.
+    """
     one_of(mode, ["paste", "feather", "poisson"], "blend mode")
     require(feather_width >= 0, f"feather_width must not be negative, got {feather_width:g}")
+    if not valid.any():
+        return target.copy()
+    within = np.ones_like(valid) if outline is None else outline
     if mode == "feather":
-        warped = _faded(target, warped, valid, feather_width)
+        warped = _faded(target, warped, valid, within, feather_width)
+        target = swapped_rim(target, within, warped, valid, alpha=alpha)
     elif mode == "poisson":
         warped = _cloned(target, warped, valid)
     return np.where(valid[..., None], warped, target)
 
 
-def _faded(target: Image, warped: Image, valid: Mask, width: float) -> Image:
+def _faded(target: Image, warped: Image, valid: Mask, within: Mask, width: float) -> Image:
     """A mix of both whose share of `warped` grows linearly with the distance from the edge."""
     import cv2
 
-    distance = cv2.distanceTransform(valid.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    beside = (valid | ~within).astype(np.uint8)  # the object goes on where this is 0
+    distance = cv2.distanceTransform(beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Pixels at distance 1 are the first inside; those beyond `width` are warped alone.
     share = (distance / (width + 1)).clip(0, 1)[..., None]
-    return np.floor(share * warped + (1 - share) * target + 0.5).astype(np.uint8)
+    return np.floor(share * warped + (1 - share) * target + 0.5).astype(target.dtype)
 
 
 def _cloned(target: Image, warped: Image, valid: Mask) -> Image:
@@ -87,13 +111,20 @@ def _cloned(target: Image, warped: Image, valid: Mask) -> Image:
         valid.astype(np.uint8), connectivity=8
     )
     out = np.where(valid[..., None], warped, target)
+    # The solver takes 8 bits; what it changes is added to 16.
+    deep = target.dtype == np.uint16
+    ground, laid = (
+        (image >> 8).astype(np.uint8) if deep else image for image in (target, out.copy())
+    )
     for label in range(1, count):  # label 0 is what is not valid
         x, y, width, height = (int(stats[label, what]) for what in range(4))
         box = (slice(y, y + height), slice(x, x + width))
         part = labels[box] == label
         if _solvable(part):
-            cloned = _clone_part(target, out, part, x, y)
-            out[box][part] = cloned[part]
+            cloned = _clone_part(ground, laid, part, x, y)[part].astype(np.int32)
+            if deep:
+                cloned = 257 * (cloned - laid[box][part]) + out[box][part]
+            out[box][part] = cloned.clip(0, np.iinfo(out.dtype).max)
     return out
 
 
