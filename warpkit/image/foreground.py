@@ -131,12 +131,12 @@ def find_object(
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     planes = _planes(hints, box, height=height, width=width)
     looks = [look for side in _LOOKS for look in _looks(model, pixels, planes, side)]
-    region = _region(sum(looks) / len(looks), box)
-    inside = (..., slice(region[1], region[3]), slice(region[0], region[2]))
-    whole = sum(looks) / len(looks)
-    near = _looks(model, pixels[inside], planes[inside], _ZOOM)
+    whole = torch.stack(looks).mean(dim=0)
+    x1, y1, x2, y2 = _region(whole, box)
+    inside = slice(y1, y2), slice(x1, x2)
+    near = _looks(model, pixels[..., y1:y2, x1:x2], planes[..., y1:y2, x1:x2], _ZOOM)
     mean = whole.clone()
-    mean[inside[1:]] = (whole[inside[1:]] + sum(near) / len(near)) / 2
+    mean[inside] = (whole[inside] + torch.stack(near).mean(dim=0)) / 2
     mask = _pieces((mean > 0).numpy(), at=hints.points)
     if box is not None:
         mask &= _in_box(box, height=height, width=width)
@@ -145,7 +145,7 @@ def find_object(
             "no object was found: give a box around it (x1,y1,x2,y2) or a point on it (x,y), or"
             " paint its mask"
         )
-    agreement = _agreement(mask, looks, near, inside[1:])
+    agreement = _agreement(mask, looks, near, inside)
     return FoundObject(mask, agreement, _doubts(mask, agreement, box))
 
 

@@ -97,8 +97,9 @@ def run_mask(
     height, width = image.shape[:2]
     hints = parse_hints(box=box, points=points, background=background, height=height, width=width)
     found = find_object(image, hints, model=load_foreground(device))
-    write_labels(output, found.mask.astype(np.uint8))
-    write_image(preview, overlay_labels(image, found.mask))
+    labels = found.mask.astype(np.uint8)
+    write_labels(output, labels)
+    write_image(preview, overlay_labels(image, labels))
     return found, preview
 
 
