@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import warpkit
+from warpkit.render import CLIPS, render_frame
 
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install gradio")
 pytest.importorskip("playwright", reason="needs Playwright: pip install playwright")
@@ -215,16 +217,19 @@ def test_settings_of_a_warp(tab: Tab, files: Path) -> None:
 
 
 def test_a_box_finds_the_object(tab: Tab, tmp_path: Path) -> None:
-    image = np.full((60, 90, 3), 40, np.uint8)
-    image[20:40, 30:60] = (250, 200, 30)
-    warpkit.write_image(tmp_path / "square.png", image)
-    choose(tab, "warp-source", tmp_path / "square.png")
-    choose(tab, "warp-target", tmp_path / "square.png")
+    frame = render_frame(replace(CLIPS["fish"], height=96, width=160), 0)
+    warpkit.write_image(tmp_path / "fish.png", frame.image)
+    y, x = np.nonzero(frame.labels)
+    corners = (x.min() / 160, y.min() / 96), (x.max() / 160, y.max() / 96)
     for canvas in ("warp-source", "warp-target"):
-        drag(tab, canvas, "box", (0.2, 0.2), (0.8, 0.8))
+        choose(tab, canvas, tmp_path / "fish.png")
+        drag(tab, canvas, "box", *corners)
         expect(tab.locator(f"#{canvas} .wp-message")).to_contain_text("outlined", timeout=SLOW)
     tab.click("#warp-run")
-    sentence(tab, "warp", "600 pixels warped")
+    line = sentence(tab, "warp", "pixels warped")
+    assert (
+        len(x) * 0.7 < int(re.search(r"([\d,]+) pixels", line)[1].replace(",", "")) < len(x) * 1.3
+    )
 
 
 def test_rubbish_gets_a_message(tab: Tab, files: Path) -> None:

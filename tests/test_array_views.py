@@ -16,7 +16,7 @@ from warpkit import viz
 from warpkit.api import Model
 from warpkit.checks import InputError, check_image, check_points, usable_array
 from warpkit.coherent import Guides
-from warpkit.image.cutout import cut_out
+from warpkit.image.foreground import Hints, find_object
 from warpkit.image.match import similarity_at
 from warpkit.io.rle import encode_rle
 from warpkit.propagate import (
@@ -198,7 +198,7 @@ def mixed(give: Give) -> list[Any]:
         composite(give(SOURCE), layer),
         warpkit.EditLayer.from_edited_frame(give(SOURCE), give(changed)).premultiplied,
         np.array(finder.next(give(TARGET))),
-        cut_out(give(changed), (6, 4, 44, 34)),
+        find_object(give(changed), Hints((6, 4, 44, 34))).mask,
     ]
 
 

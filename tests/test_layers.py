@@ -36,7 +36,8 @@ ALLOWED = {
     "propagate": CORRESPOND | {"arrays", "coherent", "warp"},
     "render": {"checks", "coords"},
     "viz": GROUND | {"arrays", "coords"},
-    "image": (TOOLS - {"version"}) | {"aggregate", "arrays", "coherent", "features", "viz", "warp"},
+    "image": (TOOLS - {"coords", "version"})
+    | {"aggregate", "arrays", "coherent", "features", "viz", "warp"},
     "video": (TOOLS - {"coords"}) | {"arrays", "propagate", "viz", "warp"},
     "evaluate": (TOOLS - {"version"})
     | {"aggregate", "arrays", "coherent", "datasets", "features", "image", "propagate"}

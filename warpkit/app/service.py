@@ -20,7 +20,7 @@ from warpkit.app.workspace import Upload, Workspace
 from warpkit.arrays import Image, Labels
 from warpkit.checks import InputError, one_of, require
 from warpkit.describe.options import ModelOptions
-from warpkit.image.cutout import cut_out
+from warpkit.image.foreground import ForegroundModel, Hints, find_object, load_foreground
 from warpkit.image.inspect import InspectSettings, run_inspect
 from warpkit.image.match import MatchSettings, run_match, similarity_at
 from warpkit.image.transparency import seen_picture
@@ -98,6 +98,9 @@ class Service:
         self.queue = JobQueue(waiting=self.limits.waiting, own_waiting=self.limits.own_waiting)
         self.kept = KeptDescriptors()
         self.drawing = threading.Lock()
+        self._device = options.device
+        self._foreground: ForegroundModel | None = None
+        self._finding = threading.Lock()
         self._examples: dict[str, list[tuple[Image, Labels]]] = {}
 
     def close(self) -> None:
@@ -189,10 +192,14 @@ class Service:
     def cut_out_of(self, image: Image, box: Any, *, label: int) -> Labels:
         """The object in a box that came from outside."""
         try:
-            numbers = [float(value) for value in box]
+            x1, y1, x2, y2 = (float(value) for value in box)
         except (TypeError, ValueError) as error:
             raise InputError("draw a box around the whole object") from error
-        return cut_out(image, numbers).astype(np.uint8) * label
+        with self._finding:
+            if self._foreground is None:
+                self._foreground = load_foreground(self._device)
+            found = find_object(image, Hints((x1, y1, x2, y2)), model=self._foreground)
+        return found.mask.astype(np.uint8) * label
 
     def landed(self, path: Any) -> Path:
         """Where an upload is; whatever is not an upload is refused."""

@@ -1,4 +1,4 @@
-"""`warpkit app` and `warpkit mask`."""
+"""`warpkit app`, `warpkit mask` and `warpkit frame`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from warpkit.cli.arguments import add_model, model_options
 
-__all__ = ["add_app", "add_mask", "app", "mask"]
+__all__ = ["add_app", "add_frame", "add_mask", "app", "frame", "mask"]
 
 
 def add_app(commands: Any) -> None:
@@ -40,16 +40,66 @@ def app(args: argparse.Namespace) -> None:
 
 def add_mask(commands: Any) -> None:
     """Add the parser of `mask`."""
-    parser = commands.add_parser("mask", help="cut an object out of an image by a box around it")
-    parser.add_argument("image", type=Path)
-    parser.add_argument("--box", required=True, help='"x1,y1,x2,y2" in pixels')
+    parser = commands.add_parser("mask", help="find the object of an image or of a video's frame")
+    parser.add_argument("image", type=Path, help="image, video or folder of frames")
+    parser.add_argument(
+        "--frame", metavar="AT", help="of a video: number, 2.5s or 00:00:02:12 (default the first)"
+    )
+    parser.add_argument(
+        "--box", metavar='"X1,Y1,X2,Y2"', help="around the whole object, in pixels or percent"
+    )
+    parser.add_argument(
+        "--point", action="append", metavar='"X,Y"', help="on the object; again for more"
+    )
+    parser.add_argument(
+        *("--not", "--background"),
+        dest="background",
+        action="append",
+        metavar='"X,Y"',
+        help="a point that is not on it; again for more",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def mask(args: argparse.Namespace) -> None:
     """Write a mask."""
-    from warpkit.image.cutout import parse_box, run_mask
+    from warpkit.image.mask import run_mask
 
-    found = run_mask(args.image, parse_box(args.box), args.output, overwrite=args.overwrite)
-    print(f"{int(found.sum())} pixels of the object written to {args.output}")
+    found, preview = run_mask(
+        args.image,
+        args.output,
+        frame=args.frame,
+        box=args.box,
+        points=args.point or (),
+        background=args.background or (),
+        device=args.device,
+        overwrite=args.overwrite,
+    )
+    share = 100 * found.mask.mean()
+    print(f"the object: {share:.3g} % of the image, written to {args.output}; look at {preview}")
+    if found.doubts:
+        print(
+            f"doubtful: {' and '.join(found.doubts)}. A box around the object (--box), a point on"
+            " it (--point) or off it (--not) helps."
+        )
+
+
+def add_frame(commands: Any) -> None:
+    """Add the parser of `frame`."""
+    parser = commands.add_parser("frame", help="write a frame of a video, to paint on it")
+    parser.add_argument("video", type=Path, help="video or folder of frames")
+    parser.add_argument(
+        "--at", default="0", help="number, 2.5s or 00:00:02:12 (default 0, the first)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def frame(args: argparse.Namespace) -> None:
+    """Write a frame."""
+    from warpkit.image.mask import run_frame
+
+    index = run_frame(args.video, args.output, at=args.at, overwrite=args.overwrite)
+    print(f"frame {index} written to {args.output}")

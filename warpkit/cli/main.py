@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from warpkit.cli.app import add_app, add_mask, app, mask
+from warpkit.cli.app import add_app, add_frame, add_mask, app, frame, mask
 from warpkit.cli.arguments import (
     add_common,
     add_config,
@@ -205,6 +205,7 @@ def command_parser() -> argparse.ArgumentParser:
     bench.add_argument("--batches", help="extract: images at once (1,2,8,32)")
     add_common(bench, output="warpkit-bench")
 
+    add_frame(commands)
     add_mask(commands)
     add_eval(commands)
     add_inspect(commands)
@@ -429,6 +430,7 @@ _COMMANDS: dict[str, Any] = {
     "eval": evaluate,
     "app": app,
     "inspect": inspect,
+    "frame": frame,
     "mask": mask,
     "models": models,
     "synthesize": synthesize,

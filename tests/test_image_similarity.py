@@ -1,4 +1,4 @@
-"""Objects cut out by a box, similarity maps, and jobs that are watched."""
+"""Similarity maps, and jobs that are watched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 import warpkit
 from warpkit.checks import InputError
 from warpkit.describe.options import ModelOptions
-from warpkit.image.cutout import cut_out, parse_box
 from warpkit.image.inspect import run_inspect
 from warpkit.image.warp import run_warp
 from warpkit.match.similarity import similarity_map
@@ -25,56 +24,6 @@ def square(height: int = 60, width: int = 90) -> np.ndarray:
     image = np.full((height, width, 3), 40, np.uint8)
     image[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = (250, 200, 30)
     return image
-
-
-@pytest.mark.parametrize("box", [[20, 12, 70, 48], [29.5, 10, 59.5, 45], [-50, -50, 70, 48]])
-def test_the_object_in_a_box_is_cut_out(box: list[float]) -> None:
-    image = square()
-    assert np.array_equal(cut_out(image, box), (image == 250)[..., 0])
-
-
-def test_large_images_are_cut_out_on_a_smaller_copy() -> None:
-    image = square(1200, 1500)
-    found = cut_out(image, [350, 250, 1200, 950])
-    assert (found != (image == 250)[..., 0]).mean() < 0.005
-
-
-def test_holes_are_filled_and_crumbs_left_out() -> None:
-    image = square()
-    image[28:31, 43:46] = 40
-    image[14, 22] = (250, 200, 30)
-    assert np.array_equal(cut_out(image, [20, 12, 70, 48]), (square() == 250)[..., 0])
-
-
-@pytest.mark.parametrize(
-    ("box", "message"),
-    [
-        ([0, 0, 89, 59], "is the whole image"),
-        ([70, 10, 20, 40], "has no pixels inside the image of 90 x 60"),
-        ([200, 200, 300, 300], "has no pixels inside"),
-        ([1, 2, 3], "four numbers"),
-        ([0, 0, float("nan"), 3], "four numbers"),
-    ],
-)
-def test_boxes_that_cannot_be(box: list[float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        cut_out(square(), box)
-
-
-def test_the_command_mask(cli: Callable, tmp_path: Path) -> None:
-    warpkit.write_image(tmp_path / "a.png", square())
-    command = ("mask", tmp_path / "a.png", "--box", "20,12,70,48", "-o", tmp_path / "m.png")
-    ran = cli(*command, small=False)
-    assert ran.code == 0
-    assert ran.out.startswith("600 pixels of the object")
-    assert warpkit.read_mask(tmp_path / "m.png").sum() == 600
-    assert "exists: choose another name" in cli(*command, small=False).messages[0]
-    assert cli(*command, "--overwrite", small=False).code == 0
-    over_input = (*command[:4], "-o", tmp_path / "a.png", "--overwrite")
-    assert "is an input" in cli(*over_input, small=False).messages[0]
-    assert parse_box("1,2,3.5,4") == (1, 2, 3.5, 4)
-    with pytest.raises(InputError, match="expected a box"):
-        parse_box("1,2,3")
 
 
 def test_a_similarity_map_is_the_cosine_everywhere() -> None:

@@ -1,0 +1,245 @@
+"""The object of an image by itself, or from a box or points: no mask has to be painted.
+
+In: an image, perhaps hints. Out: a mask, how sure it is, and what is doubtful about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from warpkit.arrays import Image, Mask
+from warpkit.checks import InputError, check_image, check_points, require
+from warpkit.features.foreground import HINTS, ForegroundModel
+from warpkit.features.registry import resolve_device
+
+__all__ = [
+    "ForegroundModel",
+    "FoundObject",
+    "Hints",
+    "check_box",
+    "find_object",
+    "load_foreground",
+]
+
+# Long sides in pixels at which the whole image is looked at, and the region that was found.
+_LOOKS, _ZOOM = (224, 352), 288
+_MARGIN = 0.35  # of the region's longer side, around it
+_DISC = 0.025  # radius of a point's disc as a share of the long side, as in training
+_CRUMB = 0.05  # of the largest piece; smaller ones are left out
+_SURE = 0.7  # agreement of the looks from which a mask is not called doubtful
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Where the object is.
+
+    Convention: `(x, y)` pixels, centres at integers; a box is `(x1, y1, x2, y2)` with both corners
+    inside.
+
+    Attributes:
+        box: around the whole object.
+        points: on the object.
+        background: points off it.
+    """
+
+    box: tuple[float, float, float, float] | None = None
+    points: tuple[tuple[float, float], ...] = ()
+    background: tuple[tuple[float, float], ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.box is not None or bool(self.points) or bool(self.background)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundObject:
+    """An object that was found.
+
+    Attributes:
+        mask: bool (H, W).
+        agreement: in [0, 1], the mean intersection over union of the single looks (the image in
+            two sizes and nearer, each mirrored too) with the mask.
+        doubts: what speaks against the mask, a phrase each; empty where nothing does.
+    """
+
+    mask: Mask
+    agreement: float
+    doubts: tuple[str, ...]
+
+
+def load_foreground(device: str = "auto") -> ForegroundModel:
+    """The network that finds objects, for many images.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        InputError: no such device, or the classifier's packages are not installed.
+    """
+    return ForegroundModel(resolve_device(device))
+
+
+def check_box(box: Sequence[float], *, height: int, width: int) -> tuple[float, ...]:
+    """A box that has pixels in the image, cut to it.
+
+    Raises:
+        InputError: not four numbers, or nothing of it inside.
+    """
+    require(
+        len(box) == 4 and bool(np.isfinite(np.asarray(box, float)).all()),
+        f"a box is four numbers x1, y1, x2, y2, got {list(box)}",
+    )
+    left, top = (max(0.0, float(value)) for value in box[:2])
+    right, bottom = min(width - 1.0, float(box[2])), min(height - 1.0, float(box[3]))
+    require(
+        right > left and bottom > top,
+        f"the box {', '.join(f'{value:g}' for value in box)} has no pixels inside the image of"
+        f" {width} x {height} (width x height): give x1, y1 left of and above x2, y2",
+    )
+    return left, top, right, bottom
+
+
+def find_object(
+    image: Image, hints: Hints | None = None, *, model: ForegroundModel | None = None
+) -> FoundObject:
+    """Find the object of an image, or the one that hints name.
+
+    The image is looked at whole, in two sizes, then nearer around what was found (or around the
+    box); each look is repeated on the mirrored image, and the mean of all decides.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        hints: where the object is; None finds the most prominent one.
+        model: loaded before; None loads it, on the CPU.
+
+    Raises:
+        InputError: a box or points that do not lie in the image, or nothing was found.
+    """
+    image = check_image(image)
+    height, width = image.shape[:2]
+    hints = hints or Hints()
+    box = None if hints.box is None else check_box(hints.box, height=height, width=width)
+    for name, points in (("points", hints.points), ("background", hints.background)):
+        if points:
+            check_points(points, height=height, width=width, name=name)
+    model = model or load_foreground("cpu")
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    planes = _planes(hints, box, height=height, width=width)
+    looks = [look for side in _LOOKS for look in _looks(model, pixels, planes, side)]
+    whole = torch.stack(looks).mean(dim=0)
+    x1, y1, x2, y2 = _region(whole, box)
+    inside = slice(y1, y2), slice(x1, x2)
+    near = _looks(model, pixels[..., y1:y2, x1:x2], planes[..., y1:y2, x1:x2], _ZOOM)
+    mean = whole.clone()
+    mean[inside] = (whole[inside] + torch.stack(near).mean(dim=0)) / 2
+    mask = _pieces((mean > 0).numpy(), at=hints.points)
+    if box is not None:
+        mask &= _in_box(box, height=height, width=width)
+    if not mask.any():
+        raise InputError(
+            "no object was found: give a box around it (x1,y1,x2,y2) or a point on it (x,y), or"
+            " paint its mask"
+        )
+    agreement = _agreement(mask, looks, near, inside)
+    return FoundObject(mask, agreement, _doubts(mask, agreement, box))
+
+
+def _planes(hints: Hints, box: tuple[float, ...] | None, *, height: int, width: int) -> Tensor:
+    """The hints as planes (1, 4, H, W), as the network is trained with them."""
+    planes = torch.zeros(1, len(HINTS), height, width)
+    if not hints:
+        return planes
+    y, x = np.mgrid[:height, :width]
+    radius = _DISC * max(height, width)
+    for plane, points in enumerate((hints.points, hints.background)):
+        for at_x, at_y in points:
+            disc = (x - at_x) ** 2 + (y - at_y) ** 2 <= max(radius, 0.5) ** 2
+            planes[0, plane][torch.from_numpy(disc)] = 1
+    if box is not None:
+        inside = _in_box(box, height=height, width=width)
+        planes[0, HINTS.index("box")] = torch.from_numpy(inside).float() * 2 - 1
+    planes[0, HINTS.index("given")] = 1
+    return planes
+
+
+def _in_box(box: Sequence[float], *, height: int, width: int) -> Mask:
+    y, x = np.mgrid[:height, :width]
+    inside: Mask = (x >= box[0]) & (x <= box[2]) & (y >= box[1]) & (y <= box[3])
+    return inside
+
+
+def _looks(model: ForegroundModel, pixels: Tensor, planes: Tensor, side: int) -> list[Tensor]:
+    """Logits (H, W) of an image whose longer side is brought to `side`, as it is and mirrored."""
+    height, width = pixels.shape[-2:]
+    scale = side / max(height, width)
+    step = model.multiple
+    size = tuple(max(2 * step, step * round(n * scale / step)) for n in (height, width))
+    image = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+    hints = F.adaptive_max_pool2d(planes, size) if scale < 1 else F.interpolate(planes, size=size)
+    both = model.logits(torch.cat([image, image.flip(3)]), torch.cat([hints, hints.flip(3)]))
+    both = F.interpolate(both.cpu(), size=(height, width), mode="bicubic")[:, 0]
+    return [both[0], both[1].flip(1)]
+
+
+def _region(logits: Tensor, box: tuple[float, ...] | None) -> tuple[int, int, int, int]:
+    """Columns and rows (x1, y1, x2, y2, ends excluded) around the object's largest piece."""
+    height, width = logits.shape
+    if box is None:
+        found = (logits > 0).numpy()
+        if not found.any():  # the likeliest part: the nearer look may be surer
+            found = (logits >= logits.flatten().quantile(0.97)).numpy()
+        rows, columns = np.nonzero(_pieces(found, share=1.0))
+        box = (columns.min(), rows.min(), columns.max(), rows.max())
+    margin = _MARGIN * (1 + max(box[2] - box[0], box[3] - box[1]))
+    left, top = (max(0, int(value - margin)) for value in box[:2])
+    return left, top, min(width, int(box[2] + margin) + 2), min(height, int(box[3] + margin) + 2)
+
+
+def _pieces(mask: Mask, *, share: float = _CRUMB, at: Sequence[tuple[float, float]] = ()) -> Mask:
+    """The connected pieces that points lie on, else those of at least a share of the largest."""
+    import cv2
+
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if len(areas) == 0:
+        return mask
+    large = 1 + np.flatnonzero(areas >= share * areas.max())
+    asked = {int(pieces[round(y), round(x)]) for x, y in at} - {0}
+    kept: Mask = np.isin(pieces, list(asked) or large)
+    return kept
+
+
+def _agreement(
+    mask: Mask,
+    whole: Sequence[Tensor],
+    near: Sequence[Tensor],
+    inside: tuple[slice, slice],
+) -> float:
+    pairs = [(mask, look) for look in whole] + [(mask[inside], look) for look in near]
+    shares = []
+    for expected, look in pairs:
+        found = (look > 0).numpy()
+        shares.append((expected & found).sum() / max(1, (expected | found).sum()))
+    return float(np.mean(shares))
+
+
+def _doubts(mask: Mask, agreement: float, box: tuple[float, ...] | None) -> tuple[str, ...]:
+    doubts = []
+    share = float(mask.mean())
+    sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
+    if agreement < _SURE:
+        doubts.append(f"several looks at the image agree on {100 * agreement:.0f} % of it only")
+    if all(side.any() for side in sides) and box is None:
+        doubts.append("it touches all four sides of the image")
+    if share < 0.005 and box is None:
+        doubts.append(f"it is {100 * share:.1f} % of the image")
+    if box is not None:
+        filled = float(mask.sum() / _in_box(box, height=mask.shape[0], width=mask.shape[1]).sum())
+        if not 0.15 <= filled <= 0.97:
+            doubts.append(f"it fills {100 * filled:.0f} % of the box")
+    return tuple(doubts)

@@ -1,0 +1,132 @@
+"""`warpkit mask` and `warpkit frame`: what warp and propagate need, from any image or video.
+
+In: an image, or a video and a moment, and hints. Out: a mask with a picture of it; a frame.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from warpkit.arrays import Image
+from warpkit.checks import InputError, require
+from warpkit.image.foreground import FoundObject, Hints, find_object, load_foreground
+from warpkit.io.frames import open_frames
+from warpkit.io.images import IMAGE_SUFFIXES, read_image, write_image
+from warpkit.io.masks import write_labels
+from warpkit.io.moments import frame_at
+from warpkit.runs.folder import check_result_file
+from warpkit.viz import overlay_labels
+
+__all__ = ["parse_hints", "run_frame", "run_mask"]
+
+_NUMBER = re.compile(r"\s*(-?\d+(?:\.\d*)?|-?\.\d+)\s*(%?)\s*")
+
+
+def parse_hints(
+    *, box: str | None, points: Sequence[str], background: Sequence[str], height: int, width: int
+) -> Hints:
+    """Hints from text: numbers in pixels, or in percent of the image's width and height.
+
+    Args:
+        box: `"x1,y1,x2,y2"`; `"10%,20%,60%,80%"` are edges, so that `0%` and `100%` are the
+            image's own.
+        points: `"x,y"` each, on the object; `"50%,50%"` is the image's centre.
+        background: the same, off it.
+
+    Raises:
+        InputError: anything else.
+    """
+    sizes = (width, height)
+
+    def numbers(text: str, count: int, example: str) -> tuple[float, ...]:
+        parts = [_NUMBER.fullmatch(part) for part in text.split(",")]
+        known = [part for part in parts if part is not None]
+        if len(parts) != count or len(known) != count:
+            raise InputError(f"expected {example} in pixels or percent, got {text!r}")
+        return tuple(
+            float(part[1]) * sizes[at % 2] / 100 - 0.5 if part[2] else float(part[1])
+            for at, part in enumerate(known)
+        )
+
+    found = None if box is None else numbers(box, 4, 'a box as "x1,y1,x2,y2"')
+    on, off = (
+        tuple(numbers(text, 2, 'a point as "x,y"')[:2] for text in given)
+        for given in (points, background)
+    )
+    return Hints(found, on, off)  # type: ignore[arg-type]  # lengths are checked above
+
+
+def run_mask(
+    path: Path | str,
+    output: Path | str,
+    *,
+    frame: str | None = None,
+    box: str | None = None,
+    points: Sequence[str] = (),
+    background: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> tuple[FoundObject, Path]:
+    """Find the object of an image or of a frame and write its mask, with a picture beside it.
+
+    Args:
+        path: an image, a video or a folder of frames.
+        output: the `.png` to write, object 1 on 0; the picture is called `<stem>_preview.jpg`.
+        frame: a moment of a video or folder (see `warpkit.io.moments`); None is its first frame.
+        box, points, background: see `parse_hints`; none finds the most prominent object.
+        device: where the network runs.
+        overwrite: replace files that are there.
+
+    Returns:
+        What was found, and where the picture is.
+
+    Raises:
+        InputError: files that cannot be read or written, hints that do not lie in the image, or
+            nothing was found.
+    """
+    output = Path(output)
+    require(output.suffix.lower() == ".png", f"masks are PNG files: call it {output.stem}.png")
+    preview = output.with_name(f"{output.stem}_preview.jpg")
+    for file in (output, preview):
+        check_result_file(file, overwrite=overwrite, inputs=[path])
+    image = _read(Path(path), frame)
+    height, width = image.shape[:2]
+    hints = parse_hints(box=box, points=points, background=background, height=height, width=width)
+    found = find_object(image, hints, model=load_foreground(device))
+    labels = found.mask.astype(np.uint8)
+    write_labels(output, labels)
+    write_image(preview, overlay_labels(image, labels))
+    return found, preview
+
+
+def run_frame(
+    path: Path | str, output: Path | str, *, at: str = "0", overwrite: bool = False
+) -> int:
+    """Write one frame of a video or a folder of frames as a picture.
+
+    Args:
+        output: the file to write, `.png` without loss.
+        at: the moment; see `warpkit.io.moments`.
+
+    Returns:
+        The frame's index.
+
+    Raises:
+        InputError: as `run_mask`.
+    """
+    check_result_file(output, overwrite=overwrite, inputs=[path])
+    frames = open_frames(path)
+    index = frame_at(frames, at)
+    write_image(Path(output), frames.read(index).image)
+    return index
+
+
+def _read(path: Path, frame: str | None) -> Image:
+    if frame is None and path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+        return read_image(path)
+    frames = open_frames(path)
+    return frames.read(frame_at(frames, frame or "0")).image
