@@ -108,7 +108,7 @@ class ForegroundHead(nn.Module):
         coarse = x
         for block in _DILATIONS:
             values = maps[block].float().contiguous()
-            size = values.shape[-2:]
+            size = values.shape[2], values.shape[3]
             if block != max(STAGES):
                 x = F.interpolate(x, size=size, mode="bilinear")
             name = str(block)
