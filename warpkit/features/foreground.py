@@ -107,7 +107,8 @@ class ForegroundHead(nn.Module):
         x = self.whole(deepest.mean(dim=(2, 3)))[..., None, None]
         coarse = x
         for block in _DILATIONS:
-            values = maps[block].float().contiguous()
+            # On the CPU the gradient of a group norm needs this; `contiguous` leaves 1 x 1 cells.
+            values = maps[block].float().clone(memory_format=torch.contiguous_format)
             size = values.shape[2], values.shape[3]
             if block != max(STAGES):
                 x = F.interpolate(x, size=size, mode="bilinear")

@@ -196,8 +196,8 @@ class _Learner:
         device: torch.device,
     ) -> None:
         self.config, self.device, self.others = config, device, others
-        torch.manual_seed(config.seed)
         self.backbone = EfficientNetBackbone(device=device)
+        torch.manual_seed(config.seed)
         self.head = ForegroundHead(config.width).to(device)
         self.weights = MasterWeights(self.head, config, device)
         # Its weights are the running means themselves: it changes as they do.

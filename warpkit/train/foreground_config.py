@@ -48,7 +48,7 @@ class ForegroundTrainConfig:
 
     Attributes:
         data: training folder with object contours in its index (see `warpkit.train.images`).
-        width: channels of the head, a multiple of 8.
+        width: channels of the head, a multiple of 8, at least 16.
         side: the short side in pixels that larger pictures are stored at.
         canvases: widths and heights in pixels of training canvases, multiples of 32, used in turn.
         area: range of an object's area, share of its picture, to be trained on.
@@ -102,10 +102,11 @@ class ForegroundTrainConfig:
 
     def __post_init__(self) -> None:
         require(self.batch_size > 0 and self.steps > 0, "batch_size and steps must be positive")
+        require(self.seed >= 0, f"seed is 0 or a positive number, got {self.seed}")
         require(self.log_every > 0, f"log_every is a positive number, got {self.log_every}")
         require(
-            self.width > 0 and self.width % 8 == 0,
-            f"width is a multiple of 8 channels, got {self.width}",
+            self.width >= 16 and self.width % 8 == 0,
+            f"width is a multiple of 8 channels, at least 16, got {self.width}",
         )
         require(self.side > 0, f"side is a positive number of pixels, got {self.side}")
         require(0 <= self.ema < 1, f"ema must be at least 0 and below 1, got {self.ema}")

@@ -165,7 +165,7 @@ def pseudo_labels(
         area = object_area / extent
         low, high = criteria.area
         sure = (unsure < criteria.unsure) & (disagreement < criteria.disagreement)
-        sure &= (area > low) & (area < high)
+        sure &= (area >= low) & (area <= high)
         kept.append(rows[sure])
         masks.append((probability[sure] * 255).round().to(torch.uint8))
     rows = torch.cat(kept)

@@ -72,7 +72,7 @@ def contour_coverage(
 ) -> npt.NDArray[np.uint8]:
     """How much of every pixel lies inside a contour (P, 2): uint8 (height, width), 0 to 255."""
     mask = Image.new("L", (width * _FINER, height * _FINER))
-    points = grid_to_pixel(contour, _FINER)
+    points = grid_to_pixel(contour, _FINER) + 0.5  # Pillow draws from the corners of pixels
     ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in points], fill=255)
     return np.asarray(mask.reduce(_FINER))
 
@@ -154,7 +154,9 @@ class Scenes:
         config = self.config
         width, height = config.canvases[step % len(config.canvases)]
         device = self.others.pixels.device
-        generator = torch.Generator(device).manual_seed((config.seed << 32) + step + 1000)
+        # On the CPU torch reads the lower half of a seed alone: both numbers are mixed into it.
+        mixed = np.random.SeedSequence([config.seed, step]).generate_state(1, np.uint64)
+        generator = torch.Generator(device).manual_seed(int(mixed[0]))
         brush = _Brush(height, width, generator)
         pseudo, whole, pasted = self._counts()
         parts = []
