@@ -44,6 +44,7 @@ ENTRIES = {
     "warpkit.train.aggregator": "train_aggregator",
     "warpkit.train.backbone": "train_backbone",
     "warpkit.train.export": "run_export",
+    "warpkit.train.foreground": "train_foreground",
     "warpkit.video.run": "run_propagate",
 }
 # Unfinished work that a command documents to keep, for the same command to go on from.
@@ -51,7 +52,7 @@ _RESUMED = {"propagate", "extract", "eval", "synthesize"}
 _RESUMED |= {name for name in ENTRIES.values() if "eval" in name}
 _RESUMED |= {"run_propagate", "run_extract", "run_synthesize", "run_sweep"}
 _UNFINISHED = re.compile(r"/\.warpkit-partial-[0-9a-f]{12}(/|$)")
-_TRAINED = {"train", "train_aggregator", "train_backbone"}
+_TRAINED = {"train", "train_aggregator", "train_backbone", "train_foreground"}
 _TRAINING = re.compile(r"/(log\.jsonl|state\.pt|best\.safetensors|(samples|tensorboard)(/.*)?)$")
 
 _EMPTY = hashlib.blake2b(b"").hexdigest()
@@ -123,7 +124,8 @@ def _compare(name: str, before: dict[str, str], after: dict[str, str]) -> None:
     empty = {path for path in made if path.endswith("/log.jsonl") and after[path] == _EMPTY}
     if name in _TRAINED:  # the folder of the run, and the first of its results
         made -= {str(Path(path).parent) for path in made - empty if _TRAINING.search(path)}
-        made -= {path for path in made if path.endswith("/unet.safetensors")}
+        ended = ("/unet.safetensors", "/foreground-head.safetensors")
+        made -= {path for path in made if path.endswith(ended)}
     changed = [
         f"{word} {path}"
         for word, paths in (

@@ -215,10 +215,16 @@ def command_parser() -> argparse.ArgumentParser:
     add_synthesize(commands)
     add_app(commands)
 
-    train = commands.add_parser("train", help="train an aggregator or a small backbone")
+    train = commands.add_parser(
+        "train", help="train an aggregator, a small backbone or the foreground head"
+    )
     kinds = train.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for kind in ("aggregator", "backbone"):
-        trainer = kinds.add_parser(kind, help=f"train the {kind}")
+    for kind, what in (
+        ("aggregator", "aggregator"),
+        ("backbone", "backbone"),
+        ("foreground", "head that finds objects"),
+    ):
+        trainer = kinds.add_parser(kind, help=f"train the {what}")
         trainer.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
         add_config(trainer)
     export = kinds.add_parser("export", help="write an aggregator in the published layout")
@@ -405,13 +411,18 @@ def _train(args: argparse.Namespace) -> None:
         run_export(args.checkpoint, args.output, overwrite=args.overwrite)
         print(f"written to {args.output}")
         return
-    from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
-    from warpkit.train.backbone import BackboneTrainConfig, train_backbone
-
     if args.kind == "aggregator":
+        from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
+
         finished = train_aggregator(configuration(AggregatorTrainConfig, args), args.output)
-    else:
+    elif args.kind == "backbone":
+        from warpkit.train.backbone import BackboneTrainConfig, train_backbone
+
         finished = train_backbone(configuration(BackboneTrainConfig, args), args.output)
+    else:
+        from warpkit.train.foreground import ForegroundTrainConfig, train_foreground
+
+        finished = train_foreground(configuration(ForegroundTrainConfig, args), args.output)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes speaks
     if finished is None:

@@ -21,10 +21,12 @@ from warpkit.io.tensors import read_tensors, write_tensors
 __all__ = [
     "FOREGROUND_WEIGHTS",
     "HINTS",
+    "POINT_RADIUS",
     "ForegroundHead",
     "ForegroundModel",
     "load_foreground_head",
     "save_foreground_head",
+    "stage_maps",
 ]
 
 FOREGROUND_WEIGHTS = Path(__file__).parents[1] / "weights" / "foreground-head.safetensors"
@@ -32,6 +34,9 @@ FOREGROUND_WEIGHTS = Path(__file__).parents[1] / "weights" / "foreground-head.sa
 HINTS = ("object", "background", "box", "given")
 """Planes of hints: discs around points on the object and off it (1, else 0), the box (1 inside, -1
 outside, 0 everywhere without one), and 1 everywhere if there is any hint."""
+
+POINT_RADIUS = 0.025
+"""Of a disc around a point, share of the longer side."""
 
 _GROUPS = 8
 # Dilation of the depthwise convolutions at each stride, coarsest first.
@@ -102,8 +107,9 @@ class ForegroundHead(nn.Module):
         x = self.whole(deepest.mean(dim=(2, 3)))[..., None, None]
         coarse = x
         for block in _DILATIONS:
-            values = maps[block].float().contiguous()
-            size = values.shape[-2], values.shape[-1]
+            # On the CPU the gradient of a group norm needs this; `contiguous` leaves 1 x 1 cells.
+            values = maps[block].float().clone(memory_format=torch.contiguous_format)
+            size = values.shape[2], values.shape[3]
             if block != max(STAGES):
                 x = F.interpolate(x, size=size, mode="bilinear")
             name = str(block)
@@ -142,11 +148,21 @@ class ForegroundModel:
         Returns:
             float (B, 1, H / 4, W / 4), above 0 where the object is more likely than not.
         """
-        (step,) = self.backbone.features(images)
-        maps = {block: step.maps[f"blocks.{block}"] for block in STAGES}
         with torch.no_grad():
-            fine: Tensor = self.head(maps, hints.to(self.backbone.device))[0]
+            fine: Tensor = self.head(
+                stage_maps(self.backbone, images), hints.to(self.backbone.device)
+            )[0]
         return fine
+
+
+def stage_maps(backbone: EfficientNetBackbone, images: Tensor) -> dict[int, Tensor]:
+    """What `ForegroundHead` takes: the outputs of every block of `STAGES`, without gradients.
+
+    Args:
+        images: float RGB in [0, 1], (B, 3, H, W), sides multiples of 32.
+    """
+    (step,) = backbone.features(images)
+    return {block: step.maps[f"blocks.{block}"] for block in STAGES}
 
 
 def save_foreground_head(path: Path, head: ForegroundHead, **facts: object) -> None:

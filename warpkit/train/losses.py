@@ -1,4 +1,4 @@
-"""Training losses: CLIP-style symmetric cross-entropy over grid cells, diffusion loss weights."""
+"""Training losses: CLIP-style symmetric cross-entropy over grid cells, masks, diffusion weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from warpkit.coords import normalise, pixel_to_grid
 
-__all__ = ["TEMPERATURE", "min_snr_weight", "symmetric_cross_entropy"]
+__all__ = ["TEMPERATURE", "mask_loss", "min_snr_weight", "symmetric_cross_entropy"]
 
 TEMPERATURE = 0.07
 """Fixed, as in Diffusion Hyperfeatures (its `logit_scale` is no parameter)."""
@@ -59,6 +59,27 @@ def _cross_entropy(
     label = cell[..., 1].clamp(0, h - 1) * w + cell[..., 0].clamp(0, w - 1)
     loss = F.cross_entropy(logits.flatten(0, 1).float(), label.flatten(), reduction="none")
     return loss.reshape(label.shape)
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy plus 1 - soft IoU of masks.
+
+    Soft IoU: Rahman and Wang, Optimizing Intersection-over-Union in Deep Neural Networks for Image
+    Segmentation, ISVC 2016. One cell is added to intersection and union: an empty mask has one.
+
+    Args:
+        logits: float (B, 1, h, w).
+        masks: float (B, 1, H, W) in [0, 1]; averaged over the cells of the logits.
+
+    Returns:
+        Scalar: mean over the batch.
+    """
+    truth = F.interpolate(masks, size=logits.shape[-2:], mode="area")
+    found = logits.sigmoid()
+    both = (found * truth).sum((1, 2, 3))
+    either = (found + truth).sum((1, 2, 3)) - both
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth)
+    return cross_entropy + 1 - ((both + 1) / (either + 1)).mean()
 
 
 def min_snr_weight(alpha_bar: Tensor, gamma: float) -> Tensor:

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from warpkit.checks import require
 from warpkit.features.taps import decoder_taps
 from warpkit.train.backbone_config import BackboneTrainConfig
+from warpkit.train.foreground_config import ForegroundTrainConfig
 from warpkit.train.teacher import AlignmentHead
 
 __all__ = ["MasterWeights", "Student"]
+
+_Rates = BackboneTrainConfig | ForegroundTrainConfig
 
 
 class Student(nn.Module):
@@ -46,7 +49,7 @@ class Student(nn.Module):
 class MasterWeights:
     """float32 master weights beside the (possibly bfloat16) model, with their running mean."""
 
-    def __init__(self, model: nn.Module, config: BackboneTrainConfig, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, config: _Rates, device: torch.device) -> None:
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.names = list(named)
         self.params: list[Tensor] = list(named.values())
@@ -103,7 +106,7 @@ class MasterWeights:
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-def _learning_rate(config: BackboneTrainConfig, done: int) -> float:
+def _learning_rate(config: _Rates, done: int) -> float:
     if done < config.warmup:
         return config.learning_rate * (done + 1) / config.warmup
     progress = (done - config.warmup) / max(1, config.steps - config.warmup)
