@@ -35,8 +35,8 @@ from warpkit.train.scenes import MaskedPictures, Scenes, contour_pictures
 from warpkit.train.state import (
     check_finite,
     kept_settings,
-    make_folder,
     restore_state,
+    run_folder,
     save_state,
     task_of,
 )
@@ -65,8 +65,7 @@ def train_foreground(config: ForegroundTrainConfig, output: Path) -> Path | None
             other data.
     """
     device = resolve_device(config.device)
-    make_folder(output)
-    with kept_settings(device):
+    with run_folder(output), kept_settings(device):
         return _train(config, output, device)
 
 
