@@ -23,6 +23,7 @@ from warpkit.io.images import read_image
 from warpkit.train.aggregator import AggregatorTrainConfig
 from warpkit.train.backbone import BackboneTrainConfig
 from warpkit.train.backbone_config import SamplesConfig
+from warpkit.train.foreground_config import ForegroundTrainConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
@@ -32,7 +33,8 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
     "name", [name for name in CONFIGS if name not in ("propagate.yaml", "synth_tiny.yaml")]
 )
 def test_every_training_configuration_is_read(name):
-    kind = BackboneTrainConfig if "backbone" in name else AggregatorTrainConfig
+    kinds = {"backbone": BackboneTrainConfig, "foreground": ForegroundTrainConfig}
+    kind = next((kinds[word] for word in kinds if word in name), AggregatorTrainConfig)
     assert load_config(kind, ROOT / "configs" / name).steps > 0
 
 

@@ -269,7 +269,7 @@ def test_the_shipped_configuration_trains_without_the_large_libraries(folder, tm
     )
     settings = {
         "data": folder,
-        "steps": 4,
+        "steps": 2,
         "batch_size": 2,
         "width": 16,
         "canvases": "[[32, 32]]",

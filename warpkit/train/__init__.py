@@ -1,5 +1,5 @@
-"""Training: aggregators on pairs or labels of their own, the small diffusion model of `embedded`.
+"""Training: aggregators on pairs, the small diffusion model of `embedded`, the foreground head.
 
-Holds sources of images and pairs, losses, state that survives a kill, validation and trackers.
+Holds sources of images, pairs and masks, losses, state that survives a kill, validation, trackers.
 Must not import `image`, `video`, `synthesize` or the surface.
 """

@@ -72,7 +72,7 @@ def train_foreground(config: ForegroundTrainConfig, output: Path) -> Path | None
 def _train(config: ForegroundTrainConfig, output: Path, device: torch.device) -> Path | None:
     started = time.monotonic()
     objects, held_out, others = _pictures(config, device)
-    learner = _Learner(config, objects, others, device)
+    learner = _HeadLearner(config, objects, others, device)
     weights = learner.weights
 
     inputs = {"data": content_identity(config.data)}
@@ -184,7 +184,7 @@ def _pictures(
     return objects, contour_pictures(held), others
 
 
-class _Learner:
+class _HeadLearner:
     """A head on its device, how it takes a step, and its averaged twin."""
 
     def __init__(
