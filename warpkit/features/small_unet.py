@@ -57,16 +57,18 @@ class SmallUnet(nn.Module):
         for level, width in enumerate(channels):
             inputs = [channels[max(0, level - 1)]] + [width] * (blocks - 1)
             self.down_blocks.append(
-                _Encoder(inputs, width, embedding, groups, heads[level], down=level < deepest)
+                _DownLevel(inputs, width, embedding, groups, heads[level], down=level < deepest)
             )
-        self.mid_block = _Encoder(channels[-1:], channels[-1], embedding, groups, None, down=False)
+        self.mid_block = _DownLevel(
+            channels[-1:], channels[-1], embedding, groups, None, down=False
+        )
         for level in range(deepest, -1, -1):
             width = channels[level]
             inputs = [channels[min(deepest, level + 1)]] + [width] * blocks
             skips = [width] * blocks + [channels[max(0, level - 1)]]
             inputs = [entering + skip for entering, skip in zip(inputs, skips, strict=True)]
             self.up_blocks.append(
-                _Decoder(inputs, width, embedding, groups, heads[level], up=level > 0)
+                _UpLevel(inputs, width, embedding, groups, heads[level], up=level > 0)
             )
         self.conv_norm_out = nn.GroupNorm(groups, channels[0])
         self.conv_out = nn.Conv2d(channels[0], in_channels, 3, padding=1)
@@ -215,7 +217,7 @@ class _Level(nn.Module):
         return self.attentions[number](x) if self.attentions else x
 
 
-class _Encoder(_Level):
+class _DownLevel(_Level):
     """A level on the way down."""
 
     def __init__(self, *shape: Any, down: bool) -> None:
@@ -231,7 +233,7 @@ class _Encoder(_Level):
         return outputs + [downsampler(x) for downsampler in self.downsamplers]
 
 
-class _Decoder(_Level):
+class _UpLevel(_Level):
     """A level on the way up."""
 
     def __init__(self, *shape: Any, up: bool) -> None:
