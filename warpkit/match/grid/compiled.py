@@ -32,14 +32,13 @@ _DIGEST = 16  # bytes at the end of a file
 
 
 def inner(function: Any) -> Any:
-    """A function that numba compiles into the loops that call it; Python cannot."""
-    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(nogil=True, fastmath=_FLAGS, **wrappers)(function)
+    """A function that numba compiles into the loops that call it, and is kept with them alone."""
+    return njit(nogil=True, fastmath=_FLAGS)(function)
 
 
 def compiled(function: Any) -> Any:
     """A function that numba compiles, without Python's lock, and keeps where it can."""
-    loop: Any = njit(nogil=True, fastmath=_FLAGS)(function)
+    loop: Any = inner(function)
     try:
         loop._cache = _LoopCache(function)
     except RuntimeError:
@@ -49,7 +48,13 @@ def compiled(function: Any) -> Any:
 
 def _kept_below() -> Path:
     """`NUMBA_CACHE_DIR`, else numba's folder in the user's cache."""
-    return Path(config.CACHE_DIR or AppDirs("numba", appauthor=False).user_cache_dir)
+    return Path(_named() or AppDirs("numba", appauthor=False).user_cache_dir)
+
+
+def _named() -> str:
+    """`NUMBA_CACHE_DIR`, empty without one."""
+    named: str = vars(config)["CACHE_DIR"]
+    return named
 
 
 class _ByContent:
@@ -62,7 +67,7 @@ class _ByContent:
     @classmethod
     def from_function(cls, function: Any, file: str) -> _ByContent | None:
         """Where to keep a function of a file; None where nothing can be kept."""
-        if not (config.CACHE_DIR or _kept_below().is_absolute()):
+        if not (_named() or _kept_below().is_absolute()):
             return None  # there is no home folder
         try:
             place = cls(function, file)
@@ -97,7 +102,7 @@ class _ByContent:
 class _Places(CompileResultCacheImpl):
     """The first of these that can be written to; the folder beside the source comes second."""
 
-    _locator_classes = (_ByContent, *CompileResultCacheImpl._locator_classes)
+    _locator_classes = [_ByContent, *CompileResultCacheImpl._locator_classes]  # noqa: RUF012
 
 
 class _LoopCache(FunctionCache):
