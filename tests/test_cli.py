@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Ran
 
@@ -16,6 +17,7 @@ from warpkit.aggregate.checkpoint import save_aggregator
 from warpkit.aggregate.network import AggregationConfig, AggregationNetwork
 from warpkit.cli.main import main
 from warpkit.image import warp as warping
+from warpkit.io.images import write_image
 
 Cli = Callable[..., Ran]
 Tree = Callable[[Path], dict[str, bytes | None]]
@@ -48,6 +50,23 @@ def test_help_imports_nothing_heavy() -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[-1] == "[]"
     assert all(f"    {name}" in ran.stdout for name in COMMANDS)
+
+
+def test_warp_and_match_with_the_default_model_import_little(tmp_path: Path) -> None:
+    """Most of the time that a command on a small pair takes is that of its imports."""
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png", rng.integers(0, 256, (24, 32, 3), np.uint8))
+    late = {"accelerate", "diffusers", "faiss", "kornia", "numba", "scipy", "sympy", "transformers"}
+    code = (
+        f"import os, sys\nfrom warpkit.cli.main import main\nos.chdir({str(tmp_path)!r})\n"
+        "main(['warp', 'a.png', 'b.png', '-o', 'out', '--size', '64'])\n"
+        "main(['match', 'a.png', 'b.png', '--points', '3,4', '-o', 'out.json', '--size', '64'])\n"
+        f"print(sorted({late | {'torch._dynamo', 'torch._inductor'}} & set(sys.modules)))"
+    )
+    ran = python("-c", code)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "[]"
 
 
 def test_import_is_light_and_names_come_when_used() -> None:

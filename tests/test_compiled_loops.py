@@ -13,7 +13,7 @@ from types import ModuleType
 import numba
 import pytest
 from numba.core import config
-from numba.core.caching import CacheImpl, IndexDataCacheFile
+from numba.core.caching import IndexDataCacheFile
 
 from warpkit.match.grid import compiled
 
@@ -27,13 +27,13 @@ def twice(x):
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], ModuleType]]:
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
     """Imports a module with one loop, as a new process does; its loop is kept in `kept/`."""
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "kept"))
     source = tmp_path / "looping.py"
     source.write_text(_SOURCE, encoding="utf-8")
 
-    def again() -> ModuleType:
+    def again(source: Path = source) -> ModuleType:
         compiled._report_damage.cache_clear()
         compiled._not_kept.cache_clear()
         spec = importlib.util.spec_from_file_location("looping", source)
@@ -54,12 +54,39 @@ def _kept(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_kept_loop_is_not_compiled_again(
-    load: Callable[[], ModuleType], caplog: pytest.LogCaptureFixture
+    load: Callable[..., ModuleType], caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = load().twice, load().twice
     assert (first(3), second(3)) == (6, 6)
     assert not first.stats.cache_hits and sum(second.stats.cache_hits.values()) == 1
     assert not caplog.records
+
+
+def test_another_installation_of_the_same_source_shares_it(
+    load: Callable[..., ModuleType], tmp_path: Path
+) -> None:
+    assert load().twice(3) == 6
+    other = tmp_path / "elsewhere" / "looping.py"
+    other.parent.mkdir()
+    other.write_text(_SOURCE, encoding="utf-8")
+    again = load(other).twice
+    assert again(3) == 6 and sum(again.stats.cache_hits.values()) == 1
+    other.write_text(_SOURCE.replace("2 * x", "3 * x"), encoding="utf-8")
+    changed = load(other).twice
+    assert changed(3) == 9 and not changed.stats.cache_hits
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_where_the_shared_folder_takes_nothing_they_are_beside_the_source(
+    load: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", "")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiled, "_kept_below", lambda: tmp_path / "file")
+    loop = load().twice
+    assert loop(3) == 6 and loop.stats.cache_path == str(tmp_path / "__pycache__")
+    monkeypatch.setattr(compiled, "_kept_below", lambda: Path("~/.cache"))  # no home folder
+    assert load().twice.stats.cache_path == str(tmp_path / "__pycache__")
 
 
 def _flipped(content: bytes) -> bytes:
@@ -82,7 +109,7 @@ def _flipped(content: bytes) -> bytes:
     ids=["empty", "cut", "flipped", "zeros", "other pickle", "text"],
 )
 def test_a_damaged_file_is_compiled_again(
-    load: Callable[[], ModuleType],
+    load: Callable[..., ModuleType],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     which: int,
@@ -100,7 +127,7 @@ def test_a_damaged_file_is_compiled_again(
 
 
 def test_a_folder_in_the_place_of_a_file_leaves_the_loop_in_memory(
-    load: Callable[[], ModuleType], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    load: Callable[..., ModuleType], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     load().twice(3)
     index, _ = _kept(tmp_path)
@@ -115,7 +142,7 @@ def test_a_folder_in_the_place_of_a_file_leaves_the_loop_in_memory(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_disk_that_takes_nothing_leaves_the_loop_in_memory(
-    load: Callable[[], ModuleType],
+    load: Callable[..., ModuleType],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -134,11 +161,13 @@ def test_a_disk_that_takes_nothing_leaves_the_loop_in_memory(
 
 
 def test_without_any_folder_the_loop_is_in_memory(
-    load: Callable[[], ModuleType],
+    load: Callable[..., ModuleType],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+    monkeypatch.setattr(compiled._Places, "_locator_classes", [])
     assert load().twice(3) == 6
     (record,) = caplog.records
-    assert "__pycache__" in record.getMessage() and "NUMBA_CACHE_DIR" in record.getMessage()
+    assert str(tmp_path / "kept") in record.getMessage()
+    assert "NUMBA_CACHE_DIR" in record.getMessage()

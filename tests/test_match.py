@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,12 @@ def test_missing_faiss_says_how_to_get_it(monkeypatch):
 def test_default_matcher_depends_on_what_is_asked():
     descriptors = random_map(2, 3, height=4, width=6)
     assert default_matcher(descriptors).name == "grid"
+    assert default_matcher(descriptors, queries=64).name == "reference"
+    assert default_matcher(descriptors, queries=65).name == "grid"
+    large = random_map(1, 1, height=1024, width=2048, channels=16)
+    assert default_matcher(large, queries=3).name == "reference"
+    larger = replace(large, data=torch.ones(17, 1, 1) / 17**0.5)
+    assert default_matcher(larger, queries=3).name == "grid"
     assert default_matcher(descriptors, queries=3, k=2).name == "reference"
     assert default_matcher(descriptors, queries=5000, k=2).name == "faiss"
 

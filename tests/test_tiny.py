@@ -51,8 +51,8 @@ def test_the_file_s_model_computes_what_the_saved_one_does(unet, file):
     latent = torch.randn(1, 12, 8, 16, generator=torch.Generator().manual_seed(0))
     arguments = {"encoder_hidden_states": None, "class_labels": torch.tensor([2])}
     with torch.no_grad():
-        expected = unet(latent, torch.tensor([-1]), **arguments).sample
-        found = back(latent, torch.tensor([-1]), **arguments).sample
+        expected = unet(latent, torch.tensor([-1]), **arguments)[0]
+        found = back(latent, torch.tensor([-1]), **arguments)[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
 
 

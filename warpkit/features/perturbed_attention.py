@@ -52,16 +52,15 @@ class IdentityAttention:
 
 
 def coarsest_self_attention(unet: nn.Module) -> tuple[str, ...]:
-    """Names of the processors of self-attention at the coarsest resolution that has any.
+    """Names of the modules of self-attention at the coarsest resolution that has any.
 
     The middle block of Stable Diffusion 1 and 2; the last encoder and the first decoder block of
     the embedded model.
     """
-    blocks: Any = unet
-    depth = len(blocks.down_blocks)
+    depth = len(unet.down_blocks)  # type: ignore[arg-type]
     levels: dict[int, list[str]] = {}
-    for name in blocks.attn_processors:
-        if ".attn2." in name:  # to the prompt
+    for name, module in unet.named_modules():
+        if not hasattr(module, "processor") or name.endswith(".attn2"):  # which is to the prompt
             continue
         block, number = name.split(".")[:2]
         level = depth - 1  # the middle block's
@@ -86,12 +85,8 @@ def perturbed(unet: nn.Module) -> nn.Module:
         " leave pag_scale at 0",
     )
     shared = {id(tensor): tensor for tensor in chain(unet.parameters(), unet.buffers())}
-    other: Any = copy.deepcopy(unet, shared)
-    other.set_attn_processor(
-        {
-            name: IdentityAttention() if name in chosen else kept
-            for name, kept in other.attn_processors.items()
-        }
-    )
-    twin: nn.Module = other
-    return twin
+    other = copy.deepcopy(unet, shared)
+    for name in chosen:
+        attention: Any = other.get_submodule(name)
+        attention.processor = IdentityAttention()
+    return other

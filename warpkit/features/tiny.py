@@ -23,6 +23,7 @@ from warpkit.features.diffusion import DiffusionBackbone
 from warpkit.features.diffusion_settings import DiffusionSettings, Mode
 from warpkit.features.model_sources import find_file
 from warpkit.features.registry import register_backbone
+from warpkit.features.small_unet import SmallUnet
 from warpkit.io.tensors import read_tensors, write_tensors
 
 __all__ = [
@@ -77,22 +78,19 @@ def parse_unet_config(raw: Mapping[str, Any]) -> UnetConfig:
 
 
 def build_unet(config: UnetConfig) -> nn.Module:
-    """A `UNet2DConditionModel` without cross-attention, randomly initialised."""
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    """The UNet of a configuration, randomly initialised.
 
-    depth = len(config.channels)
-    attends = [level in config.attention_levels for level in range(depth)]
-    return UNet2DConditionModel(
+    Raises:
+        ValueError: the groups do not divide the channels.
+    """
+    return SmallUnet(
         in_channels=3 * config.factor**2,
-        out_channels=3 * config.factor**2,
-        layers_per_block=config.blocks,
-        block_out_channels=config.channels,
-        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-        mid_block_type="UNetMidBlock2D",
-        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
-        norm_num_groups=config.groups,
-        attention_head_dim=config.head,
-        num_class_embeds=len(config.classes) + 1,
+        channels=config.channels,
+        blocks=config.blocks,
+        attention_levels=config.attention_levels,
+        groups=config.groups,
+        head=config.head,
+        classes=len(config.classes) + 1,
     )
 
 

@@ -1,7 +1,8 @@
 """Loops compiled by numba, and the files that keep them between processes.
 
-In: a Python function. Out: the same, compiled when it is first called or read from the folder that
-numba chooses. A file that is not as it was written is never run: the loop is compiled again.
+In: a Python function. Out: the same, compiled when it is first called or read from a folder that
+all installations of the same source share. A file that is not as it was written is never run: the
+loop is compiled again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.misc.appdirs import AppDirs
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "inner"]
 
 _LOGGER = logging.getLogger("warpkit")
 
@@ -27,18 +31,84 @@ _FLAGS = {"nnan", "ninf", "nsz", "contract", "reassoc", "arcp"}
 _DIGEST = 16  # bytes at the end of a file
 
 
+def inner(function: Any) -> Any:
+    """A function that numba compiles into the loops that call it, and is kept with them alone."""
+    return njit(nogil=True, fastmath=_FLAGS)(function)
+
+
 def compiled(function: Any) -> Any:
     """A function that numba compiles, without Python's lock, and keeps where it can."""
-    loop: Any = njit(nogil=True, fastmath=_FLAGS)(function)
+    loop: Any = inner(function)
     try:
         loop._cache = _LoopCache(function)
     except RuntimeError:
-        _not_kept(str(Path(__file__).parent / "__pycache__"), "it cannot be written to")
+        _not_kept(str(_kept_below()), "it cannot be written to")
     return loop
+
+
+def _kept_below() -> Path:
+    """`NUMBA_CACHE_DIR`, else numba's folder in the user's cache."""
+    return Path(_named() or AppDirs("numba", appauthor=False).user_cache_dir)
+
+
+def _named() -> str:
+    """`NUMBA_CACHE_DIR`, empty without one."""
+    named: str = vars(config)["CACHE_DIR"]
+    return named
+
+
+class _ByContent:
+    """Tells numba to keep loops by the content of their source, wherever it is installed."""
+
+    def __init__(self, function: Any, file: str) -> None:
+        self._line = str(function.__code__.co_firstlineno)
+        self._stamp = _digest(Path(file).read_bytes() + Path(__file__).read_bytes()).hex()
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> _ByContent | None:
+        """Where to keep a function of a file; None where nothing can be kept."""
+        if not (_named() or _kept_below().is_absolute()):
+            return None  # there is no home folder
+        try:
+            place = cls(function, file)
+            place.ensure_cache_path()
+        except OSError:
+            return None
+        return place
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder.
+
+        Raises:
+            OSError: it cannot be written to.
+        """
+        folder = Path(self.get_cache_path())
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+    def get_cache_path(self) -> str:
+        """The folder of all loops of the file."""
+        return str(_kept_below() / f"warpkit-{self._stamp}")
+
+    def get_source_stamp(self) -> str:
+        """What changes with the source."""
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        """What tells functions of one name apart."""
+        return self._line
+
+
+class _Places(CompileResultCacheImpl):
+    """The first of these that can be written to; the folder beside the source comes second."""
+
+    _locator_classes = [_ByContent, *CompileResultCacheImpl._locator_classes]  # noqa: RUF012
 
 
 class _LoopCache(FunctionCache):
     """numba's cache of a function, on files that are checked."""
+
+    _impl_class = _Places
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)

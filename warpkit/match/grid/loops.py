@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from warpkit.match.grid.compiled import compiled
+from warpkit.match.grid.compiled import compiled, inner
 
 __all__ = ["bound_cells", "refine_windows", "search_blocks"]
 
@@ -38,7 +38,7 @@ def bound_cells(products, cell_nodes, cell_stretch, bounds):
             out[c] = m * (cell_stretch[c, 0] if m > 0 else cell_stretch[c, 1])
 
 
-@compiled
+@inner
 def _key_products(g, columns, w, out):
     """Products of the four query nodes with keys of one cell, of coefficients w (P, 4): out (4, P).
 
@@ -52,7 +52,7 @@ def _key_products(g, columns, w, out):
             row[p] = g0 * w[p, 0] + g1 * w[p, 1] + g2 * w[p, 2] + g3 * w[p, 3]
 
 
-@compiled
+@inner
 def _mix(a, r, count, out):
     """out[p] = sum_i a[i] r[i, p] for p < count, and the largest of them."""
     a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
@@ -65,7 +65,7 @@ def _mix(a, r, count, out):
     return best
 
 
-@compiled
+@inner
 def _largest(values, start, stop):
     best = _TAKEN
     for i in range(start, stop):
@@ -73,7 +73,7 @@ def _largest(values, start, stop):
     return best
 
 
-@compiled
+@inner
 def _find_seeds(g, bounds, omega, key, scratch, products, scores, seed, seed_products):
     """The k best keys for the middle of a query block, in the cells that promise it most.
 
@@ -84,11 +84,12 @@ def _find_seeds(g, bounds, omega, key, scratch, products, scores, seed, seed_pro
     Returns how many were found; fewer than k only if there are no more keys.
     """
     k = len(seed)
-    middle = np.zeros(4, np.float32)
+    middle, best = np.empty(4, np.float32), np.empty(k, np.float32)
     for i in range(4):
         middle[i] = omega[0, i] + omega[1, i] + omega[2, i] + omega[3, i]
     _mix(middle, bounds, len(scratch), scratch)
-    best = np.full(k, _TAKEN, np.float32)
+    for r in range(k):
+        best[r] = _TAKEN
     found = 0
     while found < k:
         promise = _largest(scratch, 0, len(scratch))
@@ -108,15 +109,17 @@ def _find_seeds(g, bounds, omega, key, scratch, products, scores, seed, seed_pro
                     at = k - 1
                     while at > 0 and scores[p] > best[at - 1]:
                         best[at], seed[at] = best[at - 1], seed[at - 1]
-                        seed_products[:, at] = seed_products[:, at - 1]
+                        for i in range(4):
+                            seed_products[i, at] = seed_products[i, at - 1]
                         at -= 1
                     best[at], seed[at] = scores[p], key.site[first + p]
-                    seed_products[:, at] = products[:, p]
+                    for i in range(4):
+                        seed_products[i, at] = products[i, p]
                     found += 1
     return min(found, k)
 
 
-@compiled
+@inner
 def _find_thresholds(omega, seed_products, threshold):
     """What every seed scores at least at each corner of a query block: threshold (4,).
 
@@ -132,7 +135,7 @@ def _find_thresholds(omega, seed_products, threshold):
             threshold[x] = min(threshold[x], s)
 
 
-@compiled
+@inner
 def _cell_excess(bounds, omega, threshold, excess):
     """How far every cell's bound exceeds the threshold, at the corner where it does so most."""
     v0, v1, v2, v3 = bounds[0], bounds[1], bounds[2], bounds[3]
@@ -149,7 +152,7 @@ def _cell_excess(bounds, omega, threshold, excess):
         excess[c] = max(max(a, b), max(e, f))
 
 
-@compiled
+@inner
 def _corner_products(g, columns, omega, out):
     """Products of a query block's corners with the four nodes of a key cell: out (4, 4)."""
     for x in range(4):
@@ -163,7 +166,7 @@ def _corner_products(g, columns, omega, out):
             )
 
 
-@compiled
+@inner
 def _block_excess(corner_products, corners, stretch, threshold):
     """The same for one block of keys, from the products with its own corners."""
     excess = _NEVER
@@ -214,32 +217,38 @@ def search_blocks(
     top = np.empty(widest, np.float32)
     best = np.empty((widest, k), np.float32)
     chosen = np.empty((widest, k), np.int64)
-    looked = np.zeros(3, np.int64)
+    looked = np.empty(3, np.int64)
+    looked[0] = looked[1] = looked[2] = 0
 
     for block in range(first_block, last_block):
         start, stop = query.block_sites[block], query.block_sites[block + 1]
         count = stop - start
-        rows = query.cell_nodes[query.block_cell[block]] - first_row
-        g = (products[rows[0]], products[rows[1]], products[rows[2]], products[rows[3]])
-        limits = (bounds[rows[0]], bounds[rows[1]], bounds[rows[2]], bounds[rows[3]])
+        nodes = query.cell_nodes[query.block_cell[block]]
+        r0, r1, r2, r3 = (
+            nodes[0] - first_row, nodes[1] - first_row, nodes[2] - first_row, nodes[3] - first_row,
+        )  # fmt: skip
+        g = (products[r0], products[r1], products[r2], products[r3])
+        limits = (bounds[r0], bounds[r1], bounds[r2], bounds[r3])
         omega = query.block_corners[block]
         found = _find_seeds(
             g, limits, omega, key, excess, key_products, scores, seed, seed_products
         )
-        threshold[:] = _NEVER
         if found == k:
             _find_thresholds(omega, seed_products, threshold)
+        else:
+            for x in range(4):
+                threshold[x] = _NEVER
         # A query is a combination of the corners whose coefficients add up to its stretch: what
         # exceeds the thresholds by no more than the slack exceeds no score by half a tie.
         slack = tolerance / 2 / query.block_stretch[block, 0]
         _cell_excess(limits, omega, threshold, excess)
-        best[:count] = _NEVER
-        chosen[:count] = -1
         for q in range(count):
+            for r in range(k):
+                best[q, r], chosen[q, r] = _NEVER, -1
             top[q] = _mix(query.coefficient[start + q], seed_products, found, seed_scores)
             _insert(seed_scores[:found], seed[:found], best[q], chosen[q])
         # The highest row chosen so far. What can only tie is of no use beyond it.
-        furthest = chosen[:count, 0].max()
+        furthest = _furthest(chosen, count)
 
         for chunk in range(0, cells, 64):
             if _largest(excess, chunk, min(cells, chunk + 64)) <= -slack:
@@ -277,7 +286,7 @@ def search_blocks(
                         elif m >= top[q] - tolerance:
                             top[q] = max(top[q], m)
                             _keep_lowest(scores, sites, top[q] - tolerance, best[q], chosen[q])
-                    furthest = chosen[:count, 0].max()
+                    furthest = _furthest(chosen, count)
         for q in range(count):
             row = query.site[start + q]
             for r in range(k):
@@ -287,7 +296,16 @@ def search_blocks(
     return looked
 
 
-@compiled
+@inner
+def _furthest(chosen, count):
+    """The highest row that is the best of one of the first queries."""
+    furthest = chosen[0, 0]
+    for q in range(1, count):
+        furthest = max(furthest, chosen[q, 0])
+    return furthest
+
+
+@inner
 def _keep_lowest(scores, sites, enough, best, chosen):
     """Choose the lowest of the old choice and these keys among those that score `enough`."""
     for p in range(len(sites)):
@@ -299,7 +317,7 @@ def _keep_lowest(scores, sites, enough, best, chosen):
             return
 
 
-@compiled
+@inner
 def _insert(scores, sites, best, chosen):
     """Keep the k best, best first, the lowest row first among equal scores; each row once."""
     k = len(best)
@@ -347,10 +365,12 @@ def refine_windows(
     refined: float32 (queries, k, 2), (x, y), written where there is a match.
     """
     height = len(pixel_nodes) // width
-    scores = np.empty((2 * radius + 1) ** 2, np.float32)
+    side = 2 * radius + 1
+    scores = np.empty(side * side, np.float32)
     for block in range(first_block, last_block):
-        rows = query.cell_nodes[query.block_cell[block]] - first_row
-        g0, g1, g2, g3 = products[rows[0]], products[rows[1]], products[rows[2]], products[rows[3]]
+        nodes = query.cell_nodes[query.block_cell[block]]
+        g0, g1 = products[nodes[0] - first_row], products[nodes[1] - first_row]
+        g2, g3 = products[nodes[2] - first_row], products[nodes[3] - first_row]
         for q in range(query.block_sites[block], query.block_sites[block + 1]):
             a = query.coefficient[q]
             for rank in range(index.shape[1]):
