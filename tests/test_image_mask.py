@@ -47,7 +47,7 @@ def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
-@pytest.mark.parametrize("name", ["beetle", "fish", "turtle"])
+@pytest.mark.parametrize("name", ["beetle", "butterfly", "fish"])
 def test_the_object_is_found_without_a_hint(name: str, network: ForegroundModel) -> None:
     frame = render_frame(replace(CLIPS[name], height=HEIGHT, width=WIDTH), 0)
     found = find_object(frame.image, model=network)
