@@ -45,6 +45,7 @@ ENTRIES = {
     "warpkit.train.backbone": "train_backbone",
     "warpkit.train.export": "run_export",
     "warpkit.train.foreground": "train_foreground",
+    "warpkit.video.frame": "run_frame",
     "warpkit.video.run": "run_propagate",
 }
 # Unfinished work that a command documents to keep, for the same command to go on from.

@@ -199,6 +199,7 @@ def test_a_guide_off_the_mask_is_named(service: Service, ends: list[Path]) -> No
 def test_settings_reach_the_warp(service: Service, ends: list[Path]) -> None:
     names = uploaded(service, ends, "v")
     chosen = {
+        "mask": "none",
         "field": "coherent",
         "mirror": "always",
         "fill": False,
@@ -209,7 +210,9 @@ def test_settings_reach_the_warp(service: Service, ends: list[Path]) -> None:
     config = record(result)["config"]
     assert {name: config[name] for name in chosen} == chosen
     assert "source mirrored" in result.text
-    nearest = finished(WarpService(service).warp("v", "tiny", field="nearest", **names)).result
+    nearest = finished(
+        WarpService(service).warp("v", "tiny", mask="none", field="nearest", **names)
+    ).result
     assert record(nearest)["config"]["field"] == "nearest"
     assert nearest.text.startswith(f"{48 * 80} pixels warped, mean cosine ")
     assert "way back" not in nearest.text

@@ -153,6 +153,7 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "acceleration": "auto",
         "descriptor_cache": None,
         "descriptor_cache_gb": 20.0,
+        "mask": "auto",
         "field": "coherent",
         "mirror": "auto",
         "tolerance": 0.1,
@@ -161,6 +162,9 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "interpolation": "nearest",  # only in the file
         "blend": "feather",  # flag over file
         "feather": 3.0,  # the last --set
+        "tone": "keep",
+        "shading": "none",
+        "strength": 1.0,
         "min_similarity": None,
         "mutual": False,
         "cycle_distance": None,

@@ -192,7 +192,7 @@ def test_an_image_onto_itself_is_itself(model: warpkit.Model, clip: list[Rendere
     result = model.warp(
         clip[0].image,
         clip[0].image,
-        settings=WarpSettings(field="nearest", blend="paste", interpolation="nearest"),
+        settings=WarpSettings(mask="none", field="nearest", blend="paste", interpolation="nearest"),
     )
     assert result.warp.valid.all()
     # Beyond the centres of the outermost cells descriptors are constant: there pixels tie.
@@ -253,7 +253,7 @@ def test_without_filling_only_what_is_trusted_is_shown(
 
 def test_filters_only_take_away(model: warpkit.Model, clip: list[RenderedFrame]) -> None:
     def field(**filters: object) -> warpkit.Warp:
-        config = WarpSettings(field="nearest", filters=MatchFilters(**filters))
+        config = WarpSettings(mask="none", field="nearest", filters=MatchFilters(**filters))
         return model.warp(clip[0].image, clip[-1].image, settings=config).warp
 
     everything = field()

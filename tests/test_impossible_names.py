@@ -13,7 +13,7 @@ from warpkit.image import match as match_module
 from warpkit.io.config import load_config
 from warpkit.io.images import check_target
 from warpkit.runs.folder import OutputFolder, check_result_file
-from warpkit.train.state import run_folder
+from warpkit.train.state import training_folder
 from warpkit.video import run as video_module
 from warpkit.video.config import PropagateSettings
 
@@ -45,7 +45,7 @@ def test_nothing_can_be_written_so(name: str, tmp_path: Path) -> None:
             OutputFolder(folder).check()
         with pytest.raises(InputError, match="cannot write to"), OutputFolder(folder):
             pass
-        with pytest.raises(InputError, match="cannot write to"), run_folder(folder):
+        with pytest.raises(InputError, match="cannot write to"), training_folder(folder):
             pass
     assert list(tmp_path.iterdir()) == []
 

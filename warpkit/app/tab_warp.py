@@ -28,7 +28,8 @@ __all__ = ["warp_tab"]
 
 _HINT = (
     "Choose a source (its appearance is taken) and a target (it is put there). Paint both objects,"
-    " or draw a box around them. Without masks every pixel is matched, background with object."
+    " or draw a box around them; an object that is not painted is found by itself, where that is"
+    " sure."
     " Where the warp goes wrong, set guides: click a place in one picture and the same place in the"
     " other."
 )
@@ -53,6 +54,12 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
             for name in CLIPS
         ]
     with gr.Accordion("Settings", open=False), gr.Row():
+        mask = gr.Radio(
+            [("find the object", "auto"), ("the whole picture", "none")],
+            value="auto",
+            label="Where nothing is painted",
+            elem_id="warp-mask",
+        )
         blend = gr.Radio(["feather", "paste", "poisson"], value="feather", label="Blending")
         interpolation = gr.Radio(["bilinear", "nearest"], value="bilinear", label="Interpolation")
         field = gr.Radio(
@@ -101,6 +108,7 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
         field: str,
         mirror: str,
         fill: bool,
+        mask: str,
         request: gr.Request,
     ) -> AsyncIterator[list[Any]]:
         try:
@@ -112,6 +120,7 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
                 source_labels=drawn(source, "labels") or "",
                 target_labels=drawn(target, "labels") or "",
                 guides=drawn(source, "guides"),
+                mask=mask,
                 blend=blend,
                 interpolation=interpolation,
                 field=field,
@@ -175,7 +184,7 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
 
     for one in (source, target):
         bind_canvas(service, one)
-    asked = [source, target, model, blend, interpolation, field, mirror, fill]
+    asked = [source, target, model, blend, interpolation, field, mirror, fill, mask]
     shown = [line, overview, composite, archive]
     run.click(warp, asked, shown, api_name="warp", show_progress="hidden")
     # The newest guides count: earlier ones need not be finished.

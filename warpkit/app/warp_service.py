@@ -62,6 +62,7 @@ class WarpService:
         source_labels: str = "",
         target_labels: str = "",
         guides: Any = None,
+        mask: str = "auto",
         field: str = "coherent",
         mirror: str = "auto",
         fill: bool = True,
@@ -75,10 +76,10 @@ class WarpService:
         Args:
             source: name of the upload to take the appearance from.
             target: name of the upload to put it on.
-            source_labels: painted mask as a canvas sends it; empty takes every pixel.
+            source_labels: painted mask as a canvas sends it; empty for what `mask` says.
             target_labels: the same of the target.
             guides: pairs of points [[xs, ys], [xt, yt]] in pixels; None or none for no guide.
-            field: as in `WarpSettings`, as are the following.
+            mask: as in `WarpSettings`, as are the following.
 
         Returns:
             A job whose result is `WarpFiles`.
@@ -87,6 +88,7 @@ class WarpService:
             InputError: unknown uploads or settings, damaged masks, bad guides, or a full queue.
         """
         service = self.service
+        one_of(mask, ("auto", "none"), "mask")
         one_of(field, ("coherent", "nearest"), "field")
         one_of(mirror, MIRRORS, "mirror")
         one_of(blend, ("paste", "feather", "poisson"), "blending")
@@ -100,6 +102,7 @@ class WarpService:
             " 'coherent', or clear the guides",
         )
         settings = WarpSettings(
+            mask=mask,  # type: ignore[arg-type]
             field=field,  # type: ignore[arg-type]
             mirror=mirror,  # type: ignore[arg-type]
             fill=bool(fill),

@@ -99,7 +99,7 @@ def add_frame(commands: Any) -> None:
 
 def frame(args: argparse.Namespace) -> None:
     """Write a frame."""
-    from warpkit.image.mask import run_frame
+    from warpkit.video.frame import run_frame
 
     index = run_frame(args.video, args.output, at=args.at, overwrite=args.overwrite)
     print(f"frame {index} written to {args.output}")

@@ -58,6 +58,11 @@ def command_parser() -> argparse.ArgumentParser:
     warp.add_argument("--source-mask", type=Path, help="mask of the source object")
     warp.add_argument("--target-mask", type=Path, help="mask of the target object")
     warp.add_argument(
+        "--mask",
+        choices=("auto", "none"),
+        help="find the object of a picture without a mask (default auto), or take it whole",
+    )
+    warp.add_argument(
         "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
     )
     warp.add_argument(
@@ -254,8 +259,8 @@ def _warp(args: argparse.Namespace) -> None:
     from warpkit.image.warp_overview import quality_words
     from warpkit.io.guides import read_guide_flags
 
-    flags = ("blend", "tone", "shading", "strength", "interpolation", "field", "mirror", "fill")
-    how = told(WarpSettings, args, flags)
+    laid = ("blend", "tone", "shading", "strength", "interpolation")
+    how = told(WarpSettings, args, ("mask", *laid, "field", "mirror", "fill"))
     result = run_warp(
         args.source,
         args.target,

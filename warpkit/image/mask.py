@@ -1,6 +1,6 @@
-"""`warpkit mask` and `warpkit frame`: what warp and propagate need, from any image or video.
+"""`warpkit mask`: a mask for `warp` and `propagate`, from any image or video.
 
-In: an image, or a video and a moment, and hints. Out: a mask with a picture of it; a frame.
+In: an image, or a video and a moment, and hints. Out: a mask with a picture of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from warpkit.io.moments import frame_at
 from warpkit.runs.folder import check_result_file
 from warpkit.viz import overlay_labels
 
-__all__ = ["parse_hints", "run_frame", "run_mask"]
+__all__ = ["parse_hints", "run_mask"]
 
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d*)?|-?\.\d+)\s*(%?)\s*")
 
@@ -101,28 +101,6 @@ def run_mask(
     write_labels(output, labels)
     write_image(preview, overlay_labels(image, labels))
     return found, preview
-
-
-def run_frame(
-    path: Path | str, output: Path | str, *, at: str = "0", overwrite: bool = False
-) -> int:
-    """Write one frame of a video or a folder of frames as a picture.
-
-    Args:
-        output: the file to write, `.png` without loss.
-        at: the moment; see `warpkit.io.moments`.
-
-    Returns:
-        The frame's index.
-
-    Raises:
-        InputError: as `run_mask`.
-    """
-    check_result_file(output, overwrite=overwrite, inputs=[path])
-    frames = open_frames(path)
-    index = frame_at(frames, at)
-    write_image(Path(output), frames.read(index).image)
-    return index
 
 
 def _read(path: Path, frame: str | None) -> Image:

@@ -21,11 +21,14 @@ from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.composite import composed
+from warpkit.image.foreground import load_foreground
+from warpkit.image.found_masks import MaskChoice, with_found_masks
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.image.warp_overview import warp_overview
 from warpkit.io.config import flat
 from warpkit.io.guides import read_guides
 from warpkit.io.images import write_image
+from warpkit.io.masks import write_labels
 from warpkit.io.pictures import Levels, StoredPicture, read_picture, with_colors_of, write_picture
 from warpkit.io.whole import write_json
 from warpkit.match.matcher import Matcher, asked_matcher
@@ -48,6 +51,8 @@ class WarpSettings(TaskSettings):
     """How an image pair is warped.
 
     Attributes:
+        mask: what counts of a picture without a mask: `auto` finds its object, where that is sure
+            in both; `none` takes the whole picture.
         field: `coherent` is solved whole and follows the object's shape; `nearest` takes every
             pixel's nearest neighbour by itself, as the paper does.
         mirror: whether a coherent field may take the source mirrored left-right: `auto` solves for
@@ -71,6 +76,7 @@ class WarpSettings(TaskSettings):
         filters: which matches count; a coherent field knows the least similarity alone.
     """
 
+    mask: MaskChoice = "auto"
     field: Literal["coherent", "nearest"] = "coherent"
     mirror: Mirror = "auto"
     tolerance: float = 0.1
@@ -168,7 +174,14 @@ def warp(
         guides=guides,
         field=settings.field,
     )
-    return _warp_pair(pair, describer, settings, matcher, progress)
+    return _warp_pair(_outlined(pair, settings, "cpu"), describer, settings, matcher, progress)
+
+
+def _outlined(pair: ImagePair, settings: WarpSettings, device: str) -> ImagePair:
+    """The pair with the masks that can be found, where one is missing."""
+    if settings.mask == "auto" and (pair.source_mask is None or pair.target_mask is None):
+        return with_found_masks(pair, load_foreground(device))
+    return pair
 
 
 def _warp_pair(
@@ -292,7 +305,8 @@ def run_warp(
     """Warp two image files and write the results into a folder.
 
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
-    (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`. What is
+    (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`; `source_mask.png`
+    and `target_mask.png` where they were found. What is
     shown but not trusted is opaque in `warped.png` and not `valid`. The first two have 16 bits a
     channel where an input has, and the target's colour profile, which the source is converted to.
 
@@ -320,11 +334,8 @@ def run_warp(
         field=settings.field,
         names=names,
     )
-    if pair.source_mask is None or pair.target_mask is None:
-        _log.info(
-            "without masks of both objects all pixels are matched: give --source-mask and"
-            " --target-mask to warp one object onto another"
-        )
+    asked = pair
+    pair = _outlined(asked, settings, options.device)
     read = [source, target, source_mask, target_mask]
     if isinstance(guides, str | Path) and Path(guides).suffix.lower() in (".csv", ".json"):
         read.append(guides)
@@ -348,6 +359,10 @@ def run_warp(
                 target_mask=_array(pair.target_mask),
             )
             write_image(folder.file("overview.png"), overview)
+            for name in ("source_mask", "target_mask"):
+                found = getattr(pair, name)
+                if found is not getattr(asked, name):
+                    write_labels(folder.file(f"{name}.png"), found.numpy().astype(np.uint8))
             np.savez_compressed(
                 folder.file("warp.npz"),
                 source_xy=result.warp.source_xy.numpy().astype(np.float32),

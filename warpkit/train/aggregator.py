@@ -38,9 +38,9 @@ from warpkit.train.state import (
     check_finite,
     kept_settings,
     restore_state,
-    run_folder,
     save_state,
     task_of,
+    training_folder,
 )
 from warpkit.train.trackers import Log, open_tracker
 from warpkit.train.validation import Validation
@@ -65,7 +65,7 @@ def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None
     """
     require(config.steps > 0, f"steps must be positive, got {config.steps}")
     device = resolve_device(config.device)
-    with run_folder(output):
+    with training_folder(output):
         processes = Processes(device)
         with kept_settings(processes.device), closing(processes):
             return _train(config, output, processes)

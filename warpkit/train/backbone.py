@@ -35,9 +35,9 @@ from warpkit.train.state import (
     check_finite,
     kept_settings,
     restore_state,
-    run_folder,
     save_state,
     task_of,
+    training_folder,
 )
 from warpkit.train.student import MasterWeights, Student
 from warpkit.train.teacher import Teacher, alignment_loss
@@ -62,7 +62,7 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
             a state in `output` that belongs to another configuration or other data.
     """
     device = resolve_device(config.device)
-    with run_folder(output), kept_settings(device):
+    with training_folder(output), kept_settings(device):
         return _train(config, output, device)
 
 

@@ -36,9 +36,9 @@ from warpkit.train.state import (
     check_finite,
     kept_settings,
     restore_state,
-    run_folder,
     save_state,
     task_of,
+    training_folder,
 )
 from warpkit.train.student import MasterWeights
 from warpkit.train.trackers import Log, open_tracker
@@ -65,7 +65,7 @@ def train_foreground(config: ForegroundTrainConfig, output: Path) -> Path | None
             other data.
     """
     device = resolve_device(config.device)
-    with run_folder(output), kept_settings(device):
+    with training_folder(output), kept_settings(device):
         return _train(config, output, device)
 
 

@@ -27,9 +27,9 @@ __all__ = [
     "check_finite",
     "kept_settings",
     "restore_state",
-    "run_folder",
     "save_state",
     "task_of",
+    "training_folder",
 ]
 
 _log = logging.getLogger("warpkit")
@@ -39,7 +39,7 @@ _FREE = frozenset({"device", "stop_after", "save_every", "log_every", "tracker",
 
 
 @contextmanager
-def run_folder(output: Path) -> Iterator[None]:
+def training_folder(output: Path) -> Iterator[None]:
     """A run's folder with its `log.jsonl`; what was made of them goes if nothing is logged.
 
     Raises:
