@@ -23,7 +23,7 @@ from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.video import VideoWriter
 from warpkit.io.whole import write_json
-from warpkit.render import CLIPS, RenderedFrame, render_frame, render_pair
+from warpkit.render import CLIPS, RenderedFrame, render_frame, render_image, render_pair
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import Bar
@@ -191,7 +191,7 @@ def _pair(
     still = np.linalg.norm(_pixels(target) - target.source_xy, axis=-1)[_scored(source, target)]
     return _Section(
         "A warped pair",
-        "The repainted object of an earlier frame is carried onto the same object in a later one,"
+        "The repainted object of an earlier frame is warped onto the same object in a later one,"
         " inside both masks, along a field that is solved whole.",
         (
             ("pair/source.png", "source"),
@@ -229,7 +229,7 @@ def _clip(
             frame = render_frame(spec, t)
             writer.write(frame.image)
             truth.append(frame.labels)
-            repainted.append(render_frame(spec, t, edited=True).image)
+            repainted.append(render_image(spec, t, edited=True))
     mask, edit = folder.file("clip/mask.png"), folder.file("clip/edit.png")
     write_labels(mask, truth[0])
     # The edit is a layer: what the repainted frame shows inside the object.
@@ -246,17 +246,17 @@ def _clip(
     colour = _colour_error(results, truth, repainted)
     strip = [0, settings.frames // 3, 2 * settings.frames // 3, settings.frames - 1]
     tiles = [
-        (f"edit carried, frame {t}", read_image(results / f"frames/{t:05d}.png")) for t in strip
+        (f"propagated edit, frame {t}", read_image(results / f"frames/{t:05d}.png")) for t in strip
     ]
     tiles += [(f"true edit, frame {t}", repainted[t]) for t in strip]
     write_image(folder.file("clip/contact.png"), panel(tiles, columns=len(strip), height=160))
     return _Section(
         "A propagated clip",
-        "The first frame's mask and its repainted object are carried through the clip.",
+        "The first frame's mask and its repainted object are propagated through the clip.",
         (
             ("clip/propagated/overlay.mp4", "the propagated mask"),
             ("clip/propagated/edited.mp4", "the propagated edit"),
-            ("clip/contact.png", "the carried edit above the renderer's own"),
+            ("clip/contact.png", "the propagated edit above the renderer's own"),
         ),
         (
             f"mask: J {ours.J:.3f} against the exact masks"
