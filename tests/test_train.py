@@ -28,7 +28,7 @@ from warpkit.train.aggregator import AggregatorTrainConfig, train_aggregator
 from warpkit.train.backbone import AlignmentConfig, BackboneTrainConfig, train_backbone
 from warpkit.train.images import ImageStore, crop_views, load_images
 from warpkit.train.losses import min_snr_weight, symmetric_cross_entropy
-from warpkit.train.state import kept_settings, save_state
+from warpkit.train.state import kept_settings, save_state, step_seed
 from warpkit.train.student import Student
 
 # Images
@@ -488,3 +488,15 @@ def test_an_aggregator_learns_its_pairs(trained, folder, tmp_path):
 def test_bad_aggregator_runs_are_refused(trained, folder, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         train_aggregator(aggregator_config(folder, trained, **changes), tmp_path)
+
+
+def test_every_seed_draws_its_own_batches_on_every_device() -> None:
+    # On the CPU torch reads the lower 32 bits of a seed alone.
+    seeds = {step_seed(seed, step) % 2**32 for seed in range(20) for step in range(50)}
+    assert len(seeds) == 1000
+    assert [step_seed(0, step) for step in (0, 7, 1003)] == [0, 7, 1003]
+    first, second = (
+        torch.rand(4, generator=torch.Generator().manual_seed(step_seed(seed, 5)))
+        for seed in (1, 2)
+    )
+    assert not torch.equal(first, second)

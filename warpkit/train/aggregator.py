@@ -39,6 +39,7 @@ from warpkit.train.state import (
     kept_settings,
     restore_state,
     save_state,
+    step_seed,
     task_of,
     training_folder,
 )
@@ -146,7 +147,7 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
     )
     with closing(bar), closing(_open_log(config, output, done, processes)) as log:
         while done < config.steps:
-            generator = torch.Generator(device).manual_seed((config.seed << 32) + done)
+            generator = torch.Generator(device).manual_seed(step_seed(config.seed, done))
             drawn = _draw(sources, sizes, generator)
             for group in optimiser.param_groups:
                 cosine = 0.5 * (1 + math.cos(math.pi * done / config.steps))

@@ -36,6 +36,7 @@ from warpkit.train.state import (
     kept_settings,
     restore_state,
     save_state,
+    step_seed,
     task_of,
     training_folder,
 )
@@ -237,7 +238,7 @@ def _batch(
 ) -> tuple[Tensor, Tensor, torch.Generator]:
     """Images (B, 3, size, size), class labels (B,) with dropped ones, and the step's generator."""
     device = store.pixels.device
-    start = (config.seed << 32) + step + 1000
+    start = step_seed(config.seed, step + 1000)
     generator = torch.Generator(device).manual_seed(start)
     index = torch.randint(0, len(store), (config.batch_size,), generator=generator, device=device)
     size = _size(config.canvases, start + (1 << 31))

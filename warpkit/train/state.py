@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,7 @@ __all__ = [
     "kept_settings",
     "restore_state",
     "save_state",
+    "step_seed",
     "task_of",
     "training_folder",
 ]
@@ -62,6 +64,17 @@ def training_folder(output: Path) -> Iterator[None]:
             for path in made if log.stat().st_size == 0 else ():
                 path.unlink() if path == log else path.rmdir()
         raise
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of a step's random draws, other for other seeds and steps on every device.
+
+    On the CPU torch reads the lower 32 bits of a seed alone, so both numbers are mixed into them;
+    under seed 0 the step itself seeds, as it does in the runs of the shipped weights.
+    """
+    if seed == 0:
+        return step
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
 def task_of(config: Any, inputs: Mapping[str, str | None]) -> dict[str, Any]:
