@@ -173,7 +173,7 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
     }
     assert record["versions"]["warpkit"] == warpkit.__version__
     assert record["versions"]["torch"]
-    assert set(record["timings"]) == {"load model", "warp", "write"}
+    assert set(record["timings"]) == {"find masks", "load model", "warp", "write"}
     assert all(seconds >= 0 for seconds in record["timings"].values())
     assert record["inputs"]["source"] == str(pair[0])
 

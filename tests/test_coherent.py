@@ -362,3 +362,6 @@ def test_doubt_names_what_helps(source: DescriptorMap) -> None:
     text = bad.doubt(masked=False, guided=False)
     assert text is not None and "20%" in text and "masks of both objects" in text
     assert "masks" not in (bad.doubt(masked=True, guided=False) or "")
+    uneven = dataclasses.replace(good, sd_log_j=1.3)
+    assert "parts are stretched" in (uneven.doubt(masked=True, guided=False) or "")
+    assert uneven.doubt(masked=False, guided=False) is None  # of whole pictures it says little

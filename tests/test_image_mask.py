@@ -19,7 +19,15 @@ from warpkit.features.foreground import (
     load_foreground_head,
     save_foreground_head,
 )
-from warpkit.image.foreground import FoundObject, Hints, _doubts, _pieces, _planes, find_object
+from warpkit.image.foreground import (
+    FoundObject,
+    Hints,
+    _deepest,
+    _doubts,
+    _pieces,
+    _planes,
+    find_object,
+)
 from warpkit.image.mask import parse_hints
 from warpkit.io.frames import open_frames
 from warpkit.io.moments import frame_at
@@ -69,6 +77,24 @@ def test_hints_choose_among_objects(network: ForegroundModel, balloons: Rendered
         assert by_box.mask.sum() == by_box.mask[y1 : y2 + 1, x1 : x2 + 1].sum()
 
 
+def test_points_off_the_object_take_away(network: ForegroundModel, balloons: RenderedFrame) -> None:
+    first, second = (balloons.labels == label for label in (1, 2))
+    y, x = (float(values.mean()) for values in np.nonzero(second))
+    both = (0.0, 0.0, 159.0, 95.0)
+    for box in (None, both):
+        found = find_object(balloons.image, Hints(box, (), ((x, y),)), model=network)
+        assert overlap(found, first) > 0.6
+        assert not found.mask[round(y), round(x)]
+
+
+def test_the_deepest_place_is_far_from_the_outline_and_from_points_off_it() -> None:
+    logits = torch.full((20, 40), -1.0)
+    logits[5:16, 2:13] = logits[5:16, 20:31] = 1
+    assert _deepest(logits, ()) in ((7.0, 10.0), (25.0, 10.0))
+    assert _deepest(logits, ((7.0, 10.0),)) == (25.0, 10.0)
+    assert _deepest(torch.tensor([[-3.0, -1.0]]), ()) == (1.0, 0.0)
+
+
 def test_planes_hold_what_was_hinted() -> None:
     hints = Hints((2.0, 1.0, 5.0, 3.0), ((10.0, 4.0),), ((0.0, 7.0),))
     planes = _planes(hints, hints.box, height=8, width=20)[0]
@@ -88,6 +114,8 @@ def test_pieces_are_those_that_points_lie_on() -> None:
     assert _pieces(mask, share=1.0).sum() == 64
     assert _pieces(mask, at=((12.2, 4.9),)).sum() == 4
     assert _pieces(mask, at=((16.0, 4.0),)).sum() == 64 + 4  # on none of them
+    assert _pieces(mask, off=((3.0, 3.0),)).sum() == 4
+    assert _pieces(mask, off=((3.0, 3.0), (12.0, 4.0))).sum() == 64 + 4  # nothing would stay
     assert not _pieces(np.zeros((3, 3), bool)).any()
 
 
@@ -99,6 +127,9 @@ def test_what_speaks_against_a_mask_is_said() -> None:
     assert _doubts(~mask, 0.9, None) == ("it touches all four sides of the image",)
     assert _doubts(mask, 0.9, (10.0, 10.0, 29.0, 29.0)) == ("it fills 100 % of the box",)
     assert _doubts(mask, 0.9, (0.0, 0.0, 39.0, 39.0)) == ()
+    off = "it holds a point that is said to be off the object"
+    assert _doubts(mask, 0.9, None, ((12.0, 12.0),)) == (off,)
+    assert _doubts(mask, 0.9, None, ((2.0, 12.0),)) == ()
 
 
 def test_the_same_picture_gives_the_same_mask(network: ForegroundModel) -> None:

@@ -78,12 +78,18 @@ def mask(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     share = 100 * found.mask.mean()
-    print(f"the object: {share:.3g} % of the image, written to {args.output}; look at {preview}")
+    print(
+        f"the object: {share:.3g} % of the image, several looks agree on {found.agreement:.0%} of"
+        f" it; written to {args.output}, look at {preview}"
+    )
     if found.doubts:
-        print(
-            f"doubtful: {' and '.join(found.doubts)}. A box around the object (--box), a point on"
-            " it (--point) or off it (--not) helps."
-        )
+        more = {
+            "a box around the object (--box)": args.box,
+            "a point on it (--point)": args.point,
+            "a point off it (--not)": args.background,
+        }
+        helps = [what for what, given in more.items() if not given] or ["other points"]
+        print(f"doubtful: {' and '.join(found.doubts)}; what helps: {', '.join(helps)}")
 
 
 def add_frame(commands: Any) -> None:

@@ -14,6 +14,7 @@ __all__ = ["FieldQuality", "field_regularity"]
 _LEAST_CONSISTENT = 0.5
 _LEAST_INSIDE = 0.6
 _MOST_FOLDS = 10.0
+_MOST_UNEVEN = 1.25  # of objects inside masks
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class FieldQuality:
             why.append(f"{1 - self.inside:.0%} of the pixels come from outside the source's mask")
         if self.folds > _MOST_FOLDS:
             why.append(f"{self.folds:.0f} % of the field is folded")
+        if masked and self.sd_log_j > _MOST_UNEVEN:
+            why.append(
+                "parts are stretched and others squeezed (is the object seen from another side?)"
+            )
         if not why:
             return None
         helps = [] if masked else ["masks of both objects"]

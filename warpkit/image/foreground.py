@@ -129,15 +129,14 @@ def find_object(
             check_points(points, height=height, width=width, name=name)
     model = model or load_foreground("cpu")
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    planes = _planes(hints, box, height=height, width=width)
-    looks = [look for side in _LOOKS for look in _looks(model, pixels, planes, side)]
-    whole = torch.stack(looks).mean(dim=0)
-    x1, y1, x2, y2 = _region(whole, box)
-    inside = slice(y1, y2), slice(x1, x2)
-    near = _looks(model, pixels[..., y1:y2, x1:x2], planes[..., y1:y2, x1:x2], _ZOOM)
-    mean = whole.clone()
-    mean[inside] = (whole[inside] + torch.stack(near).mean(dim=0)) / 2
-    mask = _pieces((mean > 0).numpy(), at=hints.points)
+    # The network is trained with a box or with points, and never with points off the object alone.
+    seen = [_see(model, pixels, Hints(box=hints.box), box)]
+    if hints.points or hints.background:
+        points = hints.points or (_deepest(seen[0].mean, hints.background),)
+        pointed = Hints(points=points, background=hints.background)
+        seen = [*(seen if box else ()), _see(model, pixels, pointed, box)]
+    mean = torch.stack([one.mean for one in seen]).mean(dim=0)
+    mask = _pieces((mean > 0).numpy(), at=hints.points, off=hints.background)
     if box is not None:
         mask &= _in_box(box, height=height, width=width)
     if not mask.any():
@@ -145,8 +144,65 @@ def find_object(
             "no object was found: give a box around it (x1,y1,x2,y2) or a point on it (x,y), or"
             " paint its mask"
         )
-    agreement = _agreement(mask, looks, near, inside)
-    return FoundObject(mask, agreement, _doubts(mask, agreement, box))
+    agreement = float(np.mean([one.agreement(mask) for one in seen]))
+    return FoundObject(mask, agreement, _doubts(mask, agreement, box, hints.background))
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the looks at an image found under one kind of hint.
+
+    Attributes:
+        whole: logits (H, W) of each look at all of it.
+        near: the same (h, w) of each look at a region.
+        region: rows and columns of that.
+        mean: logits (H, W) of all looks together.
+    """
+
+    whole: list[Tensor]
+    near: list[Tensor]
+    region: tuple[slice, slice]
+    mean: Tensor
+
+    def agreement(self, mask: Mask) -> float:
+        """Mean intersection over union of the single looks with a mask."""
+        pairs = [(mask, look) for look in self.whole]
+        pairs += [(mask[self.region], look) for look in self.near]
+        shares = []
+        for expected, look in pairs:
+            found = (look > 0).numpy()
+            shares.append((expected & found).sum() / max(1, (expected | found).sum()))
+        return float(np.mean(shares))
+
+
+def _see(
+    model: ForegroundModel, pixels: Tensor, hints: Hints, box: tuple[float, ...] | None
+) -> _Seen:
+    """All looks under hints; the nearer ones at the box, or at what was found."""
+    height, width = pixels.shape[-2:]
+    planes = _planes(hints, box, height=height, width=width)
+    looks = [look for side in _LOOKS for look in _looks(model, pixels, planes, side)]
+    mean = torch.stack(looks).mean(dim=0)
+    x1, y1, x2, y2 = _region(mean, box)
+    region = slice(y1, y2), slice(x1, x2)
+    near = _looks(model, pixels[..., y1:y2, x1:x2], planes[..., y1:y2, x1:x2], _ZOOM)
+    mean[region] = (mean[region] + torch.stack(near).mean(dim=0)) / 2
+    return _Seen(looks, near, region, mean)
+
+
+def _deepest(logits: Tensor, background: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The place `(x, y)` farthest inside what is found, and from points that are off it."""
+    import cv2
+
+    found = (logits > 0).numpy()
+    found = found if found.any() else (logits >= logits.max()).numpy()
+    height, width = found.shape
+    y, x = np.mgrid[:height, :width]
+    inside = cv2.distanceTransform(np.pad(found.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    for at_x, at_y in background:
+        inside = np.minimum(inside, np.hypot(x - at_x, y - at_y))
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    return float(column), float(row)
 
 
 def _planes(hints: Hints, box: tuple[float, ...] | None, *, height: int, width: int) -> Tensor:
@@ -160,7 +216,7 @@ def _planes(hints: Hints, box: tuple[float, ...] | None, *, height: int, width: 
         for at_x, at_y in points:
             disc = (x - at_x) ** 2 + (y - at_y) ** 2 <= max(radius, 0.5) ** 2
             planes[0, plane][torch.from_numpy(disc)] = 1
-    if box is not None:
+    if hints.box is not None and box is not None:
         inside = _in_box(box, height=height, width=width)
         planes[0, HINTS.index("box")] = torch.from_numpy(inside).float() * 2 - 1
     planes[0, HINTS.index("given")] = 1
@@ -200,36 +256,40 @@ def _region(logits: Tensor, box: tuple[float, ...] | None) -> tuple[int, int, in
     return left, top, min(width, int(box[2] + margin) + 2), min(height, int(box[3] + margin) + 2)
 
 
-def _pieces(mask: Mask, *, share: float = _CRUMB, at: Sequence[tuple[float, float]] = ()) -> Mask:
-    """The connected pieces that points lie on, else those of at least a share of the largest."""
+def _pieces(
+    mask: Mask,
+    *,
+    share: float = _CRUMB,
+    at: Sequence[tuple[float, float]] = (),
+    off: Sequence[tuple[float, float]] = (),
+) -> Mask:
+    """The connected pieces that points lie on, else those of at least a share of the largest.
+
+    A piece with a point of `off` goes, if another one stays.
+    """
     import cv2
 
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if len(areas) == 0:
         return mask
-    large = 1 + np.flatnonzero(areas >= share * areas.max())
     asked = {int(pieces[round(y), round(x)]) for x, y in at} - {0}
-    kept: Mask = np.isin(pieces, list(asked) or large)
+    large = {int(piece) for piece in 1 + np.flatnonzero(areas >= share * areas.max())}
+    chosen = asked or large
+    left = chosen - {int(pieces[round(y), round(x)]) for x, y in off}
+    kept: Mask = np.isin(pieces, list(left or chosen))
     return kept
 
 
-def _agreement(
+def _doubts(
     mask: Mask,
-    whole: Sequence[Tensor],
-    near: Sequence[Tensor],
-    inside: tuple[slice, slice],
-) -> float:
-    pairs = [(mask, look) for look in whole] + [(mask[inside], look) for look in near]
-    shares = []
-    for expected, look in pairs:
-        found = (look > 0).numpy()
-        shares.append((expected & found).sum() / max(1, (expected | found).sum()))
-    return float(np.mean(shares))
-
-
-def _doubts(mask: Mask, agreement: float, box: tuple[float, ...] | None) -> tuple[str, ...]:
+    agreement: float,
+    box: tuple[float, ...] | None,
+    background: Sequence[tuple[float, float]] = (),
+) -> tuple[str, ...]:
     doubts = []
+    if any(mask[round(y), round(x)] for x, y in background):
+        doubts.append("it holds a point that is said to be off the object")
     share = float(mask.mean())
     sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
     if agreement < _SURE:

@@ -334,12 +334,13 @@ def run_warp(
         field=settings.field,
         names=names,
     )
-    asked = pair
-    pair = _outlined(asked, settings, options.device)
     read = [source, target, source_mask, target_mask]
     if isinstance(guides, str | Path) and Path(guides).suffix.lower() in (".csv", ".json"):
         read.append(guides)
     with OutputFolder(output, overwrite=overwrite, inputs=read) as folder:
+        asked = pair
+        with clock.stage("find masks"):
+            pair = _outlined(asked, settings, options.device)
         with clock.stage("load model"):
             describer = describer or options.load_extractor()
         with clock.stage("warp"):
