@@ -17,6 +17,7 @@ __all__ = ["png_without_texts", "unreadable_kind"]
 _HEAD = 512  # bytes that tell a kind
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+_VIDEO = "a video (`warpkit frame` writes one of its frames)"
 _KINDS: tuple[tuple[bytes, str], ...] = (
     (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (b"\xff\x0a", "a JPEG XL image"),
@@ -27,7 +28,7 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
     (b"DDS ", "a DDS texture"),
-    (b"\x1aE\xdf\xa3", "a video"),
+    (b"\x1aE\xdf\xa3", _VIDEO),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself (git lfs pull gets it)"),
 )
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
@@ -42,7 +43,7 @@ def unreadable_kind(path: Path) -> str | None:
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _kind_of_tiff(path)
     if head[4:8] == b"ftyp":
-        return "a HEIC image" if head[8:12] in _HEIF else "a video"
+        return "a HEIC image" if head[8:12] in _HEIF else _VIDEO
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page, perhaps the answer to a failed download"
