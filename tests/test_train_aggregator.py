@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import itertools
 import json
 import os
 import pickle
@@ -12,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pair_folders import SIZES, write_ramps
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from training_runs import assert_same_run, killed_and_resumed, rows
 
 from warpkit.aggregate.checkpoint import load_aggregator
 from warpkit.checks import InputError
@@ -40,6 +39,7 @@ from warpkit.train.validation import Validation, ValidationConfig
 
 ROOT = Path(__file__).parents[1]
 STEPS = 5
+FINISHED = "aggregator.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -121,20 +121,6 @@ def whole(everything: AggregatorTrainConfig, tmp_path_factory: pytest.TempPathFa
     return output
 
 
-def rows(output: Path) -> list[dict[str, float]]:
-    """The log without times."""
-    lines = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    for name in ("aggregator.safetensors", "best.safetensors"):
-        a, b = load_file(first / name), load_file(second / name)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a), name
-    assert rows(first) == rows(second)
-
-
 # Resuming
 
 
@@ -151,43 +137,26 @@ def test_a_run_stopped_after_every_step_ends_the_same(everything, whole, tmp_pat
     hurried = dataclasses.replace(everything, stop_after=1e-9)
     results = [train_aggregator(hurried, tmp_path) for _ in range(STEPS)]
     assert results == [None] * (STEPS - 1) + [tmp_path / "aggregator.safetensors"]
-    assert_same_run(whole, tmp_path)
+    assert_same_run(whole, tmp_path, FINISHED)
 
 
-@pytest.mark.parametrize("place", ["loss", "validation"])
+@pytest.mark.parametrize(
+    ("owner", "name", "kills"),
+    [
+        (module, "symmetric_cross_entropy", range(1, 4 * STEPS + 1, 3)),
+        (Validation, "__call__", (1, 2, 3)),
+    ],
+)
 @pytest.mark.parametrize("save_every", [0.0, 1e9])
 def test_a_run_killed_anywhere_ends_the_same(
-    everything, whole, tmp_path, monkeypatch, place, save_every
+    everything, whole, tmp_path, owner, name, kills, save_every
 ):
     """With the last state just written, and with none at all."""
     config = dataclasses.replace(everything, save_every=save_every)
-    last, stride = (4 * STEPS, 3) if place == "loss" else (3, 1)
-    for kill in range(1, last + 1, stride):
+    for kill in kills:
         output = tmp_path / str(kill)
-        with monkeypatch.context() as patched:
-            if place == "loss":
-                patched.setattr(module, "symmetric_cross_entropy", dying(_loss, kill))
-            else:
-                patched.setattr(Validation, "__call__", dying(_validate, kill))
-            with pytest.raises(KeyboardInterrupt):
-                train_aggregator(config, output)
-        train_aggregator(config, output)
-        assert_same_run(whole, output)
-
-
-def dying(function: Callable[..., Any], call: int) -> Callable[..., Any]:
-    """The function, which is interrupted at its `call`-th call."""
-    calls = itertools.count(1)
-
-    def wrapped(*inputs: Any, **options: Any) -> Any:
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return function(*inputs, **options)
-
-    return wrapped
-
-
-_loss, _validate = symmetric_cross_entropy, Validation.__call__
+        killed_and_resumed(train_aggregator, config, output, owner=owner, name=name, call=kill)
+        assert_same_run(whole, output, FINISHED)
 
 
 def test_a_run_goes_on_only_with_the_same_pairs(everything, ramps, tmp_path):
@@ -293,7 +262,7 @@ def test_canvas_sizes_are_drawn_for_every_step(weights, ramps, tmp_path, monkeyp
 
     def looked_at(source: torch.Tensor, *inputs: Any, **options: Any) -> torch.Tensor:
         seen.append(source.shape[-1] * 2)
-        return _loss(source, *inputs, **options)
+        return symmetric_cross_entropy(source, *inputs, **options)
 
     monkeypatch.setattr(module, "symmetric_cross_entropy", looked_at)
     pairs = (PairListConfig(synth=ramps),)

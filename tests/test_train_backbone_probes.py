@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from pair_folders import SIZES, write_ramps
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from training_runs import assert_same_run, assert_same_weights, killed_and_resumed, rows
 
 from warpkit.checks import InputError
 from warpkit.datasets.synth import read_synth
@@ -35,6 +34,7 @@ from warpkit.train.images import centre_views, load_images
 from warpkit.train.probes import LEVELS, Probes, held_out_loss
 
 STEPS = 5
+FINISHED = "unet.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -96,28 +96,6 @@ def whole(probed: BackboneTrainConfig, tmp_path_factory: pytest.TempPathFactory)
     return output
 
 
-def rows(output: Path) -> list[dict[str, float]]:
-    """The log without times."""
-    lines = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def assert_same_weights(first: Path, second: Path) -> None:
-    a, b = load_file(first), load_file(second)
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[key], b[key]) for key in a), second
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    for name in ("unet.safetensors", "best.safetensors"):
-        assert_same_weights(first / name, second / name)
-    assert rows(first) == rows(second)
-    pictures = sorted(path.name for path in (first / "samples").iterdir())
-    assert pictures == sorted(path.name for path in (second / "samples").iterdir())
-    for name in pictures:
-        assert (read_image(first / "samples" / name) == read_image(second / "samples" / name)).all()
-
-
 # Probes change nothing
 
 
@@ -150,7 +128,7 @@ def test_a_run_stopped_after_every_step_ends_the_same(probed, whole, tmp_path):
     hurried = dataclasses.replace(probed, stop_after=1e-9)
     results = [train_backbone(hurried, tmp_path) for _ in range(STEPS)]
     assert results == [None] * (STEPS - 1) + [tmp_path / "unet.safetensors"]
-    assert_same_run(whole, tmp_path)
+    assert_same_run(whole, tmp_path, FINISHED)
 
 
 @pytest.mark.parametrize(
@@ -166,46 +144,27 @@ def test_a_run_stopped_after_every_step_ends_the_same(probed, whole, tmp_path):
     ],
 )
 def test_a_run_killed_anywhere_ends_the_same(
-    probed, whole, tmp_path, monkeypatch, owner, name, kills, save_every
+    probed, whole, tmp_path, owner, name, kills, save_every
 ):
     """In a step, a probe, before the best and the last file; the state just written, or none."""
     config = dataclasses.replace(probed, save_every=save_every)
     for kill in kills:
         output = tmp_path / str(kill)
-        with monkeypatch.context() as patched:
-            patched.setattr(owner, name, dying(getattr(owner, name), kill))
-            with pytest.raises(KeyboardInterrupt):
-                train_backbone(config, output)
-        train_backbone(config, output)
-        assert_same_run(whole, output)
-
-
-def dying(function: Callable[..., Any], call: int) -> Callable[..., Any]:
-    """The function, which is interrupted at its `call`-th call."""
-    calls = itertools.count(1)
-
-    def wrapped(*inputs: Any, **options: Any) -> Any:
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return function(*inputs, **options)
-
-    return wrapped
+        killed_and_resumed(train_backbone, config, output, owner=owner, name=name, call=kill)
+        assert_same_run(whole, output, FINISHED)
 
 
 @pytest.mark.parametrize("save_every", [0.0, 1e9])
 def test_the_tracker_of_a_killed_run_reads_like_that_of_a_whole_one(
-    probed, whole, tmp_path, monkeypatch, save_every
+    probed, whole, tmp_path, save_every
 ):
     """Figures that were written after the last state, or without any, are hidden."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = dataclasses.replace(probed, tracker="tensorboard", save_every=save_every)
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "min_snr_weight", dying(module.min_snr_weight, 4))
-        with pytest.raises(KeyboardInterrupt):
-            train_backbone(config, tmp_path)
-    train_backbone(config, tmp_path)
+    where = {"owner": module, "name": "min_snr_weight", "call": 4}
+    killed_and_resumed(train_backbone, config, tmp_path, **where)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     names = {name for row in rows(whole) for name in row} - {"step"}

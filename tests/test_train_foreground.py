@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from outlined_pictures import rectangle, write_outlined, write_pictures
 from safetensors import safe_open
-from safetensors.torch import load_file
+from training_runs import assert_same_run, assert_same_weights, killed_and_resumed, rows
 
 from warpkit.checks import InputError
 from warpkit.features.efficientnet import EfficientNetBackbone
@@ -28,6 +26,7 @@ from warpkit.train.foreground_config import LabelRound
 
 ROOT = Path(__file__).parents[1]
 STEPS = 5
+FINISHED = "foreground-head.safetensors"
 # An untrained head is never sure.
 ANY = {"unsure": 1e9, "disagreement": 1.0, "area": (0.0, 1.0)}
 
@@ -77,25 +76,12 @@ def whole(config: ForegroundTrainConfig, tmp_path_factory: pytest.TempPathFactor
     return output
 
 
-def rows(output: Path) -> list[dict[str, float]]:
-    """The log without times."""
-    lines = (output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    for name in ("foreground-head.safetensors", "best.safetensors"):
-        a, b = load_file(first / name), load_file(second / name)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a), name
-    assert rows(first) == rows(second)
+def assert_same(first: Path, second: Path) -> None:
+    """The same run, and the same figures in its record."""
+    assert_same_run(first, second, FINISHED)
     records = [json.loads((output / "run.json").read_bytes()) for output in (first, second)]
     for key in ("held_out/iou", "held_out/iou_median", "held_out/iou_box", "pseudo_labels"):
         assert records[0][key] == records[1][key]
-    pictures = sorted(path.name for path in (first / "samples").iterdir())
-    assert pictures == sorted(path.name for path in (second / "samples").iterdir())
-    for name in pictures:
-        assert (read_image(first / "samples" / name) == read_image(second / "samples" / name)).all()
 
 
 def test_a_run_ends_with_a_head_that_loads(whole, config):
@@ -127,8 +113,7 @@ def test_every_step_learns_from_pictures_of_its_own(whole):
 
 def test_evaluations_change_nothing(config, whole, tmp_path):
     train_foreground(dataclasses.replace(config, evaluate_every=0), tmp_path)
-    a, b = (load_file(run / "foreground-head.safetensors") for run in (whole, tmp_path))
-    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert_same_weights(whole / FINISHED, tmp_path / FINISHED)
     assert not (tmp_path / "best.safetensors").exists()
 
 
@@ -146,7 +131,7 @@ def test_a_run_stopped_after_every_step_ends_the_same(config, whole, tmp_path):
     hurried = dataclasses.replace(config, stop_after=1e-9)
     results = [train_foreground(hurried, tmp_path) for _ in range(STEPS)]
     assert results == [None] * (STEPS - 1) + [tmp_path / "foreground-head.safetensors"]
-    assert_same_run(whole, tmp_path)
+    assert_same(whole, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -161,31 +146,13 @@ def test_a_run_stopped_after_every_step_ends_the_same(config, whole, tmp_path):
         ("write_json", (1,), 0.0),
     ],
 )
-def test_a_run_killed_anywhere_ends_the_same(
-    config, whole, tmp_path, monkeypatch, name, kills, save_every
-):
+def test_a_run_killed_anywhere_ends_the_same(config, whole, tmp_path, name, kills, save_every):
     """In a step, a round of labels, an evaluation, before a file; with the last state or none."""
     config = dataclasses.replace(config, save_every=save_every)
     for kill in kills:
         output = tmp_path / str(kill)
-        with monkeypatch.context() as patched:
-            patched.setattr(module, name, dying(getattr(module, name), kill))
-            with pytest.raises(KeyboardInterrupt):
-                train_foreground(config, output)
-        train_foreground(config, output)
-        assert_same_run(whole, output)
-
-
-def dying(function: Callable[..., Any], call: int) -> Callable[..., Any]:
-    """The function, which is interrupted at its `call`-th call."""
-    calls = itertools.count(1)
-
-    def wrapped(*inputs: Any, **options: Any) -> Any:
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return function(*inputs, **options)
-
-    return wrapped
+        killed_and_resumed(train_foreground, config, output, owner=module, name=name, call=kill)
+        assert_same(whole, output)
 
 
 def test_a_run_of_other_settings_is_left_alone(config, whole):

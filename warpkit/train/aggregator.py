@@ -8,9 +8,7 @@ same weights: on the CPU bit for bit, on a GPU up to rounding, which differs fro
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +30,7 @@ from warpkit.train.aggregator_config import AggregatorTrainConfig
 from warpkit.train.losses import TEMPERATURE, symmetric_cross_entropy
 from warpkit.train.pairs import PairBatch, join
 from warpkit.train.processes import Processes
+from warpkit.train.run_settings import RunClock
 from warpkit.train.sources import PairStream, create_sources
 from warpkit.train.start import canvas_sizes, create_network, frozen_backbone, starting_point
 from warpkit.train.state import (
@@ -47,8 +46,6 @@ from warpkit.train.trackers import Log, open_tracker
 from warpkit.train.validation import Validation
 
 __all__ = ["AggregatorTrainConfig", "train_aggregator"]
-
-_log = logging.getLogger("warpkit")
 
 
 def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None:
@@ -73,7 +70,7 @@ def train_aggregator(config: AggregatorTrainConfig, output: Path) -> Path | None
 
 
 def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) -> Path | None:
-    started = time.monotonic()
+    clock = RunClock(config, config.steps)
     device = processes.device
     start, start_path = starting_point(config)
     backbone = frozen_backbone(config, device, start)
@@ -106,25 +103,23 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
         inputs["backbone"] = listing_identity(Path(config.backbone))
     task = task_of(config, inputs)
     state = restore_state(output, task)
-    done, seconds_before, best = 0, 0.0, -1.0
+    done, best = 0, -1.0
     if state is not None:
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        done, seconds_before, best = state["done"], state["seconds"], state["best"]
+        done, clock.before, best = state["done"], state["seconds"], state["best"]
     loss = torch.zeros((), device=device)
 
-    def save() -> float:
-        """Write the state after `done` steps; returns the seconds spent on them over all calls."""
+    def save() -> None:
+        """Write the state after `done` steps."""
         check_finite(done - 1, loss, network.parameters())
-        seconds = seconds_before + time.monotonic() - started
         content = {
             "network": network.state_dict(),
             "optimiser": optimiser.state_dict(),
             "best": best,
         }
         if processes.main:
-            save_state(output, task, done=done, seconds=seconds, content=content)
-        return seconds
+            save_state(output, task, done=done, seconds=clock.total, content=content)
 
     def write_checkpoint(path: Path, **facts: Any) -> None:
         save_aggregator(
@@ -137,7 +132,6 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
             **facts,
         )
 
-    last_saved = time.monotonic()
     bar = Bar(
         total=config.steps,
         initial=done,
@@ -164,7 +158,7 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
                 check_finite(done, loss)
                 found = processes.sum(torch.stack(losses).detach()).tolist()
                 figures = dict(zip(pairs_a_step, found, strict=True))
-                log.write(done, figures, seconds=time.monotonic() - started)
+                log.write(done, figures, seconds=clock.seconds)
                 bar.say({name: f"{value:.2f}" for name, value in figures.items()})
             done += 1
             bar.update()
@@ -176,16 +170,11 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
                         best = score
                         write_checkpoint(output / "best.safetensors", validation=score)
                 processes.wait()
-            out_of_time = config.stop_after > 0 and processes.agree(
-                time.monotonic() - started > config.stop_after
-            )
-            if out_of_time or time.monotonic() - last_saved > config.save_every:
-                save()
-                last_saved = time.monotonic()
-            if out_of_time and done < config.steps:
-                _log.info("stopped at step %d after %.0f s", done, config.stop_after)
+            # Processes agree only where they may have to: that takes a message between them.
+            out_of_time = config.stop_after > 0 and processes.agree(clock.out_of_time)
+            if clock.ends(done, save, out_of_time=out_of_time):
                 return None
-    seconds = save()
+    save()
     finished = output / "aggregator.safetensors"
     if processes.main:
         write_checkpoint(finished)
@@ -196,7 +185,7 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
             "inputs": inputs,
             "best_validation": None if validation is None else best,
         }
-        record = run_record("train aggregator", config, {"training": seconds}, facts)
+        record = run_record("train aggregator", config, {"training": clock.total}, facts)
         write_json(output / "run.json", record)
     processes.wait()
     return finished

@@ -8,6 +8,7 @@ from typing import Literal
 
 from warpkit.checks import require
 from warpkit.train.pair_lists import PairListConfig
+from warpkit.train.run_settings import RunSettings
 from warpkit.train.validation import ValidationConfig
 from warpkit.warp.known import KnownWarpConfig
 
@@ -15,7 +16,7 @@ __all__ = ["AggregatorTrainConfig"]
 
 
 @dataclass(frozen=True)
-class AggregatorTrainConfig:
+class AggregatorTrainConfig(RunSettings):
     """A run of aggregator training. A source of labels is used where its pairs a step are given.
 
     Attributes:
@@ -43,13 +44,6 @@ class AggregatorTrainConfig:
         sizes: sides to draw from, one a step, instead of `size`.
         learning_rate: AdamW's, decayed to `final_rate` of it by a cosine.
         validation: annotated pairs to score the network on while it trains.
-        precision: of the backbone's and network's products; weights stay float32.
-        stop_after: end this call after this many seconds, with the state written (0 = never).
-        save_every: seconds between two states.
-        log_every: steps between two lines of the log.
-        tracker: `auto` is TensorBoard where it is installed, `none` is none, `tensorboard`, or a
-            tracker of accelerate such as `wandb`.
-        limit: at most this many of `images` (0 = all).
     """
 
     pairs: tuple[PairListConfig, ...] = ()
@@ -78,16 +72,9 @@ class AggregatorTrainConfig:
     final_rate: float = 0.02
     weight_decay: float = 0.0
     validation: ValidationConfig | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    device: str = "auto"
-    seed: int = 0
-    stop_after: float = 0.0
-    save_every: float = 60.0
-    log_every: int = 50
-    tracker: str = "auto"
-    limit: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             min(self.warp_pairs, self.keypoint_pairs, self.contour_pairs) >= 0,
             "warp_pairs, keypoint_pairs and contour_pairs must be 0 or more pairs a step",
@@ -96,7 +83,6 @@ class AggregatorTrainConfig:
             0 <= self.warp_background <= 1,
             f"warp_background is a probability from 0 to 1, got {self.warp_background}",
         )
-        require(self.log_every > 0, f"log_every is a positive number, got {self.log_every}")
         require(
             not (self.sizes and self.size is not None),
             f"give size or sizes, not both: got {self.size} and {list(self.sizes)}",

@@ -10,7 +10,6 @@ which differs from run to run there.
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from warpkit.train.backbone_start import averaged_unet, starting_unet
 from warpkit.train.images import ImageStore, crop_views, load_images
 from warpkit.train.losses import min_snr_weight
 from warpkit.train.probes import Probes, write_samples
+from warpkit.train.run_settings import RunClock
 from warpkit.train.state import (
     check_finite,
     kept_settings,
@@ -68,7 +68,7 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
 
 
 def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> Path | None:
-    started = time.monotonic()
+    clock = RunClock(config, config.steps)
     stored = load_images(config.data, side=max(config.canvases), limit=config.limit or None)
     store, held_out = (part.to(device) for part in stored.hold_out(config.held_out))
     _log.info("%d images of %d classes", len(store), len(store.classes))
@@ -84,25 +84,22 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
     }
     task = task_of(config, inputs)
     state = restore_state(output, task)
-    done, seconds_before, best = 0, 0.0, -1.0
+    done, best = 0, -1.0
     if state is not None:
         weights.restore(state)
-        done, seconds_before, best = state["done"], state["seconds"], state["best"]
+        done, clock.before, best = state["done"], state["seconds"], state["best"]
     loss = torch.zeros((), device=device)
 
-    def save() -> float:
-        """Write the state after `done` steps; returns the seconds spent on them over all calls."""
+    def save() -> None:
+        """Write the state after `done` steps."""
         check_finite(done - 1, loss, weights.master)
-        seconds = seconds_before + time.monotonic() - started
         content = weights.state() | {"best": best}
-        save_state(output, task, done=done, seconds=seconds, content=content)
-        return seconds
+        save_state(output, task, done=done, seconds=clock.total, content=content)
 
     def write_weights(path: Path, **facts: Any) -> None:
         facts |= {"steps": done, "seed": config.seed, "images": len(store)}
         save_unet(path, averaged, unet_config, **facts)
 
-    last_saved = time.monotonic()
     bar = Bar(total=config.steps, initial=done, desc="train backbone", unit="step")
     tracker = open_tracker(config.tracker, output, config, done=done)
     with closing(bar), closing(Log(output / "log.jsonl", done=done, tracker=tracker)) as log:
@@ -112,7 +109,7 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
             if done % config.log_every == 0 or done + 1 == config.steps:
                 check_finite(done, loss)
                 figures = losses.figures()
-                log.write(done, figures, seconds=time.monotonic() - started)
+                log.write(done, figures, seconds=clock.seconds)
                 bar.say(
                     {"mse": f"{figures['diffusion']:.3g}", "align": f"{figures['alignment']:.3g}"}
                 )
@@ -129,14 +126,9 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
                 if found.validation is not None and found.validation > best:
                     best = found.validation
                     write_weights(output / "best.safetensors", validation=best)
-            out_of_time = 0 < config.stop_after < time.monotonic() - started
-            if out_of_time or time.monotonic() - last_saved > config.save_every:
-                save()
-                last_saved = time.monotonic()
-            if out_of_time and done < config.steps:
-                _log.info("stopped at step %d after %.0f s", done, config.stop_after)
+            if clock.ends(done, save, out_of_time=clock.out_of_time):
                 return None
-    seconds = save()
+    save()
     finished = output / "unet.safetensors"
     write_weights(finished)
     facts = {
@@ -147,7 +139,7 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
         "inputs": inputs,
         "best_validation": best if probes.pairs else None,
     }
-    record = run_record("train backbone", config, {"training": seconds}, facts)
+    record = run_record("train backbone", config, {"training": clock.total}, facts)
     write_json(output / "run.json", record)
     return finished
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from warpkit.checks import require
+from warpkit.train.run_settings import RunSettings
 from warpkit.train.validation import ScoredPairs
 
 __all__ = ["AlignmentConfig", "BackboneTrainConfig", "ProbePairs", "SamplesConfig"]
@@ -97,7 +97,7 @@ class SamplesConfig:
 
 
 @dataclass(frozen=True)
-class BackboneTrainConfig:
+class BackboneTrainConfig(RunSettings):
     """A run of backbone training.
 
     Attributes:
@@ -121,12 +121,6 @@ class BackboneTrainConfig:
             never. Probes change nothing in the training.
         validation: annotated pairs; the weights with the best PCK are kept in `best.safetensors`.
         samples: grids of samples, in the run's folder `samples` and the tracker.
-        stop_after: end this call after this many seconds, with the state written (0 = never).
-        save_every: seconds between two states.
-        log_every: steps between two lines of the log.
-        tracker: `auto` is TensorBoard where it is installed, `none` is none, `tensorboard`, or a
-            tracker of accelerate such as `wandb`.
-        limit: use at most this many images (0 = all).
     """
 
     data: Path
@@ -156,19 +150,11 @@ class BackboneTrainConfig:
     probe_every: int = 0
     validation: ProbePairs | None = None
     samples: SamplesConfig | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    device: str = "auto"
-    seed: int = 0
-    stop_after: float = 0.0
-    save_every: float = 120.0
-    log_every: int = 50
-    tracker: str = "auto"
-    limit: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.batch_size > 0 and self.steps > 0, "batch_size and steps must be positive")
-        require(self.log_every > 0, f"log_every is a positive number, got {self.log_every}")
         require(
             not (self.sizes and self.size is not None),
             f"give size or sizes, not both: got {self.size} and {list(self.sizes)}",

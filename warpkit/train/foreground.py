@@ -10,7 +10,6 @@ for bit, on a GPU up to rounding, which differs from run to run there.
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from warpkit.train.foreground_probes import pseudo_labels, score_held_out
 from warpkit.train.images import ImageStore, load_images
 from warpkit.train.losses import mask_loss
 from warpkit.train.probes import write_samples
+from warpkit.train.run_settings import RunClock
 from warpkit.train.scenes import MaskedPictures, Scenes, contour_pictures
 from warpkit.train.state import (
     check_finite,
@@ -70,7 +70,7 @@ def train_foreground(config: ForegroundTrainConfig, output: Path) -> Path | None
 
 
 def _train(config: ForegroundTrainConfig, output: Path, device: torch.device) -> Path | None:
-    started = time.monotonic()
+    clock = RunClock(config, config.steps)
     objects, held_out, others = _pictures(config, device)
     learner = _HeadLearner(config, objects, others, device)
     weights = learner.weights
@@ -78,21 +78,19 @@ def _train(config: ForegroundTrainConfig, output: Path, device: torch.device) ->
     inputs = {"data": content_identity(config.data)}
     task = task_of(config, inputs)
     state = restore_state(output, task)
-    done, seconds_before, best = 0, 0.0, -1.0
+    done, best = 0, -1.0
     figures: dict[str, float] = {}
     if state is not None:
         learner.restore(state)
-        done, seconds_before = state["done"], state["seconds"]
+        done, clock.before = state["done"], state["seconds"]
         best, figures = state["best"], state["figures"]
     loss = torch.zeros((), device=device)
 
-    def save() -> float:
-        """Write the state after `done` steps; returns the seconds spent on them over all calls."""
+    def save() -> None:
+        """Write the state after `done` steps."""
         check_finite(done - 1, loss, weights.master)
-        seconds = seconds_before + time.monotonic() - started
         content = learner.state() | {"best": best, "figures": figures}
-        save_state(output, task, done=done, seconds=seconds, content=content)
-        return seconds
+        save_state(output, task, done=done, seconds=clock.total, content=content)
 
     def write_weights(path: Path, **facts: Any) -> None:
         facts |= {"steps": done, "seed": config.seed, "images": len(objects)}
@@ -116,7 +114,6 @@ def _train(config: ForegroundTrainConfig, output: Path, device: torch.device) ->
             best = figures["held_out/iou"]
             write_weights(output / "best.safetensors", iou=best)
 
-    last_saved = time.monotonic()
     bar = Bar(total=config.steps, initial=done, desc="train foreground", unit="step")
     tracker = open_tracker(config.tracker, output, config, done=done)
     with closing(bar), closing(Log(output / "log.jsonl", done=done, tracker=tracker)) as log:
@@ -125,7 +122,7 @@ def _train(config: ForegroundTrainConfig, output: Path, device: torch.device) ->
             if done % config.log_every == 0 or done + 1 == config.steps:
                 check_finite(done, loss)
                 values = {"loss": float(loss), "gradient": float(norm)}
-                log.write(done, values, seconds=time.monotonic() - started)
+                log.write(done, values, seconds=clock.seconds)
                 bar.say({"loss": f"{values['loss']:.3g}"})
             done += 1
             bar.update()
@@ -133,14 +130,9 @@ def _train(config: ForegroundTrainConfig, output: Path, device: torch.device) ->
             every = config.evaluate_every
             if every > 0 and (done % every == 0 or done == config.steps):
                 evaluate()
-            out_of_time = 0 < config.stop_after < time.monotonic() - started
-            if out_of_time or time.monotonic() - last_saved > config.save_every:
-                save()
-                last_saved = time.monotonic()
-            if out_of_time and done < config.steps:
-                _log.info("stopped at step %d after %.0f s", done, config.stop_after)
+            if clock.ends(done, save, out_of_time=clock.out_of_time):
                 return None
-    seconds = save()
+    save()
     finished = output / "foreground-head.safetensors"
     write_weights(finished)
     facts = {
@@ -152,7 +144,7 @@ def _train(config: ForegroundTrainConfig, output: Path, device: torch.device) ->
         "held_out_images": len(held_out),
         "inputs": inputs,
     }
-    record = run_record("train foreground", config, {"training": seconds}, facts | figures)
+    record = run_record("train foreground", config, {"training": clock.total}, facts | figures)
     write_json(output / "run.json", record)
     return finished
 

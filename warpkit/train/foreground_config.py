@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from warpkit.checks import require
+from warpkit.train.run_settings import RunSettings
 
 __all__ = ["ForegroundTrainConfig", "LabelRound"]
 
@@ -43,7 +43,7 @@ class LabelRound:
 
 
 @dataclass(frozen=True)
-class ForegroundTrainConfig:
+class ForegroundTrainConfig(RunSettings):
     """A run of the training of the foreground head.
 
     Attributes:
@@ -62,12 +62,6 @@ class ForegroundTrainConfig:
         evaluate_every: steps between two evaluations of the averaged head on them, the last step
             included; 0 is never. Evaluations change nothing in the training.
         size: longer side in pixels at which held-out pictures, and those to be labelled, are seen.
-        stop_after: end this call after this many seconds, with the state written (0 = never).
-        save_every: seconds between two states.
-        log_every: steps between two lines of the log.
-        tracker: `auto` is TensorBoard where it is installed, `none` is none, `tensorboard`, or a
-            tracker of accelerate such as `wandb`.
-        limit: use at most this many pictures (0 = all).
     """
 
     data: Path
@@ -91,19 +85,10 @@ class ForegroundTrainConfig:
     held_out: int = 200
     evaluate_every: int = 1500
     size: int = 288
-    precision: Literal["float32", "bfloat16"] = "float32"
-    device: str = "auto"
-    seed: int = 0
-    stop_after: float = 0.0
-    save_every: float = 120.0
-    log_every: int = 50
-    tracker: str = "auto"
-    limit: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.batch_size > 0 and self.steps > 0, "batch_size and steps must be positive")
-        require(self.seed >= 0, f"seed is 0 or a positive number, got {self.seed}")
-        require(self.log_every > 0, f"log_every is a positive number, got {self.log_every}")
         require(
             self.width >= 16 and self.width % 8 == 0,
             f"width is a multiple of 8 channels, at least 16, got {self.width}",
