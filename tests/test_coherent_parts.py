@@ -9,13 +9,15 @@ import pytest
 import torch
 from coherent_maps import random_map
 
-from warpkit.coherent import FieldTask, coherent_fields
+from warpkit.coherent import CoherentConfig, FieldTask, coherent_field, coherent_fields
 from warpkit.coherent.assignment import OUTSIDE, Candidates
 from warpkit.coherent.levels import UNIT
 from warpkit.coherent.nodes import make_nodes, region_of
 from warpkit.coherent.pairs import _principal
 from warpkit.coherent.windows import tiled_products, whole_products
+from warpkit.coords import pixel_grid
 from warpkit.match.cores import own_cores
+from warpkit.types import DescriptorMap
 
 
 def test_tiles_give_the_products_of_all_with_all() -> None:
@@ -170,3 +172,20 @@ def test_one_core_and_two_give_one_result() -> None:
         torch.set_num_threads(before)
     assert all(torch.equal(one.source_xy, found[0].source_xy) for one in found)
     assert all(one.quality == found[0].quality for one in found)
+
+
+@pytest.mark.parametrize("size", [(2, 300), (900, 2), (7, 900), (1200, 9)])
+def test_pictures_thinner_than_the_distance_of_nodes_have_a_field(size: tuple[int, int]) -> None:
+    height, width = size
+    rows, columns = (64, 1) if height > width else (1, 64)
+    data = torch.randn(12, 64, generator=torch.Generator().manual_seed(0)).view(12, rows, columns)
+    picture = DescriptorMap.covering(data, height=height, width=width)
+    for mirror in ("never", "auto"):
+        turned = DescriptorMap.covering(data.flip(2), height=height, width=width)
+        found = coherent_field(
+            picture, picture, mirrored=turned, config=CoherentConfig(mirror=mirror)
+        )
+        away = (found.warp(fill=True).source_xy - pixel_grid(height=height, width=width)).norm(
+            dim=2
+        )
+        assert float(away.mean()) < 0.01 * max(size)

@@ -243,8 +243,8 @@ def _nodes_of_alike(
     if regions[0].planes is None:
         zero = torch.zeros_like(own_columns)
         edge = torch.cat([zero, zero, own_columns - 1, own_rows - 1], dim=1)
-        across, down = ((v > -0.5) & (v < end - 0.5) for v, end in ((x, width), (y, height)))
-        weight = _pooled((down[..., None] & across[:, None]).float()[:, None], n)[:, 0]
+        across, down = (_within(v, end, step) for v, end in ((x, width), (y, height)))
+        weight = _pooled((down[..., None] * across[:, None])[:, None], n)[:, 0]
         rim = torch.zeros_like(weight)
     else:
         edge = torch.tensor([[-math.inf] * 2 + [math.inf] * 2], device=device).expand(len(maps), -1)
@@ -275,6 +275,16 @@ def _side_by_side(planes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     padded = [F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in planes]
     sizes = torch.tensor([one.shape[1:] for one in planes], device=planes[0].device)
     return torch.stack(padded), sizes
+
+
+def _within(at: Tensor, length: Tensor, step: Tensor) -> Tensor:
+    """Which places (B, M) lie on a line of an image, 1 or 0.
+
+    Where the line is so short that it lies between two places: how far their steps reach into it.
+    """
+    inside = ((at > -0.5) & (at < length - 0.5)).float()
+    shared = (at + step / 2).minimum(length - 0.5) - (at - step / 2).clamp(min=-0.5)
+    return torch.where(inside.any(dim=1, keepdim=True), inside, shared.clamp(min=0) / step)
 
 
 def _pooled(values: Tensor, n: int) -> Tensor:
