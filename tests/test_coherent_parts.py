@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from coherent_maps import random_map
 
 from warpkit.coherent import CoherentConfig, FieldTask, coherent_field, coherent_fields
 from warpkit.coherent.assignment import OUTSIDE, Candidates
+from warpkit.coherent.config import Mirror
 from warpkit.coherent.levels import UNIT
 from warpkit.coherent.nodes import make_nodes, region_of
 from warpkit.coherent.pairs import _principal
@@ -175,17 +177,16 @@ def test_one_core_and_two_give_one_result() -> None:
 
 
 @pytest.mark.parametrize("size", [(2, 300), (900, 2), (7, 900), (1200, 9)])
-def test_pictures_thinner_than_the_distance_of_nodes_have_a_field(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("mirror", ["never", "auto"])
+def test_pictures_thinner_than_a_cell_have_a_field(size: tuple[int, int], mirror: Mirror) -> None:
+    """Their cells are square, as a network's are, and reach beyond the picture's short side."""
     height, width = size
     rows, columns = (64, 1) if height > width else (1, 64)
-    data = torch.randn(12, 64, generator=torch.Generator().manual_seed(0)).view(12, rows, columns)
-    picture = DescriptorMap.covering(data, height=height, width=width)
-    for mirror in ("never", "auto"):
-        turned = DescriptorMap.covering(data.flip(2), height=height, width=width)
-        found = coherent_field(
-            picture, picture, mirrored=turned, config=CoherentConfig(mirror=mirror)
-        )
-        away = (found.warp(fill=True).source_xy - pixel_grid(height=height, width=width)).norm(
-            dim=2
-        )
-        assert float(away.mean()) < 0.01 * max(size)
+    data = torch.randn(12, rows, columns, generator=torch.Generator().manual_seed(0))
+    cell = max(size) / 64
+    picture = DescriptorMap(data, height, width, cell, cell)
+    turned = replace(picture, data=data.flip(2))
+    config = CoherentConfig(mirror=mirror)
+    found = coherent_field(picture, picture, mirrored=turned, config=config)
+    away = found.warp(fill=True).source_xy - pixel_grid(height=height, width=width)
+    assert float(away.norm(dim=2).mean()) < 0.01 * max(size)
