@@ -107,9 +107,17 @@ def command_parser() -> argparse.ArgumentParser:
     match = commands.add_parser("match", help="find points of one image in another")
     match.add_argument("source", type=Path, help="image the points are in")
     match.add_argument("target", type=Path, help="image to find them in")
-    match.add_argument("--points", required=True, help='"x,y;x,y", or a file: .csv, .json, .npz')
-    match.add_argument("--source-mask", type=Path)
+    which = match.add_mutually_exclusive_group(required=True)
+    which.add_argument("--points", help='"x,y;x,y", or a file: .csv, .json, .npz')
+    which.add_argument("--all", action="store_true", help="points all over the source's object")
+    match.add_argument("--source-mask", type=Path, help="mask of the source object")
     match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
+    match.add_argument(
+        "--mask",
+        choices=("auto", "none"),
+        help="find the object of a picture without a mask (default with --all), or take it whole"
+        " (default with --points)",
+    )
     match.add_argument(
         "--field",
         choices=("nearest", "coherent", "auto"),
@@ -288,11 +296,11 @@ def _match(args: argparse.Namespace) -> None:
     from warpkit.image.match import MatchSettings, parse_points, run_match
     from warpkit.io.guides import read_guide_flags
 
-    how = told(MatchSettings, args, ("field", "mirror"))
+    how = told(MatchSettings, args, ("mask", "field", "mirror"))
     result = run_match(
         args.source,
         args.target,
-        parse_points(args.points),
+        None if args.all else parse_points(args.points),
         output=args.output,
         picture=args.picture,
         similarity=args.similarity,

@@ -21,8 +21,7 @@ from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.composite import composed
-from warpkit.image.foreground import load_foreground
-from warpkit.image.found_masks import MaskChoice, with_found_masks
+from warpkit.image.found_masks import MaskChoice, object_finder, with_found_masks
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.image.warp_overview import warp_overview
 from warpkit.io.config import flat
@@ -180,7 +179,7 @@ def warp(
 def _outlined(pair: ImagePair, settings: WarpSettings, device: str) -> ImagePair:
     """The pair with the masks that can be found, where one is missing."""
     if settings.mask == "auto" and (pair.source_mask is None or pair.target_mask is None):
-        return with_found_masks(pair, load_foreground(device))
+        return with_found_masks(pair, object_finder(device))
     return pair
 
 
