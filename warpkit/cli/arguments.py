@@ -33,6 +33,7 @@ SPELLED = {
     "species": "data.species",
     "pairing": "data.pairing",
     "prompts": "generation.prompts",
+    "masks": "masks.kind",
 }
 
 

@@ -19,6 +19,7 @@ from warpkit.features.foreground import HINTS, ForegroundModel
 from warpkit.features.registry import resolve_device
 
 __all__ = [
+    "SURE",
     "ForegroundModel",
     "FoundObject",
     "Hints",
@@ -32,7 +33,10 @@ _LOOKS, _ZOOM = (224, 352), 288
 _MARGIN = 0.35  # of the region's longer side, around it
 _DISC = 0.025  # radius of a point's disc as a share of the long side, as in training
 _CRUMB = 0.05  # of the largest piece; smaller ones are left out
-_SURE = 0.7  # agreement of the looks from which a mask is not called doubtful
+
+
+SURE = 0.7
+"""Agreement of the looks from which a mask is not called doubtful."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,7 @@ def _doubts(
         doubts.append("it holds a point that is said to be off the object")
     share = float(mask.mean())
     sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
-    if agreement < _SURE:
+    if agreement < SURE:
         doubts.append(f"several looks at the image agree on {100 * agreement:.0f} % of it only")
     if all(side.any() for side in sides) and box is None:
         doubts.append("it touches all four sides of the image")
