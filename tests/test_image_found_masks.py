@@ -14,9 +14,10 @@ import torch
 
 import warpkit
 from warpkit import WarpSettings
-from warpkit.image.found_masks import Finder, object_finder, with_found_masks
+from warpkit.image.found_masks import with_found_masks
 from warpkit.image.match import MatchSettings
 from warpkit.image.pair import ImagePair
+from warpkit.image.segment import Finder, object_finder
 from warpkit.render import CLIPS, RenderedFrame, render_frame
 
 

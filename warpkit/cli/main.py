@@ -16,6 +16,7 @@ from warpkit.cli.app import add_app, add_frame, add_mask, app, frame, mask
 from warpkit.cli.arguments import (
     add_common,
     add_config,
+    add_segmenter,
     comma_list,
     configuration,
     coordinates_joined,
@@ -62,6 +63,7 @@ def command_parser() -> argparse.ArgumentParser:
         choices=("auto", "none"),
         help="find the object of a picture without a mask (default auto), or take it whole",
     )
+    add_segmenter(warp)
     warp.add_argument(
         "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
     )
@@ -118,6 +120,7 @@ def command_parser() -> argparse.ArgumentParser:
         help="find the object of a picture without a mask (default with --all), or take it whole"
         " (default with --points)",
     )
+    add_segmenter(match)
     match.add_argument(
         "--field",
         choices=("nearest", "coherent", "auto"),
@@ -268,7 +271,7 @@ def _warp(args: argparse.Namespace) -> None:
     from warpkit.io.guides import read_guide_flags
 
     laid = ("blend", "tone", "shading", "strength", "interpolation")
-    how = told(WarpSettings, args, ("mask", *laid, "field", "mirror", "fill"))
+    how = told(WarpSettings, args, ("mask", "segmenter", "text", *laid, "field", "mirror", "fill"))
     result = run_warp(
         args.source,
         args.target,
@@ -296,7 +299,7 @@ def _match(args: argparse.Namespace) -> None:
     from warpkit.image.match import MatchSettings, parse_points, run_match
     from warpkit.io.guides import read_guide_flags
 
-    how = told(MatchSettings, args, ("mask", "field", "mirror"))
+    how = told(MatchSettings, args, ("mask", "segmenter", "text", "field", "mirror"))
     result = run_match(
         args.source,
         args.target,

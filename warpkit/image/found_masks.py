@@ -6,39 +6,24 @@ In: a checked pair. Out: the same pair with masks, and one line about them.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 
-from warpkit.arrays import Image
 from warpkit.checks import InputError
-from warpkit.image.foreground import FoundObject, Hints, find_object, load_foreground
+from warpkit.image.foreground import FoundObject, Hints
 from warpkit.image.pair import ImagePair
+from warpkit.image.segment import Finder
 from warpkit.match.filters import inside_mask
 
-__all__ = ["Finder", "MaskChoice", "object_finder", "with_found_masks"]
+__all__ = ["MaskChoice", "with_found_masks"]
 
 _log = logging.getLogger("warpkit")
 
 MaskChoice = Literal["auto", "none"]
-
-Finder = Callable[[Image, Hints], FoundObject]
-
-
-def object_finder(device: str = "auto") -> Finder:
-    """What finds the object of a picture, for many pictures.
-
-    Args:
-        device: where the network runs.
-
-    Raises:
-        InputError: no such device, or the classifier's packages are not installed.
-    """
-    return functools.partial(find_object, model=load_foreground(device))
 
 
 def with_found_masks(
@@ -55,7 +40,7 @@ def with_found_masks(
 
     Args:
         pair: checked; a mask that was given, or a transparent background, stays as it is.
-        find: finds the object of a picture; see `object_finder`.
+        find: finds the object of a picture; see `warpkit.image.segment.object_finder`.
         model: see `warpkit.image.foreground.load_foreground`.
         source_points: more points `(x, y)` on the source's object, in pixels.
         done: with the pictures, as the line says it.

@@ -18,8 +18,9 @@ from warpkit.arrays import Image, Mask
 from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
-from warpkit.image.found_masks import MaskChoice, object_finder, with_found_masks
+from warpkit.image.found_masks import MaskChoice, with_found_masks
 from warpkit.image.pair import ImagePair, read_mask_file
+from warpkit.image.segment import check_finding, object_finder
 from warpkit.io.config import flat
 from warpkit.io.images import write_image
 from warpkit.io.masks import write_labels
@@ -57,6 +58,9 @@ class MatchSettings(TaskSettings):
         mask: what counts of a picture without a mask: `auto` finds its object, where that is sure
             in both; `none` takes the whole picture. None is `auto` for points all over the object
             and `none` for given points.
+        segmenter: who finds it: `sam2`, `sam3`, `clipseg` or a folder of such a model; None is the
+            foreground head.
+        text: names it, for `sam3` and `clipseg`.
         spacing: of points all over the object: their distance in pixels; None takes a 64th of the
             source's longer side.
         field: `auto` takes a coherent field where that costs little similarity, else the most
@@ -67,12 +71,15 @@ class MatchSettings(TaskSettings):
     """
 
     mask: MaskChoice | None = None
+    segmenter: str | None = None
+    text: str | None = None
     spacing: int | None = None
     field: FieldName = "nearest"
     mirror: Mirror = "auto"
     filters: MatchFilters = flat(MatchFilters(subpixel=True))
 
     def __post_init__(self) -> None:
+        check_finding(self.mask, self.segmenter, self.text)
         require(
             self.spacing is None or self.spacing > 0,
             f"spacing is a distance in pixels, 1 or more, got {self.spacing}",
@@ -137,7 +144,7 @@ def _outlined(
     given = None if points is None else _checked_points(points, pair)
     if _finds(settings, points) and (pair.source_mask is None or pair.target_mask is None):
         on_source = [] if given is None else given.tolist()
-        finder = object_finder(device)
+        finder = object_finder(device, segmenter=settings.segmenter, text=settings.text)
         pair = with_found_masks(pair, finder, source_points=on_source, done="matched")
     return pair, _points_all_over(pair, settings.spacing) if given is None else given
 

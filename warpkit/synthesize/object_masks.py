@@ -14,7 +14,7 @@ from PIL import Image as PilImage
 from warpkit.arrays import Mask
 from warpkit.checks import InputError, is_file, require
 from warpkit.image.foreground import FoundObject, Hints
-from warpkit.image.found_masks import object_finder
+from warpkit.image.segment import object_finder
 from warpkit.io.masks import read_objects
 from warpkit.synthesize.config import MaskConfig, PairSettings
 from warpkit.synthesize.generation import DescribedImage
@@ -78,8 +78,9 @@ class ObjectMasks:
         else:
             mask, trust = self._found(plan, image)
         largest = 1.0 if trust is None else self._config.largest
-        usable = mask is not None and mask.any()
-        if not usable or not self._config.smallest <= np.mean(mask) <= largest:
+        if mask is None or not mask.any():
+            return None, None
+        if not self._config.smallest <= mask.mean() <= largest:
             return None, None
         return mask, trust
 
