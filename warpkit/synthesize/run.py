@@ -270,7 +270,7 @@ def _make_and_write(
                 len(summary.kept),
             )
     if summary.agreement:
-        _log.info("%s; masks.kind=whole takes whole pictures", summary.found_words())
+        _log.info("%s; --mask none takes whole pictures", summary.found_words())
     if summary.doubtful:
         _log.warning(
             "the found masks of %d of %d kept pairs are doubtful, and may hold more than the"
