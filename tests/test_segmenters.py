@@ -79,7 +79,7 @@ def test_prompts_come_in_the_network_s_own_frame(
 def test_pixels_are_normalised_as_in_training(
     folders: dict[str, Path], kind: str, expected: list[float]
 ) -> None:
-    found = load_segmenter(str(folders[kind]), CPU, text=None if kind == "sam2" else "cat")
+    found = load_segmenter(str(folders[kind]), CPU)
     told = heard(found.prompted if kind == "sam2" else found.reading)
     gray = torch.full((1, 3, HEIGHT, WIDTH), 0.5)
     if kind == "sam2":
@@ -95,7 +95,7 @@ def test_pixels_are_normalised_as_in_training(
 def test_texts_give_logits_of_every_pixel(
     folders: dict[str, Path], image: torch.Tensor, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = load_segmenter(str(folders[kind]), CPU, text="cat")
+    found = load_segmenter(str(folders[kind]), CPU)
     told = heard(found.reading)
     if kind == "sam3":  # its weights are random: no instance is sure
         assert bool((found.by_text(image, "cat") < -10).all())
@@ -223,7 +223,7 @@ def test_settings_that_cannot_be() -> None:
 
 def test_folders_that_are_no_segmenter(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sam2 finds what a box or points name"):
-        load_segmenter(str(folders["sam2"]), CPU, text="dog")
+        object_finder("cpu", segmenter=str(folders["sam2"]), text="dog")
     with pytest.raises(InputError, match=r"expected config\.json in it"):
         load_segmenter(str(tmp_path), CPU)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
@@ -239,7 +239,7 @@ def test_a_transformers_that_is_too_old(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.Sam3Model", None)
-    found = load_segmenter(str(folders["sam3"]), CPU, text="cat")
+    found = load_segmenter(str(folders["sam3"]), CPU)
     with pytest.raises(InputError, match="has no Sam3Model, which the segmenter sam3 needs: pip"):
         _ = found.reading
 
@@ -258,7 +258,7 @@ def test_licence_and_size_are_shown_before_a_download(
 ) -> None:
     caplog.set_level("INFO", "warpkit")
     refused = cli("models", "download", "sam3", small=False)
-    assert "GB, licence SAM License, which its page on the hub asks to accept" in refused.err
+    assert "GB, licence SAM License (to be accepted on its page)" in refused.err
     assert hub.downloads == []
     assert load_segmenter("sam2", CPU).prompted.config.model_type == "sam2"
     said = [record.getMessage() for record in caplog.records]
@@ -272,7 +272,7 @@ def test_licence_and_size_are_shown_before_a_download(
 def test_offline_says_how_to_get_it(hub: FakeHub) -> None:
     hub.online = False
     with pytest.raises(InputError) as refused:
-        load_segmenter("clipseg", CPU, text="dog")
+        load_segmenter("clipseg", CPU)
     message = str(refused.value)
     assert "\n" not in message
     assert "`warpkit models download clipseg`" in message

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from small_segmenters import save_small_segmenter
 from small_synthesis import OPTIONS, settings
 
 import warpkit
 from warpkit.checks import InputError
 from warpkit.features.foreground import FOREGROUND_WEIGHTS
+from warpkit.features.segmenters import Segmenter, segmenter_weights
 from warpkit.image.foreground import FoundObject, find_object, load_foreground
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.cache import file_sha256
@@ -170,6 +173,33 @@ def test_a_picture_without_an_object_drops_its_pair(photographs, monkeypatch):
     assert record.meta["reason"] == "no object found"
 
 
+def test_a_segmenter_finds_what_the_category_names(photographs, tmp_path, monkeypatch):
+    folder = save_small_segmenter(tmp_path / "clipseg", "clipseg")
+    asked_for = set()
+
+    def by_text(_self, image, text):
+        asked_for.add(text)
+        logits = torch.full(image.shape[-2:], -1.0)
+        logits[20:40, 24:72] = 1
+        return logits
+
+    monkeypatch.setattr(Segmenter, "by_text", by_text)
+    (tmp_path / "photos/sea").mkdir(parents=True)
+    (tmp_path / "photos/sea/clown_fish").symlink_to(photographs)
+    asked = config(tmp_path / "photos", masks=MaskConfig(segmenter=str(folder)), pairs=2)
+    assert run_synthesize(tmp_path / "out", settings=asked, options=OPTIONS)["kept"] == 2
+    assert asked_for == {"clown fish"}
+    for path in (tmp_path / "out/Segmentation").rglob("*.png"):
+        y, x = np.nonzero(warpkit.read_mask(path))
+        assert (y.min(), y.max(), x.min(), x.max()) == (20, 39, 24, 71)
+    weights = segmenter_weights(str(folder))
+    assert f"found by the segmenter {weights}, not" in (tmp_path / "out/README.md").read_text()
+    # Other weights are another run.
+    assert job._task(asked, OPTIONS)["segmenter"] == weights
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    assert job._task(asked, OPTIONS)["segmenter"] != weights
+
+
 def test_other_weights_of_the_head_are_another_run(photographs, tmp_path, monkeypatch):
     asked = config(photographs)
     task = job._task(asked, OPTIONS)
@@ -192,6 +222,9 @@ def test_where_masks_come_from(photographs):
     assert kind(photographs, clusters=4) == kind(photographs, iterations=0) == "found"
     assert kind(photographs, least_trust=0.5) == "auto"
     assert kind(photographs, kind="whole") == "whole"
+    assert kind(None, segmenter="sam2") == "auto"
+    with pytest.raises(InputError, match=r"masks\.segmenter belongs to masks\.kind: auto"):
+        MaskConfig(kind="whole", segmenter="sam2")
     with pytest.raises(InputError, match=r"belong to masks\.kind: found, got auto"):
         MaskConfig(kind="auto", clusters=4)
 

@@ -35,6 +35,7 @@ SPELLED = {
     "pairing": "data.pairing",
     "prompts": "generation.prompts",
     "masks": "masks.kind",
+    "mask_segmenter": "masks.segmenter",
 }
 
 

@@ -10,7 +10,7 @@ from warpkit.cli.arguments import add_model, told
 
 __all__ = ["add_synthesize", "synthesize"]
 
-_FLAGS = ("images", "masks", "pairs", "executor", "workers")
+_FLAGS = ("images", "masks", "mask_segmenter", "pairs", "executor", "workers")
 
 
 def add_synthesize(commands: Any) -> None:
@@ -26,6 +26,12 @@ def add_synthesize(commands: Any) -> None:
         "--mask",
         choices=("auto", "none"),
         help="find the object of each picture (default of --images), or take it whole",
+    )
+    parser.add_argument(
+        "--segmenter",
+        dest="mask_segmenter",
+        metavar="sam2|sam3|clipseg|FOLDER",
+        help="find it by a published model, sam3 and clipseg by the category's name",
     )
     parser.add_argument(
         "--known-warps", action="store_true", help="bend images by known warps: exact labels"

@@ -78,7 +78,7 @@ RELEASES: dict[str, Release] = {
     "sam2": Release(("facebook/sam2.1-hiera-tiny",), "Apache-2.0", 0.16, "segmenter"),
     "sam3": Release(
         ("facebook/sam3",),
-        "SAM License, which its page on the hub asks to accept first",
+        "SAM License (to be accepted on its page)",
         3.4,
         "segmenter",
     ),

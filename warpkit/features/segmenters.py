@@ -8,6 +8,7 @@ fetched as those of every other model (see `warpkit.features.model_sources`).
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -22,8 +23,16 @@ from torch import Tensor
 from warpkit.checks import InputError, first_line, require
 from warpkit.coords import scale_points
 from warpkit.features.model_sources import find_source
+from warpkit.runs.cache import file_sha256
 
-__all__ = ["SEGMENTERS", "Segmenter", "SegmenterKind", "check_prompts", "load_segmenter"]
+__all__ = [
+    "SEGMENTERS",
+    "Segmenter",
+    "SegmenterKind",
+    "check_prompts",
+    "load_segmenter",
+    "segmenter_weights",
+]
 
 _log = logging.getLogger("warpkit")
 
@@ -39,6 +48,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _PIXELS = {"sam2": _IMAGENET, "sam3": ((0.5,) * 3, (0.5,) * 3), "clipseg": _IMAGENET}
 _CLIPSEG_SIDE = 352  # where the folder does not say it
 _SCORE = 0.5  # of an instance that SAM 3 finds by words, from which it counts (its authors')
+_WEIGHTS = (".safetensors", ".bin", ".json", ".txt")
 _WORDS = 32  # tokens of SAM 3's texts
 _NOWHERE = -20.0  # logit where nothing was found
 
@@ -74,6 +84,11 @@ class Segmenter:
 
     def __init__(self, kind: SegmenterKind, folder: Path, device: torch.device) -> None:
         self.kind, self.folder, self.device = kind, folder, device
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it can be given a text."""
+        return self.kind in _TAKES_TEXT
 
     @functools.cached_property
     def prompted(self) -> Any:
@@ -208,18 +223,12 @@ class Segmenter:
         return net.eval().requires_grad_(False).to(self.device)
 
 
-def load_segmenter(model: str, device: torch.device, *, text: str | None = None) -> Segmenter:
+def load_segmenter(model: str, device: torch.device) -> Segmenter:
     """A segmenter by alias (`SEGMENTERS`), folder or hub id.
 
-    Args:
-        text: that it will be given.
-
     Raises:
-        InputError: it is not here and cannot be fetched, is of another kind, or cannot work with
-            the text, or without one.
+        InputError: it is not here and cannot be fetched, or is of another kind.
     """
-    if model in SEGMENTERS:  # said before anything is downloaded
-        check_prompts(next(kind for kind in SEGMENTERS if kind == model), text=text)
     source = find_source(model, family="segmenter")
     said = str(_read_json(source.folder / "config.json").get("model_type"))
     kind = next((kind for kind in SEGMENTERS if said.startswith(kind)), None)
@@ -228,9 +237,22 @@ def load_segmenter(model: str, device: torch.device, *, text: str | None = None)
             f"{model} is a model of type '{said}': expected a segmenter, one of"
             f" {', '.join(SEGMENTERS)}"
         )
-    check_prompts(kind, text=text)
     _log.info("segmenter %s: %s", kind, source.name)
     return Segmenter(kind, source.folder, device)
+
+
+def segmenter_weights(model: str) -> str:
+    """What tells the weights of a segmenter from others: its name and revision, or a hash.
+
+    Raises:
+        InputError: it is not here and cannot be fetched.
+    """
+    source = find_source(model, family="segmenter")
+    if source.commit is not None:
+        return f"{source.name}@{source.commit[:12]}"
+    names = sorted(path for path in source.folder.iterdir() if path.suffix in _WEIGHTS)
+    digests = [file_sha256(path) for path in names]
+    return f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:12]}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from warpkit.arrays import Image
 from warpkit.checks import InputError, check_image, require
 from warpkit.features.registry import resolve_device
-from warpkit.features.segmenters import Segmenter, load_segmenter
+from warpkit.features.segmenters import SEGMENTERS, Segmenter, check_prompts, load_segmenter
 from warpkit.image.foreground import (
     NOTHING_FOUND,
     FoundObject,
@@ -72,7 +72,11 @@ def object_finder(
     check_finding(None, segmenter, text)
     if segmenter is None:
         return functools.partial(find_object, model=load_foreground(device))
-    network = load_segmenter(segmenter, resolve_device(device), text=text)
+    for kind in SEGMENTERS:
+        if segmenter == kind:  # said before anything is downloaded
+            check_prompts(kind, text=text)
+    network = load_segmenter(segmenter, resolve_device(device))
+    check_prompts(network.kind, text=text)
     first = None if text is not None else object_finder(device)
     return functools.partial(segment_object, segmenter=network, text=text, first=first)
 

@@ -116,6 +116,8 @@ class MaskConfig:
             GrabCut; `given` reads masks; `whole` takes the whole image. None is `auto` for
             photographs, and `found` for generated images or where `clusters` or `iterations` are
             set.
+        segmenter: who finds it in place of the foreground head (`auto`): `sam2`, `sam3`,
+            `clipseg` or a folder of such a model; the latter two look for the category's name.
         folder: of `given`: a mask for every image, `<category>/<stem>.png` as the images lie.
         clusters: of `found`: groups of descriptors; None is 6.
         iterations: of `found`: of GrabCut; 0 leaves the clusters as they are, None is 4.
@@ -128,6 +130,7 @@ class MaskConfig:
     """
 
     kind: MaskKind | None = None
+    segmenter: str | None = None
     folder: Path | None = None
     clusters: int | None = None
     iterations: int | None = None
@@ -144,6 +147,10 @@ class MaskConfig:
         require(
             self.kind in (None, "found") or not by_clusters,
             f"masks.clusters and masks.iterations belong to masks.kind: found, got {self.kind}",
+        )
+        require(
+            self.segmenter is None or (self.kind in (None, "auto") and not by_clusters),
+            "masks.segmenter belongs to masks.kind: auto, without clusters and iterations",
         )
         require((self.clusters or 2) >= 2, f"clusters must be 2 or more, got {self.clusters}")
         require((self.iterations or 0) >= 0, f"iterations must be 0 or more, got {self.iterations}")
@@ -298,6 +305,8 @@ class PairSettings:
         masks = self.masks
         if masks.kind is not None:
             return masks.kind
+        if masks.segmenter is not None:
+            return "auto"
         by_clusters = masks.clusters is not None or masks.iterations is not None
         return "found" if self.images is None or by_clusters else "auto"
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 import numpy as np
+import torch
 from PIL import Image as PilImage
 
-from warpkit.arrays import Mask
+from warpkit.arrays import Image, Mask
 from warpkit.checks import InputError, is_file, require
+from warpkit.features.segmenters import load_segmenter
 from warpkit.image.foreground import FoundObject, Hints
-from warpkit.image.segment import object_finder
+from warpkit.image.segment import object_finder, segment_object
 from warpkit.io.masks import read_objects
 from warpkit.synthesize.config import MaskConfig, PairSettings
 from warpkit.synthesize.generation import DescribedImage
@@ -33,27 +36,31 @@ class ObjectMasks:
     """Finds or reads the object of image after image, in any thread.
 
     The foreground head runs on the CPU, so that its masks are the same wherever the model runs,
-    and nothing waits for a GPU's queue.
+    and nothing waits for a GPU's queue. A segmenter runs where the model does.
 
     Args:
         settings: of the set.
+        device: of the model.
 
     Raises:
-        InputError: the packages of what finds objects are not installed.
+        InputError: what finds objects is not installed, or not here.
     """
 
-    def __init__(self, settings: PairSettings) -> None:
+    def __init__(self, settings: PairSettings, device: torch.device) -> None:
         self._config, self._kind = settings.masks, settings.mask_kind
-        self._find = object_finder("cpu") if self._kind == "auto" else None
+        self._find = _finder(settings.masks, device) if self._kind == "auto" else None
         self._kept: dict[str, FoundObject | None] = {}
         self._lock = threading.Lock()
 
     def __call__(
-        self, plan: ImagePlan, image: DescribedImage
+        self, plan: ImagePlan, image: DescribedImage, category: str
     ) -> tuple[Mask | None, MaskTrust | None]:
         """The object of an image: bool (H, W), None where there is none of a usable size.
 
         What is opaque of a photograph with transparency is its object, unless masks are given.
+
+        Args:
+            category: what it shows.
 
         Returns:
             The mask, and the trust in one that was found.
@@ -76,7 +83,7 @@ class ObjectMasks:
         elif self._kind == "whole":
             return np.ones(shape, bool), None
         else:
-            mask, trust = self._found(plan, image)
+            mask, trust = self._found(plan, image, category)
         largest = 1.0 if trust is None else self._config.largest
         if mask is None or not mask.any():
             return None, None
@@ -85,7 +92,7 @@ class ObjectMasks:
         return mask, trust
 
     def _found(
-        self, plan: ImagePlan, image: DescribedImage
+        self, plan: ImagePlan, image: DescribedImage, category: str
     ) -> tuple[Mask | None, MaskTrust | None]:
         descriptors = image.descriptors if image.copy is None else image.copy
         if self._kind == "found":
@@ -97,20 +104,20 @@ class ObjectMasks:
                 iterations=4 if iterations is None else iterations,
             )
             return (mask, trust_mask(descriptors, mask)) if mask.any() else (None, None)
-        one = self._object(plan, image)
+        one = self._object(plan, image, category)
         if one is None:
             return None, None
         surer = trust_mask(descriptors, one.mask).sure
         return one.mask, MaskTrust(one.agreement, surer, one.doubts)
 
-    def _object(self, plan: ImagePlan, image: DescribedImage) -> FoundObject | None:
-        """What the head finds; of a photograph that comes in several pairs once."""
+    def _object(self, plan: ImagePlan, image: DescribedImage, category: str) -> FoundObject | None:
+        """What is found; of a photograph that comes in several pairs once."""
         assert self._find is not None
         with self._lock:
             if plan.path in self._kept:
                 return self._kept[plan.path]
         try:
-            found = self._find(image.image, Hints())
+            found = self._find(image.image, category)
         except InputError:
             found = None
         if plan.path is not None:
@@ -119,6 +126,20 @@ class ObjectMasks:
                 while sum(one.mask.nbytes for one in self._kept.values() if one) > _KEPT:
                     del self._kept[next(iter(self._kept))]
         return found
+
+
+def _finder(config: MaskConfig, device: torch.device) -> Callable[[Image, str], FoundObject]:
+    """What finds the object of a picture of a category."""
+    if config.segmenter is None:
+        find = object_finder("cpu")
+        return lambda image, _: find(image, Hints())
+    network = load_segmenter(config.segmenter, device)
+    if not network.reads_text:
+        first = object_finder("cpu")
+        return lambda image, _: segment_object(image, segmenter=network, first=first)
+    return lambda image, category: segment_object(
+        image, segmenter=network, text=category.rpartition("/")[2].replace("_", " ")
+    )
 
 
 def _given_mask(config: MaskConfig, plan: ImagePlan, *, height: int, width: int) -> Mask:

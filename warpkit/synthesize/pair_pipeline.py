@@ -84,7 +84,7 @@ class PairPipeline:
         )
         self.seconds = self._clock.seconds
         self._images = PairImageSource(settings, extractor, self._clock)
-        self._masks = ObjectMasks(settings)
+        self._masks = ObjectMasks(settings, extractor.device)
 
     def make(self, plans: Sequence[PairPlan]) -> list[Record]:
         """One record a plan, in order. Plans that are made together form a chunk: float rounding
@@ -341,9 +341,9 @@ class PairPipeline:
         self, plan: PairPlan, source: DescribedImage | None, target: DescribedImage
     ) -> tuple[PairSide, PairSide]:
         """Both images with their masks; a source to be bent is bent here."""
-        there = self._side(plan.target, target)
+        there = self._side(plan.target, target, plan.category)
         if source is not None:
-            return self._side(plan.source, source), there
+            return self._side(plan.source, source, plan.category), there
         seed = plan.source.warp_seed
         assert seed is not None
         image, field, inside = warped_copy(
@@ -355,9 +355,9 @@ class PairPipeline:
             mask = carried.reshape(inside.shape).numpy() & inside
         return PairSide(image, None, mask, field), there
 
-    def _side(self, plan: ImagePlan, image: DescribedImage) -> PairSide:
+    def _side(self, plan: ImagePlan, image: DescribedImage, category: str) -> PairSide:
         with self._clock.stage("masks"):
-            mask, trust = self._masks(plan, image)
+            mask, trust = self._masks(plan, image, category)
         return PairSide(image.image, image.descriptors, mask, trust=trust)
 
     def _problem(self, plan: PairPlan, source: PairSide, target: PairSide) -> str | None:

@@ -23,6 +23,7 @@ from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
 from warpkit.features.foreground import FOREGROUND_WEIGHTS
+from warpkit.features.segmenters import segmenter_weights
 from warpkit.image.foreground import SURE
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
@@ -223,6 +224,8 @@ def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]
         task["aggregator"] = file_sha256(Path(options.aggregator))
     if settings.mask_kind == "auto":
         task["foreground_head"] = file_sha256(FOREGROUND_WEIGHTS)
+    if settings.masks.segmenter is not None:
+        task["segmenter"] = segmenter_weights(settings.masks.segmenter)
     if settings.generation.prompts is not None:
         task["prompts"] = file_sha256(settings.generation.prompts)
     if settings.images is not None:
@@ -417,4 +420,7 @@ def _sources(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, s
     if settings.mask_kind == "auto":
         digest = file_sha256(FOREGROUND_WEIGHTS)
         sources["masks"] = f"found by the foreground head (weights {digest[:12]}), not by people"
+    if settings.masks.segmenter is not None:
+        weights = segmenter_weights(settings.masks.segmenter)
+        sources["masks"] = f"found by the segmenter {weights}, not by people"
     return sources

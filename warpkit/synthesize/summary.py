@@ -48,8 +48,8 @@ class Summary:
         matches: matches left after each filter, summed over all pairs that came so far.
         doubtful: ids of kept pairs with a found mask that is doubted (see `warpkit.synthesize.
             mask_trust`).
-        agreement: of the masks of kept pairs that the foreground head found, how far several looks
-            agree on each.
+        agreement: of the masks of kept pairs that the foreground head or a segmenter found, how far
+            several looks agree on each.
         prompts: how often each prompt was used by a kept pair.
     """
 
@@ -83,7 +83,7 @@ class Summary:
         self.prompts.update(end["prompt"] for end in ends if "prompt" in end)
 
     def found_words(self) -> str:
-        """How many masks the foreground head found in kept pairs, and how sure it is of them."""
+        """How many masks were found in kept pairs, and how sure they are."""
         mean, least = sum(self.agreement) / len(self.agreement), min(self.agreement)
         return (
             f"found the object of {len(self.agreement):,} pictures of {len(self.kept):,} kept"
