@@ -14,15 +14,16 @@ import torch
 
 import warpkit
 from warpkit import WarpSettings
-from warpkit.image.foreground import ForegroundModel, load_foreground
 from warpkit.image.found_masks import with_found_masks
+from warpkit.image.match import MatchSettings
 from warpkit.image.pair import ImagePair
+from warpkit.image.segment import Finder, object_finder
 from warpkit.render import CLIPS, RenderedFrame, render_frame
 
 
 @pytest.fixture(scope="module")
-def network() -> ForegroundModel:
-    return load_foreground("cpu")
+def finder() -> Finder:
+    return object_finder("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -43,33 +44,33 @@ def overlap(found: torch.Tensor | None, mask: np.ndarray) -> float:
 
 
 def test_both_objects_are_found(
-    network: ForegroundModel, fish: tuple[RenderedFrame, ...], said: Callable
+    finder: Finder, fish: tuple[RenderedFrame, ...], said: Callable
 ) -> None:
-    pair = with_found_masks(ImagePair.checked(*(frame.image for frame in fish)), network)
+    pair = with_found_masks(ImagePair.checked(*(frame.image for frame in fish)), finder)
     assert overlap(pair.source_mask, fish[0].labels > 0) > 0.7
     assert overlap(pair.target_mask, fish[1].labels > 0) > 0.7
     assert said()[0].startswith("found the object: ")
     assert "--mask none" in said()[0]
 
 
-def test_given_masks_stay(network: ForegroundModel, fish: tuple[RenderedFrame, ...]) -> None:
+def test_given_masks_stay(finder: Finder, fish: tuple[RenderedFrame, ...]) -> None:
     given = np.zeros((96, 160), bool)
     given[5:20, 7:30] = True
     pair = ImagePair.checked(fish[0].image, fish[1].image, source_mask=given)
-    found = with_found_masks(pair, network)
+    found = with_found_masks(pair, finder)
     np.testing.assert_array_equal(found.source_mask, given)
     assert overlap(found.target_mask, fish[1].labels > 0) > 0.7
     # Transparency is a mask that was given.
     alpha = np.where(given, 255, 0).astype(np.uint8)
     pair = ImagePair.checked(np.dstack([fish[0].image, alpha]), fish[1].image)
-    np.testing.assert_array_equal(with_found_masks(pair, network).source_mask, given)
+    np.testing.assert_array_equal(with_found_masks(pair, finder).source_mask, given)
 
 
 def test_what_is_doubtful_is_not_taken(
-    network: ForegroundModel, fish: tuple[RenderedFrame, ...], said: Callable
+    finder: Finder, fish: tuple[RenderedFrame, ...], said: Callable
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
-    pair = with_found_masks(ImagePair.checked(fish[0].image, noise), network)
+    pair = with_found_masks(ImagePair.checked(fish[0].image, noise), finder)
     assert pair.source_mask is None
     assert pair.target_mask is None
     (line,) = said()
@@ -78,12 +79,12 @@ def test_what_is_doubtful_is_not_taken(
 
 
 def test_a_guide_off_what_was_found_is_said(
-    network: ForegroundModel, fish: tuple[RenderedFrame, ...], said: Callable
+    finder: Finder, fish: tuple[RenderedFrame, ...], said: Callable
 ) -> None:
     y, x = (int(values.mean()) for values in np.nonzero(fish[0].labels))
     guides = [[[x, y], [0.0, 95.0]]]
     pair = ImagePair.checked(fish[0].image, fish[1].image, guides=guides)
-    found = with_found_masks(pair, network)
+    found = with_found_masks(pair, finder)
     assert found.target_mask is None or bool(found.target_mask[95, 0])
     assert said()
 
@@ -109,13 +110,101 @@ def test_the_command_finds_masks_unless_told(
 
 
 def test_python_finds_them_too(
-    model: warpkit.Model, fish: tuple[RenderedFrame, ...], network: ForegroundModel
+    model: warpkit.Model, fish: tuple[RenderedFrame, ...], finder: Finder
 ) -> None:
     images = [frame.image for frame in fish]
-    found = with_found_masks(ImagePair.checked(*images), network)
+    found = with_found_masks(ImagePair.checked(*images), finder)
     expected = model.warp(
         *images, source_mask=found.source_mask.numpy(), target_mask=found.target_mask.numpy()
     )
     np.testing.assert_array_equal(model.warp(*images).composite, expected.composite)
     whole = model.warp(*images, settings=WarpSettings(mask="none"))
     assert (whole.warped[..., 3] > 0).sum() > (expected.warped[..., 3] > 0).sum()
+
+
+def write_pair(folder: Path, fish: tuple[RenderedFrame, ...]) -> tuple[Path, Path]:
+    pair = folder / "a.png", folder / "b.png"
+    for path, frame in zip(pair, fish, strict=True):
+        warpkit.write_image(path, frame.image)
+    return pair
+
+
+def test_matches_all_over_the_object_that_was_found(
+    cli: Callable, tmp_path: Path, fish: tuple[RenderedFrame, ...], finder: Finder
+) -> None:
+    pair, out, drawn = write_pair(tmp_path, fish), tmp_path / "m.json", tmp_path / "m.png"
+    ran = cli("match", *pair, "--all", "-o", out, "--picture", drawn, "--set", "spacing=8")
+    assert ran.code == 0, ran.err
+    expected = with_found_masks(ImagePair.checked(*(frame.image for frame in fish)), finder)
+    assert expected.source_mask is not None
+    assert expected.target_mask is not None
+    result = json.loads(out.read_text())
+    for role in ("source", "target"):
+        mask = getattr(expected, f"{role}_mask").numpy()
+        np.testing.assert_array_equal(warpkit.read_mask(tmp_path / f"m_{role}_mask.png"), mask)
+        for x, y in result[f"{role}_points"]:
+            assert mask[round(y), round(x)]
+    share = len(result["source_points"]) * 64 / int(expected.source_mask.sum())
+    assert 0.8 < share < 1.2  # a point every 8 x 8 pixels of the object
+    assert drawn.is_file()
+    # What lies where a mask would go is not replaced.
+    (tmp_path / "m_source_mask.png").unlink()
+    (tmp_path / "m_target_mask.png").write_text("mine")
+    out.unlink()
+    drawn.unlink()
+    assert "m_target_mask.png exists" in cli("match", *pair, "--all", "-o", out).messages[0]
+    assert not out.exists()
+
+
+def test_a_match_of_given_points_finds_objects_only_when_told(
+    model: warpkit.Model, fish: tuple[RenderedFrame, ...], finder: Finder, said: Callable
+) -> None:
+    images = [frame.image for frame in fish]
+    y, x = (int(values.mean()) for values in np.nonzero(fish[0].labels))
+    model.match(*images, [[x, y]])
+    assert said() == []
+    masks = with_found_masks(ImagePair.checked(*images), finder, source_points=[[x, y]])
+    named = {"source_mask": masks.source_mask.numpy(), "target_mask": masks.target_mask.numpy()}
+    found = model.match(*images, [[x, y]], settings=MatchSettings(mask="auto"))
+    assert torch.equal(found.target_xy, model.match(*images, [[x, y]], **named).target_xy)
+    # A point that is no part of the object: whole pictures are searched, which is said.
+    off = model.match(*images, [[159, 0]], settings=MatchSettings(mask="auto"))
+    assert torch.equal(off.target_xy, model.match(*images, [[159, 0]]).target_xy)
+    assert "Whole pictures are matched; give --source-mask" in said()[-1]
+
+
+def test_all_points_of_whole_pictures_and_of_given_masks(
+    model: warpkit.Model, fish: tuple[RenderedFrame, ...], said: Callable
+) -> None:
+    images = [frame.image for frame in fish]
+    whole = model.match(*images, settings=MatchSettings(mask="none", spacing=32))
+    assert whole.source_xy.tolist() == [
+        [x, y] for y in (15.5, 47.5, 79.5) for x in (15.5, 47.5, 79.5, 111.5, 143.5)
+    ]
+    mask = np.zeros((96, 160), bool)
+    mask[32:64, 96:128] = True
+    given = model.match(
+        *images, source_mask=mask, target_mask=mask, settings=MatchSettings(spacing=32)
+    )
+    assert given.source_xy.tolist() == [[111.5, 47.5]]
+    assert said() == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ((), "one of the arguments --points --all is required"),
+        (("--all", "--points", "1,1"), "not allowed with argument"),
+    ],
+)
+def test_points_and_all_exclude_each_other(
+    cli: Callable, capsys: pytest.CaptureFixture, flags: tuple[str, ...], line: str
+) -> None:
+    with pytest.raises(SystemExit):
+        cli("match", "a.png", "b.png", *flags)
+    assert line in capsys.readouterr().err
+
+
+def test_spacing_is_a_number_of_pixels() -> None:
+    with pytest.raises(warpkit.InputError, match="spacing is a distance in pixels, 1 or more"):
+        MatchSettings(spacing=0)

@@ -23,10 +23,10 @@ from warpkit.image.foreground import (
     FoundObject,
     Hints,
     _deepest,
-    _doubts,
-    _pieces,
     _planes,
     find_object,
+    mask_doubts,
+    mask_pieces,
 )
 from warpkit.image.mask import parse_hints
 from warpkit.io.frames import open_frames
@@ -110,26 +110,26 @@ def test_planes_hold_what_was_hinted() -> None:
 def test_pieces_are_those_that_points_lie_on() -> None:
     mask = np.zeros((10, 20), bool)
     mask[1:9, 1:9] = mask[4:6, 12:14] = mask[0, 19] = True
-    assert _pieces(mask).sum() == 64 + 4
-    assert _pieces(mask, share=1.0).sum() == 64
-    assert _pieces(mask, at=((12.2, 4.9),)).sum() == 4
-    assert _pieces(mask, at=((16.0, 4.0),)).sum() == 64 + 4  # on none of them
-    assert _pieces(mask, off=((3.0, 3.0),)).sum() == 4
-    assert _pieces(mask, off=((3.0, 3.0), (12.0, 4.0))).sum() == 64 + 4  # nothing would stay
-    assert not _pieces(np.zeros((3, 3), bool)).any()
+    assert mask_pieces(mask).sum() == 64 + 4
+    assert mask_pieces(mask, share=1.0).sum() == 64
+    assert mask_pieces(mask, at=((12.2, 4.9),)).sum() == 4
+    assert mask_pieces(mask, at=((16.0, 4.0),)).sum() == 64 + 4  # on none of them
+    assert mask_pieces(mask, off=((3.0, 3.0),)).sum() == 4
+    assert mask_pieces(mask, off=((3.0, 3.0), (12.0, 4.0))).sum() == 64 + 4  # nothing would stay
+    assert not mask_pieces(np.zeros((3, 3), bool)).any()
 
 
 def test_what_speaks_against_a_mask_is_said() -> None:
     mask = np.zeros((40, 40), bool)
     mask[10:30, 10:30] = True
-    assert _doubts(mask, 0.9, None) == ()
-    assert _doubts(mask, 0.4, None) == ("several looks at the image agree on 40 % of it only",)
-    assert _doubts(~mask, 0.9, None) == ("it touches all four sides of the image",)
-    assert _doubts(mask, 0.9, (10.0, 10.0, 29.0, 29.0)) == ("it fills 100 % of the box",)
-    assert _doubts(mask, 0.9, (0.0, 0.0, 39.0, 39.0)) == ()
+    assert mask_doubts(mask, 0.9, None) == ()
+    assert mask_doubts(mask, 0.4, None) == ("several looks at the image agree on 40 % of it only",)
+    assert mask_doubts(~mask, 0.9, None) == ("it touches all four sides of the image",)
+    assert mask_doubts(mask, 0.9, (10.0, 10.0, 29.0, 29.0)) == ("it fills 100 % of the box",)
+    assert mask_doubts(mask, 0.9, (0.0, 0.0, 39.0, 39.0)) == ()
     off = "it holds a point that is said to be off the object"
-    assert _doubts(mask, 0.9, None, ((12.0, 12.0),)) == (off,)
-    assert _doubts(mask, 0.9, None, ((2.0, 12.0),)) == ()
+    assert mask_doubts(mask, 0.9, None, ((12.0, 12.0),)) == (off,)
+    assert mask_doubts(mask, 0.9, None, ((2.0, 12.0),)) == ()
 
 
 def test_the_same_picture_gives_the_same_mask(network: ForegroundModel) -> None:

@@ -15,7 +15,7 @@ from small_synthesis import OPTIONS, settings
 from warpkit.checks import InputError
 from warpkit.datasets.synth import read_synth
 from warpkit.synthesize.config import MaskConfig, QualityConfig, SplitConfig
-from warpkit.synthesize.mask_trust import trust_mask
+from warpkit.synthesize.mask_trust import MaskTrust, trust_mask
 from warpkit.synthesize.run import run_synthesize
 from warpkit.synthesize.verify import verify_set
 from warpkit.types import DescriptorMap
@@ -99,7 +99,7 @@ def config(root: Path, **masks):
 def test_a_set_says_which_masks_are_doubtful(photographs, tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO", logger="warpkit")
     # A model this small on discs this plain may be sure of all: doubt what is not perfect.
-    monkeypatch.setattr("warpkit.synthesize.summary.DOUBTFUL", 1.01)
+    monkeypatch.setattr("warpkit.synthesize.mask_trust.DOUBTFUL", 1.01)
     facts = run_synthesize(tmp_path / "out", settings=config(photographs), options=OPTIONS)
     assert facts["doubtful_masks"] == facts["kept"] > 0
     said = [r.getMessage() for r in caplog.records if "doubtful" in r.getMessage()]
@@ -122,9 +122,9 @@ def test_exact_points_keep_to_the_surer_half(photographs, tmp_path, monkeypatch)
     sure[20:28, 20:44] = True
 
     def only_there(_descriptors, mask):
-        return type("Trust", (), {"share": 1.0, "sure": mask & sure})
+        return MaskTrust(1.0, mask & sure)
 
-    monkeypatch.setattr("warpkit.synthesize.pair_pipeline.trust_mask", only_there)
+    monkeypatch.setattr("warpkit.synthesize.object_masks.trust_mask", only_there)
     facts = run_synthesize(tmp_path / "out", settings=config(photographs), options=OPTIONS)
     assert facts["kept"] > 0
     assert facts["doubtful_masks"] == 0

@@ -47,13 +47,15 @@ class Model:
         self,
         source: Image,
         target: Image,
-        points: npt.ArrayLike,
+        points: npt.ArrayLike | None = None,
         *,
         source_mask: Mask | None = None,
         target_mask: Mask | None = None,
         settings: MatchSettings | None = None,
     ) -> Matches:
-        """Find points (N, 2) of the source in the target (see `warpkit.image.match.match`)."""
+        """Find points (N, 2) of the source, or its object, in the target (see
+        `warpkit.image.match.match`).
+        """
         return match(
             source,
             target,

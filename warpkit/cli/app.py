@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from warpkit.cli.arguments import add_model, model_options
+from warpkit.cli.arguments import add_model, add_segmenter, model_options
 
 __all__ = ["add_app", "add_frame", "add_mask", "app", "frame", "mask"]
 
@@ -58,6 +58,7 @@ def add_mask(commands: Any) -> None:
         metavar='"X,Y"',
         help="a point that is not on it; again for more",
     )
+    add_segmenter(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
@@ -74,6 +75,8 @@ def mask(args: argparse.Namespace) -> None:
         box=args.box,
         points=args.point or (),
         background=args.background or (),
+        segmenter=args.segmenter,
+        text=args.text,
         device=args.device,
         overwrite=args.overwrite,
     )

@@ -13,6 +13,7 @@ __all__ = [
     "add_common",
     "add_config",
     "add_model",
+    "add_segmenter",
     "comma_list",
     "configuration",
     "coordinates_joined",
@@ -33,6 +34,8 @@ SPELLED = {
     "species": "data.species",
     "pairing": "data.pairing",
     "prompts": "generation.prompts",
+    "masks": "masks.kind",
+    "mask_segmenter": "masks.segmenter",
 }
 
 
@@ -78,6 +81,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
     parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
     add_config(parser)
+
+
+def add_segmenter(parser: argparse.ArgumentParser) -> None:
+    """Options of what finds objects in place of the foreground head."""
+    parser.add_argument(
+        "--segmenter",
+        metavar="sam2|sam3|clipseg|FOLDER",
+        help="find it by a published model (downloaded once; `warpkit models` has licences, sizes)",
+    )
+    parser.add_argument("--text", metavar='"dog"', help="what to find, for sam3 and clipseg")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

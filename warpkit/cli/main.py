@@ -16,6 +16,7 @@ from warpkit.cli.app import add_app, add_frame, add_mask, app, frame, mask
 from warpkit.cli.arguments import (
     add_common,
     add_config,
+    add_segmenter,
     comma_list,
     configuration,
     coordinates_joined,
@@ -62,6 +63,7 @@ def command_parser() -> argparse.ArgumentParser:
         choices=("auto", "none"),
         help="find the object of a picture without a mask (default auto), or take it whole",
     )
+    add_segmenter(warp)
     warp.add_argument(
         "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
     )
@@ -107,9 +109,18 @@ def command_parser() -> argparse.ArgumentParser:
     match = commands.add_parser("match", help="find points of one image in another")
     match.add_argument("source", type=Path, help="image the points are in")
     match.add_argument("target", type=Path, help="image to find them in")
-    match.add_argument("--points", required=True, help='"x,y;x,y", or a file: .csv, .json, .npz')
-    match.add_argument("--source-mask", type=Path)
+    which = match.add_mutually_exclusive_group(required=True)
+    which.add_argument("--points", help='"x,y;x,y", or a file: .csv, .json, .npz')
+    which.add_argument("--all", action="store_true", help="points all over the source's object")
+    match.add_argument("--source-mask", type=Path, help="mask of the source object")
     match.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
+    match.add_argument(
+        "--mask",
+        choices=("auto", "none"),
+        help="find the object of a picture without a mask (default with --all), or take it whole"
+        " (default with --points)",
+    )
+    add_segmenter(match)
     match.add_argument(
         "--field",
         choices=("nearest", "coherent", "auto"),
@@ -260,7 +271,7 @@ def _warp(args: argparse.Namespace) -> None:
     from warpkit.io.guides import read_guide_flags
 
     laid = ("blend", "tone", "shading", "strength", "interpolation")
-    how = told(WarpSettings, args, ("mask", *laid, "field", "mirror", "fill"))
+    how = told(WarpSettings, args, ("mask", "segmenter", "text", *laid, "field", "mirror", "fill"))
     result = run_warp(
         args.source,
         args.target,
@@ -288,11 +299,11 @@ def _match(args: argparse.Namespace) -> None:
     from warpkit.image.match import MatchSettings, parse_points, run_match
     from warpkit.io.guides import read_guide_flags
 
-    how = told(MatchSettings, args, ("field", "mirror"))
+    how = told(MatchSettings, args, ("mask", "segmenter", "text", "field", "mirror"))
     result = run_match(
         args.source,
         args.target,
-        parse_points(args.points),
+        None if args.all else parse_points(args.points),
         output=args.output,
         picture=args.picture,
         similarity=args.similarity,

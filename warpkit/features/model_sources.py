@@ -36,7 +36,7 @@ __all__ = [
 
 _log = logging.getLogger("warpkit")
 
-Family = Literal["stable-diffusion", "vit"]
+Family = Literal["stable-diffusion", "vit", "segmenter"]
 
 _WEIGHTS = (".safetensors", ".bin")
 # Parts of a Stable Diffusion model; the safety checker and the like are never fetched.
@@ -75,6 +75,14 @@ RELEASES: dict[str, Release] = {
     ),
     "dino": Release(("facebook/dino-vits8",), "Apache-2.0", 0.1, "vit"),
     "dinov2": Release(("facebook/dinov2-base",), "Apache-2.0", 0.4, "vit"),
+    "sam2": Release(("facebook/sam2.1-hiera-tiny",), "Apache-2.0", 0.16, "segmenter"),
+    "sam3": Release(
+        ("facebook/sam3",),
+        "SAM License (to be accepted on its page)",
+        3.4,
+        "segmenter",
+    ),
+    "clipseg": Release(("CIDAS/clipseg-rd64-refined",), "Apache-2.0", 0.6, "segmenter"),
 }
 
 
@@ -171,12 +179,20 @@ def find_source(
     raise InputError(
         f"model '{model}' was not found {where}{at}; tried {'; '.join(failures)}. Download it once"
         f" on a connected machine with `warpkit models download {model}`, or give the folder of a"
-        " model with --model FOLDER"
+        f" model with --{'segmenter' if family == 'segmenter' else 'model'} FOLDER"
     )
 
 
-_KIND = {"stable-diffusion": "diffusers model", "vit": "transformers model"}
-_EXPECTED = {"stable-diffusion": "unet/config.json", "vit": "config.json"}
+_KIND = {
+    "stable-diffusion": "diffusers model",
+    "vit": "transformers model",
+    "segmenter": "segmenter of transformers",
+}
+_EXPECTED = {
+    "stable-diffusion": "unet/config.json",
+    "vit": "config.json",
+    "segmenter": "config.json",
+}
 
 
 def _missing() -> tuple[type[Exception], ...]:
@@ -286,7 +302,7 @@ def list_remote(
 
 def _needed(names: Iterable[str], family: Family) -> list[str]:
     """Of all files of a repository those that are loaded: one copy of every weight."""
-    if family == "vit":
+    if family != "stable-diffusion":
         top = [name for name in names if "/" not in name]
         return _part(top) if "config.json" in top else []
     chosen: list[str] = []
@@ -308,8 +324,11 @@ def _part(names: Sequence[str]) -> list[str]:
 def _is_complete(folder: Path, family: Family, *, configurations_only: bool = False) -> bool:
     if not (folder / _EXPECTED[family]).is_file() or configurations_only:
         return (folder / _EXPECTED[family]).is_file()
-    places = [folder] if family == "vit" else [folder / part for part in _PARTS if _PARTS[part]]
-    if family != "vit" and not all((folder / part).is_dir() for part in _PARTS):
+    if family != "stable-diffusion":
+        places = [folder]
+    elif all((folder / part).is_dir() for part in _PARTS):
+        places = [folder / part for part in _PARTS if _PARTS[part]]
+    else:
         return False
     return all(any(path.suffix in _WEIGHTS for path in place.glob("*")) for place in places)
 

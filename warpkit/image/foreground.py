@@ -19,12 +19,18 @@ from warpkit.features.foreground import HINTS, ForegroundModel
 from warpkit.features.registry import resolve_device
 
 __all__ = [
+    "NOTHING_FOUND",
+    "SURE",
     "ForegroundModel",
     "FoundObject",
     "Hints",
+    "box_mask",
     "check_box",
+    "check_hints",
     "find_object",
     "load_foreground",
+    "mask_doubts",
+    "mask_pieces",
 ]
 
 # Long sides in pixels at which the whole image is looked at, and the region that was found.
@@ -32,7 +38,14 @@ _LOOKS, _ZOOM = (224, 352), 288
 _MARGIN = 0.35  # of the region's longer side, around it
 _DISC = 0.025  # radius of a point's disc as a share of the long side, as in training
 _CRUMB = 0.05  # of the largest piece; smaller ones are left out
-_SURE = 0.7  # agreement of the looks from which a mask is not called doubtful
+
+
+NOTHING_FOUND = (
+    "no object was found: give a box around it (x1,y1,x2,y2) or a point on it (x,y), or paint its"
+    " mask"
+)
+SURE = 0.7
+"""Agreement of the looks from which a mask is not called doubtful."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,18 @@ def check_box(box: Sequence[float], *, height: int, width: int) -> tuple[float, 
     return left, top, right, bottom
 
 
+def check_hints(hints: Hints, *, height: int, width: int) -> tuple[float, ...] | None:
+    """The box of hints that lie in an image, cut to it.
+
+    Raises:
+        InputError: a box or points that do not.
+    """
+    for name, points in (("points", hints.points), ("background", hints.background)):
+        if points:
+            check_points(points, height=height, width=width, name=name)
+    return None if hints.box is None else check_box(hints.box, height=height, width=width)
+
+
 def find_object(
     image: Image, hints: Hints | None = None, *, model: ForegroundModel | None = None
 ) -> FoundObject:
@@ -123,10 +148,7 @@ def find_object(
     image = check_image(image)
     height, width = image.shape[:2]
     hints = hints or Hints()
-    box = None if hints.box is None else check_box(hints.box, height=height, width=width)
-    for name, points in (("points", hints.points), ("background", hints.background)):
-        if points:
-            check_points(points, height=height, width=width, name=name)
+    box = check_hints(hints, height=height, width=width)
     model = model or load_foreground("cpu")
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     # The network is trained with a box or with points, and never with points off the object alone.
@@ -136,16 +158,13 @@ def find_object(
         pointed = Hints(points=points, background=hints.background)
         seen = [*(seen if box else ()), _see(model, pixels, pointed, box)]
     mean = torch.stack([one.mean for one in seen]).mean(dim=0)
-    mask = _pieces((mean > 0).numpy(), at=hints.points, off=hints.background)
+    mask = mask_pieces((mean > 0).numpy(), at=hints.points, off=hints.background)
     if box is not None:
-        mask &= _in_box(box, height=height, width=width)
+        mask &= box_mask(box, height=height, width=width)
     if not mask.any():
-        raise InputError(
-            "no object was found: give a box around it (x1,y1,x2,y2) or a point on it (x,y), or"
-            " paint its mask"
-        )
+        raise InputError(NOTHING_FOUND)
     agreement = float(np.mean([one.agreement(mask) for one in seen]))
-    return FoundObject(mask, agreement, _doubts(mask, agreement, box, hints.background))
+    return FoundObject(mask, agreement, mask_doubts(mask, agreement, box, hints.background))
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,13 +236,14 @@ def _planes(hints: Hints, box: tuple[float, ...] | None, *, height: int, width: 
             disc = (x - at_x) ** 2 + (y - at_y) ** 2 <= max(radius, 0.5) ** 2
             planes[0, plane][torch.from_numpy(disc)] = 1
     if hints.box is not None and box is not None:
-        inside = _in_box(box, height=height, width=width)
+        inside = box_mask(box, height=height, width=width)
         planes[0, HINTS.index("box")] = torch.from_numpy(inside).float() * 2 - 1
     planes[0, HINTS.index("given")] = 1
     return planes
 
 
-def _in_box(box: Sequence[float], *, height: int, width: int) -> Mask:
+def box_mask(box: Sequence[float], *, height: int, width: int) -> Mask:
+    """What lies in a box: bool (H, W)."""
     y, x = np.mgrid[:height, :width]
     inside: Mask = (x >= box[0]) & (x <= box[2]) & (y >= box[1]) & (y <= box[3])
     return inside
@@ -249,14 +269,14 @@ def _region(logits: Tensor, box: tuple[float, ...] | None) -> tuple[int, int, in
         found = (logits > 0).numpy()
         if not found.any():  # the likeliest part: the nearer look may be surer
             found = (logits >= logits.flatten().quantile(0.97)).numpy()
-        rows, columns = np.nonzero(_pieces(found, share=1.0))
+        rows, columns = np.nonzero(mask_pieces(found, share=1.0))
         box = (columns.min(), rows.min(), columns.max(), rows.max())
     margin = _MARGIN * (1 + max(box[2] - box[0], box[3] - box[1]))
     left, top = (max(0, int(value - margin)) for value in box[:2])
     return left, top, min(width, int(box[2] + margin) + 2), min(height, int(box[3] + margin) + 2)
 
 
-def _pieces(
+def mask_pieces(
     mask: Mask,
     *,
     share: float = _CRUMB,
@@ -281,25 +301,26 @@ def _pieces(
     return kept
 
 
-def _doubts(
+def mask_doubts(
     mask: Mask,
     agreement: float,
     box: tuple[float, ...] | None,
     background: Sequence[tuple[float, float]] = (),
 ) -> tuple[str, ...]:
+    """What speaks against a mask (see `FoundObject`)."""
     doubts = []
     if any(mask[round(y), round(x)] for x, y in background):
         doubts.append("it holds a point that is said to be off the object")
     share = float(mask.mean())
     sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
-    if agreement < _SURE:
+    if agreement < SURE:
         doubts.append(f"several looks at the image agree on {100 * agreement:.0f} % of it only")
     if all(side.any() for side in sides) and box is None:
         doubts.append("it touches all four sides of the image")
     if share < 0.005 and box is None:
         doubts.append(f"it is {100 * share:.1f} % of the image")
     if box is not None:
-        filled = float(mask.sum() / _in_box(box, height=mask.shape[0], width=mask.shape[1]).sum())
+        filled = float(mask.sum() / box_mask(box, height=mask.shape[0], width=mask.shape[1]).sum())
         if not 0.15 <= filled <= 0.97:
             doubts.append(f"it fills {100 * filled:.0f} % of the box")
     return tuple(doubts)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 
 from warpkit.checks import InputError
-from warpkit.image.foreground import ForegroundModel, FoundObject, Hints, find_object
+from warpkit.image.foreground import FoundObject, Hints
 from warpkit.image.pair import ImagePair
+from warpkit.image.segment import Finder
 from warpkit.match.filters import inside_mask
 
 __all__ = ["MaskChoice", "with_found_masks"]
@@ -24,7 +26,13 @@ _log = logging.getLogger("warpkit")
 MaskChoice = Literal["auto", "none"]
 
 
-def with_found_masks(pair: ImagePair, model: ForegroundModel) -> ImagePair:
+def with_found_masks(
+    pair: ImagePair,
+    find: Finder,
+    *,
+    source_points: Sequence[Sequence[float]] = (),
+    done: Literal["warped", "matched"] = "warped",
+) -> ImagePair:
     """The pair with the object of each picture that has no mask, where both are found for sure.
 
     Guides are points on the objects. A doubtful mask is worse than none: where one is, pictures
@@ -32,33 +40,37 @@ def with_found_masks(pair: ImagePair, model: ForegroundModel) -> ImagePair:
 
     Args:
         pair: checked; a mask that was given, or a transparent background, stays as it is.
+        find: finds the object of a picture; see `warpkit.image.segment.object_finder`.
         model: see `warpkit.image.foreground.load_foreground`.
+        source_points: more points `(x, y)` on the source's object, in pixels.
+        done: with the pictures, as the line says it.
     """
     masks = {"source": pair.source_mask, "target": pair.target_mask}
     missing = [name for name, mask in masks.items() if mask is None]
     images = {"source": pair.source, "target": pair.target}
-    points: dict[str, tuple[tuple[float, float], ...]] = dict.fromkeys(missing, ())
+    points = {"source": [(float(x), float(y)) for x, y in source_points], "target": []}
     if pair.guides is not None:
-        guided = {"source": pair.guides.source_xy, "target": pair.guides.target_xy}
-        points = {name: tuple((x, y) for x, y in guided[name].tolist()) for name in missing}
+        for name, xy in (("source", pair.guides.source_xy), ("target", pair.guides.target_xy)):
+            points[name] += [(x, y) for x, y in xy.tolist()]
     found: dict[str, FoundObject] = {}
     for name in missing:
         try:
-            found[name] = find_object(images[name], Hints(points=points[name]), model=model)
+            hints = Hints(points=tuple(points[name]))
+            found[name] = find(images[name], hints)
         except InputError:
             reason = "no object was found"
         else:
             mask = torch.from_numpy(found[name].mask)
             at = torch.tensor(points[name], dtype=torch.float32).reshape(-1, 2)
             off = len(at) > 0 and not bool(inside_mask(mask, at).all())
-            doubts = (*found[name].doubts, *(("a guide lies off it",) if off else ()))
+            doubts = (*found[name].doubts, *(("a given point lies off it",) if off else ()))
             if not doubts:
                 continue
             reason = "the object that was found is doubtful: " + " and ".join(doubts)
         _log.warning(
-            "the %s: %s. Whole pictures are warped; give --%s-mask, which `warpkit mask` makes from"
+            "the %s: %s. Whole pictures are %s; give --%s-mask, which `warpkit mask` makes from"
             " a box or a point, or paint it",
-            *(name, reason, name),
+            *(name, reason, done, name),
         )
         return pair
     said = ", ".join(
@@ -66,6 +78,6 @@ def with_found_masks(pair: ImagePair, model: ForegroundModel) -> ImagePair:
         f" {100 * one.agreement:.0f} %)"
         for name, one in found.items()
     )
-    _log.info("found the object: %s; --mask none warps whole pictures", said)
+    _log.info("found the object: %s; --mask none takes whole pictures", said)
     masks |= {name: torch.from_numpy(one.mask) for name, one in found.items()}
     return dataclasses.replace(pair, source_mask=masks["source"], target_mask=masks["target"])

@@ -13,7 +13,8 @@ import numpy as np
 
 from warpkit.arrays import Image
 from warpkit.checks import InputError, require
-from warpkit.image.foreground import FoundObject, Hints, find_object, load_foreground
+from warpkit.image.foreground import FoundObject, Hints
+from warpkit.image.segment import object_finder
 from warpkit.io.frames import open_frames
 from warpkit.io.images import IMAGE_SUFFIXES, read_image, write_image
 from warpkit.io.masks import write_labels
@@ -68,6 +69,8 @@ def run_mask(
     box: str | None = None,
     points: Sequence[str] = (),
     background: Sequence[str] = (),
+    segmenter: str | None = None,
+    text: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
 ) -> tuple[FoundObject, Path]:
@@ -78,6 +81,7 @@ def run_mask(
         output: the `.png` to write, object 1 on 0; the picture is called `<stem>_preview.jpg`.
         frame: a moment of a video or folder (see `warpkit.io.moments`); None is its first frame.
         box, points, background: see `parse_hints`; none finds the most prominent object.
+        segmenter, text: see `warpkit.image.segment.object_finder`; None is the foreground head.
         device: where the network runs.
         overwrite: replace files that are there.
 
@@ -85,8 +89,8 @@ def run_mask(
         What was found, and where the picture is.
 
     Raises:
-        InputError: files that cannot be read or written, hints that do not lie in the image, or
-            nothing was found.
+        InputError: files that cannot be read or written, hints that do not lie in the image, a
+            segmenter that cannot work with them or is not here, or nothing was found.
     """
     output = Path(output)
     require(output.suffix.lower() == ".png", f"masks are PNG files: call it {output.stem}.png")
@@ -96,7 +100,7 @@ def run_mask(
     image = _read(Path(path), frame)
     height, width = image.shape[:2]
     hints = parse_hints(box=box, points=points, background=background, height=height, width=width)
-    found = find_object(image, hints, model=load_foreground(device))
+    found = object_finder(device, segmenter=segmenter, text=text)(image, hints)
     labels = found.mask.astype(np.uint8)
     write_labels(output, labels)
     write_image(preview, overlay_labels(image, labels))

@@ -1,4 +1,4 @@
-"""Find where given points of one image are in another.
+"""Find where points of one image are in another: given ones, or all over its object.
 
 In: two images and points of the first. Out: `Matches` from `match`, a JSON file from `run_match`.
 """
@@ -18,15 +18,19 @@ from warpkit.arrays import Image, Mask
 from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.image.found_masks import MaskChoice, with_found_masks
 from warpkit.image.pair import ImagePair, read_mask_file
+from warpkit.image.segment import check_finding, object_finder
 from warpkit.io.config import flat
 from warpkit.io.images import write_image
+from warpkit.io.masks import write_labels
 from warpkit.io.pictures import read_picture
 from warpkit.io.points import read_queries
 from warpkit.io.whole import write_json, written_together
+from warpkit.match.farthest import farthest_points
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
-from warpkit.match.points import match_points
+from warpkit.match.points import candidate_sites, match_points
 from warpkit.match.settings import MatchFilters
 from warpkit.match.similarity import similarity_map
 from warpkit.runs.folder import check_result_file
@@ -43,11 +47,22 @@ __all__ = [
 ]
 
 
+_DRAWN = 48  # of points all over an object
+
+
 @dataclass(frozen=True, kw_only=True)
 class MatchSettings(TaskSettings):
     """How points are matched.
 
     Attributes:
+        mask: what counts of a picture without a mask: `auto` finds its object, where that is sure
+            in both; `none` takes the whole picture. None is `auto` for points all over the object
+            and `none` for given points.
+        segmenter: who finds it: `sam2`, `sam3`, `clipseg` or a folder of such a model; None is the
+            foreground head.
+        text: names it, for `sam3` and `clipseg`.
+        spacing: of points all over the object: their distance in pixels; None takes a 64th of the
+            source's longer side.
         field: `auto` takes a coherent field where that costs little similarity, else the most
             similar pixel; `coherent` and `nearest` always take the one.
         mirror: whether a coherent field may take the target mirrored left-right.
@@ -55,11 +70,20 @@ class MatchSettings(TaskSettings):
             between pixels by itself and knows the least similarity alone.
     """
 
+    mask: MaskChoice | None = None
+    segmenter: str | None = None
+    text: str | None = None
+    spacing: int | None = None
     field: FieldName = "nearest"
     mirror: Mirror = "auto"
     filters: MatchFilters = flat(MatchFilters(subpixel=True))
 
     def __post_init__(self) -> None:
+        check_finding(self.mask, self.segmenter, self.text)
+        require(
+            self.spacing is None or self.spacing > 0,
+            f"spacing is a distance in pixels, 1 or more, got {self.spacing}",
+        )
         require(
             self.filters.max_pairs == MatchFilters.max_pairs,
             "max_pairs is of dense fields (warp, propagate): points are few and need no limit",
@@ -75,7 +99,7 @@ class MatchSettings(TaskSettings):
 def match(
     source: Image,
     target: Image,
-    points: npt.ArrayLike,
+    points: npt.ArrayLike | None = None,
     *,
     describer: Describer,
     source_mask: Mask | None = None,
@@ -89,7 +113,7 @@ def match(
     Args:
         source: uint8 RGB (Hs, Ws, 3), or with alpha (Hs, Ws, 4), which is a mask.
         target: uint8 RGB (H, W, 3), or with alpha (H, W, 4), likewise.
-        points: (N, 2), `(x, y)` pixels of the source.
+        points: (N, 2), `(x, y)` pixels of the source; None takes points all over its object.
         describer: what describes images, e.g. `warpkit.load("tiny")`.
         source_mask: bool (Hs, Ws), where the way back may end.
         target_mask: bool (H, W), the only pixels that are candidates.
@@ -109,7 +133,33 @@ def match(
         guides=guides,
         field=settings.field,
     )
-    return _match_pair(pair, _checked_points(points, pair), describer, settings, matcher)[0]
+    pair, xy = _outlined(pair, points, settings, "cpu")
+    return _match_pair(pair, xy, describer, settings, matcher)[0]
+
+
+def _outlined(
+    pair: ImagePair, points: npt.ArrayLike | None, settings: MatchSettings, device: str
+) -> tuple[ImagePair, torch.Tensor]:
+    """The pair with the masks that are to be found, and the points to match."""
+    given = None if points is None else _checked_points(points, pair)
+    if _finds(settings, points) and (pair.source_mask is None or pair.target_mask is None):
+        on_source = [] if given is None else given.tolist()
+        finder = object_finder(device, segmenter=settings.segmenter, text=settings.text)
+        pair = with_found_masks(pair, finder, source_points=on_source, done="matched")
+    return pair, _points_all_over(pair, settings.spacing) if given is None else given
+
+
+def _finds(settings: MatchSettings, points: npt.ArrayLike | None) -> bool:
+    """Whether objects are looked for where a mask is missing."""
+    return settings.mask == "auto" or (settings.mask is None and points is None)
+
+
+def _points_all_over(pair: ImagePair, spacing: int | None) -> torch.Tensor:
+    """A lattice (N, 2) over the source's object."""
+    height, width = pair.source.shape[:2]
+    spacing = spacing or max(1, round(max(height, width) / 64))
+    blank = DescriptorMap.covering(torch.zeros(1, 1, 1), height=height, width=width)
+    return candidate_sites(blank, pair.source_mask, factor=spacing).xy
 
 
 def _checked_points(points: npt.ArrayLike, pair: ImagePair) -> torch.Tensor:
@@ -224,7 +274,7 @@ def parse_points(text: str) -> npt.NDArray[np.float32]:
 def run_match(
     source: Path | str,
     target: Path | str,
-    points: Sequence[Sequence[float]] | npt.NDArray[np.float32],
+    points: Sequence[Sequence[float]] | npt.NDArray[np.float32] | None = None,
     *,
     output: Path | str | None = None,
     picture: Path | str | None = None,
@@ -239,9 +289,14 @@ def run_match(
 ) -> dict[str, Any]:
     """Match points between two image files.
 
+    Masks that were found are written beside `output`, as `<stem>_source_mask.png` and
+    `<stem>_target_mask.png`.
+
     Args:
+        points: `(x, y)` pixels of the source; None takes points all over its object.
         output: JSON file to write.
-        picture: image file to write, with the matches drawn in.
+        picture: image file to write, with the matches drawn in; of points all over the object 48
+            that are spread over it.
         similarity: image file to write, with the similarity of the first point to every pixel of
             the target.
         settings: how to match.
@@ -261,7 +316,16 @@ def run_match(
         f"the engine {options.engine} searches nearest neighbours: add --field nearest",
     )
     written = [Path(name) for name in (output, picture, similarity) if name is not None]
-    for path in written:
+    mask_files: dict[str, Path] = {}
+    if output is not None and _finds(settings, points):
+        ends = {"source_mask": source_mask, "target_mask": target_mask}
+        stem = Path(output).with_suffix("")
+        mask_files = {
+            name: stem.with_name(f"{stem.name}_{name}.png")
+            for name, given in ends.items()
+            if given is None
+        }
+    for path in (*written, *mask_files.values()):
         check_result_file(
             path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask)
         )
@@ -278,7 +342,13 @@ def run_match(
         field=settings.field,
         names=(f"source mask {source_mask}", f"target mask {target_mask}"),
     )
-    xy = _checked_points(points, pair)
+    asked = pair
+    pair, xy = _outlined(asked, points, settings, options.device)
+    mask_files = {
+        name: file
+        for name, file in mask_files.items()
+        if getattr(pair, name) is not getattr(asked, name)
+    }
     describer = describer or options.load_extractor()
     found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     result = {
@@ -287,14 +357,22 @@ def run_match(
         "similarity": found.similarity[:, 0].tolist(),
         "valid": found.valid[:, 0].tolist(),
     }
-    with written_together(output, picture, similarity) as (file, drawing, map_file):
+    files = (output, picture, similarity, *mask_files.values())
+    with written_together(*files) as (file, drawing, map_file, *mask_places):
+        for name, place in zip(mask_files, mask_places, strict=True):
+            assert place is not None
+            write_labels(place, getattr(pair, name).numpy().astype(np.uint8))
         if drawing is not None:
+            rows = torch.arange(len(xy))
+            if points is None:
+                rows = torch.nonzero(found.valid[:, 0].cpu())[:, 0]
+                rows = rows[farthest_points(found.source_xy.cpu()[rows], _DRAWN)]
             drawn = draw_matches(
                 pair.source,
                 pair.target,
-                found.source_xy.cpu().numpy(),
-                found.target_xy[:, 0].cpu().numpy(),
-                found.valid[:, 0].cpu().numpy(),
+                found.source_xy.cpu()[rows].numpy(),
+                found.target_xy[:, 0].cpu()[rows].numpy(),
+                found.valid[:, 0].cpu()[rows].numpy(),
             )
             write_image(drawing, drawn)
         if map_file is not None:

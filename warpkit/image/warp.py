@@ -21,9 +21,9 @@ from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.composite import composed
-from warpkit.image.foreground import load_foreground
 from warpkit.image.found_masks import MaskChoice, with_found_masks
 from warpkit.image.pair import ImagePair, read_mask_file
+from warpkit.image.segment import check_finding, object_finder
 from warpkit.image.warp_overview import warp_overview
 from warpkit.io.config import flat
 from warpkit.io.guides import read_guides
@@ -53,6 +53,9 @@ class WarpSettings(TaskSettings):
     Attributes:
         mask: what counts of a picture without a mask: `auto` finds its object, where that is sure
             in both; `none` takes the whole picture.
+        segmenter: who finds it: `sam2`, `sam3`, `clipseg` or a folder of such a model; None is the
+            foreground head.
+        text: names it, for `sam3` and `clipseg`.
         field: `coherent` is solved whole and follows the object's shape; `nearest` takes every
             pixel's nearest neighbour by itself, as the paper does.
         mirror: whether a coherent field may take the source mirrored left-right: `auto` solves for
@@ -77,6 +80,8 @@ class WarpSettings(TaskSettings):
     """
 
     mask: MaskChoice = "auto"
+    segmenter: str | None = None
+    text: str | None = None
     field: Literal["coherent", "nearest"] = "coherent"
     mirror: Mirror = "auto"
     tolerance: float = 0.1
@@ -92,6 +97,7 @@ class WarpSettings(TaskSettings):
 
     def __post_init__(self) -> None:
         self.coherent()
+        check_finding(self.mask, self.segmenter, self.text)
         require(
             0 <= self.strength <= 1, f"strength must lie between 0 and 1, got {self.strength:g}"
         )
@@ -180,7 +186,8 @@ def warp(
 def _outlined(pair: ImagePair, settings: WarpSettings, device: str) -> ImagePair:
     """The pair with the masks that can be found, where one is missing."""
     if settings.mask == "auto" and (pair.source_mask is None or pair.target_mask is None):
-        return with_found_masks(pair, load_foreground(device))
+        finder = object_finder(device, segmenter=settings.segmenter, text=settings.text)
+        return with_found_masks(pair, finder)
     return pair
 
 

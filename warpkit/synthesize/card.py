@@ -66,13 +66,19 @@ def data_card(
         header = ["| matches left after | matches | share |", "|---|---|---|"]
         parts += ["\n".join([*header, *filters])]
     parts += ["## What the labels are worth", _worth(rows, images)]
+    if summary.agreement:
+        found = summary.found_words()
+        parts += [f"Masks: {found}. Each record says so (`mask_agreement`, `mask_doubts`)."]
     if summary.doubtful:
         named = ", ".join(summary.doubtful[:_MOST_LISTED])
         more = len(summary.doubtful) - _MOST_LISTED
+        why = "that is doubtful (`mask_doubts` of its record)"
+        if not summary.agreement:
+            why = f"of less than {DOUBTFUL:g} trust (`mask_trust`)"
         parts += [
-            f"{len(summary.doubtful):,} of {len(summary.kept):,} pairs have a found mask of less"
-            f" than {DOUBTFUL:g} trust (`mask_trust`), which may hold more than the object, and"
-            f" so may points: {named}{f' and {more:,} more' if more > 0 else ''}."
+            f"{len(summary.doubtful):,} of {len(summary.kept):,} pairs have a found mask {why},"
+            " which may hold more than the object, and so may points:"
+            f" {named}{f' and {more:,} more' if more > 0 else ''}."
         ]
     parts += ["## Configuration", f"```yaml\n{configuration.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"

@@ -15,6 +15,7 @@ __all__ = [
     "Format",
     "GenerationConfig",
     "MaskConfig",
+    "MaskKind",
     "PairLabelConfig",
     "PairSettings",
     "QualityConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "SplitConfig",
 ]
 
+MaskKind = Literal["auto", "found", "given", "whole"]
 Format = Literal["spair", "dhf", "coco", "webdataset", "parquet"]
 FORMATS: tuple[Format, ...] = ("spair", "dhf", "coco", "webdataset", "parquet")
 
@@ -110,21 +112,28 @@ class MaskConfig:
     """Where the objects are.
 
     Attributes:
-        kind: `found` clusters descriptors and refines by GrabCut; `given` reads them; `whole` takes
-            the whole image.
+        kind: `auto` finds the object as `warp` does; `found` clusters descriptors and refines by
+            GrabCut; `given` reads masks; `whole` takes the whole image. None is `auto` for
+            photographs, and `found` for generated images or where `clusters` or `iterations` are
+            set.
+        segmenter: who finds it in place of the foreground head (`auto`): `sam2`, `sam3`,
+            `clipseg` or a folder of such a model; the latter two look for the category's name.
         folder: of `given`: a mask for every image, `<category>/<stem>.png` as the images lie.
-        clusters: of `found`: groups of descriptors.
-        iterations: of GrabCut; 0 leaves the clusters as they are.
+        clusters: of `found`: groups of descriptors; None is 6.
+        iterations: of `found`: of GrabCut; 0 leaves the clusters as they are, None is 4.
         smallest: an object covers at least this share of its image, else the pair is dropped.
-        largest: and at most this share (`found`).
-        least_trust: of `found`: a pair with a mask of less trust is dropped; 0 keeps all. Trust is
-            the share of descriptors that are more like their own side of the outline, 0.5 to 1.
+        largest: and at most this share (`auto`, `found`).
+        least_trust: a pair with a mask of less trust is dropped; 0 keeps all. Trust is 0 to 1: of
+            `auto`, how far several looks at the image agree on the mask; of `found`, the share of
+            descriptors that are more like their own side of the outline. Above 0 it drops whatever
+            else is doubtful about a mask of `auto`, too.
     """
 
-    kind: Literal["found", "given", "whole"] = "found"
+    kind: MaskKind | None = None
+    segmenter: str | None = None
     folder: Path | None = None
-    clusters: int = 6
-    iterations: int = 4
+    clusters: int | None = None
+    iterations: int | None = None
     smallest: float = 0.03
     largest: float = 0.9
     least_trust: float = 0.0
@@ -134,8 +143,17 @@ class MaskConfig:
             (self.kind == "given") == (self.folder is not None),
             "masks.folder belongs to masks.kind: given (and is needed there)",
         )
-        require(self.clusters >= 2, f"clusters must be 2 or more, got {self.clusters}")
-        require(self.iterations >= 0, f"iterations must be 0 or more, got {self.iterations}")
+        by_clusters = self.clusters is not None or self.iterations is not None
+        require(
+            self.kind in (None, "found") or not by_clusters,
+            f"masks.clusters and masks.iterations belong to masks.kind: found, got {self.kind}",
+        )
+        require(
+            self.segmenter is None or (self.kind in (None, "auto") and not by_clusters),
+            "masks.segmenter belongs to masks.kind: auto, without clusters and iterations",
+        )
+        require((self.clusters or 2) >= 2, f"clusters must be 2 or more, got {self.clusters}")
+        require((self.iterations or 0) >= 0, f"iterations must be 0 or more, got {self.iterations}")
         require(
             0 <= self.smallest < self.largest <= 1,
             f"an object covers from smallest to largest of 0..1, got {self.smallest:g} to"
@@ -280,6 +298,17 @@ class PairSettings:
     suffix: Literal["jpg", "png"] = "jpg"
     threads: int = 1
     batch: int = 4
+
+    @property
+    def mask_kind(self) -> MaskKind:
+        """Where the objects come from, decided."""
+        masks = self.masks
+        if masks.kind is not None:
+            return masks.kind
+        if masks.segmenter is not None:
+            return "auto"
+        by_clusters = masks.clusters is not None or masks.iterations is not None
+        return "found" if self.images is None or by_clusters else "auto"
 
     def __post_init__(self) -> None:
         require(

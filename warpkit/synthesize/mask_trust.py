@@ -1,12 +1,15 @@
 """How far a found mask can be trusted, and the half of it that is surest.
 
 In: an image's descriptors and its mask. Out: `MaskTrust`. Nothing but the descriptors that found
-the mask is asked, so it is a doubt, not a proof: docs/synthesize.md has what it was worth.
+the mask is asked, so it is a doubt, not a proof: docs/synthesize.md has what it was worth. A mask
+of the foreground head brings its own doubts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,24 +18,42 @@ from warpkit.arrays import Mask
 from warpkit.synthesize.masks import cells_at_pixels
 from warpkit.types import DescriptorMap
 
-__all__ = ["DOUBTFUL", "MaskTrust", "trust_mask"]
+__all__ = ["DOUBTFUL", "TRUST_FACTS", "MaskTrust", "doubted", "trust_mask"]
 
 DOUBTFUL = 0.9
-"""A mask of less trust is doubted."""
+"""A mask that clusters found is doubted if it has less trust."""
+
+TRUST_FACTS = ("mask_trust", "mask_agreement", "mask_doubts")
+"""What records say of masks that were found."""
+
+
+def doubted(end: Mapping[str, Any]) -> bool:
+    """Whether the mask of an image was found and is doubted, by its facts in a record."""
+    return bool(end.get("mask_doubts")) or end.get("mask_trust", 1.0) < DOUBTFUL
 
 
 @dataclass(frozen=True, eq=False)
 class MaskTrust:
-    """What descriptors say of a mask.
+    """What is said of a mask that was found.
 
     Attributes:
-        share: of the cells, inside and outside in equal parts, that are more like the mean of their
-            own side; 0 where a side has no cell.
+        share: by clusters: of the cells, inside and outside in equal parts, that are more like the
+            mean of their own side; 0 where a side has no cell. By the foreground head: how far
+            several looks at the image agree (`warpkit.image.foreground.FoundObject.agreement`).
         sure: bool (H, W), the half of the mask that is more like its mean, against what is around.
+        doubts: by the foreground head: what speaks against the mask; None by clusters.
     """
 
     share: float
     sure: Mask
+    doubts: tuple[str, ...] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it."""
+        if self.doubts is None:
+            return {"mask_trust": round(self.share, 3)}
+        facts: dict[str, Any] = {"mask_agreement": round(self.share, 3)}
+        return facts | ({"mask_doubts": list(self.doubts)} if self.doubts else {})
 
 
 def trust_mask(descriptors: DescriptorMap, mask: Mask) -> MaskTrust:

@@ -1,27 +1,17 @@
-"""Object masks: given, the whole image, or found without a segmentation model.
+"""Objects found by clusters of descriptors, refined by GrabCut, without a segmentation model.
 
-In: an image and its descriptors. Out: bool (H, W). Masks are found by clusters of descriptors,
-refined by GrabCut.
+In: an image and its descriptors. Out: bool (H, W).
 """
 
 from __future__ import annotations
 
-import logging
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image as PilImage
 from torch import Tensor
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import is_file, require
 from warpkit.coords import pixel_grid, pixel_to_grid, sample_bilinear
 from warpkit.image.grabcut import largest_piece, refine_mask
-from warpkit.io.masks import read_objects
-from warpkit.synthesize.config import MaskConfig
-from warpkit.synthesize.generation import DescribedImage
-from warpkit.synthesize.plan import ImagePlan
 from warpkit.types import DescriptorMap
 
 __all__ = [
@@ -29,11 +19,7 @@ __all__ = [
     "cluster_cells",
     "find_mask",
     "foreground_cells",
-    "object_mask",
 ]
-
-
-_log = logging.getLogger("warpkit")
 
 _ROUNDS = 20  # of k-means
 
@@ -129,51 +115,3 @@ def foreground_cells(labels: Tensor) -> Tensor:
         if inside > outside:
             found |= cluster
     return found
-
-
-def object_mask(config: MaskConfig, plan: ImagePlan, image: DescribedImage) -> Mask | None:
-    """The object of an image, as the settings ask for it: bool (H, W).
-
-    What is opaque of a photograph with transparency is its object, unless masks are given.
-
-    Returns:
-        None where there is none of a usable size.
-
-    Raises:
-        InputError: a mask that should be given is not there.
-    """
-    height, width = image.image.shape[:2]
-    opaque = image.opaque
-    if config.kind == "whole" and opaque is None:
-        return np.ones((height, width), bool)
-    if config.kind == "given":
-        if opaque is not None:
-            _log.info(
-                "%s is transparent in part: its given mask says what counts, not that", plan.path
-            )
-        mask = _given_mask(config, plan, height=height, width=width)
-        largest = 1.0
-    elif opaque is not None:
-        mask, largest = opaque, 1.0
-    else:
-        mask = find_mask(
-            image.image,
-            image.descriptors if image.copy is None else image.copy,
-            clusters=config.clusters,
-            iterations=config.iterations,
-        )
-        largest = config.largest
-    return mask if config.smallest <= mask.mean() <= largest and mask.any() else None
-
-
-def _given_mask(config: MaskConfig, plan: ImagePlan, *, height: int, width: int) -> Mask:
-    assert config.folder is not None and plan.path is not None
-    path = (config.folder / plan.path).with_suffix(".png")
-    require(is_file(path), f"no mask at {path}: every photograph needs one, or masks.kind=found")
-    mask = read_objects(path) > 0
-    if mask.shape == (height, width):
-        return mask
-    resized = PilImage.fromarray(mask.astype(np.uint8)).resize(
-        (width, height), PilImage.Resampling.NEAREST
-    )
-    return np.asarray(resized) > 0

@@ -46,9 +46,8 @@ from warpkit.synthesize.labels import (
     label_task,
     mask_box,
 )
-from warpkit.synthesize.mask_trust import trust_mask
-from warpkit.synthesize.masks import object_mask
 from warpkit.synthesize.measures import image_hash, image_problem, pair_problem
+from warpkit.synthesize.object_masks import ObjectMasks
 from warpkit.synthesize.pair_images import PairImageSource, with_copy
 from warpkit.synthesize.plan import ImagePlan, PairPlan
 from warpkit.synthesize.records import Record
@@ -85,6 +84,7 @@ class PairPipeline:
         )
         self.seconds = self._clock.seconds
         self._images = PairImageSource(settings, extractor, self._clock)
+        self._masks = ObjectMasks(settings, extractor.device)
 
     def make(self, plans: Sequence[PairPlan]) -> list[Record]:
         """One record a plan, in order. Plans that are made together form a chunk: float rounding
@@ -153,7 +153,7 @@ class PairPipeline:
     def _begin(self, plans: Sequence[PairPlan], pool: Executor) -> list[Future[DescribedPair]]:
         """Make the images of a chunk, and let threads look at them."""
         images = self._images(plans)
-        if self.settings.masks.kind == "found":
+        if self.settings.mask_kind in ("auto", "found"):
             images = [(with_copy(source), with_copy(target)) for source, target in images]
         return [
             pool.submit(self._prepare, plan, *pair)
@@ -209,7 +209,7 @@ class PairPipeline:
                 "hash": image_hash(side.image),
             }
             if side.trust is not None:
-                facts[role]["mask_trust"] = round(side.trust.share, 3)
+                facts[role] |= side.trust.facts()
         reason = self._problem(plan, *sides)
         return DescribedPair(facts, sides if reason is None else None, reason)
 
@@ -341,9 +341,9 @@ class PairPipeline:
         self, plan: PairPlan, source: DescribedImage | None, target: DescribedImage
     ) -> tuple[PairSide, PairSide]:
         """Both images with their masks; a source to be bent is bent here."""
-        there = self._side(plan.target, target)
+        there = self._side(plan.target, target, plan.category)
         if source is not None:
-            return self._side(plan.source, source), there
+            return self._side(plan.source, source, plan.category), there
         seed = plan.source.warp_seed
         assert seed is not None
         image, field, inside = warped_copy(
@@ -355,13 +355,9 @@ class PairPipeline:
             mask = carried.reshape(inside.shape).numpy() & inside
         return PairSide(image, None, mask, field), there
 
-    def _side(self, plan: ImagePlan, image: DescribedImage) -> PairSide:
-        trust = None
+    def _side(self, plan: ImagePlan, image: DescribedImage, category: str) -> PairSide:
         with self._clock.stage("masks"):
-            mask = object_mask(self.settings.masks, plan, image)
-            found = self.settings.masks.kind == "found" and image.opaque is None
-            if mask is not None and found:
-                trust = trust_mask(image.copy or image.descriptors, mask)
+            mask, trust = self._masks(plan, image, category)
         return PairSide(image.image, image.descriptors, mask, trust=trust)
 
     def _problem(self, plan: PairPlan, source: PairSide, target: PairSide) -> str | None:
@@ -375,10 +371,12 @@ class PairPipeline:
             problem = pair_problem(source.image, target.image, exact=similar)
             if problem is not None:
                 return problem
+        least = self.settings.masks.least_trust
         for side in (source, target):
             if side.mask is None or side.mask.mean() < self.settings.masks.smallest:
                 return "no object found"
-            if side.trust is not None and side.trust.share < self.settings.masks.least_trust:
+            trust = side.trust
+            if trust is not None and (trust.share < least or (least > 0 and trust.doubts)):
                 return "doubtful mask"
         return None
 

@@ -22,6 +22,9 @@ from warpkit.checks import InputError, OutputError, is_file, require
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
+from warpkit.features.foreground import FOREGROUND_WEIGHTS
+from warpkit.features.segmenters import segmenter_weights
+from warpkit.image.foreground import SURE
 from warpkit.io.config import dump_yaml, to_dict
 from warpkit.io.images import write_image
 from warpkit.io.text import read_json, valid_text
@@ -219,6 +222,10 @@ def _task(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, Any]
     task: dict[str, Any] = {"config": kept, "version": __version__, **options.recorded_facts()}
     if options.aggregator is not None and is_file(options.aggregator):
         task["aggregator"] = file_sha256(Path(options.aggregator))
+    if settings.mask_kind == "auto":
+        task["foreground_head"] = file_sha256(FOREGROUND_WEIGHTS)
+    if settings.masks.segmenter is not None:
+        task["segmenter"] = segmenter_weights(settings.masks.segmenter)
     if settings.generation.prompts is not None:
         task["prompts"] = file_sha256(settings.generation.prompts)
     if settings.images is not None:
@@ -265,6 +272,8 @@ def _make_and_write(
                 split,
                 len(summary.kept),
             )
+    if summary.agreement:
+        _log.info("%s; --mask none takes whole pictures", summary.found_words())
     if summary.doubtful:
         _log.warning(
             "the found masks of %d of %d kept pairs are doubtful, and may hold more than the"
@@ -272,7 +281,7 @@ def _make_and_write(
             " them, masks.kind=given takes your own",
             len(summary.doubtful),
             len(summary.kept),
-            DOUBTFUL,
+            SURE if settings.mask_kind == "auto" else DOUBTFUL,
         )
     with clock.stage("write"):
         shown = _write_formats(folder, settings, summary, records())
@@ -407,5 +416,11 @@ def _sources(settings: SynthesizeSettings, options: ModelOptions) -> dict[str, s
             " licences"
         )
     sources["labels"] = "known warps, exact" if settings.known_warps else "matched, not by people"
-    sources["masks"] = settings.masks.kind
+    sources["masks"] = settings.mask_kind
+    if settings.mask_kind == "auto":
+        digest = file_sha256(FOREGROUND_WEIGHTS)
+        sources["masks"] = f"found by the foreground head (weights {digest[:12]}), not by people"
+    if settings.masks.segmenter is not None:
+        weights = segmenter_weights(settings.masks.segmenter)
+        sources["masks"] = f"found by the segmenter {weights}, not by people"
     return sources

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from warpkit.synthesize.mask_trust import DOUBTFUL
+from warpkit.synthesize.mask_trust import doubted
 from warpkit.synthesize.records import Record
 
 __all__ = ["Summary", "doubtful", "summarise", "without_duplicates"]
@@ -31,8 +31,7 @@ def without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
 
 def doubtful(record: Record) -> bool:
     """Whether one of a pair's masks was found and is doubted."""
-    ends = (record.meta["source"], record.meta["target"])
-    return any(end.get("mask_trust", 1.0) < DOUBTFUL for end in ends)
+    return any(doubted(record.meta[role]) for role in ("source", "target"))
 
 
 @dataclass
@@ -49,6 +48,8 @@ class Summary:
         matches: matches left after each filter, summed over all pairs that came so far.
         doubtful: ids of kept pairs with a found mask that is doubted (see `warpkit.synthesize.
             mask_trust`).
+        agreement: of the masks of kept pairs that the foreground head or a segmenter found, how far
+            several looks agree on each.
         prompts: how often each prompt was used by a kept pair.
     """
 
@@ -60,6 +61,7 @@ class Summary:
     categories: Counter[str] = field(default_factory=Counter)
     matches: Counter[str] = field(default_factory=Counter)
     doubtful: list[str] = field(default_factory=list)
+    agreement: list[float] = field(default_factory=list)
     prompts: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: Record) -> None:
@@ -77,7 +79,17 @@ class Summary:
         ends = (meta["source"], meta["target"])
         if doubtful(record):
             self.doubtful.append(record.id)
+        self.agreement += [end["mask_agreement"] for end in ends if "mask_agreement" in end]
         self.prompts.update(end["prompt"] for end in ends if "prompt" in end)
+
+    def found_words(self) -> str:
+        """How many masks were found in kept pairs, and how sure they are."""
+        mean, least = sum(self.agreement) / len(self.agreement), min(self.agreement)
+        return (
+            f"found the object of {len(self.agreement):,} pictures of {len(self.kept):,} kept"
+            f" pairs: several looks at a picture agree on {100 * mean:.0f} % of it (the least sure:"
+            f" {100 * least:.0f} %)"
+        )
 
     def facts(self) -> dict[str, Any]:
         """The counts for `run.json`."""
@@ -88,6 +100,7 @@ class Summary:
             "dropped": dict(sorted(self.dropped.items())),
             "splits": dict(sorted(self.splits.items())),
             "doubtful_masks": len(self.doubtful),
+            "found_masks": len(self.agreement),
             "categories": dict(sorted(self.categories.items())),
             "matches": dict(self.matches),
         }

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from warpkit.io.whole import write_json
+from warpkit.synthesize.mask_trust import TRUST_FACTS
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.writers.layout import ROLES, image_path
 from warpkit.synthesize.writers.target import Place
@@ -73,7 +74,7 @@ class CocoKeypointWriter:
                     "iscrowd": 0,
                     "pair_id": int(record.id),
                     "role": role,
-                    **{key: end[key] for key in ("mask_trust",) if key in end},
+                    **{key: end[key] for key in TRUST_FACTS if key in end},
                 }
             )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from warpkit.io.whole import write_json, write_text
+from warpkit.synthesize.mask_trust import TRUST_FACTS
 from warpkit.synthesize.records import Record
 from warpkit.synthesize.writers.target import Place, write_bytes
 
@@ -116,7 +117,7 @@ def _provenance(record: Record) -> dict[str, Any]:
     meta = record.meta
     names = ("kind", "labels", "model", "similarity", "coherence")
     facts = {name: meta[name] for name in names}
-    asked = ("prompt", "seed", "strength", "path", "warp_seed", "mask_trust")
+    asked = ("prompt", "seed", "strength", "path", "warp_seed", *TRUST_FACTS)
     for role in ROLES:
         facts[role] = {key: meta[role][key] for key in asked if key in meta[role]}
     return facts
