@@ -5,6 +5,7 @@ In: an image, perhaps hints. Out: a mask, how sure it is, and what is doubtful a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,12 +34,18 @@ __all__ = [
     "mask_pieces",
 ]
 
-# Long sides in pixels at which the whole image is looked at, and the region that was found.
-_LOOKS, _ZOOM = (224, 352), 288
-_MARGIN = 0.35  # of the region's longer side, around it
+# Least and most pixels of the longer side at which the whole image is looked at, what was found
+# there, the same again with its box as a hint, and the region of a box that was given; between them
+# twice the image's own pixels.
+_WHOLE, _NEAR, _TOLD, _BOXED = (288, 288), (288, 448), (448, 448), (320, 640)
+_MARGIN = 0.2  # of the region's longer side, around it
+# Weights of nearer looks within their regions: of the first, and of one that follows another.
+_FIRST, _SECOND = 0.75, 0.5
 _DISC = 0.025  # radius of a point's disc as a share of the long side, as in training
 _CRUMB = 0.05  # of the largest piece; smaller ones are left out
 
+_Region = tuple[slice, slice]
+"""Rows and columns of an image."""
 
 NOTHING_FOUND = (
     "no object was found: give a box around it (x1,y1,x2,y2) or a point on it (x,y), or paint its"
@@ -75,8 +82,8 @@ class FoundObject:
 
     Attributes:
         mask: bool (H, W).
-        agreement: in [0, 1], the mean intersection over union of the single looks (the image in
-            two sizes and nearer, each mirrored too) with the mask.
+        agreement: in [0, 1], the mean intersection over union of the single looks (the image
+            whole and nearer, each mirrored too) with the mask.
         doubts: what speaks against the mask, a phrase each; empty where nothing does.
     """
 
@@ -134,8 +141,9 @@ def find_object(
 ) -> FoundObject:
     """Find the object of an image, or the one that hints name.
 
-    The image is looked at whole, in two sizes, then nearer around what was found (or around the
-    box); each look is repeated on the mirrored image, and the mean of all decides.
+    The image is looked at whole, then nearer around what was found, at last with the box of that as
+    a hint; with a box, around it alone. Each look is repeated on the mirrored image, and their mean
+    decides.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -152,7 +160,9 @@ def find_object(
     model = model or load_foreground("cpu")
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     # The network is trained with a box or with points, and never with points off the object alone.
-    seen = [_see(model, pixels, Hints(box=hints.box), box)]
+    seen: list[_Seen] = []
+    if box is not None or not hints.points:
+        seen.append(_see(model, pixels, Hints(box=hints.box), box))
     if hints.points or hints.background:
         points = hints.points or (_deepest(seen[0].mean, hints.background),)
         pointed = Hints(points=points, background=hints.background)
@@ -172,24 +182,18 @@ class _Seen:
     """What the looks at an image found under one kind of hint.
 
     Attributes:
-        whole: logits (H, W) of each look at all of it.
-        near: the same (h, w) of each look at a region.
-        region: rows and columns of that.
+        looks: a region of the image, and logits (h, w) of a look at it.
         mean: logits (H, W) of all looks together.
     """
 
-    whole: list[Tensor]
-    near: list[Tensor]
-    region: tuple[slice, slice]
+    looks: list[tuple[_Region, Tensor]]
     mean: Tensor
 
     def agreement(self, mask: Mask) -> float:
         """Mean intersection over union of the single looks with a mask."""
-        pairs = [(mask, look) for look in self.whole]
-        pairs += [(mask[self.region], look) for look in self.near]
         shares = []
-        for expected, look in pairs:
-            found = (look > 0).numpy()
+        for region, look in self.looks:
+            expected, found = mask[region], (look > 0).numpy()
             shares.append((expected & found).sum() / max(1, (expected | found).sum()))
         return float(np.mean(shares))
 
@@ -197,16 +201,30 @@ class _Seen:
 def _see(
     model: ForegroundModel, pixels: Tensor, hints: Hints, box: tuple[float, ...] | None
 ) -> _Seen:
-    """All looks under hints; the nearer ones at the box, or at what was found."""
+    """All looks under hints: at the box, or at the whole image and nearer at what is found there.
+
+    The last ones are told, as a box, where those before found the object.
+    """
     height, width = pixels.shape[-2:]
     planes = _planes(hints, box, height=height, width=width)
-    looks = [look for side in _LOOKS for look in _looks(model, pixels, planes, side)]
-    mean = torch.stack(looks).mean(dim=0)
-    x1, y1, x2, y2 = _region(mean, box)
-    region = slice(y1, y2), slice(x1, x2)
-    near = _looks(model, pixels[..., y1:y2, x1:x2], planes[..., y1:y2, x1:x2], _ZOOM)
-    mean[region] = (mean[region] + torch.stack(near).mean(dim=0)) / 2
-    return _Seen(looks, near, region, mean)
+    if box is not None:
+        region = _around(box, height=height, width=width)
+        boxed = _looks(model, pixels, planes, region, _BOXED)
+        mean = torch.full((height, width), -math.inf)
+        mean[region] = _mean(boxed)
+        return _Seen(boxed, mean)
+    looks = _looks(model, pixels, planes, (slice(0, height), slice(0, width)), _WHOLE)
+    mean = _mean(looks)
+    # Points are learnt at the scale of whole images: nearer looks are told a box only.
+    for told, weight in [(True, _FIRST)] if hints else [(False, _FIRST), (True, _SECOND)]:
+        found = _extent(mean, hints.points)
+        if told:
+            planes = _planes(Hints(box=found), found, height=height, width=width)
+        region = _around(found, height=height, width=width)
+        near = _looks(model, pixels, planes, region, _TOLD if told else _NEAR)
+        mean[region] = (1 - weight) * mean[region] + weight * _mean(near)
+        looks += near
+    return _Seen(looks, mean)
 
 
 def _deepest(logits: Tensor, background: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -249,31 +267,48 @@ def box_mask(box: Sequence[float], *, height: int, width: int) -> Mask:
     return inside
 
 
-def _looks(model: ForegroundModel, pixels: Tensor, planes: Tensor, side: int) -> list[Tensor]:
-    """Logits (H, W) of an image whose longer side is brought to `side`, as it is and mirrored."""
+def _looks(
+    model: ForegroundModel,
+    pixels: Tensor,
+    planes: Tensor,
+    region: _Region,
+    sides: tuple[int, int],
+) -> list[tuple[_Region, Tensor]]:
+    """Looks at a region whose longer side is brought into a range, as it is and mirrored."""
+    pixels, planes = pixels[(..., *region)], planes[(..., *region)]
     height, width = pixels.shape[-2:]
-    scale = side / max(height, width)
+    longer = max(height, width)
+    scale = min(max(2 * longer, sides[0]), sides[1]) / longer
     step = model.multiple
     size = tuple(max(2 * step, step * round(n * scale / step)) for n in (height, width))
     image = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
     hints = F.adaptive_max_pool2d(planes, size) if scale < 1 else F.interpolate(planes, size=size)
     both = model.logits(torch.cat([image, image.flip(3)]), torch.cat([hints, hints.flip(3)]))
     both = F.interpolate(both.cpu(), size=(height, width), mode="bicubic")[:, 0]
-    return [both[0], both[1].flip(1)]
+    return [(region, both[0]), (region, both[1].flip(1))]
 
 
-def _region(logits: Tensor, box: tuple[float, ...] | None) -> tuple[int, int, int, int]:
-    """Columns and rows (x1, y1, x2, y2, ends excluded) around the object's largest piece."""
-    height, width = logits.shape
-    if box is None:
-        found = (logits > 0).numpy()
-        if not found.any():  # the likeliest part: the nearer look may be surer
-            found = (logits >= logits.flatten().quantile(0.97)).numpy()
-        rows, columns = np.nonzero(mask_pieces(found, share=1.0))
-        box = (columns.min(), rows.min(), columns.max(), rows.max())
+def _mean(looks: list[tuple[_Region, Tensor]]) -> Tensor:
+    return torch.stack([look for _, look in looks]).mean(dim=0)
+
+
+def _extent(
+    logits: Tensor, points: Sequence[tuple[float, float]]
+) -> tuple[float, float, float, float]:
+    """The box of what is found at points, or of the largest piece."""
+    found = (logits > 0).numpy()
+    if not found.any():  # the likeliest part: the nearer look may be surer
+        found = (logits >= logits.flatten().quantile(0.97)).numpy()
+    rows, columns = np.nonzero(mask_pieces(found, share=1.0, at=points))
+    return float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max())
+
+
+def _around(box: tuple[float, ...], *, height: int, width: int) -> _Region:
+    """Rows and columns of a box with a margin."""
     margin = _MARGIN * (1 + max(box[2] - box[0], box[3] - box[1]))
     left, top = (max(0, int(value - margin)) for value in box[:2])
-    return left, top, min(width, int(box[2] + margin) + 2), min(height, int(box[3] + margin) + 2)
+    right, bottom = (int(value + margin) + 2 for value in box[2:])
+    return slice(top, min(height, bottom)), slice(left, min(width, right))
 
 
 def mask_pieces(
