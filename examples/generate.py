@@ -61,7 +61,7 @@ def to_tensor(picture: npt.NDArray[np.uint8], size: int) -> torch.Tensor:
     """Float (1, 3, size, size) in [0, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
     height, width = picture.shape[:2]
-    return plan_fit(height=height, width=width, size=size, multiple=1, mode="squash").apply(pixels)
+    return plan_fit(height=height, width=width, size=size, multiple=1, mode="stretch").apply(pixels)
 
 
 def to_array(image: torch.Tensor) -> npt.NDArray[np.uint8]:

@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the gallery.")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs"), help="documents' folder")
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--size", type=int, help="side of the model's canvas")
+    parser.add_argument("--size", type=int, help="side of the model's input")
     parser.add_argument("--frames", type=int, default=16, help="of the clip")
     errors_in_one_line()
     arguments = parser.parse_args()
@@ -63,7 +63,7 @@ class Gallery:
     Args:
         output: gets `gallery.md` and `images/gallery`.
         model: describes everything; looking inside takes the single model `tiny`.
-        size: of its canvas, None for its own.
+        size: of its input, None for its own.
     """
 
     def __init__(self, output: Path, model: str, size: int | None) -> None:

@@ -132,8 +132,8 @@ def load(
             safetensors file, a hub id, or the name of a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file; by default the one that belongs to the model.
-        size: side of the model's canvas in pixels.
-        fit: `pad` keeps the aspect ratio, `squash` resizes to a square as the paper does.
+        size: side of the model's input in pixels.
+        fit: `pad` keeps the aspect ratio, `stretch` resizes to a square as the paper does.
         engine: matching engine; `auto` picks one by the size of the problem.
         options: passed to the backbone's factory.
 

@@ -88,7 +88,7 @@ class ExtractBenchRow:
     Attributes:
         way: see the module.
         device: where.
-        canvas: [height, width] in pixels.
+        input: [height, width] in pixels.
         steps: UNet calls.
         batch: images at once.
         seconds: of a batch, warm; null where memory ran out.
@@ -104,7 +104,7 @@ class ExtractBenchRow:
 
     way: str
     device: str
-    canvas: tuple[int, int]
+    input: tuple[int, int]
     steps: int
     batch: int
     seconds: float | None
@@ -254,7 +254,7 @@ class _Bench:
         row = ExtractBenchRow(
             way=self.way,
             device=self.images.device.type,
-            canvas=(self.images.shape[-2], self.images.shape[-1]),
+            input=(self.images.shape[-2], self.images.shape[-1]),
             steps=self.steps,
             batch=self.batch,
             seconds=None,

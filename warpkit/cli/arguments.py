@@ -74,8 +74,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="alias (warpkit models), FILE.yaml, a folder or a hub id")
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
     parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
-    parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
-    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
+    parser.add_argument("--size", type=int, help="side of the model's input in pixels")
+    parser.add_argument(
+        "--fit",
+        choices=("pad", "stretch"),
+        help="keep the image's proportions and pad it, or stretch it to a square",
+    )
     parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
     add_config(parser)
 

@@ -28,7 +28,7 @@ __all__ = ["CombinedExtractor"]
 class CombinedExtractor(ModelDescriber):
     """Extractors side by side; an extractor itself.
 
-    Every part sees the image on a canvas of its own. The grid is that of the first part; the maps
+    Every part sees the image at a size of its own. The grid is that of the first part; the maps
     of the others are read, bilinearly, at the centres of its cells.
 
     Attributes:

@@ -209,9 +209,9 @@ class Hog:
         cell = self._cell
         fit = plan_fit(height=height, width=width, size=self.size, multiple=cell)
         pixels = torch.tensor(image).permute(2, 0, 1)[None]
-        canvas = F.pad(fit.apply(pixels.float() / 255), (1, 1, 1, 1), mode="replicate")[0]
-        across = canvas[:, 1:-1, 2:] - canvas[:, 1:-1, :-2]
-        down = canvas[:, 2:, 1:-1] - canvas[:, :-2, 1:-1]
+        inputs = F.pad(fit.apply(pixels.float() / 255), (1, 1, 1, 1), mode="replicate")[0]
+        across = inputs[:, 1:-1, 2:] - inputs[:, 1:-1, :-2]
+        down = inputs[:, 2:, 1:-1] - inputs[:, :-2, 1:-1]
         # Of the three colours the one that changes most.
         magnitude, strongest = torch.hypot(across, down).max(0)
         angle = torch.atan2(down, across).gather(0, strongest[None])[0]

@@ -54,7 +54,7 @@ def starting_unet(
     if config.beta_end is not None:
         found = dataclasses.replace(found, beta_end=config.beta_end)
     multiple = found.factor * 2 ** (len(found.channels) - 1)
-    for size in config.canvases:
+    for size in config.input_sizes:
         require(
             size > 0 and size % multiple == 0,
             f"crops of {size} pixels do not suit this UNet: their sides must be multiples of"

@@ -4,7 +4,7 @@ Out: a folder with `sweep.json` (every number), `sweep.md` (the best layers and 
 `layers.png` (PCK against the timestep, a curve a layer) and `models.png` (the best layer of each
 timestep, a curve a model and mode). Source: Diffusion Hyperfeatures, Figures 3 and 7 to 9.
 
-Images are squashed to the model's canvas, layers are resized (bilinear) to 64 x 64 cells, and a
+Images are stretched to the model's input, layers are resized (bilinear) to 64 x 64 cells, and a
 source point goes to the centre of the target's cell of the greatest cosine. `inversion` evaluates
 the UNet along DDIM inversion, `noised` once at each timestep on the noised latent (generation
 features of a real image); other models than diffusion models have the mode `features`.
@@ -142,8 +142,8 @@ def run_sweep(
     settings = settings or SweepSettings()
     options = options or ModelOptions(model="tiny")
     require(
-        options.fit in (None, "squash"),
-        "the sweep squashes images to the canvas, as the paper does: leave out --fit",
+        options.fit in (None, "stretch"),
+        "the sweep stretches images to the input, as the paper does: leave out --fit",
     )
     clock = Stopwatch()
     folder = OutputFolder(output, overwrite=overwrite, inputs=[root])
@@ -156,7 +156,7 @@ def run_sweep(
     problems = list(pair_set.problems)
     for model in settings.models or (options.model,):
         with clock.stage(f"load {model}"):
-            extractor = dataclasses.replace(options, model=model, fit="squash").load_single()
+            extractor = dataclasses.replace(options, model=model, fit="stretch").load_single()
         with clock.stage(f"sweep {model}"):
             rows += sweep_pairs(
                 extractor,
@@ -274,8 +274,8 @@ def _score_group(
 ) -> None:
     """Add the correct points of some pairs to the counts of every layer and step."""
     images = [image for _, source, target in group for image in (source, target)]
-    canvas = torch.cat([extractor.canvas([image])[0] for image in images])
-    for step in backbone.features(canvas):
+    inputs = torch.cat([extractor.prepare([image])[0] for image in images])
+    for step in backbone.features(inputs):
         for layer in backbone.spec.layers:
             maps = resize(step.maps[layer.name].float(), (GRID, GRID))
             key = (layer.name, step.step, step.timestep)
