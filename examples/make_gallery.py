@@ -147,7 +147,7 @@ class Gallery:
             f"The same pixels thrown forward. {100 * holes:.0f} % of the target object's pixels are"
             " holes, on which nothing landed; on the right they are filled from the backward"
             " match.",
-            "warpkit propagate clip.mp4 --edit edited.png --edit-mode splat -o out",
+            "warpkit propagate clip.mp4 --edit edited.png --edit-mode forward-warp -o out",
         )
 
     def _matches(self, source: RenderedFrame, target: RenderedFrame) -> None:

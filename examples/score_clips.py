@@ -25,7 +25,7 @@ from warpkit.io.masks import read_labels
 parser = argparse.ArgumentParser()
 parser.add_argument("root", type=Path)
 parser.add_argument("--model", default="tiny")
-parser.add_argument("--mode", choices=("label", "gather", "splat"), default="label")
+parser.add_argument("--mode", choices=("label", "backward-warp", "forward-warp"), default="label")
 parser.add_argument("--set", action="append", default=[], help="settings, e.g. label.top_k=10")
 errors_in_one_line()
 args = parser.parse_args()

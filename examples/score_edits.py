@@ -36,7 +36,7 @@ parser.add_argument("--height", type=int, help="render at this height instead of
 parser.add_argument("--samples", type=int, help="per pixel along each side; fewer render sooner")
 parser.add_argument("--models", nargs="+", default=["embedded"])
 parser.add_argument("--size", type=int)
-parser.add_argument("--set", action="append", default=[], help="settings, e.g. edit_mode=gather")
+parser.add_argument("--set", action="append", default=[], help="e.g. edit_mode=backward-warp")
 parser.add_argument("--pictures", type=Path, help="folder for pictures to look at")
 errors_in_one_line()
 args = parser.parse_args()

@@ -55,7 +55,7 @@ def assert_refused(ran: Ran, *expected: str) -> None:
         assert text in ran.messages[0]
 
 
-@pytest.mark.parametrize("mode", ["label", "gather", "splat"])
+@pytest.mark.parametrize("mode", ["label", "backward-warp", "forward-warp"])
 @pytest.mark.parametrize("video", ["clip.mp4", "frames"])
 def test_mask(
     cli: Cli, files: Path, tmp_path: Path, model: warpkit.Model, mode: str, video: str
@@ -108,7 +108,7 @@ def test_two_objects_keep_their_ids(cli: Cli, files: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("edit", ["layer.png", "edited.png"])
-@pytest.mark.parametrize("edit_mode", ["track", "gather", "splat"])
+@pytest.mark.parametrize("edit_mode", ["track", "backward-warp", "forward-warp"])
 def test_edit_with_mask(
     cli: Cli, files: Path, tmp_path: Path, clip: list[RenderedFrame], edit: str, edit_mode: str
 ) -> None:

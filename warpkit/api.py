@@ -75,7 +75,7 @@ class Model:
         guides: npt.ArrayLike | None = None,
         settings: WarpSettings | None = None,
     ) -> WarpResult:
-        """Carry the source's appearance to the target (see `warpkit.image.warp.warp`)."""
+        """Warp the source's appearance onto the target (see `warpkit.image.warp.warp`)."""
         return warp(
             source,
             target,
@@ -97,7 +97,7 @@ class Model:
         annotations: Mapping[int, npt.NDArray[np.uint8]] | None = None,
         settings: PropagateSettings | None = None,
     ) -> Iterator[FrameResult]:
-        """Carry labels, an edit and points of the first frame, and labels of further ones.
+        """Propagate labels, an edit and points of the first frame, and labels of further ones.
 
         See `warpkit.video.propagate.propagate`.
         """

@@ -62,7 +62,7 @@ def pixel_to_grid(x: Places, cell: Any) -> Places:
 def scale_points(
     xy: Tensor, *, from_height: int, from_width: int, to_height: int, to_width: int
 ) -> Tensor:
-    """Points (..., 2) of an image carried to the same image resized to another size."""
+    """Points (..., 2) of an image in the same image resized to another size."""
     scale = torch.tensor([to_width / from_width, to_height / from_height], dtype=torch.float64)
     return ((xy.double() + 0.5) * scale.to(xy.device) - 0.5).to(xy.dtype)
 

@@ -2,7 +2,7 @@
 
 Our file keeps the whole configuration in the safetensors header. The published layout is a pickle
 with `aggregation_network` (state dict) beside `config`; it is read with `weights_only=True`, so a
-file that carries code is refused.
+file that holds code is refused.
 """
 
 from __future__ import annotations

@@ -151,12 +151,12 @@ def command_parser() -> argparse.ArgumentParser:
     )
     propagate.add_argument(
         "--mode",
-        choices=("label", "gather", "splat"),
+        choices=("label", "backward-warp", "forward-warp"),
         help="how masks are carried (default label: with context frames)",
     )
     propagate.add_argument(
         "--edit-mode",
-        choices=("track", "gather", "splat"),
+        choices=("track", "backward-warp", "forward-warp"),
         help="how an edit is carried (default track)",
     )
     propagate.add_argument("--start", type=int, default=0, help="first frame (default 0)")
@@ -164,7 +164,7 @@ def command_parser() -> argparse.ArgumentParser:
     propagate.add_argument("--stride", type=int, default=1, help="take every N-th frame")
     propagate.add_argument(
         "--cuts",
-        choices=("reanchor", "stop", "ignore"),
+        choices=("restart", "stop", "ignore"),
         help="where a new scene begins: go on from the annotated frames alone (default), stop, or"
         " take no notice",
     )

@@ -50,7 +50,7 @@ def copy_first_labels(
 def flow_labels(
     images: Iterable[npt.NDArray[np.uint8]], first: npt.NDArray[np.uint8]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """The first labels carried along by dense optical flow (OpenCV DIS, medium preset).
+    """The first labels propagated by dense optical flow (OpenCV DIS, medium preset).
 
     The flow from frame t to frame t - 1 tells for every pixel of frame t where it was one frame
     before. These steps are chained (bilinear, clamped at the border) into the place in the first

@@ -1,4 +1,4 @@
-"""PCK: the percentage of keypoints carried to within `alpha * L` pixels of their true place.
+"""PCK: the percentage of keypoints found within `alpha * L` pixels of their true place.
 
 Prediction and scoring are apart: `warpkit.evaluate.predict` yields one `PairPrediction` per pair,
 `score_pairs` counts. L is the longer side of the TARGET image or of the target object's box.

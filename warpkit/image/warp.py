@@ -143,7 +143,7 @@ def warp(
     matcher: Matcher | None = None,
     progress: ProgressCallback = no_progress,
 ) -> WarpResult:
-    """Carry the source's appearance to the target, pixel by pixel.
+    """Warp the source's appearance onto the target, pixel by pixel.
 
     For every target pixel inside `target_mask` the source pixel inside `source_mask` that shows the
     same is found; its colour goes there. Pixels more than two outside the target mask stay bit for

@@ -41,7 +41,7 @@ def warp_overview(
     """
 
     def outlined(image: Image, mask: Mask | None) -> Image:
-        # The outline alone: the colours are what is carried.
+        # The outline alone: the colours are what is warped.
         return image if mask is None else overlay_labels(image, mask.astype(np.uint8), alpha=0)
 
     # Tiles are small: large pictures are thinned before anything is coloured.

@@ -280,7 +280,7 @@ def read_labels(path: str | Path) -> Labels:
 
 
 def read_objects(path: str | Path) -> Labels:
-    """Read a mask that says what is to be carried: as `read_labels`, and without void pixels.
+    """Read a mask that says what is to be propagated: as `read_labels`, and without void pixels.
 
     255 beside small ids alone is void in gray and colour files, too.
 

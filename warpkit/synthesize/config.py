@@ -164,7 +164,7 @@ class FilterConfig:
             of a symmetric object move. Its descriptors cost as much as an image's own.
         coherence: largest distance to where the coherent field of the pair leads (see
             `warpkit.coherent`): one smooth motion of the whole object.
-        affine: largest distance from where the neighbouring matches would carry the point.
+        affine: largest distance from where the neighbouring matches would take the point.
     """
 
     FORMER_KEYS: ClassVar = {"mutual": "cycle: 0"}

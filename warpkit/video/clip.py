@@ -71,7 +71,7 @@ class Clip(ABC):
         return items
 
     def drop(self, before: int, keep: Collection[int]) -> None:  # noqa: B027 - nothing is held
-        """Let go of frames that were carried to."""
+        """Let go of frames that are done."""
 
 
 class MemoryClip(Clip):

@@ -1,4 +1,4 @@
-"""`warpkit eval davis`: how well masks are carried through annotated clips.
+"""`warpkit eval davis`: how well masks are propagated through annotated clips.
 
 In: a DAVIS folder. Out: J, F and J&F of a model, of baselines or of somebody's folder of masks, as
 JSON, and the masks.
@@ -21,7 +21,7 @@ from warpkit.checks import require
 from warpkit.datasets.davis import DavisSequence, read_davis
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
-from warpkit.evaluate.commands.mask_store import MaskMethod, carried_masks
+from warpkit.evaluate.commands.mask_store import MaskMethod, propagated_masks
 from warpkit.evaluate.commands.shared import (
     ScoredSettings,
     answers_identity,
@@ -41,7 +41,6 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import Describer
 from warpkit.video.config import PropagateSettings
-from warpkit.video.propagate import propagate
 
 __all__ = ["EvalDavisSettings", "run_eval_davis"]
 
@@ -58,7 +57,7 @@ class EvalDavisSettings(ScoredSettings):
         sequences: only these; empty for all.
         resolution: folder of the frames and annotations.
         all_frames: score every frame; else the official frames, 2 to N - 1.
-        mode: how masks are carried, as in `warpkit propagate`.
+        mode: how masks are propagated, as in `warpkit propagate`.
         label: settings of label propagation.
         workers: processes that score; None takes one per CPU.
     """
@@ -70,7 +69,7 @@ class EvalDavisSettings(ScoredSettings):
     sequences: tuple[str, ...] = ()
     resolution: str = "480p"
     all_frames: bool = False
-    mode: Literal["label", "gather", "splat"] = "label"
+    mode: Literal["label", "backward-warp", "forward-warp"] = "label"
     label: LabelConfig = field(default_factory=LabelConfig)
     workers: int | None = None
 
@@ -101,7 +100,7 @@ def run_eval_davis(
     options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Carry the first mask of every sequence to its end and score the masks.
+    """Propagate the first mask of every sequence to its end and score the masks.
 
     Args:
         root: the folder that holds `JPEGImages` and `Annotations`.
@@ -145,7 +144,7 @@ def run_eval_davis(
                 run = _given(Path(predictions), sequences)
             else:
                 with clock.stage(f"propagate {method.name}"):
-                    masks, seconds = carried_masks(
+                    masks, seconds = propagated_masks(
                         method, sequences, store, hashes, problems, settings.year
                     )
                 run = _DavisRun(method.name, masks, seconds)
@@ -156,7 +155,7 @@ def run_eval_davis(
             with clock.stage("score"):
                 run = _scored_run(run, sequences, settings, problems, given=method is None)
             runs.append(run)
-        # Every method is scored on the same sequences: those that all could carry.
+        # Every method is scored on the same sequences: those that all could propagate.
         common = [
             s.name for s in sequences if all(s.name in run.report().sequences for run in runs)
         ]
@@ -290,7 +289,7 @@ def _describer_method(
     how = settings.propagation()
     matcher = asked_matcher(options.engine)
 
-    def carry(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
+    def propagate(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
         for result in propagate(
             images, describer=describer, labels=first, settings=how, matcher=matcher
         ):
@@ -299,7 +298,7 @@ def _describer_method(
 
     facts = {"engine": options.engine, "settings": to_dict(how)}
     identity = answers_identity(name, describer, **facts)
-    return MaskMethod(name, identity, carry)
+    return MaskMethod(name, identity, propagate)
 
 
 def _model_method(settings: EvalDavisSettings, options: ModelOptions) -> MaskMethod:
