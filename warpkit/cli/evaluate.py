@@ -48,8 +48,8 @@ def add_eval(commands: Any) -> None:
         "--boxes",
         action="store_true",
         default=None,
-        help="match only inside boxes around the annotated points, widened by 12 %%, in both images;"
-        " this uses the annotation: compare only with other results with --boxes",
+        help="match only inside boxes around the annotated points, widened by 12 %%, in both"
+        " images; this uses the annotation: compare only with other results with --boxes",
     )
     pck.add_argument(
         "--predictions", type=Path, metavar="FILE", help="score the predictions of this file"

@@ -115,7 +115,14 @@ def command_parser() -> argparse.ArgumentParser:
     )
     add_common(warp)
 
-    match = commands.add_parser("match", help="find points of one image in another")
+    match = commands.add_parser(
+        "match",
+        help="find points of one image in another",
+        description="Find points of one image in another. A match is `valid` if matching back from"
+        " it ends within 10 %% of the longer side of the source's object (the box of its mask, else"
+        " the image) of the point; with filters (--set mutual=true, cycle_distance=8 or"
+        " min_similarity=0.7), if it passes these instead.",
+    )
     match.add_argument("source", type=Path, help="image the points are in")
     match.add_argument("target", type=Path, help="image to find them in")
     match.add_argument("--points", required=True, help='"x,y;x,y", or a file: .csv, .json, .npz')
