@@ -87,7 +87,7 @@ def test_the_digest_knows_parts_and_shares():
 
 def test_shares_must_fit_the_parts():
     a, b = Part("a", 5, (6, 8), 0), Part("b", 3, (6, 8), 1)
-    with pytest.raises(InputError, match=r"two parts or more .* got 2 parts and 1 shares"):
+    with pytest.raises(InputError, match=r"two parts or more .* got 2 parts and 1 share"):
         combined(a, b, shares=(1,))
     with pytest.raises(InputError, match=r"shares must be positive, got \[1, 0\]"):
         combined(a, b, shares=(1, 0))

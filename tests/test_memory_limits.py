@@ -128,7 +128,7 @@ def test_a_batch_that_is_more_than_the_memory_is_refused_before_it_runs(
     assert len(model.describe([image] * 2)) == 2
     monkeypatch.setattr(memory, "available", lambda: 2 * needed - 1)
     monkeypatch.setattr(type(part), "aggregate", None)
-    words = f"a batch of 2 images on a {fit.input_width} x {fit.input_height} input needs"
+    words = f"a batch of 2 images of {fit.input_width} x {fit.input_height} pixels needs"
     with pytest.raises(InputError, match=words + ".*use a smaller --size or batch_size"):
         model.describe([image] * 2)
 

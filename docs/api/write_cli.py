@@ -79,7 +79,7 @@ def render() -> str:
         rows = [row(action) for action in arguments]
         described = set(shared) <= set(rows)
         own = [text for text in rows if not described or text not in shared]
-        text = about.replace("%%", "%").rstrip(".")
+        text = about.rstrip(".")
         lines += [f"## {words}", "", f"{text[:1].upper()}{text[1:]}.", ""]
         lines += ["| argument | |", "|---|---|", *own]
         lines += ["| those of a model | |"] * described + [""]

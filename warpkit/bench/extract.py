@@ -25,7 +25,7 @@ from torch import Tensor
 
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, counted, one_of, require
 from warpkit.describe.extractor import Extractor, out_of_memory
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.features.backbone import StepFeatures
@@ -342,7 +342,7 @@ def _over(network: AggregationNetwork, steps: tuple[int, ...]) -> AggregationNet
 def _points(rows: Sequence[ExtractBenchRow]) -> list[tuple[str, str, int, float, bool]]:
     return [
         (
-            f"{row.steps} step{'s' if row.steps > 1 else ''}",
+            counted(row.steps, "step"),
             row.way,
             row.batch,
             row.seconds_per_image,

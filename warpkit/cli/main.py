@@ -119,7 +119,7 @@ def command_parser() -> argparse.ArgumentParser:
         "match",
         help="find points of one image in another",
         description="Find points of one image in another. A match is `valid` if matching back from"
-        " it ends within 10 %% of the longer side of the source's object (the box of its mask, else"
+        " it ends within 10 % of the longer side of the source's object (the box of its mask, else"
         " the image) of the point; with filters (--set mutual=true, cycle_distance=8 or"
         " min_similarity=0.7), if it passes these instead.",
     )
@@ -286,7 +286,7 @@ def _describe(parser: argparse.ArgumentParser) -> None:
         if isinstance(group, argparse._SubParsersAction):
             about = {choice.dest: choice.help or "" for choice in group._choices_actions}
             for name, command in group.choices.items():
-                text = about[name]
+                text = about[name].replace("%%", "%")
                 command.description = command.description or f"{text[:1].upper()}{text[1:]}."
                 _describe(command)
 

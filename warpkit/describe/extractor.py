@@ -22,7 +22,7 @@ from torch import Tensor
 from warpkit.aggregate.checkpoint import check_fits
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
-from warpkit.checks import InputError, check_image, first_line, require
+from warpkit.checks import InputError, check_image, counted, first_line, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.describe.assembly import Aggregator
 from warpkit.describe.cache import DescriptorCache
@@ -235,7 +235,8 @@ class Extractor(ModelDescriber):
         each = pixels * (4 * (3 + width) + self.backbone.dtype.itemsize * layers)
         require_memory(
             int(count * each),
-            f"a batch of {count} images on a {fit.input_width} x {fit.input_height} input",
+            f"a batch of {counted(count, 'image')} of {fit.input_width} x {fit.input_height}"
+            " pixels",
             device=self.device,
             advice="use a smaller --size" if count == 1 else "use a smaller --size or batch_size",
         )
@@ -260,12 +261,12 @@ class Extractor(ModelDescriber):
             )
             return descriptors
         # Outside the handler, so that the failed run's tensors are gone.
-        rows, what = len(inputs), f"{inputs.shape[-1]} x {inputs.shape[-2]} input"
+        rows, what = len(inputs), f"{inputs.shape[-1]} x {inputs.shape[-2]} pixels"
         fits = rows // 2
         while fits and not self._fits(inputs[:fits]):
             fits //= 2
         raise InputError(
-            f"out of memory with a batch of {rows} images on a {what} ({reason}): "
+            f"out of memory with a batch of {counted(rows, 'image')} of {what} ({reason}): "
             + (
                 f"a batch of {fits} fits, use --set batch_size={fits}"
                 if fits

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from warpkit.aggregate.checkpoint import load_aggregator, save_aggregator
 from warpkit.aggregate.network import AggregationConfig
-from warpkit.checks import InputError, is_file, require
+from warpkit.checks import InputError, counted, is_file, require
 from warpkit.describe.published import PUBLISHED_AGGREGATORS, verify_aggregator
 from warpkit.describe.table import MODELS, ModelPreset, resolve_model
 from warpkit.features.architecture import decoder_layers
@@ -184,7 +184,8 @@ def _verify_shipped(name: str, backbone: str) -> str:
         f"'{name}' is not as it was released: {', '.join(map(str, wrong))} differs; install"
         f" {package or 'warpkit-hyperfeatures'} again",
     )
-    return f"{name}: the {len(hashes)} files that pip installed are as they were released"
+    files = counted(len(hashes), "file")
+    return f"{name}: {files} of the installation compared, as they were released"
 
 
 def convert_model(
@@ -223,7 +224,8 @@ def convert_model(
     save_aggregator(output, network, half=False, converted_from=path.name)
     config = network.config
     return (
-        f"{output}: {len(config.layers)} layers, {len(config.steps)} of {config.num_steps} steps,"
+        f"{output}: {counted(len(config.layers), 'layer')}, {len(config.steps)} of"
+        f" {counted(config.num_steps, 'step')},"
         f" for '{config.model}'"
     )
 

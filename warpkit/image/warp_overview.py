@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -93,12 +94,13 @@ def _field_title(quality: FieldQuality | None) -> str:
 def quality_words(quality: FieldQuality) -> str:
     """The figures of a field in one line."""
     words = (
-        f"cosine {quality.cosine:.2f}, the way back agrees for {quality.consistent:.0%}"
-        f" (off by {quality.inverse_error:.1f} px on average), {quality.inside:.0%} inside the"
-        f" source's mask, folds {quality.folds:.1f} %, SD log J {quality.sd_log_j:.2f}"
+        f"mean cosine {quality.cosine:.2f}; the way back agrees for {quality.consistent:.0%}"
+        f" (off by {quality.inverse_error:.1f} px on average); {quality.inside:.0%} read inside"
+        f" the source's mask; {quality.folds:.1f} % folded; local areas vary by a"
+        f" factor of {math.exp(quality.sd_log_j):.2f}"
     )
     if quality.mirrored:
-        words += ", source mirrored"
+        words += "; source mirrored"
     if quality.unmet:
         missed = ", ".join(str(i + 1) for i in quality.unmet)
         words += f"; guide {missed} is not met: it contradicts the others"

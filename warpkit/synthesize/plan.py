@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from warpkit.checks import InputError, is_file, require
+from warpkit.checks import InputError, counted, is_file, require
 from warpkit.datasets.json_fields import check_folder, read_lines
 from warpkit.io.images import IMAGE_SUFFIXES
 from warpkit.io.text import valid_text
@@ -254,8 +254,8 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         found[path.parent].append(path.name)
     if left_out:
         _log.info(
-            "%d links below %s are left out: what they lead to is there under another name",
-            left_out,
+            "%s below %s left out: what they lead to is there under another name",
+            counted(left_out, "link"),
             valid_text(str(root)),
         )
     for folder in sorted(found, key=lambda folder: folder.parts):

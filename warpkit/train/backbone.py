@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warpkit.checks import counted
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.registry import resolve_device
 from warpkit.features.tiny import save_unet
@@ -71,7 +72,8 @@ def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> P
     clock = RunClock(config, config.steps)
     stored = load_images(config.data, side=max(config.input_sizes), limit=config.limit or None)
     store, held_out = (part.to(device) for part in stored.hold_out(config.held_out))
-    _log.info("%d images of %d classes", len(store), len(store.classes))
+    classes = counted(len(store.classes), "class", "classes")
+    _log.info("%s of %s", counted(len(store), "image"), classes)
     learner = _Learner(config, store, device)
     weights, unet_config = learner.weights, learner.unet_config
     averaged = averaged_unet(unet_config, weights.averages("unet."))

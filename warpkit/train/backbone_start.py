@@ -77,7 +77,7 @@ def _class_rows(rows: Tensor, known: tuple[str, ...], wanted: tuple[str, ...]) -
     index = [known.index(name) if name in known else null for name in wanted]
     new = sum(1 for row in index if row == null)
     if new:
-        _log.info("%d of %d classes are new to the start", new, len(wanted))
+        _log.info("new to the starting weights: %d of %d classes", new, len(wanted))
     return rows[[*index, null]]
 
 

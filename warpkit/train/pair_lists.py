@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coords import plan_fit, scale_points
 from warpkit.datasets.dhf import read_dhf_json
 from warpkit.datasets.pair import AnnotatedPair, Box, Points
@@ -113,7 +113,8 @@ def read_pair_list(where: PairList) -> tuple[AnnotatedPair, ...]:
     pairs, more = usable_pairs(pairs)
     problems = [*problems, *more]
     if problems:
-        _log.warning("%d problems in the pair list, the first: %s", len(problems), problems[0])
+        count = counted(len(problems), "problem")
+        _log.warning("%s in the pair list, the first: %s", count, problems[0])
     return tuple(pairs)
 
 

@@ -15,7 +15,7 @@ from contextlib import closing
 import torch
 
 from warpkit.arrays import Image
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.io.frame import Frame
 from warpkit.propagate import TrackedPoints
 from warpkit.propagate.passes import Stretch
@@ -119,7 +119,8 @@ def _through(
             clip.drop(store.done, run.annotations)
     require(
         stretch.stop is None or store.done == stretch.stop,
-        f"there is no frame {stretch.stop} to annotate: {clip.name} has {store.done} frames",
+        f"there is no frame {stretch.stop} to annotate: {clip.name} has"
+        f" {counted(store.done, 'frame')}",
     )
     return False
 

@@ -103,7 +103,7 @@ def concerns(
         lost = np.diff(seen, axis=1, prepend=seen[:, :1]) < 0
         for position, count in enumerate(lost.sum(axis=0).tolist()):
             if count and count >= _LOST * len(seen):
-                note(position, count / len(seen), f"{count} of {len(seen)} points are lost")
+                note(position, count / len(seen), f"{count} of {len(seen)} points lost")
     return _worst_apart(rows, found, most)
 
 

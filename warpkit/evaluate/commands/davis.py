@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from warpkit.arrays import Image, Labels
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.datasets.davis import DavisSequence, read_davis
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
@@ -41,6 +41,7 @@ from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.types import Describer
 from warpkit.video.config import PropagateSettings
+from warpkit.video.propagate import propagate
 
 __all__ = ["EvalDavisSettings", "run_eval_davis"]
 
@@ -129,7 +130,9 @@ def run_eval_davis(
         year=settings.year,
     )
     frames = sum(len(sequence) for sequence in sequences)
-    _LOGGER.info("%d sequences, %d frames, %d left out", len(sequences), frames, len(problems))
+    left_out = f", {len(problems)} left out" if problems else ""
+    names = counted(len(sequences), "sequence")
+    _LOGGER.info("%s, %s%s", names, counted(frames, "frame"), left_out)
     methods: list[MaskMethod | None] = [
         _model_method(settings, options) if predictions is None else None
     ]
@@ -238,9 +241,9 @@ def _scored_run(
     )
     require(
         not (given and more),
-        f"the predictions do not cover the data set: {more[0] if more else ''} ({len(more)} such"
-        " sequences); a score over a part would be another score: give all masks, or name the"
-        " sequences with --sequences",
+        f"the predictions do not cover the data set: {more[0] if more else ''}"
+        f" ({counted(len(more), 'such sequence')}); a score over a part would be another"
+        " score: give all masks, or name the sequences with --sequences",
     )
     problems += [f"{run.name}: {line}" for line in more]
     for note in notes:
@@ -263,7 +266,7 @@ def _write_masks(
 
 def _title(settings: EvalDavisSettings, names: Sequence[str]) -> str:
     year = f"DAVIS-{settings.year}" if settings.year else "DAVIS"
-    few = ", ".join(names) if len(names) <= 5 else f"{len(names)} sequences"
+    few = ", ".join(names) if len(names) <= 5 else counted(len(names), "sequence")
     return f"{year} ({f'{settings.split}: ' if settings.split else ''}{few}{_rule(settings)})"
 
 
@@ -289,7 +292,7 @@ def _describer_method(
     how = settings.propagation()
     matcher = asked_matcher(options.engine)
 
-    def propagate(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
+    def masks_of(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
         for result in propagate(
             images, describer=describer, labels=first, settings=how, matcher=matcher
         ):
@@ -298,7 +301,7 @@ def _describer_method(
 
     facts = {"engine": options.engine, "settings": to_dict(how)}
     identity = answers_identity(name, describer, **facts)
-    return MaskMethod(name, identity, propagate)
+    return MaskMethod(name, identity, masks_of)
 
 
 def _model_method(settings: EvalDavisSettings, options: ModelOptions) -> MaskMethod:

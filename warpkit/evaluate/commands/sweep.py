@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.aggregate.network import resize
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.extractor import Extractor
@@ -169,7 +169,8 @@ def run_sweep(
             )
         del extractor  # its memory, before the next model takes its own
     problems = list(dict.fromkeys(problems))
-    title = f"{pair_set.title}, {len(pair_set.pairs)} pairs, threshold {pair_set.threshold}"
+    count = counted(len(pair_set.pairs), "pair")
+    title = f"{pair_set.title}, {count}, threshold {pair_set.threshold}"
     table = _table(rows, settings.alphas, title)
     facts: dict[str, Any] = {
         "dataset": pair_set.name,

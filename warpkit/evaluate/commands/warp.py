@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coherent import CoherentConfig, FieldName, Mirror, coherent_field
 from warpkit.coords import pixel_grid
 from warpkit.describe.options import ModelOptions
@@ -196,7 +196,7 @@ def run_eval_warp(
     facts = {
         "kind": "warp",
         "dataset": name,
-        "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)"
+        "title": f"{FIELD_SETS[name]} ({counted(len(errors[model.name]), 'pair')})"
         + (f", {given}" if given else ""),
         "masks": given,
         "scored": scored.hexdigest()[:24],
