@@ -142,7 +142,7 @@ class Gallery:
         ]
         write_image(self.folder / "splat.png", panel(tiles, columns=3, height=220))
         self.add(
-            "Forward splat",
+            "Forward warp",
             "splat.png",
             f"The same pixels thrown forward. {100 * holes:.0f} % of the target object's pixels are"
             " holes, on which nothing landed; on the right they are filled from the backward"
@@ -192,7 +192,7 @@ class Gallery:
         )
 
     def clip(self, count: int) -> None:
-        """A mask carried through a clip: contact sheet and confidence."""
+        """A mask propagated through a clip: contact sheet and confidence."""
         frames = [render_frame(CLIPS[CLIP], 2 * t) for t in range(count)]
         height, width = frames[0].labels.shape
         with tempfile.TemporaryDirectory() as name:
@@ -216,19 +216,19 @@ class Gallery:
         self.add(
             "Video",
             "contact_sheet.png",
-            f"The first mask of the clip {CLIP} carried through {count} frames: the first, the"
-            " last, and those that the report would have you look at.",
+            f"The first mask of the clip {CLIP} propagated through {count} frames: the first, the"
+            " last, and those that the report names to be checked.",
             command,
         )
         self.add(
             "Confidence over time",
             "confidence.svg",
-            "How sure each frame of the same run is; dashed lines are frames to look at.",
+            "The confidence of each frame of the same run; dashed lines are frames to check.",
             command,
         )
 
     def inside(self) -> None:
-        """What the single model `tiny` listens to and tells apart."""
+        """What the single model `tiny` weighs and tells apart."""
         with tempfile.TemporaryDirectory() as name:
             image = Path(name) / f"{PAIR}.png"
             write_image(image, render_pair(name=PAIR)[1].image)
@@ -239,7 +239,7 @@ class Gallery:
         self.add(
             "Mixing weights",
             "mixing.png",
-            "What the aggregator of the model `tiny` listens to.",
+            "The weights that the aggregator of the model `tiny` gives to layers and steps.",
             "warpkit inspect -o out --model tiny",
         )
         self.add(

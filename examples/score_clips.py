@@ -6,7 +6,7 @@ A clip is `NAME.mp4` with its true masks in `NAME/masks/*.png`. J and F are mean
 and over the frames that count: not the first, which is given, nor the last. The final means are
 over the objects of all clips, as DAVIS takes them. DAVIS itself: `warpkit eval davis`.
 
-The baselines start from the same first mask: it is copied, or carried by chained OpenCV DIS flow.
+The baselines start from the same first mask: it is copied, or follows chained OpenCV DIS flow.
 """
 
 import argparse

@@ -146,7 +146,7 @@ def test_the_coarse_level_agrees_with_plain_loops() -> None:
         nodes[0].descriptors[0].double().numpy(),
         nodes[1].descriptors[0].double().numpy(),
         affine[0, 0].double().numpy(),
-        fast.trust[0].double().numpy(),
+        fast.reliability[0].double().numpy(),
         COARSE,
         unexplained=_UNEXPLAINED,
         layer_temperature=_LAYER_TEMPERATURE,

@@ -166,7 +166,7 @@ def test_what_is_left_out_is_said_once(ramps, caplog):
         ("pairs: [{json: a, synth: b}]", "one of json: FILE .*got json and synth"),
         ("pairs: [{synth: a, images: b}]", "'images' belongs to json, not to synth"),
         ("pairs: [{json: a, split: val}]", "'split' belongs to spair, not to json"),
-        ("pairs: [{json: a, count: 0}]", "count must be at least one pair a step, got 0"),
+        ("pairs: [{json: a, count: 0}]", "count must be at least one pair per step, got 0"),
         ("pairs: [{json: a, flip: 2}]", "flip is a probability from 0 to 1, got 2"),
         ("pairs: [{json: a, view: stretch, flip: 0.5}]", "stretch shows whole images as they are"),
         ("pairs: [{json: a, cache: -1}]", "cache is 0 or more gigabytes, got -1"),

@@ -45,7 +45,7 @@ def correct_points(
         predicted: (N, 2) pixels; a row that is not finite is a wrong point.
         truth: (N, 2) pixels of the same image.
         length: L in pixels.
-        alpha: tolerance as a share of L.
+        alpha: tolerance as a fraction of L.
 
     Returns:
         bool (N,).
@@ -153,7 +153,7 @@ def score_pairs(
 
     Args:
         predictions: one per pair.
-        alphas: tolerances as shares of L.
+        alphas: tolerances as fractions of L.
         seed: seeds the bootstrap.
         resamples: number of bootstrap resamples.
     """

@@ -90,7 +90,7 @@ def _entry(pair: AnnotatedPair, root: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, head: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
-    """One pair a line, so that the file can be read by people and compared by tools."""
+    """One pair per line, so that the file can be read by people and compared by tools."""
     lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
     opening = json.dumps(head, ensure_ascii=False)[:-1]
     write_text(path, f'{opening},\n"pairs": [\n{lines}\n]}}\n')

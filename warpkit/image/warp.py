@@ -119,7 +119,8 @@ class WarpResult:
             are none: where the warp is not valid and was not filled.
         composite: uint8 (H, W, 3), the target with the warped object on it; (H, W, 4) with the
             target's alpha, where it has one.
-        warp: the dense field, float32 on the CPU; its `valid` says what is trusted, filled or not.
+        warp: the dense field, float32 on the CPU; its `valid` says where the way back agrees,
+            filled or not.
         quality: how good a coherent field is; None for nearest neighbours.
         doubt: why the warp is likely bad and what helps, one line; None if it is not.
     """
@@ -307,8 +308,8 @@ def run_warp(
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
     (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`; `source_mask.png`
     and `target_mask.png` where they were found. What is
-    shown but not trusted is opaque in `warped.png` and not `valid`. The first two have 16 bits a
-    channel where an input has, and the target's colour profile, which the source is converted to.
+    shown where the way back disagrees is opaque in `warped.png` and not `valid`. The first two have
+    16 bits a channel where an input has, and the target's colour profile, which the source is converted to.
 
     Args:
         guides: pairs of points, or a text or file of them (see `io.guides.read_guides`).

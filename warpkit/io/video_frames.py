@@ -223,7 +223,7 @@ class VideoFrames(Frames):
             yield container, picture_stream(container, self.path)
 
     def _promised(self, stream: VideoStream) -> tuple[int | None, bool]:
-        """Number of frames that the header promises to show, and whether it is to be trusted."""
+        """Number of frames that the header promises to show, and whether that is reliable."""
         if "mp4" in self._format and stream.frames:
             # An edit list may hide frames that the plain count includes.
             shown = [entry for entry in stream.index_entries if not entry.is_discard]

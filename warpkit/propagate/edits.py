@@ -2,7 +2,7 @@
 
 In: an RGBA layer over the first frame and the descriptor maps of both frames. Out: the layer over
 frame t, and the frame with the layer on it. Colours are kept premultiplied by their opacity, so
-that interpolation and splatting never mix in the colour of transparent pixels.
+that interpolation and forward warps never mix in the colour of transparent pixels.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def throw(values: Tensor, landing: Warp, temperature: float) -> Splat:
         temperature: pixels are weighted by `exp(similarity / temperature)`.
 
     Returns:
-        The splat over frame t.
+        The values over frame t.
     """
     return forward_splat(
         values,

@@ -1,4 +1,4 @@
-"""How far a found mask can be trusted, and the half of it that is surest.
+"""How reliable a found mask is, and the half of it that is surest.
 
 In: an image's descriptors and its mask. Out: `MaskTrust`. Nothing but the descriptors that found
 the mask is asked, so it is a doubt, not a proof: docs/synthesize.md has what it was worth.
@@ -18,7 +18,7 @@ from warpkit.types import DescriptorMap
 __all__ = ["DOUBTFUL", "MaskTrust", "trust_mask"]
 
 DOUBTFUL = 0.9
-"""A mask of less trust is doubted."""
+"""A mask of less is doubtful."""
 
 
 @dataclass(frozen=True, eq=False)

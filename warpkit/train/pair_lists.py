@@ -88,7 +88,7 @@ class PairListConfig(PairList):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.count > 0, f"count must be at least one pair a step, got {self.count}")
+        require(self.count > 0, f"count must be at least one pair per step, got {self.count}")
         require(0 <= self.flip <= 1, f"flip is a probability from 0 to 1, got {self.flip}")
         require(
             self.flip == 0 or self.view == "random",

@@ -73,7 +73,7 @@ class EvalPckSettings(ScoredSettings):
     """What is predicted and how it is scored.
 
     Attributes:
-        alphas: tolerances as shares of L.
+        alphas: tolerances as fractions of L.
         pairs: that many pairs, drawn; None takes all (360 of `cub`).
         filters: whether matches are refined (`subpixel`); published numbers do without.
         resamples: of the bootstrap.

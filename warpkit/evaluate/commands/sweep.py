@@ -66,7 +66,7 @@ class SweepSettings(TaskSettings):
         models: aliases, folders or model files to compare; empty takes the model of the options.
         modes: how diffusion models read images.
         steps: departing steps of 50, clean to noisy; the paper's eleven.
-        alphas: tolerances as shares of L.
+        alphas: tolerances as fractions of L.
         pairs: that many pairs, drawn; None takes all.
         seed: of the draw and of the noise.
         data: which part of the data set.

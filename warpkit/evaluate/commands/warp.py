@@ -64,7 +64,7 @@ class _Field:
     Attributes:
         source_xy: (H, W, 2), source pixels.
         shown: bool (H, W), where it holds.
-        valid: bool (H, W), where the method trusts it; None for `shown`.
+        valid: bool (H, W), where the method holds it to be right; None for `shown`.
         quality: of a coherent field.
     """
 
@@ -79,7 +79,7 @@ class EvalWarpSettings(ScoredSettings):
     """What is warped and how it is scored.
 
     Attributes:
-        alphas: tolerances as shares of the source image's longer side.
+        alphas: tolerances as fractions of the source image's longer side.
         pairs: at most that many pairs, drawn; for the clips, frames of each clip.
         filters: whether matches are refined (`subpixel`); published numbers do without.
         resamples: of the bootstrap.
