@@ -307,9 +307,9 @@ def run_warp(
 
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
     (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`; `source_mask.png`
-    and `target_mask.png` where they were found. What is
-    shown where the way back disagrees is opaque in `warped.png` and not `valid`. The first two have
-    16 bits a channel where an input has, and the target's colour profile, which the source is converted to.
+    and `target_mask.png` where they were found. What is shown where the way back disagrees is
+    opaque in `warped.png` and not `valid`. The first two have 16 bits per channel where an input
+    has, and the target's colour profile, which the source is converted to.
 
     Args:
         guides: pairs of points, or a text or file of them (see `io.guides.read_guides`).
