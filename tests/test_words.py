@@ -29,7 +29,7 @@ AVOIDED = {
     rf"(?:an?|one) (?:{_THINGS}) an? (?:{_THINGS}|setting|object|map)": "one ... per ...",
     r"listens? to": "weighs, uses",
     r"SD log \|?J\|?": "SD of log area",
-    r"trust(?:s|ed|ing)?": "valid, reliable",
+    r"trust(?:s|ed|ing)": "valid, reliable",
     r"looks? agree": "views agree",
     r"\w+(?-i:\(s\))": "`checks.counted`",
 }
@@ -75,8 +75,7 @@ def written(path: Path) -> Iterator[tuple[int, str]]:
             private |= {id(part) for part in node.values}
             yield node.lineno, "".join(parts)
         elif isinstance(node, ast.Constant) and id(node) not in private:
-            if isinstance(node.value, str):
-                yield node.lineno, node.value
+            yield node.lineno, str(node.value)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,9 @@ def test_no_page_of_the_docs_has_them() -> None:
     pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "videos/README.md"]
     pages.append(ROOT / "warpkit/weights/MODEL_CARD.md")
     assert len(pages) > 15
-    said = {page.name: stumbles(page.read_text(encoding="utf-8")) for page in pages}
+    # Readers see the text of a link, not where it leads.
+    shown = {p: re.sub(r"\]\([^)]*\)", "]", p.read_text(encoding="utf-8")) for p in pages}
+    said = {page.name: stumbles(text) for page, text in shown.items()}
     assert {name: found for name, found in said.items() if found} == {}
 
 

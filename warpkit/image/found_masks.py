@@ -62,7 +62,7 @@ def with_found_masks(pair: ImagePair, model: ForegroundModel) -> ImagePair:
         )
         return pair
     said = ", ".join(
-        f"{100 * np.mean(one.mask):.2g} % of the {name} (the looks agree on"
+        f"{100 * np.mean(one.mask):.2g} % of the {name} (its views agree on"
         f" {100 * one.agreement:.0f} %)"
         for name, one in found.items()
     )

@@ -53,7 +53,7 @@ class GenerationConfig:
         template: a prompt with slots in braces.
         slots: what fills the other slots; the first image of a pair takes one filling, the second
             another.
-        prompts: a text file in place of all these: a prompt a line, or `category<TAB>prompt`.
+        prompts: a text file in place of all these: one prompt per line, or `category<TAB>prompt`.
         negative_prompt: of the guidance.
         guidance: scale of classifier-free guidance; 1 runs without it, one call of the
             network a step less.
@@ -256,7 +256,7 @@ class PairSettings:
     """All that decides what a pair holds.
 
     Attributes:
-        images: folder of photographs to pair (one folder a category, or all in one), in place of
+        images: folder of photographs to pair (one folder per category, or all in one), in place of
             generated images; they are described by inversion.
         known_warps: the first image of a pair is the second bent by a random known warp, and labels
             are exact.

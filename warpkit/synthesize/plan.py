@@ -200,7 +200,7 @@ def list_photos(root: Path | str) -> dict[str, list[str]]:
     Raises:
         InputError: there is no such folder, or no image in it.
     """
-    root = check_folder(root, "photographs, in one folder a category or all in one")
+    root = check_folder(root, "photographs, in one folder per category or all in one")
     own = root.resolve().name or "object"
     top = "." if (root / own).is_dir() else own
     photos: dict[str, list[str]] = {}

@@ -24,7 +24,7 @@ from warpkit.synthesize.records import read_records
 __all__ = ["MANIFEST", "verify_set", "write_manifest"]
 
 MANIFEST = "SHA256SUMS"
-"""A line a file, as `sha256sum -c` reads it."""
+"""One line per file, as `sha256sum -c` reads it."""
 
 _LISTS = {"train": "pairs.json", "val": "pairs_val.json", "test": "pairs_test.json"}
 _FEW = 5  # names that a message lists
