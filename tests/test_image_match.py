@@ -35,8 +35,9 @@ def test_printed_json_equals_python(
     assert list(result) == ["source_points", "target_points", "similarity", "valid"]
     assert result["source_points"] == [[20, 30], [41.5, 22.25]]
     found = model.match(clip[0].image, clip[-1].image, [[20, 30], [41.5, 22.25]])
-    assert result["target_points"] == found.target_xy[:, 0].tolist()
-    assert result["similarity"] == found.similarity[:, 0].tolist()
+    np.testing.assert_allclose(result["target_points"], found.target_xy[:, 0], atol=5.1e-4)
+    np.testing.assert_allclose(result["similarity"], found.similarity[:, 0], atol=5.1e-5)
+    assert max(len(str(value)) for value in result["similarity"]) <= 6
     assert result["valid"] == [True, True]
 
 
@@ -45,7 +46,7 @@ def test_file_and_picture(cli: Cli, files: Path, tmp_path: Path) -> None:
     command = ("match", *pair(files), "--points", files / "points.json", "-o", out)
     ran = cli(*command, "--picture", picture)
     assert (ran.code, ran.messages) == (0, [])
-    rule = "matching back ends within 10% of the source's longer side of the point"
+    rule = "matching back ends within 10 % of the source's longer side of the point"
     assert ran.out == f"open {picture}\n2 points written to {out}, 2 valid ({rule})\n"
     result = json.loads(out.read_text())
     assert result["source_points"] == json.loads((files / "points.json").read_text())

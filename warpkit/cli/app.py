@@ -91,8 +91,8 @@ def mask(args: argparse.Namespace) -> None:
     )
     share = 100 * found.mask.mean()
     print(
-        f"the object covers {share:.2g} % of the image; zoomed and mirrored views agree on"
-        f" {found.agreement:.0%} of it\nwritten to {args.output}; check {preview}"
+        f"the object covers {share:.2g} % of the image; confidence {100 * found.agreement:.0f} %"
+        f" (how far zoomed and mirrored views agree)\nwritten to {args.output}; check {preview}"
     )
     if found.doubts:
         more = {

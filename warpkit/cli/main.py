@@ -330,11 +330,7 @@ def _warp(args: argparse.Namespace) -> None:
         print(f"{counted(int(valid.sum()), 'pixel')} warped, mean cosine {similarity:.2f}")
     else:
         shown = int((result.warped[..., 3] > 0).sum())
-        agrees = int((result.warp.valid.numpy() & (result.warped[..., 3] > 0)).sum())
-        print(
-            f"{counted(shown, 'pixel')} warped; for {agrees / max(1, shown):.0%} of them the way"
-            " back agrees (valid in warp.npz)"
-        )
+        print(f"{counted(shown, 'pixel')} warped, {int(valid.sum()):,} valid: the way back agrees")
         print(quality_words(result.quality))
     if result.doubt is not None:
         print(result.doubt)

@@ -90,7 +90,8 @@ def valid_rule(filters: MatchFilters) -> str:
     names = [name for name, is_asked in asked.items() if is_asked]
     if names:
         return f"passed {' and '.join(names)}"
-    return f"matching back ends within {_TOLERANCE:.0%} of the source's longer side of the point"
+    near = f"{100 * _TOLERANCE:.0f} % of the source's longer side"
+    return f"matching back ends within {near} of the point"
 
 
 def match(
@@ -181,6 +182,12 @@ def _match_pair(
     elif filters.min_similarity is not None:
         found = above_similarity(found, filters.min_similarity)
     return found, source, target
+
+
+def _rounded(values: torch.Tensor, digits: int) -> list[Any]:
+    """The numbers of a tensor for JSON."""
+    rounded: list[Any] = values.double().round(decimals=digits).tolist()
+    return rounded
 
 
 def _reach(pair: ImagePair) -> float:
@@ -293,8 +300,8 @@ def run_match(
         describer: that model, where it is loaded already.
 
     Returns:
-        `source_points`, `target_points`, `similarity`, `valid`: one entry per point. See
-        `MatchSettings.filters` for what is valid.
+        `source_points`, `target_points` (to a thousandth of a pixel), `similarity`, `valid`: one
+        entry per point. See `MatchSettings.filters` for what is valid.
 
     Raises:
         InputError: an input that cannot be used, or an output file that exists.
@@ -327,9 +334,9 @@ def run_match(
     describer = describer or options.load_extractor()
     found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     result = {
-        "source_points": found.source_xy.tolist(),
-        "target_points": found.target_xy[:, 0].tolist(),
-        "similarity": found.similarity[:, 0].tolist(),
+        "source_points": _rounded(found.source_xy, 3),
+        "target_points": _rounded(found.target_xy[:, 0], 3),
+        "similarity": _rounded(found.similarity[:, 0], 4),
         "valid": found.valid[:, 0].tolist(),
     }
     with written_together(output, picture, similarity) as (file, drawing, map_file):

@@ -86,7 +86,8 @@ def _field_title(quality: FieldQuality | None) -> str:
         return "where pixels come from"
     mirrored = ", mirrored" if quality.mirrored else ""
     return (
-        f"where from{mirrored}: {quality.consistent:.0%} confirmed, {quality.folds:.1f} % folds,"
+        f"where from{mirrored}: {100 * quality.consistent:.0f} % valid,"
+        f" {quality.folds:.1f} % folded,"
         f" cosine {quality.cosine:.2f}"
     )
 
@@ -94,10 +95,11 @@ def _field_title(quality: FieldQuality | None) -> str:
 def quality_words(quality: FieldQuality) -> str:
     """The figures of a field in one line."""
     words = (
-        f"mean cosine {quality.cosine:.2f}; the way back agrees for {quality.consistent:.0%}"
-        f" (off by {quality.inverse_error:.1f} px on average); {quality.inside:.0%} read inside"
-        f" the source's mask; {quality.folds:.1f} % folded; local areas vary by a"
-        f" factor of {math.exp(quality.sd_log_j):.2f}"
+        f"mean cosine {quality.cosine:.2f}; the way back agrees for"
+        f" {100 * quality.consistent:.0f} % (off by {quality.inverse_error:.1f} px on average);"
+        f" {100 * quality.inside:.0f} % come from inside the source's mask;"
+        f" {quality.folds:.1f} % folded; local areas vary by a factor of"
+        f" {math.exp(quality.sd_log_j):.2f}"
     )
     if quality.mirrored:
         words += "; source mirrored"

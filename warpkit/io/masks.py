@@ -102,8 +102,8 @@ def _labels_of_gray(gray: npt.NDArray[Any], path: Path, *, lossy: bool) -> Label
         share = float(edge.mean())
         require(
             share <= _SOFT_SHARE,
-            f"{path}: {share:.0%} of the pixels are neither black nor white, which is too blurred"
-            " for a mask: save it with two values, or with one value per object",
+            f"{path}: {100 * share:.0f} % of the pixels are neither black nor white, which is too"
+            " blurred for a mask: save it with two values, or with one value per object",
         )
         return (gray >= 128).astype(np.uint8)
     require(not deep, out_of_range)
