@@ -142,7 +142,8 @@ def _notes(result: Result) -> tuple[str, ...]:
         counts = f"{counted(result['pairs'], 'pair')}, {counted(result['points'], 'point')}."
         meaning = (
             "PCK: percentage of correct keypoints, those within alpha times the longer side of the"
-            " box (or image); in brackets the 95 % interval over pairs."
+            " target's box or image; points: of all points; images: the mean of each pair's. In"
+            " brackets the 95 % interval over pairs."
         )
     elif kind == "davis":
         scored = [s for s in result["sequences"].values() if s["J"] is not None]
@@ -150,7 +151,8 @@ def _notes(result: Result) -> tuple[str, ...]:
         counts = f"{counted(len(scored), 'sequence')}, {counted(objects, 'object')}."
         meaning = (
             "J: region similarity (intersection over union). F: contour accuracy. J&F: their mean."
-            " Means over objects; in brackets the 95 % interval over sequences."
+            " Recall: fraction of frames above 0.5. Decay: loss from the first quarter of the"
+            " frames to the last. Means over objects; in brackets the 95 % interval over sequences."
         )
     else:
         counts = f"{counted(result['pairs'], 'pair')}, {counted(result['pixels'], 'pixel')}."
