@@ -261,8 +261,8 @@ def _make_and_write(
     for split in wanted(settings.splits):
         if not summary.splits[split]:
             _log.info(
-                "no pair is left for %s: %d kept pairs are too few, or share their photographs; ask"
-                " for more pairs, or set splits.val=0 splits.test=0",
+                "no pair is left for %s: too few were kept (%d), or they share their photographs;"
+                " ask for more pairs, or set splits.val=0 splits.test=0",
                 split,
                 len(summary.kept),
             )
