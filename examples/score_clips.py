@@ -16,6 +16,7 @@ from pathlib import Path
 from scripts import errors_in_one_line
 
 import warpkit
+from warpkit.checks import counted
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
 from warpkit.evaluate.jaccard import SequenceScore, mean_sequence_scores, score_sequence
 from warpkit.io.config import load_config
@@ -38,7 +39,8 @@ for path in sorted(args.root.glob("*.mp4")):
     images = [frame.image for frame in open_frames(path)]
     truth = [read_labels(mask) for mask in sorted((args.root / path.stem / "masks").glob("*.png"))]
     if len(truth) < 3:
-        print(f"left out: {path.stem} has {len(truth)} frames, none between the first and the last")
+        frames = counted(len(truth), "frame")
+        print(f"left out: {path.stem} has {frames}, none between the first and the last")
         continue
     started = time.perf_counter()
     results = model.propagate(images, labels=truth[0], settings=config)

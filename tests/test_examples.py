@@ -193,7 +193,7 @@ def test_scores_of_propagation_count_every_object_once(run, clips, tmp_path):
 
     lines = run(str(EXAMPLES / "score_clips.py"), str(folder), folder=tmp_path)
     balloons, jellyfish, short, *means = lines
-    assert short == "left out: short has 1 frames, none between the first and the last"
+    assert short == "left out: short has 1 frame, none between the first and the last"
     copied = score_sequence([truth[0]] * 3, truth)
     assert f"copy J {copied.J:.3f} F {copied.F:.3f}" in jellyfish
     for method, mean in zip(("tiny", "copy", "DIS flow"), means, strict=True):

@@ -243,7 +243,7 @@ def test_annotations_of_frames_that_do_not_exist_or_fit(
         ({"annotations": {3: labels}, "edit": layer}, "give the first frame's mask too"),
         (
             {"annotations": {3: labels}, "settings": PropagateSettings(mode="backward-warp")},
-            "mode backward-warp warps masks from the first frame alone",
+            "mode backward-warp propagates masks from the first frame alone",
         ),
     ):
         with pytest.raises(warpkit.InputError, match=message):

@@ -338,7 +338,7 @@ def test_a_correction_redoes_only_what_it_changes(
     caplog.clear()
     ran = cli(*command, *fix, "--update", "-o", out)
     assert ran.code == 0, ran.err
-    assert "2 of 7 frames are kept" in caplog.text
+    assert "kept from the finished run: 2 of 7 frames" in caplog.text
     before, after = masks_of(tmp_path / "fresh"), masks_of(out)
     assert [name for name in NAMES if before[name] != after[name]] == ["00001.png"]
     assert np.array_equal(warpkit.read_labels(out / "masks/00001.png"), marked)
@@ -357,7 +357,7 @@ def test_an_update_with_a_model_file(
     caplog.clear()
     ran = cli(*command, *fix)
     assert ran.code == 0, ran.err
-    assert "1 of 4 frames are kept" in caplog.text
+    assert "kept from the finished run: 1 of 4 frames" in caplog.text
     model.write_text("backbone: tiny\naggregator: tiny\nprompt: car\n")
     assert_refused(cli(*command, *fix), "changes masks alone", "(model: other content)")
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.arrays import Image
-from warpkit.checks import check_image, check_same_size, require
+from warpkit.checks import check_image, check_same_size, counted, require
 from warpkit.propagate.affinity import Window, principal_directions, with_colour
 from warpkit.propagate.cell_values import propagate_values
 from warpkit.propagate.coverage import (
@@ -214,7 +214,7 @@ class LabelPropagator:
         )
         require(
             len(soft) == len(context) and len(context) <= self.config.context,
-            f"the kept state holds {len(soft)} frames, {len(context)} were given and the"
+            f"the kept state holds {counted(len(soft), 'frame')}, {len(context)} were given and the"
             f" configuration keeps {self.config.context}: give the frames that the state holds",
         )
         images = [None] * len(context) if images is None else images
