@@ -15,7 +15,10 @@ from warpkit.cli.main import command_parser
 
 ROOT = Path(__file__).parents[1]
 
-_THINGS = "point|row|line|pair|frame|image|picture|prompt|folder|file|colour|field|category|step|experiment"
+_THINGS = (
+    "point|row|line|pair|frame|image|picture|prompt|folder|file|colour|field|category|step"
+    "|experiment"
+)
 
 # What to avoid, and what says it plainly.
 AVOIDED = {
