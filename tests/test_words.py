@@ -33,7 +33,6 @@ AVOIDED = {
     r"listens? to": "weighs, uses",
     r"SD log \|?J\|?": "SD of log area",
     r"trust(?:s|ed|ing)": "valid, reliable",
-    r"looks?(?: at \w+ \w+)? agree": "views agree",
     r"\w+(?-i:\(s\))": "`checks.counted`",
 }
 _PATTERN = re.compile(rf"(?<![\w-])(?:{'|'.join(AVOIDED)})(?!\w)", re.IGNORECASE)

@@ -293,7 +293,7 @@ def _doubts(
     share = float(mask.mean())
     sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
     if agreement < _SURE:
-        doubts.append(f"views of the image agree on {100 * agreement:.0f} % of it only")
+        doubts.append(f"several looks at the image agree on {100 * agreement:.0f} % of it only")
     if all(side.any() for side in sides) and box is None:
         doubts.append("it touches all four sides of the image")
     if share < 0.005 and box is None:

@@ -71,8 +71,8 @@ def data_card(
         named = ", ".join(summary.doubtful[:_MOST_LISTED])
         more = len(summary.doubtful) - _MOST_LISTED
         parts += [
-            f"{len(summary.doubtful):,} of {len(summary.kept):,} pairs have a found mask with a"
-            f" `mask_trust` below {DOUBTFUL:g}, which may hold more than the object, and"
+            f"{len(summary.doubtful):,} of {len(summary.kept):,} pairs have a found mask of less"
+            f" than {DOUBTFUL:g} trust (`mask_trust`), which may hold more than the object, and"
             f" so may points: {named}{f' and {more:,} more' if more > 0 else ''}."
         ]
     parts += ["## Configuration", f"```yaml\n{configuration.rstrip()}\n```"]

@@ -18,7 +18,7 @@ from warpkit.types import DescriptorMap
 __all__ = ["DOUBTFUL", "MaskTrust", "trust_mask"]
 
 DOUBTFUL = 0.9
-"""A mask of less is doubtful."""
+"""A mask of less trust is doubted."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,8 +91,10 @@ def _tile(image: Image, title: str, height: int) -> Image:
 
 def _fitting(text: str, width: int, font: Any) -> str:
     """The text, or as much of its beginning as fits with an ellipsis."""
-    if font.size < _SMALL:  # the font's space, a fifth of its size, is then two pixels: too few
-        text = text.replace(" ", "  ")
+    # The font's space, a fifth of its size, is two pixels in small text: too few.
+    wide = text.replace(" ", "  ")
+    if font.size < _SMALL and font.getlength(wide) <= width:
+        return wide
     if font.getlength(text) <= width:
         return text
     for end in range(len(text) - 1, 0, -1):
