@@ -63,7 +63,7 @@ class Gallery:
     Args:
         output: gets `gallery.md` and `images/gallery`.
         model: describes everything; looking inside takes the single model `tiny`.
-        size: of its input, None for its own.
+        size: side of its input, None for its own.
     """
 
     def __init__(self, output: Path, model: str, size: int | None) -> None:
@@ -142,11 +142,11 @@ class Gallery:
         ]
         write_image(self.folder / "splat.png", panel(tiles, columns=3, height=220))
         self.add(
-            "Forward warp",
+            "Pixels thrown forward",
             "splat.png",
-            f"The same pixels thrown forward. {100 * holes:.0f} % of the target object's pixels are"
-            " holes, on which nothing landed; on the right they are filled from the backward"
-            " match.",
+            "The other way round, every pixel of the source is thrown to its place in the target."
+            f" On {100 * holes:.0f} % of the target object's pixels nothing lands; on the right"
+            " these holes are filled from the field of the target.",
             "warpkit propagate clip.mp4 --edit edited.png --edit-mode forward-warp -o out",
         )
 
@@ -217,7 +217,7 @@ class Gallery:
             "Video",
             "contact_sheet.png",
             f"The first mask of the clip {CLIP} propagated through {count} frames: the first, the"
-            " last, and those that the report names to be checked.",
+            " last, and those that the report would have you look at.",
             command,
         )
         self.add(
@@ -228,7 +228,7 @@ class Gallery:
         )
 
     def inside(self) -> None:
-        """What the single model `tiny` weighs and tells apart."""
+        """Which layers the single model `tiny` mixes, and what it tells apart."""
         with tempfile.TemporaryDirectory() as name:
             image = Path(name) / f"{PAIR}.png"
             write_image(image, render_pair(name=PAIR)[1].image)
@@ -239,7 +239,7 @@ class Gallery:
         self.add(
             "Mixing weights",
             "mixing.png",
-            "The weights that the aggregator of the model `tiny` gives to layers and steps.",
+            "How much each layer of the model `tiny` counts in its descriptors.",
             "warpkit inspect -o out --model tiny",
         )
         self.add(
