@@ -137,7 +137,7 @@ def davis(files: Path, tmp_path: Path) -> Path:
         ),
         (
             "eval davis --root {davis} --year 2016 --no-cache --workers 1 --model tiny --size 32",
-            ["tiny: 3 of 3 frames", "score: 1 of 1 sequences"],
+            ["tiny: 3 of 3 frames", "score: 1 of 1 sequence"],
         ),
     ],
     ids=["propagate", "extract", "synthesize", "eval davis"],
