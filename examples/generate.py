@@ -17,7 +17,7 @@ import torch
 from inversion import inversion_round_trip
 from scripts import errors_in_one_line
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coords import plan_fit
 from warpkit.evaluate.generation import evenly_spaced, sample_grid
 from warpkit.features import create_backbone
@@ -112,7 +112,7 @@ for number, picture in enumerate(pictures):
             (f"inverted and back, {psnrs[-1]:.1f} dB", to_array(back[0])),
         ]
 write_image(args.output / "round_trip.png", panel(tiles, columns=2, height=256))
-what = f"inverted in {args.inversion} steps and generated again"
+what = f"inverted in {counted(args.inversion, 'step')} and generated again"
 if len(psnrs) == 1:
     print(f"{what}: PSNR {psnrs[0]:.1f} dB")
 else:

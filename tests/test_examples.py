@@ -333,7 +333,7 @@ def test_pictures_of_a_folder_are_inverted(run, tmp_path):
         script, "-o", "out", *options, "--pictures", folder, "--number", "2", folder=tmp_path
     )
     assert re.fullmatch(
-        r"inverted in 1 steps and generated again: PSNR -?[\d.]+ dB on average over 2 pictures,"
+        r"inverted in 1 step and generated again: PSNR -?[\d.]+ dB on average over 2 pictures,"
         r" median -?[\d.]+, -?[\d.]+ to -?[\d.]+",
         line,
     )

@@ -184,8 +184,7 @@ def _verify_shipped(name: str, backbone: str) -> str:
         f"'{name}' is not as it was released: {', '.join(map(str, wrong))} differs; install"
         f" {package or 'warpkit-hyperfeatures'} again",
     )
-    files = counted(len(hashes), "file")
-    return f"{name}: {files} of the installation compared, as they were released"
+    return f"{name}: the {len(hashes)} files that pip installed are as they were released"
 
 
 def convert_model(
