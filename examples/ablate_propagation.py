@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--aggregator", type=Path)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--sizes", type=int, nargs="+", help="canvas sizes; the first is default")
+    parser.add_argument("--sizes", type=int, nargs="+", help="input sizes; the first is default")
     parser.add_argument("--steps", type=int, help="also so many calls of a diffusion model")
     parser.add_argument("--steps-aggregator", type=Path, help="that reads these steps")
     parser.add_argument("--finer", action="store_true", help="also a grid twice as fine (slow)")

@@ -36,7 +36,7 @@ parser.add_argument("--weights", type=Path, default=TINY_WEIGHTS, help="a traine
 parser.add_argument("--steps", type=int, nargs="+", default=[0, 4, 9], help="of 50, departing")
 parser.add_argument("--layers", type=int, nargs="+", help="of the decoder; by default all")
 parser.add_argument("--aggregators", type=Path, nargs=2, metavar=("ONE", "MULTI"))
-parser.add_argument("--size", type=int, help="side of the canvas in pixels")
+parser.add_argument("--size", type=int, help="side of the model's input in pixels")
 parser.add_argument("--device", default="auto")
 errors_in_one_line()
 args = parser.parse_args()

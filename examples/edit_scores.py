@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def flow_edits(images: Iterable[Image], layer: EditLayer) -> Iterator[Image]:
-    """An edit of the first frame carried by chained optical flow, as `flow_labels` carries masks.
+    """An edit of the first frame propagated by chained optical flow, as `flow_labels` does masks.
 
     Args:
         images: uint8 RGB frames (H, W, 3), read one at a time.
@@ -33,15 +33,15 @@ def flow_edits(images: Iterable[Image], layer: EditLayer) -> Iterator[Image]:
         Every frame with the edit on it, the first included.
     """
     for image, first_xy in flow_places(images, height=layer.height, width=layer.width):
-        carried = np.clip(sample(layer.premultiplied, first_xy), 0, 1)
-        yield composite(image, EditLayer(carried))
+        moved = np.clip(sample(layer.premultiplied, first_xy), 0, 1)
+        yield composite(image, EditLayer(moved))
 
 
 def edit_error(edited: Image, truth: Image, mask: Mask) -> float | None:
     """Mean absolute colour error inside the object, 0 to 1; None where it is not seen.
 
     Args:
-        edited: uint8 (H, W, 3), the frame with the carried edit.
+        edited: uint8 (H, W, 3), the frame with the propagated edit.
         truth: uint8 (H, W, 3), the frame as a perfect edit makes it.
         mask: bool (H, W), the true object.
     """

@@ -17,7 +17,7 @@ import torch
 from inversion import inversion_round_trip
 from scripts import errors_in_one_line
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coords import plan_fit
 from warpkit.evaluate.generation import evenly_spaced, sample_grid
 from warpkit.features import create_backbone
@@ -61,7 +61,7 @@ def to_tensor(picture: npt.NDArray[np.uint8], size: int) -> torch.Tensor:
     """Float (1, 3, size, size) in [0, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
     height, width = picture.shape[:2]
-    return plan_fit(height=height, width=width, size=size, multiple=1, mode="squash").apply(pixels)
+    return plan_fit(height=height, width=width, size=size, multiple=1, mode="stretch").apply(pixels)
 
 
 def to_array(image: torch.Tensor) -> npt.NDArray[np.uint8]:
@@ -112,7 +112,7 @@ for number, picture in enumerate(pictures):
             (f"inverted and back, {psnrs[-1]:.1f} dB", to_array(back[0])),
         ]
 write_image(args.output / "round_trip.png", panel(tiles, columns=2, height=256))
-what = f"inverted in {args.inversion} steps and generated again"
+what = f"inverted in {counted(args.inversion, 'step')} and generated again"
 if len(psnrs) == 1:
     print(f"{what}: PSNR {psnrs[0]:.1f} dB")
 else:

@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the gallery.")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs"), help="documents' folder")
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--size", type=int, help="side of the model's canvas")
+    parser.add_argument("--size", type=int, help="side of the model's input")
     parser.add_argument("--frames", type=int, default=16, help="of the clip")
     errors_in_one_line()
     arguments = parser.parse_args()
@@ -63,7 +63,7 @@ class Gallery:
     Args:
         output: gets `gallery.md` and `images/gallery`.
         model: describes everything; looking inside takes the single model `tiny`.
-        size: of its canvas, None for its own.
+        size: side of its input, None for its own.
     """
 
     def __init__(self, output: Path, model: str, size: int | None) -> None:
@@ -142,12 +142,12 @@ class Gallery:
         ]
         write_image(self.folder / "splat.png", panel(tiles, columns=3, height=220))
         self.add(
-            "Forward splat",
+            "Pixels thrown forward",
             "splat.png",
-            f"The same pixels thrown forward. {100 * holes:.0f} % of the target object's pixels are"
-            " holes, on which nothing landed; on the right they are filled from the backward"
-            " match.",
-            "warpkit propagate clip.mp4 --edit edited.png --edit-mode splat -o out",
+            "The other way round, every pixel of the source is thrown to its place in the target."
+            f" On {100 * holes:.0f} % of the target object's pixels nothing lands; on the right"
+            " these holes are filled from the field of the target.",
+            "warpkit propagate clip.mp4 --edit edited.png --edit-mode forward-warp -o out",
         )
 
     def _matches(self, source: RenderedFrame, target: RenderedFrame) -> None:
@@ -192,7 +192,7 @@ class Gallery:
         )
 
     def clip(self, count: int) -> None:
-        """A mask carried through a clip: contact sheet and confidence."""
+        """A mask propagated through a clip: contact sheet and confidence."""
         frames = [render_frame(CLIPS[CLIP], 2 * t) for t in range(count)]
         height, width = frames[0].labels.shape
         with tempfile.TemporaryDirectory() as name:
@@ -216,19 +216,19 @@ class Gallery:
         self.add(
             "Video",
             "contact_sheet.png",
-            f"The first mask of the clip {CLIP} carried through {count} frames: the first, the"
+            f"The first mask of the clip {CLIP} propagated through {count} frames: the first, the"
             " last, and those that the report would have you look at.",
             command,
         )
         self.add(
             "Confidence over time",
             "confidence.svg",
-            "How sure each frame of the same run is; dashed lines are frames to look at.",
+            "The confidence of each frame of the same run; dashed lines are frames to check.",
             command,
         )
 
     def inside(self) -> None:
-        """What the single model `tiny` listens to and tells apart."""
+        """Which layers the single model `tiny` mixes, and what it tells apart."""
         with tempfile.TemporaryDirectory() as name:
             image = Path(name) / f"{PAIR}.png"
             write_image(image, render_pair(name=PAIR)[1].image)
@@ -239,7 +239,7 @@ class Gallery:
         self.add(
             "Mixing weights",
             "mixing.png",
-            "What the aggregator of the model `tiny` listens to.",
+            "How much each layer of the model `tiny` counts in its descriptors.",
             "warpkit inspect -o out --model tiny",
         )
         self.add(

@@ -6,7 +6,7 @@ A clip is `NAME.mp4` with its true masks in `NAME/masks/*.png`. J and F are mean
 and over the frames that count: not the first, which is given, nor the last. The final means are
 over the objects of all clips, as DAVIS takes them. DAVIS itself: `warpkit eval davis`.
 
-The baselines start from the same first mask: it is copied, or carried by chained OpenCV DIS flow.
+The baselines start from the same first mask: it is copied, or follows chained OpenCV DIS flow.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from scripts import errors_in_one_line
 
 import warpkit
+from warpkit.checks import counted
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
 from warpkit.evaluate.jaccard import SequenceScore, mean_sequence_scores, score_sequence
 from warpkit.io.config import load_config
@@ -25,7 +26,7 @@ from warpkit.io.masks import read_labels
 parser = argparse.ArgumentParser()
 parser.add_argument("root", type=Path)
 parser.add_argument("--model", default="tiny")
-parser.add_argument("--mode", choices=("label", "gather", "splat"), default="label")
+parser.add_argument("--mode", choices=("label", "backward-warp", "forward-warp"), default="label")
 parser.add_argument("--set", action="append", default=[], help="settings, e.g. label.top_k=10")
 errors_in_one_line()
 args = parser.parse_args()
@@ -38,7 +39,8 @@ for path in sorted(args.root.glob("*.mp4")):
     images = [frame.image for frame in open_frames(path)]
     truth = [read_labels(mask) for mask in sorted((args.root / path.stem / "masks").glob("*.png"))]
     if len(truth) < 3:
-        print(f"left out: {path.stem} has {len(truth)} frames, none between the first and the last")
+        frames = counted(len(truth), "frame")
+        print(f"left out: {path.stem} has {frames}, none between the first and the last")
         continue
     started = time.perf_counter()
     results = model.propagate(images, labels=truth[0], settings=config)

@@ -1,4 +1,4 @@
-"""Edits carried through rendered clips, against the renderer's own re-textured clips.
+"""Edits propagated through rendered clips, against the renderer's own re-textured clips.
 
     python examples/score_edits.py
     python examples/score_edits.py --clips fish turtle --frames 24 --models tiny --pictures out
@@ -6,7 +6,7 @@
 For every clip: the mean absolute colour error inside the true object (percent of the colour
 range), and the flicker: the colour difference of neighbouring frames along the true motion, as a
 multiple of the re-textured clip's own. Beside them the same for chained OpenCV DIS flow, and the
-input's flicker, and J of the masks that were carried (mean over objects and the frames in which
+input's flicker, and J of the masks that were propagated (mean over objects and the frames in which
 they are to be seen). A clip counts as hard if its objects move more than 40 pixels between two
 frames, or if more than a twentieth of what the first frame shows of them is hidden somewhere.
 
@@ -36,7 +36,7 @@ parser.add_argument("--height", type=int, help="render at this height instead of
 parser.add_argument("--samples", type=int, help="per pixel along each side; fewer render sooner")
 parser.add_argument("--models", nargs="+", default=["embedded"])
 parser.add_argument("--size", type=int)
-parser.add_argument("--set", action="append", default=[], help="settings, e.g. edit_mode=gather")
+parser.add_argument("--set", action="append", default=[], help="e.g. edit_mode=backward-warp")
 parser.add_argument("--pictures", type=Path, help="folder for pictures to look at")
 errors_in_one_line()
 args = parser.parse_args()

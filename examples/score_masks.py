@@ -1,4 +1,4 @@
-"""Masks carried through rendered clips, against the renderer's exact ones.
+"""Masks propagated through rendered clips, against the renderer's exact ones.
 
     python examples/score_masks.py
     python examples/score_masks.py --clips fish return --models tiny --height 480 --frames 16
@@ -8,7 +8,7 @@ be seen), the frames in which an object is shown though the truth has none of it
 is missed though it covers a thousandth of the frame, and ids that were not annotated. A clip counts
 as open if at least 95 % of what the first frame shows of its objects is to be seen in every frame.
 
-With `--height` a clip is rendered at that height. `--like 480` also carries the clip at that height
+With `--height` a clip is rendered at that height. `--like 480` also takes the clip at that height
 and prints its J against the truth of that size.
 """
 

@@ -34,7 +34,7 @@ class Page:
 
 @contextlib.contextmanager
 def served(folder: Path, *arguments: str) -> Iterator[Page]:
-    """Run `warpkit app` with the smaller model on a small canvas; it is interrupted at the end."""
+    """Run `warpkit app` with the smaller model at a small size; it is interrupted at the end."""
     command = [
         *(sys.executable, "-W", "ignore", "-m", "warpkit", "app", "--port", "0"),
         *("--model", "tiny", "--device", "cpu", "--size", "32", "--folder", str(folder)),

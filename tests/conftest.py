@@ -27,7 +27,7 @@ from warpkit.render import CLIPS, RenderedFrame, render_frame
 
 FRAMES, HEIGHT, WIDTH = 7, 48, 80
 
-# A canvas this small describes a frame in about 20 ms on one core, by the smaller model.
+# An input this small describes a frame in about 20 ms on one core, by the smaller model.
 _SMALL = ("--device", "cpu", "--model", "tiny", "--size", "32")
 _BAR = re.compile(r"[\d?]((frame|image)/s|s/(frame|image))")
 
@@ -91,7 +91,7 @@ class Ran:
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Runs a command in this process, on a small canvas unless `small=False`."""
+    """Runs a command in this process, at a small size unless `small=False`."""
 
     def run(*arguments: object, small: bool = True) -> Ran:
         capsys.readouterr()
@@ -105,7 +105,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def model() -> warpkit.Model:
-    """The embedded model on the same small canvas."""
+    """The embedded model on the same small input."""
     return warpkit.load("tiny", device="cpu", size=32)
 
 

@@ -26,10 +26,10 @@ from warpkit.propagate import (
     LabelPropagator,
     PointConfig,
     PointTracker,
-    carry_edit,
-    carry_labels,
     colormap_layer,
     composite,
+    warp_edit,
+    warp_labels,
 )
 from warpkit.propagate.cuts import CutFinder
 from warpkit.types import DescriptorMap
@@ -134,14 +134,14 @@ def tracked(model: Model, give: Give) -> list[Any]:
     tracker = EditTracker(give(SOURCE), give(LABELS), first, layer, config=EditConfig())
     stepped = tracker.step(give(TARGET), give(LABELS), second).premultiplied
     masks = {"first_mask": give(LABELS > 0), "frame_mask": give(LABELS > 0)}
-    return [stepped, carry_edit(layer, first, second, mode="gather", **masks).premultiplied]
+    return [stepped, warp_edit(layer, first, second, mode="backward-warp", **masks).premultiplied]
 
 
 def label_propagation(model: Model, give: Give) -> list[Any]:
     first, second = model.describe([SOURCE, TARGET])
     propagator = LabelPropagator(LabelConfig(), [3])
     propagator.annotate(first, give(LABELS), give(SOURCE))
-    carried = carry_labels(give(LABELS), [3], first, second)
+    carried = warp_labels(give(LABELS), [3], first, second)
     return [propagator.step(second, give(TARGET)).labels, carried.labels]
 
 
@@ -217,7 +217,7 @@ TABLE: dict[str, Callable[[Model, Give, Path], list[Any]]] = {
     "Model.match and Model.warp": lambda model, give, _: matched(model, give),
     "Model.propagate": lambda model, give, _: propagated(model, give),
     "edits tracked": lambda model, give, _: edited(model, give, "track"),
-    "edits gathered": lambda model, give, _: edited(model, give, "gather"),
+    "edits gathered": lambda model, give, _: edited(model, give, "backward-warp"),
     "EditTracker": lambda model, give, _: tracked(model, give),
     "LabelPropagator": lambda model, give, _: label_propagation(model, give),
     "PointTracker": lambda model, give, _: points_followed(model, give),

@@ -146,7 +146,7 @@ def test_the_coarse_level_agrees_with_plain_loops() -> None:
         nodes[0].descriptors[0].double().numpy(),
         nodes[1].descriptors[0].double().numpy(),
         affine[0, 0].double().numpy(),
-        fast.trust[0].double().numpy(),
+        fast.reliability[0].double().numpy(),
         COARSE,
         unexplained=_UNEXPLAINED,
         layer_temperature=_LAYER_TEMPERATURE,
@@ -360,7 +360,7 @@ def test_doubt_names_what_helps(source: DescriptorMap) -> None:
     assert good.doubt(masked=False, guided=False) is None
     bad = dataclasses.replace(good, consistent=0.2)
     text = bad.doubt(masked=False, guided=False)
-    assert text is not None and "20%" in text and "masks of both objects" in text
+    assert text is not None and "20 %" in text and "masks of both objects" in text
     assert "masks" not in (bad.doubt(masked=True, guided=False) or "")
     uneven = dataclasses.replace(good, sd_log_j=1.3)
     assert "parts are stretched" in (uneven.doubt(masked=True, guided=False) or "")

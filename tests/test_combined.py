@@ -87,7 +87,7 @@ def test_the_digest_knows_parts_and_shares():
 
 def test_shares_must_fit_the_parts():
     a, b = Part("a", 5, (6, 8), 0), Part("b", 3, (6, 8), 1)
-    with pytest.raises(InputError, match=r"two parts or more .* got 2 parts and 1 shares"):
+    with pytest.raises(InputError, match=r"two parts or more .* got 2 parts and 1 share"):
         combined(a, b, shares=(1,))
     with pytest.raises(InputError, match=r"shares must be positive, got \[1, 0\]"):
         combined(a, b, shares=(1, 0))
@@ -114,7 +114,7 @@ def test_the_embedded_model_is_its_two_parts():
     image = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = load_extractor("embedded", device="cpu", size=64)
     assert isinstance(whole, CombinedExtractor)
-    # Canvases keep their proportion: 256 and 80 pixels by default, here 64 and 20.
+    # Inputs keep their proportion: 256 and 80 pixels by default, here 64 and 20.
     assert [part.size for part in load_extractor("embedded", device="cpu").parts] == [256, 80]
     assert [part.size for part in whole.parts] == [64, 20]
     found = whole.describe([image])[0]

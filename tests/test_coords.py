@@ -163,16 +163,16 @@ def test_every_masked_site_rounds_to_a_set_pixel(height, width, factor):
 def test_padding_keeps_the_aspect_ratio():
     fit = plan_fit(height=480, width=854, size=128, multiple=16)
     assert (fit.content_height, fit.content_width) == (128, 228)
-    assert (fit.canvas_height, fit.canvas_width) == (128, 240)
+    assert (fit.input_height, fit.input_width) == (128, 240)
     long = plan_fit(height=480, width=854, size=512, multiple=64, side="long")
     assert (long.content_height, long.content_width) == (288, 512)
-    assert (long.canvas_height, long.canvas_width) == (320, 512)
+    assert (long.input_height, long.input_width) == (320, 512)
 
 
-def test_squash_makes_a_square():
-    fit = plan_fit(height=480, width=854, size=512, multiple=64, mode="squash")
+def test_stretch_makes_a_square():
+    fit = plan_fit(height=480, width=854, size=512, multiple=64, mode="stretch")
     assert (fit.content_height, fit.content_width) == (512, 512)
-    assert (fit.canvas_height, fit.canvas_width) == (512, 512)
+    assert (fit.input_height, fit.input_width) == (512, 512)
     found = fit.descriptor_map(torch.zeros(1, 64, 64))
     assert (found.cell_height, found.cell_width) == (480 / 64, 854 / 64)
 
@@ -180,7 +180,7 @@ def test_squash_makes_a_square():
 def test_a_panorama_is_limited():
     fit = plan_fit(height=100, width=2000, size=128, multiple=16)
     assert (fit.content_height, fit.content_width) == (26, 512)
-    assert (fit.canvas_height, fit.canvas_width) == (32, 512)
+    assert (fit.input_height, fit.input_width) == (32, 512)
     wide = plan_fit(height=100, width=2000, size=128, multiple=16, max_aspect=20)
     assert (wide.content_height, wide.content_width) == (128, 2560)
 
@@ -213,11 +213,11 @@ def test_a_fit_of_the_right_size_changes_nothing():
 def test_padding_repeats_the_border():
     image = torch.rand(1, 3, 6, 10)
     fit = plan_fit(height=6, width=10, size=6, multiple=8)
-    canvas = fit.apply(image)
-    assert canvas.shape == (1, 3, 8, 16)
-    assert torch.equal(canvas[..., :6, :10], image)
-    assert torch.equal(canvas[..., 6:, :10], image[..., 5:, :].expand(-1, -1, 2, -1))
-    assert torch.equal(canvas[..., :6, 10:], image[..., 9:].expand(-1, -1, -1, 6))
+    inputs = fit.apply(image)
+    assert inputs.shape == (1, 3, 8, 16)
+    assert torch.equal(inputs[..., :6, :10], image)
+    assert torch.equal(inputs[..., 6:, :10], image[..., 5:, :].expand(-1, -1, 2, -1))
+    assert torch.equal(inputs[..., :6, 10:], image[..., 9:].expand(-1, -1, -1, 6))
 
 
 @settings(deadline=None, max_examples=100)
@@ -226,23 +226,23 @@ def test_padding_repeats_the_border():
     width=SIDES,
     size=st.integers(8, 300),
     multiple=st.sampled_from([1, 8, 14, 64]),
-    mode=st.sampled_from(["pad", "squash"]),
+    mode=st.sampled_from(["pad", "stretch"]),
     side=st.sampled_from(["short", "long"]),
 )
 def test_a_fit_has_an_exact_inverse(height, width, size, multiple, mode, side):
     fit = plan_fit(height=height, width=width, size=size, multiple=multiple, mode=mode, side=side)
-    assert fit.canvas_height % multiple == 0
-    assert fit.canvas_width % multiple == 0
-    assert 0 <= fit.canvas_height - fit.content_height < multiple
-    assert 0 <= fit.canvas_width - fit.content_width < multiple
+    assert fit.input_height % multiple == 0
+    assert fit.input_width % multiple == 0
+    assert 0 <= fit.input_height - fit.content_height < multiple
+    assert 0 <= fit.input_width - fit.content_width < multiple
     corners = torch.tensor(
         [[-0.5, -0.5], [width - 0.5, height - 0.5], [width / 3, height / 7]], dtype=torch.float64
     )
-    canvas = fit.to_canvas(corners)
-    torch.testing.assert_close(fit.to_image(canvas), corners)
+    inputs = fit.to_input(corners)
+    torch.testing.assert_close(fit.to_image(inputs), corners)
     expected = [fit.content_width - 0.5, fit.content_height - 0.5]
-    torch.testing.assert_close(canvas[1], torch.tensor(expected, dtype=torch.float64))
-    assert fit.to_canvas(corners.float()).dtype == torch.float32
+    torch.testing.assert_close(inputs[1], torch.tensor(expected, dtype=torch.float64))
+    assert fit.to_input(corners.float()).dtype == torch.float32
 
 
 @settings(deadline=None, max_examples=100)
@@ -251,17 +251,17 @@ def test_a_fit_has_an_exact_inverse(height, width, size, multiple, mode, side):
     width=SIDES,
     size=st.integers(8, 200),
     stride=st.sampled_from([1, 2, 8, 16]),
-    mode=st.sampled_from(["pad", "squash"]),
+    mode=st.sampled_from(["pad", "stretch"]),
 )
 def test_a_descriptor_map_holds_the_cells_whose_centres_lie_on_the_image(
     height, width, size, stride, mode
 ):
     fit = plan_fit(height=height, width=width, size=size, multiple=16, mode=mode)
-    h, w = fit.canvas_height // stride, fit.canvas_width // stride
-    # The map names the canvas coordinate of every cell centre.
+    h, w = fit.input_height // stride, fit.input_width // stride
+    # The map names the input coordinate of every cell centre.
     v, u = torch.meshgrid(torch.arange(float(h)), torch.arange(float(w)), indexing="ij")
-    canvas_map = torch.stack([grid_to_pixel(u, stride), grid_to_pixel(v, stride)])
-    found = fit.descriptor_map(canvas_map)
+    input_map = torch.stack([grid_to_pixel(u, stride), grid_to_pixel(v, stride)])
+    found = fit.descriptor_map(input_map)
     assert (found.height, found.width) == (height, width)
     rows, columns = found.grid_size
     assert rows == max(1, sum((r + 0.5) * stride < fit.content_height for r in range(h)))
@@ -278,14 +278,14 @@ def test_a_descriptor_map_holds_the_cells_whose_centres_lie_on_the_image(
 
 
 def test_a_resized_ramp_is_read_at_its_own_place():
-    """Image, canvas and descriptors agree: the value of a ramp is its coordinate."""
+    """Image, input and descriptors agree: the value of a ramp is its coordinate."""
     height, width = 60, 84
     grid = pixel_grid(height=height, width=width).permute(2, 0, 1)
     ramp = torch.cat([grid, grid[:1]])[None]
     fit = plan_fit(height=height, width=width, size=40, multiple=16)
-    canvas = fit.apply(ramp)
-    assert canvas.shape[-2:] == (48, 64)
-    pooled = F.avg_pool2d(canvas, 4)[0]
+    inputs = fit.apply(ramp)
+    assert inputs.shape[-2:] == (48, 64)
+    pooled = F.avg_pool2d(inputs, 4)[0]
     found = fit.descriptor_map(pooled)
     assert found.grid_size == (10, 14)
     inner = torch.tensor([[20.0, 30.0], [41.5, 17.25]])
@@ -305,7 +305,7 @@ def test_sites_halfway_between_pixels_round_the_same_in_both_precisions():
 
 
 @pytest.mark.parametrize("size", [(301, 517), (97, 33), (40, 900)])
-@pytest.mark.parametrize("mode", ["pad", "squash"])
+@pytest.mark.parametrize("mode", ["pad", "stretch"])
 def test_a_large_image_is_resized_by_bands_to_the_same_values(size, mode, monkeypatch):
     height, width = size
     generator = torch.Generator().manual_seed(0)

@@ -273,7 +273,7 @@ def test_cub_lists_broken_items_and_refuses_too_many(tmp_path: Path) -> None:
     assert len(problems) == 2
     assert "item 0: 'kps' and 'vis'" in problems[0]
     assert "item 1: the image" in problems[1]
-    with pytest.raises(InputError, match="no usable image of species 9; 1 items are broken"):
+    with pytest.raises(InputError, match="no usable image of species 9; 1 item is broken"):
         read_cub_index(path, [9], pairs=1, seed=0, pairing="same")
     with pytest.raises(InputError, match="no usable image of species 8"):
         read_cub_index(path, [4, 8], pairs=1, seed=0, pairing="same")

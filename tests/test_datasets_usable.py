@@ -84,7 +84,7 @@ def test_usable_leaves_out_points_outside(
     (problem,) = problems
     size = r"40 x 30" if end == "source" else "20 x 25"
     assert_matches(
-        rf"a\.png -> .*b\.png \(moved\): 1 of 3 points lie outside their image, the first {end}"
+        rf"a\.png -> .*b\.png \(moved\): 1 point of 3 outside the image, the first {end}"
         rf" point 1 at \({point[0]:g}, {point[1]:g}\) of {size} pixels: left out",
         problem,
     )
@@ -95,7 +95,7 @@ def test_usable_leaves_out_a_pair_without_points(tmp_path: Path) -> None:
     far = make_pair(tmp_path, source_points=np.full((3, 2), 99, np.float32))
     kept, problems = usable_pairs([far, first])
     assert kept == [first]
-    assert_matches("3 of 3 points lie outside .*: no point is left", problems[0])
+    assert_matches("3 points of 3 outside .*: no point is left", problems[0])
     with pytest.raises(InputError, match=r"no usable pair in these pairs: .*no point is left"):
         usable_pairs([far])
     with pytest.raises(InputError, match="it holds none"):

@@ -284,7 +284,7 @@ def test_an_aggregator_is_converted_and_checked_against_its_model(cli, tmp_path)
     target = tmp_path / "a.safetensors"
     done = cli("models", "convert", file, "-o", target, small=False)
     assert done.code == 0, done.err
-    assert "12 layers, 1 of 1 steps, for 'runwayml/stable-diffusion-v1-5'" in done.out
+    assert "12 layers, 1 of 1 step, for 'runwayml/stable-diffusion-v1-5'" in done.out
     expected = torch.load(file, weights_only=True)["aggregation_network"]
     state = load_aggregator(target).state_dict()
     assert all(torch.equal(state[name], expected[name]) for name in expected)

@@ -150,9 +150,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     batches: list[int] = []
     aggregate = Extractor.aggregate
 
-    def counting(self: Extractor, canvas: torch.Tensor) -> torch.Tensor:
-        batches.append(len(canvas))
-        return aggregate(self, canvas)
+    def counting(self: Extractor, inputs: torch.Tensor) -> torch.Tensor:
+        batches.append(len(inputs))
+        return aggregate(self, inputs)
 
     monkeypatch.setattr(Extractor, "aggregate", counting)
     return batches
@@ -184,7 +184,7 @@ def test_another_configuration_is_not_answered(tmp_path: Path, counted: list[int
     others = [
         extractor(),
         extractor(size=48),
-        extractor(fit="squash"),
+        extractor(fit="stretch"),
         extractor(prompt=load_extractor("tiny", device="cpu").backbone.conditioner.classes[0]),  # type: ignore[attr-defined]
         extractor(),
         extractor(),

@@ -95,7 +95,7 @@ def test_an_edit_painted_on_a_frame_of_a_video(tmp_path, program, name, options)
     assert (found & ~near).sum() <= (0 if name != "e.webp" else 40)
 
 
-@pytest.mark.parametrize("mode", ["track", "gather", "splat"])
+@pytest.mark.parametrize("mode", ["track", "backward-warp", "forward-warp"])
 @pytest.mark.parametrize("outlined", [True, False])
 @pytest.mark.parametrize("blend", ["soft", "poisson"])
 def test_an_edit_of_the_whole_frame(model, clip, mode, outlined, blend):

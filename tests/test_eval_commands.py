@@ -152,7 +152,7 @@ def break_it(root: Path) -> list[str]:
         "one to one",
         "positive side",
         "came before",
-        "1 of 10 points lie outside",
+        "1 point of 10 outside",
     ]
 
 
@@ -240,7 +240,7 @@ def test_a_second_run_predicts_nothing(
     [
         (("--baselines", "identiti"), "unknown baseline 'identiti'.*Did you mean 'identity'"),
         (("--alpha", "a"), "--alpha must be numbers"),
-        (("--alpha", "0"), "shares of L above 0"),
+        (("--alpha", "0"), "fractions of the longer side above 0"),
         (("--alpha", "0.1,0.1"), "different shares"),
         (("--seed", "-1"), "a seed is a whole number from 0"),
         (("--pairs", "9"), "has 3 usable pairs"),
@@ -549,7 +549,7 @@ def test_best_values_are_bold_and_text_is_escaped() -> None:
     text = as_markdown(table)
     assert "| ours | **50.0** | 50.0 | **50.0** | 50.0 | 0.500 |  |" in text
     assert "| a\\|b | 40.0 | **60.0** | 40.0 | **60.0** | 0.500 |  |" in text
-    assert "1 items left out" in text
+    assert "Left out as broken: 1 item (listed" in text
     page = as_html(table)
     assert "A &lt;set&gt;" in page
     with pytest.raises(InputError, match="no result of 'warpkit eval'"):

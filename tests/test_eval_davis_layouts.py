@@ -52,7 +52,7 @@ def test_a_clip_annotated_in_part(
         settings=EvalDavisSettings(baselines=("copy-first",), workers=1),
         options=ModelOptions(model="tiny", device="cpu", size=32),
     )
-    assert "1 sequences, 7 frames, 0 left out" in caplog.text
+    assert "1 sequence, 7 frames" in caplog.text
     assert "id 2: after the first annotation, not scored" in caplog.text
     (copied,) = result["baselines"]
     # The mask of frame 2 in frames 4, 6, 8, two, four and six pixels further: 5 wide.

@@ -87,8 +87,8 @@ def test_pck_by_fields_of_the_command_line(cli: Cli, pairs: Path, tmp_path: Path
     assert "| identity |" in ran.out
     heading = next(line for line in ran.out.splitlines() if line.startswith("| method"))
     assert heading.endswith(
-        "| PCK-dagger@0.1 (box, points) | s / pair | MB | cosine | inside, % | folds, % | SD log J"
-        " | inverse error, px | mirrored, % | field taken, % |"
+        "| PCK-dagger@0.1 (box, points) | s / pair | MB | cosine | inside, % | folds, %"
+        " | SD of log area | inverse error, px | mirrored, % | field taken, % |"
     )
     assert "Candidates: in both images only the extent" in ran.out
     # From the cache the same figures come back, and none is solved again.
@@ -313,7 +313,7 @@ def test_warp_reports_the_fields_figures(cli: Cli, pairs: Path, tmp_path: Path) 
     assert "| tiny, coherent |" in ran.out
     heading = next(line for line in ran.out.splitlines() if line.startswith("| method"))
     assert heading.endswith(
-        "| covered, % | valid, % | s / pair | cosine | inside, % | folds, % | SD log J"
+        "| covered, % | valid, % | s / pair | cosine | inside, % | folds, % | SD of log area"
         " | inverse error, px | mirrored, % |"
     )
 

@@ -193,7 +193,7 @@ def test_scores_of_propagation_count_every_object_once(run, clips, tmp_path):
 
     lines = run(str(EXAMPLES / "score_clips.py"), str(folder), folder=tmp_path)
     balloons, jellyfish, short, *means = lines
-    assert short == "left out: short has 1 frames, none between the first and the last"
+    assert short == "left out: short has 1 frame, none between the first and the last"
     copied = score_sequence([truth[0]] * 3, truth)
     assert f"copy J {copied.J:.3f} F {copied.F:.3f}" in jellyfish
     for method, mean in zip(("tiny", "copy", "DIS flow"), means, strict=True):
@@ -333,7 +333,7 @@ def test_pictures_of_a_folder_are_inverted(run, tmp_path):
         script, "-o", "out", *options, "--pictures", folder, "--number", "2", folder=tmp_path
     )
     assert re.fullmatch(
-        r"inverted in 1 steps and generated again: PSNR -?[\d.]+ dB on average over 2 pictures,"
+        r"inverted in 1 step and generated again: PSNR -?[\d.]+ dB on average over 2 pictures,"
         r" median -?[\d.]+, -?[\d.]+ to -?[\d.]+",
         line,
     )

@@ -22,7 +22,7 @@ from warpkit.features import Backbone, BackboneSpec, Layer, StepFeatures, regist
 
 
 class PoolingBackbone(Backbone):
-    """Two pooled copies of the canvas and their squares, as if they were layers."""
+    """Two pooled copies of the input and their squares, as if they were layers."""
 
     def __init__(
         self, *, steps: tuple[int, ...] = (0, 1), num_steps: int = 2, name: str = "pooling"
@@ -91,7 +91,7 @@ def test_images_of_one_size_share_batches_and_keep_their_order():
     assert extractor.describe([]) == []
 
 
-def test_many_megapixels_come_to_their_canvas_one_by_one(monkeypatch):
+def test_many_megapixels_are_resized_one_by_one(monkeypatch):
     extractor = Extractor(PoolingBackbone(), network(), size=16)
     images = [picture(40, 52, seed=i) for i in range(5)]
     together = [item.data for item in extractor.describe(images)]
@@ -103,12 +103,12 @@ def test_many_megapixels_come_to_their_canvas_one_by_one(monkeypatch):
 
 def test_padding_is_cropped_and_cells_keep_their_place():
     extractor = Extractor(PoolingBackbone(), network(), size=16)
-    # Short side 16: 16 x 21 pixels on a canvas of 16 x 24, 4 pixels a cell.
+    # Short side 16: 16 x 21 pixels in an input of 16 x 24, 4 pixels a cell.
     (found,) = extractor.describe([picture(48, 63)])
     assert found.grid_size == (4, 5)
     assert found.data.dtype == torch.float32
     assert (found.cell_height, found.cell_width) == (12.0, 12.0)
-    assert extractor.plan(height=48, width=63).canvas_width == 24
+    assert extractor.plan(height=48, width=63).input_width == 24
 
 
 class ColourNetwork(AggregationNetwork):
@@ -125,7 +125,7 @@ def test_descriptors_lie_where_their_pixels_are():
     extractor = Extractor(backbone, ColourNetwork(config), size=12)
     colours = picture(3, 5, seed=1)
     image = colours.repeat(9, 0).repeat(9, 1)
-    # 27 x 45 is resized to 12 x 20 on a canvas of 16 x 24: 3 x 5 cells are the image.
+    # 27 x 45 is resized to 12 x 20 in an input of 16 x 24: 3 x 5 cells are the image.
     (found,) = extractor.describe([image])
     assert found.grid_size == (3, 5)
     sites = lattice_sites(height=27, width=45, rows=3, columns=5)
@@ -138,9 +138,9 @@ def test_descriptors_lie_where_their_pixels_are():
     )
 
 
-def test_squash_uses_a_square_canvas():
+def test_stretch_uses_a_square_input():
     backbone = PoolingBackbone()
-    extractor = Extractor(backbone, network(), fit="squash")
+    extractor = Extractor(backbone, network(), fit="stretch")
     (found,) = extractor.describe([picture(20, 50)])
     assert backbone.batches == [(1, 3, 32, 32)]
     assert found.grid_size == (8, 8)

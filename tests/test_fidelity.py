@@ -121,7 +121,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).double().norm() / expected.double().norm())
 
 
-def canvas(size: Size) -> Tensor:
+def inputs(size: Size) -> Tensor:
     """Two images, wider than high; at the real widths one square image."""
     generator = torch.Generator().manual_seed(5)
     if size is FULL:
@@ -135,7 +135,7 @@ def test_inversion_is_the_papers_formula(size: Size, count: int) -> None:
     unet, vae = build(size)
     steps = (0,) if count == 1 else recorded_steps(50)
     ours = extractor(size, unet, vae, steps)
-    images = canvas(size)
+    images = inputs(size)
     found = ours.aggregate(images)
     with torch.no_grad():
         latent = vae.encode(images * 2 - 1).latent_dist.mode() * 0.18215

@@ -27,7 +27,7 @@ from warpkit.video.config import PropagateSettings
 TASKS = (WarpSettings, MatchSettings, PropagateSettings, PairSettings)
 ALONE = (ModelConfig, AggregatorTrainConfig, BackboneTrainConfig, EvalPckSettings)
 WRITTEN = (
-    b"backbone: sd15\naggregator: sd15\ntop: 3 # of all\nsize: 512\nfit: squash\n",
+    b"backbone: sd15\naggregator: sd15\ntop: 3 # of all\nsize: 512\nfit: stretch\n",
     b"data: &here {kind: same}\nmore: *here\nsteps: [0, 1e-3, .inf, 0x1F, 1:30, 2020-01-01]\n",
     b"%YAML 1.1\n---\nfeather: !!float 3\nblend: 'paste'\nmask: ~\n...\n",
     b"\xef\xbb\xbfsize: 16\r\nlabel:\r\n  refine: 2\r\n",

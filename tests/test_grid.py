@@ -131,7 +131,7 @@ def maps(draw: st.DrawFn, channels: int) -> DescriptorMap:
     elif kind == "scaled":
         data = data * 10 ** (6 * torch.rand(h, w, generator=generator) - 3)
     item = DescriptorMap.covering(data, height=height, width=width)
-    if draw(st.booleans()):  # a part of a padded canvas: cells do not tile the image
+    if draw(st.booleans()):  # a part of a padded input: cells do not tile the image
         item = DescriptorMap(data, height, width, 1.3 * height / h, 0.9 * width / w)
     return item
 

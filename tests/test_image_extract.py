@@ -95,15 +95,15 @@ def test_half_and_fit(cli: Cli, files: Path, tmp_path: Path) -> None:
     image = files / "frames/000.png"
     assert cli("extract", image, "-o", tmp_path / "whole").code == 0
     assert cli("extract", image, "--half", "-o", tmp_path / "half").code == 0
-    assert cli("extract", image, "--fit", "squash", "-o", tmp_path / "squash").code == 0
+    assert cli("extract", image, "--fit", "stretch", "-o", tmp_path / "stretch").code == 0
     whole, _ = read(tmp_path / "whole/000.safetensors")
     half, _ = read(tmp_path / "half/000.safetensors")
-    squash, metadata = read(tmp_path / "squash/000.safetensors")
+    stretch, metadata = read(tmp_path / "stretch/000.safetensors")
     assert half.dtype == torch.float16
     torch.testing.assert_close(half, whole.half(), atol=0, rtol=0)
-    assert squash.shape[1] == squash.shape[2]
-    assert json.loads(metadata["config"])["fit"] == "squash"
-    height, width = squash.shape[1:]
+    assert stretch.shape[1] == stretch.shape[2]
+    assert json.loads(metadata["config"])["fit"] == "stretch"
+    height, width = stretch.shape[1:]
     assert float(metadata["cell_height"]) * height == 48
     assert float(metadata["cell_width"]) * width == 80
 

@@ -72,7 +72,7 @@ def test_inspect_of_the_weights_alone(cli: Cli, files: Path, tmp_path: Path) -> 
         (["inspect", "missing.png"], "no such file"),
         (["eval", "sweep", "cub", "--root", "x", "--steps", "4,a"], "--steps must be numbers"),
         (["eval", "sweep", "cub", "--root", "x", "--steps", "4,2"], "steps must increase within"),
-        (["eval", "sweep", "cub", "--root", "x", "--fit", "pad"], "squashes images"),
+        (["eval", "sweep", "cub", "--root", "x", "--fit", "pad"], "stretches images"),
     ],
 )
 def test_inspect_and_sweep_refuse(
@@ -136,7 +136,7 @@ def test_sweep_scores_every_layer_timestep_and_mode(pairs: Path, tmp_path: Path)
 
 
 def test_noise_of_the_sweep_is_the_seeds(pairs: Path) -> None:
-    extractor = load_extractor("tiny", device="cpu", size=64, fit="squash")
+    extractor = load_extractor("tiny", device="cpu", size=64, fit="stretch")
     path = pairs / "0.png"
     point = np.array([[9.0, 50.0], [30.0, 31.0], [55.0, 5.0]], np.float32)
     box = (0.0, 0.0, 64.0, 64.0)
@@ -166,7 +166,7 @@ def test_noise_of_the_sweep_is_the_seeds(pairs: Path) -> None:
 
 
 def test_a_pair_that_cannot_be_read_is_listed(pairs: Path, tmp_path: Path) -> None:
-    extractor = load_extractor("tiny", device="cpu", size=64, fit="squash")
+    extractor = load_extractor("tiny", device="cpu", size=64, fit="stretch")
     points, box = np.array([[9.0, 50.0]], np.float32), (0.0, 0.0, 64.0, 64.0)
     good, bad = pairs / "0.png", tmp_path / "gone.png"
     listed = [AnnotatedPair(good, other, points, points, box, box, "") for other in (bad, good)]
@@ -203,7 +203,7 @@ def test_bench_extract_measures_every_way(cli: Cli, tmp_path: Path) -> None:
     found = {(row["way"], row["steps"], row["batch"]) for row in record["rows"]}
     assert found == {(way, steps, 1) for way in ("plain", "streaming") for steps in (1, 5)}
     for row in record["rows"]:
-        assert (row["canvas"], row["device"]) == ([32, 32], "cpu")
+        assert (row["input"], row["device"]) == ([32, 32], "cpu")
         assert row["seconds"] == row["seconds_per_image"]
         times = ("images_to_codec_ms", "unet_call_ms", "aggregate_step_ms", "first_seconds")
         assert all(row[name] > 0 for name in times)

@@ -79,7 +79,7 @@ def test_files_of_the_command(cli: Cli, files: Path, tmp_path: Path) -> None:
     assert record["inputs"]["target_mask"] == str(files / "last_mask.png")
     assert {"cosine", "inside", "folds", "sd_log_j", "inverse_error"} <= set(record["quality"])
     assert record["quality"]["mirrored"] in (True, False)
-    assert f"{target_mask.sum()} pixels warped, {valid.sum()} of them trusted" in ran.out
+    assert f"{target_mask.sum():,} pixels warped, {valid.sum():,} valid" in ran.out
     assert str(out / "overview.png") in ran.out
 
 

@@ -312,7 +312,7 @@ def test_damaged_frames_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFi
     for frame in found:
         np.testing.assert_array_equal(frame.image, whole[int(frame.time * 24)].image)
     (said,) = lines(caplog)
-    assert said.startswith(f"{path}: 10 frames are there, but only 9 could be decoded (Invalid")
+    assert said.startswith(f"{path}: it has 10 frames, but only 9 could be decoded (Invalid")
     assert_read_equals_iteration(frames)
 
 

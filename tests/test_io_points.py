@@ -181,7 +181,7 @@ def test_tracks_that_do_not_say_where_points_were_given(
         path.write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
         caplog.clear()
         assert listed(path) == expected
-        assert "tracks.csv holds tracks: took its 2 points" in caplog.text
+        assert "tracks.csv holds tracks: 2 points taken" in caplog.text
 
 
 def test_results_go_on_from_one_command_to_another(cli: Cli, files: Path, tmp_path: Path) -> None:

@@ -74,7 +74,10 @@ def test_every_reader_of_text(tmp_path: Path, coding: str) -> None:
     guide = [[[1, 2], [3, 4]]]
     assert read_guides(file("g.csv", "1,2,3,4\n")).tolist() == guide
     assert read_guides(file("g.json", "[[[1, 2], [3, 4]]]")).tolist() == guide
-    assert load_config(PropagateSettings, file("c.yaml", "mode: splat\n")).mode == "splat"
+    assert (
+        load_config(PropagateSettings, file("c.yaml", "mode: forward-warp\n")).mode
+        == "forward-warp"
+    )
     assert read_result(file("r.json", '{"kind": "pck"}')) == {"kind": "pck"}
     assert read_index(file("index.json", '{"items": [{"y": 1}]}'))["items"] == [{"y": 1}]
     file("set/ImageSets/2017/val.txt", "caf\u00e9\nJPEGImages\\480p\\dog\\00000.jpg x\n")

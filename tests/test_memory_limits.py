@@ -75,7 +75,7 @@ def test_propagate_refuses_before_a_model_is_loaded(
         ({"model": "tiny", "size": 48}, 48, 80),
         ({"model": "tiny"}, 300, 100),
         ({"model": "efficientnet-lite0", "size": 60}, 33, 500),
-        ({"model": "embedded", "size": 50, "fit": "squash"}, 90, 31),
+        ({"model": "embedded", "size": 50, "fit": "stretch"}, 90, 31),
     ],
 )
 def test_cells_known_before_the_model_is_loaded(
@@ -94,12 +94,12 @@ def test_cells_that_only_the_loaded_model_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [4097, 20000])
-def test_a_canvas_too_large_is_refused_before_a_model_is_loaded(
+def test_an_input_too_large_is_refused_before_a_model_is_loaded(
     cli: Cli, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr("warpkit.describe.load.assemble", None)
     image, out = files / "frames/000.png", ("-o", tmp_path / "out")
-    amount = f"size must be at most 4096 pixels, got {size}: memory grows as its square, the canvas"
+    amount = f"size must be at most 4096 pixels, got {size}: memory grows as its square, the input"
     amount += f" of one image alone is {12 * size * size / 1e9:.1f} GB"
     for command in (
         ("match", image, image, "--points", "3,3"),
@@ -120,7 +120,7 @@ def test_a_batch_that_is_more_than_the_memory_is_refused_before_it_runs(
     image = np.zeros((48, 80, 3), np.uint8)
     (part,) = model.describer.parts  # type: ignore[attr-defined]
     spec, fit = part.backbone.spec, part.plan(height=48, width=80)
-    pixels = fit.canvas_height * fit.canvas_width
+    pixels = fit.input_height * fit.input_width
     layers = sum(layer.channels * pixels / layer.stride**2 for layer in spec.layers)
     descriptors = part.network.config.width * pixels / spec.output_stride**2
     needed = int(4 * (3 * pixels + layers + descriptors))
@@ -128,7 +128,7 @@ def test_a_batch_that_is_more_than_the_memory_is_refused_before_it_runs(
     assert len(model.describe([image] * 2)) == 2
     monkeypatch.setattr(memory, "available", lambda: 2 * needed - 1)
     monkeypatch.setattr(type(part), "aggregate", None)
-    words = f"a batch of 2 images on a {fit.canvas_width} x {fit.canvas_height} canvas needs"
+    words = f"a batch of 2 images of {fit.input_width} x {fit.input_height} pixels needs"
     with pytest.raises(InputError, match=words + ".*use a smaller --size or batch_size"):
         model.describe([image] * 2)
 

@@ -133,16 +133,16 @@ def test_early_stopping_is_the_sum_over_what_was_recorded(small, tmp_path):
     file = write_file(tmp_path / "m.yaml", backbone="sd15", aggregator="sd15", stop_after=5)
     extractor = load_extractor(file, device="cpu", size=64)
     whole = load_extractor("sd15", device="cpu", size=64)
-    canvas = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    inputs = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     weights = torch.softmax(whole.network.mixing_weights, 0).reshape(11, 12)
     total = torch.zeros(1, 384, 8, 8)
-    for step in whole.backbone.features(canvas):
+    for step in whole.backbone.features(inputs):
         if step.step > 4:
             break
         for layer, maps in enumerate(step.maps.values()):
             up = F.interpolate(maps, size=(8, 8), mode="bilinear", align_corners=False)
             total += weights[step.entry, layer] * whole.network.bottleneck_layers[layer](up)
-    found = extractor.aggregate(canvas)
+    found = extractor.aggregate(inputs)
     kept = weights[:2].sum()
     torch.testing.assert_close(found * kept, total, rtol=1e-4, atol=1e-5)
 
@@ -162,11 +162,11 @@ def test_pruning_keeps_the_entry_of_the_greatest_weight(small, tmp_path):
     assert spec.steps == (network.config.steps[step],)
     assert [item.name for item in spec.layers] == [network.config.layers[layer]]
     # The raw map itself, resized to the output grid.
-    canvas = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    inputs = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     whole = load_extractor("sd15", device="cpu", size=64).backbone
-    (raw,) = (s.maps[spec.layers[0].name] for s in whole.features(canvas) if s.entry == step)
+    (raw,) = (s.maps[spec.layers[0].name] for s in whole.features(inputs) if s.entry == step)
     expected = F.interpolate(raw, size=(8, 8), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(extractor.aggregate(canvas), expected)
+    torch.testing.assert_close(extractor.aggregate(inputs), expected)
 
 
 def test_restricting_to_every_entry_changes_nothing(small):
@@ -180,13 +180,13 @@ def test_restricting_to_every_entry_changes_nothing(small):
 
 
 def test_images_are_reduced_before_they_are_enlarged(small, tmp_path):
-    settings = {"backbone": "sd15", "layers": [LAYER_4], "fit": "squash"}
+    settings = {"backbone": "sd15", "layers": [LAYER_4], "fit": "stretch"}
     plain = load_extractor(write_file(tmp_path / "a.yaml", **settings), device="cpu", size=64)
     file = write_file(tmp_path / "b.yaml", load_size=16, **settings)
     reduced = load_extractor(file, device="cpu", size=64)
     image = picture(64, 64)
     seen = []
-    reduced.aggregate = lambda canvas: seen.append(canvas) or torch.zeros(1, 4, 8, 8)
+    reduced.aggregate = lambda inputs: seen.append(inputs) or torch.zeros(1, 4, 8, 8)
     (found,) = reduced.describe([image])
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     small_one = F.interpolate(tensor, size=16, mode="bilinear", align_corners=False, antialias=True)

@@ -8,7 +8,7 @@ import torch
 
 from warpkit.checks import InputError
 from warpkit.match.settings import MatchFilters
-from warpkit.propagate import EditLayer, carry_edit, carry_labels, colormap_layer, composite
+from warpkit.propagate import EditLayer, colormap_layer, composite, warp_edit, warp_labels
 from warpkit.types import DescriptorMap
 
 H, W = 15, 22
@@ -48,25 +48,25 @@ FIRST, MOVED = descriptors(), descriptors(shift=(DY, DX))
 OBJECT = box(3, 9, 4, 13)
 
 
-@pytest.mark.parametrize("mode", ["gather", "splat"])
+@pytest.mark.parametrize("mode", ["backward-warp", "forward-warp"])
 def test_labels_follow_the_motion(mode):
     labels = np.where(OBJECT, 9, 0).astype(np.uint8)
     labels[5:7, 6:8] = 4
-    result = carry_labels(labels, [4, 9], FIRST, MOVED, mode=mode, closing=0)
+    result = warp_labels(labels, [4, 9], FIRST, MOVED, mode=mode, closing=0)
     assert np.array_equal(result.labels, rolled(labels))
     assert result.labels.dtype == np.uint8
     landed = result.labels > 0
     np.testing.assert_allclose(result.confidence[landed], 1, atol=1e-5)
-    if mode == "splat":
+    if mode == "forward-warp":
         assert not result.confidence[~landed].any()
     for plane, i in zip(result.soft, (4, 9), strict=True):
         assert np.array_equal(plane.numpy() > 0.5, result.labels == i)
 
 
-def test_gather_carries_nothing_over_weak_matches():
+def test_a_backward_warp_brings_nothing_over_weak_matches():
     labels = np.where(OBJECT, 1, 0).astype(np.uint8)
     strangers = descriptors(seed=5)
-    result = carry_labels(labels, [1], FIRST, strangers, filters=MatchFilters(min_similarity=0.999))
+    result = warp_labels(labels, [1], FIRST, strangers, filters=MatchFilters(min_similarity=0.999))
     assert not result.labels.any()
     assert not result.confidence.any()
 
@@ -79,30 +79,30 @@ def test_closing_fills_holes_with_the_id_around_them_and_adds_no_object():
     frame = DescriptorMap(first.data.clone(), H, W, 1.0, 1.0)
     frame.data[:, 6, 6] = -first.data[:, 6, 6]
     frame.data[:, 0, 0] = first.data[:, 6, 6]
-    closed = carry_labels(labels, [2, 6, 8], first, frame, mode="splat", closing=1)
+    closed = warp_labels(labels, [2, 6, 8], first, frame, mode="forward-warp", closing=1)
     expected = labels.copy()
     expected[0, 0] = 6
     assert np.array_equal(closed.labels, expected)
     assert closed.confidence[6, 6] == 0
-    open_ = carry_labels(labels, [2, 6, 8], first, frame, mode="splat", closing=0)
+    open_ = warp_labels(labels, [2, 6, 8], first, frame, mode="forward-warp", closing=0)
     assert open_.labels[6, 6] == 0
 
 
 @pytest.mark.parametrize("with_masks", [False, True])
-@pytest.mark.parametrize("mode", ["gather", "splat"])
+@pytest.mark.parametrize("mode", ["backward-warp", "forward-warp"])
 def test_an_edit_follows_the_motion(mode, with_masks):
     layer = soft_layer()
     masks = {"first_mask": OBJECT, "frame_mask": rolled(OBJECT)} if with_masks else {}
-    carried = carry_edit(layer, FIRST, MOVED, mode=mode, **masks)
+    carried = warp_edit(layer, FIRST, MOVED, mode=mode, **masks)
     np.testing.assert_allclose(carried.premultiplied, rolled(layer.premultiplied), atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["gather", "splat"])
+@pytest.mark.parametrize("mode", ["backward-warp", "forward-warp"])
 def test_nothing_lands_outside_the_object(mode):
     layer = colormap_layer(OBJECT)
     image = picture()
     allowed = rolled(box(3, 6, 4, 13))
-    carried = carry_edit(layer, FIRST, MOVED, mode=mode, first_mask=OBJECT, frame_mask=allowed)
+    carried = warp_edit(layer, FIRST, MOVED, mode=mode, first_mask=OBJECT, frame_mask=allowed)
     assert not carried.premultiplied[~allowed].any()
     result = composite(image, carried)
     assert np.array_equal(result[~allowed], image[~allowed])
@@ -111,7 +111,7 @@ def test_nothing_lands_outside_the_object(mode):
 
 def test_an_absent_object_takes_no_edit():
     absent = np.zeros((H, W), dtype=bool)
-    carried = carry_edit(soft_layer(), FIRST, MOVED, first_mask=OBJECT, frame_mask=absent)
+    carried = warp_edit(soft_layer(), FIRST, MOVED, first_mask=OBJECT, frame_mask=absent)
     image = picture()
     assert np.array_equal(composite(image, carried), image)
 
@@ -119,24 +119,24 @@ def test_an_absent_object_takes_no_edit():
 def test_only_the_object_of_the_first_frame_is_a_candidate():
     # The edit reaches beyond the object; what lies beyond is not carried.
     layer = colormap_layer(box(0, H, 0, W))
-    carried = carry_edit(layer, FIRST, FIRST, first_mask=OBJECT, frame_mask=box(0, H, 0, W))
+    carried = warp_edit(layer, FIRST, FIRST, first_mask=OBJECT, frame_mask=box(0, H, 0, W))
     inside = layer.premultiplied[OBJECT]
     np.testing.assert_allclose(carried.premultiplied[OBJECT], inside, atol=1e-6)
     for colour in carried.premultiplied[~OBJECT][::40]:
         assert np.abs(inside - colour).max(axis=1).min() < 1e-6
 
 
-def test_holes_of_a_splat_are_filled_on_request():
-    # Two columns of the frame look like column 6 of the first one: the splat reaches the better.
+def test_holes_of_a_forward_warp_are_filled_on_request():
+    # Two columns of the frame look like column 6 of the first one: the better is reached.
     frame = DescriptorMap(FIRST.data.clone(), H, W, 1.0, 1.0)
     frame.data[:, :, 7] = FIRST.data[:, :, 6] + 0.01 * FIRST.data[:, :, 7]
     mask, layer = box(2, 10, 6, 8), colormap_layer(box(2, 10, 6, 7))
     source = box(2, 10, 6, 7)
-    open_ = carry_edit(
-        layer, FIRST, frame, mode="splat", first_mask=source, frame_mask=mask, fill=False
+    open_ = warp_edit(
+        layer, FIRST, frame, mode="forward-warp", first_mask=source, frame_mask=mask, fill=False
     )
     assert (open_.alpha > 0).sum(axis=0)[6:8].tolist() == [8, 0]
-    filled = carry_edit(layer, FIRST, frame, mode="splat", first_mask=source, frame_mask=mask)
+    filled = warp_edit(layer, FIRST, frame, mode="forward-warp", first_mask=source, frame_mask=mask)
     np.testing.assert_allclose(filled.premultiplied[2:10, 7], layer.premultiplied[2:10, 6])
 
 
@@ -146,7 +146,7 @@ def test_transparent_colour_never_mixes_in():
     rgba[4:8, 5:11] = (200, 0, 0, 255)
     layer = EditLayer.from_rgba(rgba)
     coarse = DescriptorMap.covering(FIRST.data[:, ::2, ::2], height=H, width=W)
-    carried = carry_edit(layer, coarse, coarse, mode="splat")
+    carried = warp_edit(layer, coarse, coarse, mode="forward-warp")
     seen = carried.alpha > 0
     colour = carried.premultiplied[seen][:, :3] / carried.alpha[seen][:, None]
     np.testing.assert_allclose(colour, np.broadcast_to([200 / 255, 0, 0], colour.shape), atol=1e-5)
@@ -211,30 +211,30 @@ def test_every_place_of_an_object_has_its_colour():
         (lambda: colormap_layer(np.ones((4, 5, 3), bool)), "object mask must be a 2-D array"),
         (lambda: colormap_layer(OBJECT, opacity=0), "opacity must lie"),
         (lambda: composite(picture()[:9], soft_layer()), "they must agree"),
-        (lambda: carry_edit(soft_layer(), FIRST, MOVED, mode="throw"), "unknown mode 'throw'"),
+        (lambda: warp_edit(soft_layer(), FIRST, MOVED, mode="throw"), "unknown mode 'throw'"),
         (
-            lambda: carry_edit(soft_layer(), FIRST, MOVED, first_mask=OBJECT & False),
+            lambda: warp_edit(soft_layer(), FIRST, MOVED, first_mask=OBJECT & False),
             "object mask of the first frame is empty",
         ),
         (
-            lambda: carry_edit(soft_layer(), FIRST, MOVED, frame_mask=OBJECT[:9]),
+            lambda: warp_edit(soft_layer(), FIRST, MOVED, frame_mask=OBJECT[:9]),
             "object mask of the frame is 9 x 22",
         ),
         (
-            lambda: carry_edit(EditLayer(np.ones((9, 9, 4), np.float32)), FIRST, MOVED),
+            lambda: warp_edit(EditLayer(np.ones((9, 9, 4), np.float32)), FIRST, MOVED),
             "edit layer is 9 x 9 .* first frame is 15 x 22",
         ),
         (
-            lambda: carry_labels(np.zeros((H, W), np.uint8), [1], FIRST, MOVED),
+            lambda: warp_labels(np.zeros((H, W), np.uint8), [1], FIRST, MOVED),
             "labels of the first frame are all background",
         ),
         (
-            lambda: carry_labels(OBJECT.astype(np.uint8), [2], FIRST, MOVED),
+            lambda: warp_labels(OBJECT.astype(np.uint8), [2], FIRST, MOVED),
             r"hold the ids \[1\]",
         ),
         (
-            lambda: carry_labels(
-                OBJECT.astype(np.uint8), [1], FIRST, MOVED, mode="splat", temperature=0
+            lambda: warp_labels(
+                OBJECT.astype(np.uint8), [1], FIRST, MOVED, mode="forward-warp", temperature=0
             ),
             "must be positive",
         ),

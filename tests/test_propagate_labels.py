@@ -465,7 +465,7 @@ def test_restoring_what_does_not_belong_together_is_an_error():
     propagator.annotate(frame, labels)
     propagator.step(frame)
     state = propagator.state()
-    with pytest.raises(InputError, match="holds 1 frames, 2 were given"):
+    with pytest.raises(InputError, match="holds 1 frame, 2 were given"):
         propagator.restore(state, [frame, frame], [Annotation(frame, labels)])
     with pytest.raises(InputError, match=r"of the objects \[1\], this run of \[2\]"):
         LabelPropagator(plain(), [2]).restore(state, [frame], [Annotation(frame, labels)])

@@ -113,8 +113,8 @@ def test_parts_that_move_on_their_own_are_followed():
     run = EditTracker(image, mask.astype(np.uint8), describe(image), layer)
     for t in range(1, 9):
         image, mask, source, limb = posed(0.07 * t, 2.0 * t)
-        carried_layer = run.step(image, mask.astype(np.uint8), describe(image))
-    result = composite(image, carried_layer)
+        tracked_layer = run.step(image, mask.astype(np.uint8), describe(image))
+    result = composite(image, tracked_layer)
     expected = cv2.remap(PAINT, source, None, cv2.INTER_LINEAR)
     far = limb & (np.linalg.norm(places - (76, 60), axis=-1) > 36)
     assert far.sum() > 300

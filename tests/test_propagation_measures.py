@@ -18,18 +18,18 @@ def test_bench_names_stages_and_memory(cli: Cli, files: Path, tmp_path: Path) ->
     assert ran.code == 0, ran.err
     record = json.loads((tmp_path / "out/bench.json").read_text())
     assert record == json.loads((tmp_path / "copy.json").read_text())
-    rows = {row["carried"]: row for row in record["rows"]}
+    rows = {row["task"]: row for row in record["rows"]}
     assert set(rows) == {"mask", "edit", "points"}
     for row in rows.values():
         assert (row["size"], row["frames"]) == ([32, 48], 2)
         assert {"decode", "describe"} <= set(row["stages"])
-        assert ("videos" in row["stages"]) == (row["carried"] != "points")
+        assert ("videos" in row["stages"]) == (row["task"] != "points")
         assert row["seconds_per_frame"] > 0 < row["cpu_seconds_per_frame"]
     assert "labels" in rows["mask"]["stages"]
     assert "edit" in rows["edit"]["stages"]
     assert "points" in rows["points"]["stages"]
     assert (tmp_path / "out/bench.md").read_text().strip() in ran.out
-    clip = (files / "frames", files / "mask.png", "--set", "carried=[mask]", "--frames", 2)
+    clip = (files / "frames", files / "mask.png", "--set", "tasks=[mask]", "--frames", 2)
     ran = cli("bench", "propagate", *clip, *small, "-o", tmp_path / "own", small=False)
     assert ran.code == 0, ran.err
     (row,) = json.loads((tmp_path / "own/bench.json").read_text())["rows"]

@@ -75,7 +75,7 @@ def test_what_is_not_known_is_left_out(clock: Clock, caplog: pytest.LogCaptureFi
     clock.now += 61
     going_on.update(5)
     assert caplog.messages == [
-        "read: 1 frames",
+        "read: 1 frame",
         "train: 95 of 100 steps, loss 0.25, about 02:02 left",
     ]
     clock.now += 61
@@ -133,11 +133,11 @@ def davis(files: Path, tmp_path: Path) -> Path:
         ("extract {files}/frames -o {out}", ["extract: 7 of 7 images"]),
         (
             "synthesize --pairs 1 --images {files}/frames --set formats=[dhf] -o {out}",
-            ["pairs: 1 of 1 chunks"],
+            ["pairs: 1 of 1 chunk"],
         ),
         (
             "eval davis --root {davis} --year 2016 --no-cache --workers 1 --model tiny --size 32",
-            ["tiny: 3 of 3 frames", "score: 1 of 1 sequences"],
+            ["tiny: 3 of 3 frames", "score: 1 of 1 sequence"],
         ),
     ],
     ids=["propagate", "extract", "synthesize", "eval davis"],

@@ -213,7 +213,7 @@ def test_load_describes_with_a_folder_and_its_aggregator(folder, tmp_path):
     extractor = load_extractor(str(folder), device="cpu", aggregator=file, size=128)
     image = np.random.default_rng(0).integers(0, 256, (100, 64, 3), dtype=np.uint8)
     (found,) = extractor.describe([image])
-    # Long side 128: 128 x 82 pixels on a canvas of 128 x 128, 8 pixels a cell.
+    # Long side 128: 128 x 82 pixels in an input of 128 x 128, 8 pixels a cell.
     assert found.data.shape == (8, 16, 10)
     assert found.data.dtype == torch.float32
     assert (found.height, found.width) == (100, 64)

@@ -279,7 +279,7 @@ def test_fresh_noise_is_asked_for_by_image(monkeypatch) -> None:
     assert asked == [(0.5, [3, 8]), (0.5, [4, 9])]
 
 
-def test_a_part_generates_on_its_own_canvas_and_describes_on_another() -> None:
+def test_a_part_generates_at_its_own_size_and_describes_on_another() -> None:
     """The UNet of `embedded` reads at 80 pixels and was trained at 128: here 20 and 32."""
     extractor = load_extractor("embedded", device="cpu", size=64)
     (found,) = Generator(extractor, GenerationConfig(steps=2)).generate(

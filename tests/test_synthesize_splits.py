@@ -113,6 +113,6 @@ def test_a_split_that_cannot_be_filled_is_named(tmp_path, caplog):
     assert facts["kept"] >= 2
     assert set(facts["splits"]) == {"train", "val"}
     assert [r.getMessage() for r in caplog.records if "no pair is left" in r.getMessage()] == [
-        f"no pair is left for test: {facts['kept']} kept pairs are too few, or share their"
+        f"no pair is left for test: too few were kept ({facts['kept']}), or they share their"
         " photographs; ask for more pairs, or set splits.val=0 splits.test=0"
     ]

@@ -266,7 +266,7 @@ def test_a_scene_cut_stops_or_is_passed(
 ) -> None:
     given = ("--points", "40,20") if points else ("--mask", files / "mask.png")
     rows = {}
-    for choice in ("reanchor", "stop", "ignore"):
+    for choice in ("restart", "stop", "ignore"):
         caplog.clear()
         out = tmp_path / choice
         assert cli("propagate", two_scenes, *given, "--cuts", choice, "-o", out).code == 0
@@ -276,10 +276,10 @@ def test_a_scene_cut_stops_or_is_passed(
             told = "a new scene begins with frame 5" in caplog.text
             assert told == (choice != "ignore")
             record = json.loads((out / "run.json").read_text())
-            assert record["cuts"] == ([5] if choice == "reanchor" else [])
+            assert record["cuts"] == ([5] if choice == "restart" else [])
             assert len(list((out / "masks").iterdir())) == len(rows[choice])
     assert {choice: len(found) for choice, found in rows.items()} == {
-        "reanchor": 9,
+        "restart": 9,
         "stop": 5,
         "ignore": 9,
     }
@@ -288,7 +288,7 @@ def test_a_scene_cut_stops_or_is_passed(
 def test_a_cut_in_memory(model: warpkit.Model, two_scenes: Path, files: Path) -> None:
     images = [frame.image for frame in warpkit.open_frames(two_scenes)]
     labels = warpkit.read_labels(files / "mask.png")
-    for choice, cut in (("reanchor", [5]), ("stop", []), ("ignore", [])):
+    for choice, cut in (("restart", [5]), ("stop", []), ("ignore", [])):
         config = warpkit.PropagateSettings(cuts=choice)
         results = list(model.propagate(images, labels=labels, settings=config))
         assert [r.position for r in results if r.cut] == cut

@@ -24,7 +24,7 @@ from warpkit.image.extract import ExtractSettings
 from warpkit.image.inspect import InspectSettings
 from warpkit.match.points import match_points
 from warpkit.match.settings import MatchFilters
-from warpkit.propagate import carry_edit, carry_labels
+from warpkit.propagate import warp_edit, warp_labels
 from warpkit.synthesize.run import SynthesizeSettings
 from warpkit.warp import dense_warp, dense_warps
 
@@ -87,7 +87,7 @@ def test_functions_that_match_take_their_filters_whole(
 
 
 @pytest.mark.parametrize(
-    "function", [dense_warp, dense_warps, match_points, carry_edit, carry_labels]
+    "function", [dense_warp, dense_warps, match_points, warp_edit, warp_labels]
 )
 def test_filters_have_one_home(function: Callable[..., object]) -> None:
     names = {item.name for item in fields(MatchFilters)}

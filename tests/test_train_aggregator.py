@@ -95,7 +95,7 @@ def small(weights: Path, **changes: Any) -> AggregatorTrainConfig:
 
 @pytest.fixture(scope="module")
 def everything(weights: Path, ramps: Path, photographs: Path) -> AggregatorTrainConfig:
-    """All sources at once, two canvas sizes, validation at every other step."""
+    """All sources at once, two input sizes, validation at every other step."""
     return small(
         weights,
         size=None,
@@ -107,7 +107,7 @@ def everything(weights: Path, ramps: Path, photographs: Path) -> AggregatorTrain
         contour_classes=("cup",),
         pairs=(
             PairListConfig(synth=ramps, count=2, flip=0.5),
-            PairListConfig(json=ramps / "pairs.json", view="squash"),
+            PairListConfig(json=ramps / "pairs.json", view="stretch"),
         ),
         validation=ValidationConfig(synth=ramps, every=2, size=16),
     )
@@ -167,7 +167,7 @@ def test_a_run_goes_on_only_with_the_same_pairs(everything, ramps, tmp_path):
     shutil.copytree(ramps, copy)
     moved = (
         PairListConfig(synth=copy, count=2, flip=0.5, cache=0.0),
-        PairListConfig(json=copy / "pairs.json", images=copy, view="squash"),
+        PairListConfig(json=copy / "pairs.json", images=copy, view="stretch"),
     )
     assert train_aggregator(dataclasses.replace(config, pairs=moved), output) is None
     content = json.loads((copy / "pairs.json").read_text(encoding="utf-8"))
@@ -247,7 +247,7 @@ def test_any_backbone_is_trained_over(ramps, tmp_path):
     (described,) = extractor.describe([np.zeros((64, 96, 3), np.uint8)])
     assert described.data.shape == (8, 16, 24)
     for changes, message in (
-        ({"sizes": (32, 48)}, "a canvas of 48 pixels .* 'efficientnet-lite0': .* multiples of 32"),
+        ({"sizes": (32, 48)}, "an input of 48 pixels .* 'efficientnet-lite0': .* multiples of 32"),
         ({"layer_steps": (0, 4), "num_steps": 50}, "efficientnet-lite0 has the one step 0 of 1"),
         ({"weights": finished}, "'efficientnet-lite0' does not take .*weights"),
         ({"backbone": "efficientnet"}, "unknown model 'efficientnet'"),
@@ -257,7 +257,7 @@ def test_any_backbone_is_trained_over(ramps, tmp_path):
             train_aggregator(dataclasses.replace(config, **changes), tmp_path / "other")
 
 
-def test_canvas_sizes_are_drawn_for_every_step(weights, ramps, tmp_path, monkeypatch):
+def test_input_sizes_are_drawn_for_every_step(weights, ramps, tmp_path, monkeypatch):
     seen = []
 
     def looked_at(source: torch.Tensor, *inputs: Any, **options: Any) -> torch.Tensor:

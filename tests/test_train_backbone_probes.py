@@ -349,7 +349,7 @@ def test_the_shape_of_the_embedded_model_is_the_default(folder):
     _, found, _ = starting_unet(config, ("dog",))
     _, usual, _ = starting_unet(dataclasses.replace(config, initial=None), ("dog",))
     assert dataclasses.replace(found, beta_end=usual.beta_end) == usual
-    assert config.canvases == (128,)
+    assert config.input_sizes == (128,)
 
 
 def test_the_noise_schedule_is_trained_and_kept(folder, whole, tmp_path):

@@ -55,7 +55,7 @@ def test_the_recipe_of_the_paper():
     config = load_config(AggregatorTrainConfig, ROOT / "configs/train_spair.yaml")
     assert config.layer_steps == recorded_steps(50)
     (pairs,) = config.pairs
-    assert (pairs.count, pairs.view, pairs.split, pairs.flip) == (1, "squash", "train", 0)
+    assert (pairs.count, pairs.view, pairs.split, pairs.flip) == (1, "stretch", "train", 0)
     shape = (config.width, config.bottleneck, config.groups, config.order)
     assert shape == (384, 96, 32, "resize-first")
     assert (config.steps, config.learning_rate, config.weight_decay) == (5000, 1e-3, 0)

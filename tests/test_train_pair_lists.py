@@ -43,7 +43,7 @@ def colours(images: Tensor, xy: Tensor) -> Tensor:
     return torch.stack([sample_bilinear(i * 250, p) for i, p in zip(images, xy, strict=True)])
 
 
-@pytest.mark.parametrize("view", ["random", "squash"])
+@pytest.mark.parametrize("view", ["random", "stretch"])
 @pytest.mark.parametrize("cache", [1.0, 0.0])
 def test_labels_are_exact(plain_colours, ramps, view, cache):
     pairs, _ = read_synth(ramps)
@@ -58,14 +58,14 @@ def test_labels_are_exact(plain_colours, ramps, view, cache):
     assert float((here - there).abs()[batch.valid].max()) < 1.5
 
 
-def test_squashed_canvases_are_those_of_the_extractor(ramps):
+def test_stretched_inputs_are_those_of_the_extractor(ramps):
     pairs, _ = read_synth(ramps)
-    source = AnnotatedPairs((pairs[0],), device="cpu", view="squash")
+    source = AnnotatedPairs((pairs[0],), device="cpu", view="stretch")
     batch = source.draw(2, size=32, generator=torch.Generator().manual_seed(0))
     array = np.asarray(Image.open(pairs[0].source_path))
-    fit = plan_fit(height=60, width=80, size=32, multiple=16, mode="squash")
-    canvas = fit.apply(torch.tensor(array).permute(2, 0, 1)[None].float() / 255)
-    assert torch.equal(batch.source[1:], canvas)
+    fit = plan_fit(height=60, width=80, size=32, multiple=16, mode="stretch")
+    inputs = fit.apply(torch.tensor(array).permute(2, 0, 1)[None].float() / 255)
+    assert torch.equal(batch.source[1:], inputs)
     expected = (torch.from_numpy(pairs[0].source_points) + 0.5) * torch.tensor([0.4, 32 / 60]) - 0.5
     torch.testing.assert_close(batch.source_xy[0], expected)
     assert bool(batch.valid.all())
@@ -105,7 +105,7 @@ def test_points_on_and_beyond_the_border_count_as_on_it(ramps):
     boundary = AnnotatedPair(
         pair.source_path, pair.target_path, edge, edge, pair.source_box, pair.target_box, "x"
     )
-    batch = AnnotatedPairs((boundary,), device="cpu", view="squash").draw(
+    batch = AnnotatedPairs((boundary,), device="cpu", view="stretch").draw(
         1, size=32, generator=torch.Generator().manual_seed(0)
     )
     torch.testing.assert_close(batch.source_xy[0, 0], torch.tensor([31.5, 31.5]))
@@ -166,9 +166,9 @@ def test_what_is_left_out_is_said_once(ramps, caplog):
         ("pairs: [{json: a, synth: b}]", "one of json: FILE .*got json and synth"),
         ("pairs: [{synth: a, images: b}]", "'images' belongs to json, not to synth"),
         ("pairs: [{json: a, split: val}]", "'split' belongs to spair, not to json"),
-        ("pairs: [{json: a, count: 0}]", "count must be at least one pair a step, got 0"),
+        ("pairs: [{json: a, count: 0}]", "count must be at least one pair per step, got 0"),
         ("pairs: [{json: a, flip: 2}]", "flip is a probability from 0 to 1, got 2"),
-        ("pairs: [{json: a, view: squash, flip: 0.5}]", "squash shows whole images as they are"),
+        ("pairs: [{json: a, view: stretch, flip: 0.5}]", "stretch shows whole images as they are"),
         ("pairs: [{json: a, cache: -1}]", "cache is 0 or more gigabytes, got -1"),
         ("pairs: [{jsn: a}]", r"unknown key 'pairs\[0\].jsn'.*did you mean 'pairs\[0\].json'"),
     ],

@@ -31,7 +31,7 @@ def block(height: int, width: int, rows: slice, columns: slice) -> Tensor:
 
 
 def config(root: Path, **changes: object) -> ForegroundTrainConfig:
-    plain = ForegroundTrainConfig(root, batch_size=6, canvases=((64, 32),), held_out=1, width=16)
+    plain = ForegroundTrainConfig(root, batch_size=6, shapes=((64, 32),), held_out=1, width=16)
     return dataclasses.replace(plain, **changes)
 
 

@@ -95,7 +95,7 @@ def test_first_result_is_what_was_given(model: warpkit.Model, clip: list[Rendere
     assert second.points.xy.shape == (2, 2)
 
 
-@pytest.mark.parametrize("mode", ["label", "gather", "splat"])
+@pytest.mark.parametrize("mode", ["label", "backward-warp", "forward-warp"])
 def test_a_still_clip_keeps_its_mask(
     model: warpkit.Model, clip: list[RenderedFrame], mode: str
 ) -> None:
@@ -242,8 +242,8 @@ def test_annotations_of_frames_that_do_not_exist_or_fit(
         ({"annotations": {3: labels * 0}}, "the mask is empty"),
         ({"annotations": {3: labels}, "edit": layer}, "give the first frame's mask too"),
         (
-            {"annotations": {3: labels}, "settings": PropagateSettings(mode="gather")},
-            "mode gather carries masks from the first frame alone",
+            {"annotations": {3: labels}, "settings": PropagateSettings(mode="backward-warp")},
+            "mode backward-warp propagates masks from the first frame alone",
         ),
     ):
         with pytest.raises(warpkit.InputError, match=message):

@@ -209,8 +209,8 @@ def whole(
     for index in (5, 14):
         mask_file = inputs.folder / f"mask{index}.png"
         several += ("--mask", f"{index}={mask_file}")
-    mask = ("--mask", inputs.folder / "mask.png", "--mode", "splat", "--colormap")
-    splat = ("propagate", video, *mask, "--start", 2, "--stride", 2, *small)
+    mask = ("--mask", inputs.folder / "mask.png", "--mode", "forward-warp", "--colormap")
+    forward = ("propagate", video, *mask, "--start", 2, "--stride", 2, *small)
 
     plan: dict[str, tuple[list[str], list[dict]]] = {"never": (inputs.command(), [{}])}
     plan |= {name: (inputs.command(), [stop, {}]) for name, stop in STOPS.items()}
@@ -236,9 +236,9 @@ def whole(
                 {},
             ],
         ),
-        "splat": ([*map(str, splat)], [{}]),
-        "splat killed often": (
-            [*map(str, splat)],
+        "forward-warp": ([*map(str, forward)], [{}]),
+        "forward warp killed often": (
+            [*map(str, forward)],
             [*({"place": "file masks/", "call": call} for call in (3, 4, 2)), {}],
         ),
     }
@@ -320,7 +320,7 @@ def test_points_alone_and_repeated_kills(whole: dict) -> None:
     for name, killed in (
         ("points", "points killed"),
         ("several", "several killed often"),
-        ("splat", "splat killed often"),
+        ("forward-warp", "forward warp killed often"),
     ):
         *stopped, (code, log) = whole[killed][1]
         assert {code for code, _ in stopped} == {-9}

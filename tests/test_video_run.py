@@ -55,7 +55,7 @@ def assert_refused(ran: Ran, *expected: str) -> None:
         assert text in ran.messages[0]
 
 
-@pytest.mark.parametrize("mode", ["label", "gather", "splat"])
+@pytest.mark.parametrize("mode", ["label", "backward-warp", "forward-warp"])
 @pytest.mark.parametrize("video", ["clip.mp4", "frames"])
 def test_mask(
     cli: Cli, files: Path, tmp_path: Path, model: warpkit.Model, mode: str, video: str
@@ -108,7 +108,7 @@ def test_two_objects_keep_their_ids(cli: Cli, files: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("edit", ["layer.png", "edited.png"])
-@pytest.mark.parametrize("edit_mode", ["track", "gather", "splat"])
+@pytest.mark.parametrize("edit_mode", ["track", "backward-warp", "forward-warp"])
 def test_edit_with_mask(
     cli: Cli, files: Path, tmp_path: Path, clip: list[RenderedFrame], edit: str, edit_mode: str
 ) -> None:
@@ -338,7 +338,7 @@ def test_a_correction_redoes_only_what_it_changes(
     caplog.clear()
     ran = cli(*command, *fix, "--update", "-o", out)
     assert ran.code == 0, ran.err
-    assert "2 of 7 frames are kept" in caplog.text
+    assert "kept from the finished run: 2 of 7 frames" in caplog.text
     before, after = masks_of(tmp_path / "fresh"), masks_of(out)
     assert [name for name in NAMES if before[name] != after[name]] == ["00001.png"]
     assert np.array_equal(warpkit.read_labels(out / "masks/00001.png"), marked)
@@ -357,7 +357,7 @@ def test_an_update_with_a_model_file(
     caplog.clear()
     ran = cli(*command, *fix)
     assert ran.code == 0, ran.err
-    assert "1 of 4 frames are kept" in caplog.text
+    assert "kept from the finished run: 1 of 4 frames" in caplog.text
     model.write_text("backbone: tiny\naggregator: tiny\nprompt: car\n")
     assert_refused(cli(*command, *fix), "changes masks alone", "(model: other content)")
 

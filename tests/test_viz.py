@@ -227,6 +227,14 @@ def test_pca_colors_refuses_maps_of_different_models() -> None:
 # --- panel -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("height", [64, 180, 256, 360])
+def test_words_of_a_title_stand_apart(height: int) -> None:
+    blank = np.full((height, 3 * height, 3), 255, np.uint8)
+    ink = np.flatnonzero((viz.panel([("s, w", blank)], height=height) < 200).any(axis=(0, 2)))
+    gaps = np.diff(ink)
+    assert gaps.max() >= 5 and (gaps >= 5).sum() == 1
+
+
 def test_panel_lays_out_equal_heights_in_columns() -> None:
     wide, tall = grey_image(50, 100, 10), grey_image(100, 50, 60)
     rgba = np.zeros((50, 50, 4), np.uint8)

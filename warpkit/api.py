@@ -77,7 +77,7 @@ class Model:
         guides: npt.ArrayLike | None = None,
         settings: WarpSettings | None = None,
     ) -> WarpResult:
-        """Carry the source's appearance to the target (see `warpkit.image.warp.warp`)."""
+        """Warp the source's appearance onto the target (see `warpkit.image.warp.warp`)."""
         return warp(
             source,
             target,
@@ -99,7 +99,7 @@ class Model:
         annotations: Mapping[int, npt.NDArray[np.uint8]] | None = None,
         settings: PropagateSettings | None = None,
     ) -> Iterator[FrameResult]:
-        """Carry labels, an edit and points of the first frame, and labels of further ones.
+        """Propagate labels, an edit and points of the first frame, and labels of further ones.
 
         See `warpkit.video.propagate.propagate`.
         """
@@ -134,8 +134,8 @@ def load(
             safetensors file, a hub id, or the name of a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file; by default the one that belongs to the model.
-        size: side of the model's canvas in pixels.
-        fit: `pad` keeps the aspect ratio, `squash` resizes to a square as the paper does.
+        size: side of the model's input in pixels.
+        fit: `pad` keeps the aspect ratio, `stretch` resizes to a square as the paper does.
         engine: matching engine; `auto` picks one by the size of the problem.
         options: passed to the backbone's factory.
 

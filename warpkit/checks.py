@@ -24,6 +24,7 @@ __all__ = [
     "check_mask",
     "check_points",
     "check_same_size",
+    "counted",
     "exists",
     "first_line",
     "float32",
@@ -55,6 +56,16 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun for a message: "1 pair", "2 pairs", "12,345 pixels".
+
+    Args:
+        noun: of one.
+        plural: of several; `noun` with an s if None.
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def absent(path: Path, what: str = "file") -> str:

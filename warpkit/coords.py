@@ -39,7 +39,7 @@ __all__ = [
     "scale_points",
 ]
 
-FitMode = Literal["pad", "squash"]
+FitMode = Literal["pad", "stretch"]
 
 _BAND = 2**22  # pixels that are resized together
 
@@ -62,7 +62,7 @@ def pixel_to_grid(x: Places, cell: Any) -> Places:
 def scale_points(
     xy: Tensor, *, from_height: int, from_width: int, to_height: int, to_width: int
 ) -> Tensor:
-    """Points (..., 2) of an image carried to the same image resized to another size."""
+    """Points (..., 2) of an image in the same image resized to another size."""
     scale = torch.tensor([to_width / from_width, to_height / from_height], dtype=torch.float64)
     return ((xy.double() + 0.5) * scale.to(xy.device) - 0.5).to(xy.dtype)
 
@@ -234,21 +234,21 @@ def lattice_sites(
 
 @dataclass(frozen=True)
 class Fit:
-    """An invertible resize of an image onto a model's canvas.
+    """An invertible resize of an image to a model's input.
 
-    The image is resized to `content_height` x `content_width` and placed at the top left of a
-    canvas of `canvas_height` x `canvas_width`; the rest is padding, which is never matched.
+    The image is resized to `content_height` x `content_width` and placed at the top left of an
+    input of `input_height` x `input_width`; the rest is padding, which is never matched.
     """
 
     height: int
     width: int
     content_height: int
     content_width: int
-    canvas_height: int
-    canvas_width: int
+    input_height: int
+    input_width: int
 
     def apply(self, images: Tensor) -> Tensor:
-        """Images (B, 3, height, width) to canvases (B, 3, canvas_height, canvas_width).
+        """Images (B, 3, height, width) to inputs (B, 3, input_height, input_width).
 
         Resized with antialiasing; padding repeats the border pixels. Images of uint8 become float
         in [0, 1], a band at a time where they are large.
@@ -265,11 +265,11 @@ class Fit:
             bands = images.split(rows, dim=-2)
             images = torch.cat([_resized(band, band.shape[-2], size[1]) for band in bands], dim=-2)
         images = _resized(images, *size)
-        pad = (0, self.canvas_width - self.content_width, 0, self.canvas_height - size[0])
+        pad = (0, self.input_width - self.content_width, 0, self.input_height - size[0])
         return F.pad(images, pad, mode="replicate") if any(pad) else images
 
-    def to_canvas(self, xy: Tensor) -> Tensor:
-        """Image pixels (..., 2) to canvas pixels."""
+    def to_input(self, xy: Tensor) -> Tensor:
+        """Image pixels (..., 2) toinput pixels."""
         return scale_points(
             xy,
             from_height=self.height,
@@ -279,7 +279,7 @@ class Fit:
         )
 
     def to_image(self, xy: Tensor) -> Tensor:
-        """Canvas pixels (..., 2) to image pixels: the inverse of `to_canvas`."""
+        """Input pixels (..., 2) to image pixels: the inverse of `to_input`."""
         return scale_points(
             xy,
             from_height=self.content_height,
@@ -288,14 +288,14 @@ class Fit:
             to_width=self.width,
         )
 
-    def descriptor_map(self, canvas_map: Tensor) -> DescriptorMap:
-        """The part of a map (C, h, w) over the canvas whose cell centres lie on the image."""
-        _, h, w = canvas_map.shape
-        stride_y, stride_x = self.canvas_height / h, self.canvas_width / w
+    def descriptor_map(self, input_map: Tensor) -> DescriptorMap:
+        """The part of a map (C, h, w) over the input whose cell centres lie on the image."""
+        _, h, w = input_map.shape
+        stride_y, stride_x = self.input_height / h, self.input_width / w
         rows = max(1, math.ceil(self.content_height / stride_y - 0.5))
         columns = max(1, math.ceil(self.content_width / stride_x - 0.5))
         return DescriptorMap(
-            canvas_map[:, :rows, :columns].contiguous(),
+            input_map[:, :rows, :columns].contiguous(),
             height=self.height,
             width=self.width,
             cell_height=stride_y * self.height / self.content_height,
@@ -327,8 +327,8 @@ def plan_fit(
 
     Args:
         size: length of the chosen side after the resize, in pixels.
-        multiple: canvas sides are multiples of this.
-        mode: `pad` keeps the aspect ratio; `squash` resizes to a `size` x `size` square, which
+        multiple: input sides are multiples of this.
+        mode: `pad` keeps the aspect ratio; `stretch` resizes to a `size` x `size` square, which
             reproduces the paper.
         side: which side of the image becomes `size` long (`pad` only).
         max_aspect: with `side="short"` the long side is limited to `size * max_aspect`, so that a
@@ -336,7 +336,7 @@ def plan_fit(
     """
     require(height > 0 and width > 0, f"an image needs a positive size, got {height} x {width}")
     require(size > 0 and multiple > 0, f"size and multiple must be positive: {size}, {multiple}")
-    if mode == "squash":
+    if mode == "stretch":
         content = (size, size)
     else:
         if side == "short":
@@ -344,5 +344,5 @@ def plan_fit(
         else:
             scale = size / max(height, width)
         content = (max(1, round(height * scale)), max(1, round(width * scale)))
-    canvas = tuple(math.ceil(length / multiple) * multiple for length in content)
-    return Fit(height, width, content[0], content[1], canvas[0], canvas[1])
+    padded = tuple(math.ceil(length / multiple) * multiple for length in content)
+    return Fit(height, width, content[0], content[1], padded[0], padded[1])

@@ -19,13 +19,13 @@ versions and times in it. Bad input gives one line and exit code 2.
 |---|---|
 | `warped.png` | RGBA: the source's colours at the target's pixels, transparent where nothing was warped; 16 bits and colour profile as `composite.png` |
 | `composite.png`, `overview.png` | the target with the object on it (its transparency and colour profile; 16 bits where an input has them); inputs, field and result in one picture |
-| `warp.npz` | `source_xy` float32 (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W): what is trusted |
+| `warp.npz` | `source_xy` float32 (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W): where the way back leads to the start |
 | `masks/*.png` | palette PNGs of object ids; named by the frame's number from 0, or as the frame (`--names`) |
 | `overlay.mp4`, `edited.mp4`, `frames/*.png` | masks drawn in; with an edit or colour map the edited frames |
-| `frames.jsonl` | one line a frame: time, area and mean confidence of each object, who is absent, scene cuts |
+| `frames.jsonl` | one line per frame: time, area and mean confidence of each object, who is absent, scene cuts |
 | `points.csv`, `.json`, `.npz` | where each point is in every frame, and whether it is seen |
-| `report.html`, `report.json`, `contact_sheet.png` | how sure the result is, and which frames to look at first |
-| `match` JSON | `source_points`, `target_points`, `similarity`, and `valid`: whether the match passed the filters asked for (`--set mutual=true`, `cycle_distance=8`, `min_similarity=0.7`) |
+| `report.html`, `report.json`, `contact_sheet.png` | how confident the result is, and which frames to check first |
+| `match` JSON | `source_points`, `target_points`, `similarity`, and `valid`: whether matching back ends near the point, or the filters asked for are passed ([below](#warpkit-match)) |
 
 With a model come
 
@@ -79,7 +79,8 @@ def render() -> str:
         rows = [row(action) for action in arguments]
         described = set(shared) <= set(rows)
         own = [text for text in rows if not described or text not in shared]
-        lines += [f"## {words}", "", f"{about[:1].upper()}{about[1:].rstrip('.')}.", ""]
+        text = about.rstrip(".")
+        lines += [f"## {words}", "", f"{text[:1].upper()}{text[1:]}.", ""]
         lines += ["| argument | |", "|---|---|", *own]
         lines += ["| those of a model | |"] * described + [""]
     return "\n".join(lines).rstrip() + "\n"

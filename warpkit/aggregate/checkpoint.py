@@ -2,7 +2,7 @@
 
 Our file keeps the whole configuration in the safetensors header. The published layout is a pickle
 with `aggregation_network` (state dict) beside `config`; it is read with `weights_only=True`, so a
-file that carries code is refused.
+file that holds code is refused.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def load_published(path: Path | str, *, model: str | None = None) -> Aggregation
             raise InputError(f"{path} is not a readable PyTorch checkpoint") from error
         raise InputError(
             f"{path} was refused: it holds more than tensors and plain values, so loading it could"
-            " run code. Published aggregators hold neither; do not trust this file"
+            " run code. Published aggregators hold neither; this file may be harmful"
         ) from error
     require(
         isinstance(content, Mapping) and {"aggregation_network", "config"} <= content.keys(),

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, counted, one_of, require
 from warpkit.describe.extractor import Extractor, out_of_memory
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.features.backbone import StepFeatures
@@ -88,7 +88,7 @@ class ExtractBenchRow:
     Attributes:
         way: see the module.
         device: where.
-        canvas: [height, width] in pixels.
+        input: [height, width] in pixels.
         steps: UNet calls.
         batch: images at once.
         seconds: of a batch, warm; null where memory ran out.
@@ -104,7 +104,7 @@ class ExtractBenchRow:
 
     way: str
     device: str
-    canvas: tuple[int, int]
+    input: tuple[int, int]
     steps: int
     batch: int
     seconds: float | None
@@ -254,7 +254,7 @@ class _Bench:
         row = ExtractBenchRow(
             way=self.way,
             device=self.images.device.type,
-            canvas=(self.images.shape[-2], self.images.shape[-1]),
+            input=(self.images.shape[-2], self.images.shape[-1]),
             steps=self.steps,
             batch=self.batch,
             seconds=None,
@@ -342,7 +342,7 @@ def _over(network: AggregationNetwork, steps: tuple[int, ...]) -> AggregationNet
 def _points(rows: Sequence[ExtractBenchRow]) -> list[tuple[str, str, int, float, bool]]:
     return [
         (
-            f"{row.steps} step{'s' if row.steps > 1 else ''}",
+            counted(row.steps, "step"),
             row.way,
             row.batch,
             row.seconds_per_image,

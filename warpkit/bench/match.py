@@ -357,14 +357,14 @@ def _half_search(
 
 def _maps(extractor: ModelDescriber, images: list[Image]) -> dict[str, list[Tensor]]:
     """Maps (C, 64, 64) of both images: layer features if there are any, and descriptors."""
-    canvas = torch.from_numpy(np.stack(images)).to(extractor.device).permute(0, 3, 1, 2).float()
+    inputs = torch.from_numpy(np.stack(images)).to(extractor.device).permute(0, 3, 1, 2).float()
     descriptors = [item.data for item in extractor.describe(images)]
     parts = extractor.parts
     with torch.no_grad():
         layers = [
             _to_grid(values.float())
             for part in parts
-            for step in part.backbone.features(canvas / 255)
+            for step in part.backbone.features(inputs / 255)
             for values in step.maps.values()
         ]
     stacked = torch.cat(layers, dim=1)

@@ -33,7 +33,7 @@ from warpkit.video.run import run_propagate
 
 __all__ = ["BenchPropagateSettings", "PropagateRow", "run_bench_propagate"]
 
-_CARRIED = ("mask", "edit", "points")
+_TASKS = ("mask", "edit", "points")
 _POINTS = 16
 
 
@@ -44,18 +44,18 @@ class BenchPropagateSettings(TaskSettings):
     Attributes:
         sizes: sizes of the rendered clip, pixels of a square's side or `WIDTHxHEIGHT`.
         frames: of the rendered clip, or of the given one from its start.
-        carried: what is carried: `mask`, `edit` (with its mask), `points` (16 of the object).
+        tasks: what is propagated: `mask`, `edit` (with its mask), `points` (16 of the object).
     """
 
     sizes: tuple[str, ...] = ("854x480",)
     frames: int = 16
-    carried: tuple[str, ...] = _CARRIED
+    tasks: tuple[str, ...] = _TASKS
 
     def __post_init__(self) -> None:
         require(self.frames >= 2, f"frames must be at least 2, got {self.frames}")
         require(len(self.sizes) > 0, "sizes is empty: give at least one size to measure")
-        for name in self.carried:
-            one_of(name, _CARRIED, "thing to carry")
+        for name in self.tasks:
+            one_of(name, _TASKS, "task")
         for size in self.sizes:
             parse_size(size)
 
@@ -65,7 +65,7 @@ class PropagateRow:
     """One measurement.
 
     Attributes:
-        carried: `mask`, `edit` or `points`.
+        task: `mask`, `edit` or `points`.
         device: where the model ran.
         size: [height, width] of the frames.
         frames: how many.
@@ -78,7 +78,7 @@ class PropagateRow:
         memory_mb: most memory taken above that before the run, in MB; null where unknown.
     """
 
-    carried: str
+    task: str
     device: str
     size: tuple[int, int]
     frames: int
@@ -127,12 +127,12 @@ def run_bench_propagate(
             with clock.stage("render"):
                 places.append(_rendered(Path(scratch), size, settings.frames))
         for number, (video, mask) in enumerate(places):
-            for carried in settings.carried:
-                out = Path(scratch) / f"out-{number}-{carried}"
+            for task in settings.tasks:
+                out = Path(scratch) / f"out-{number}-{task}"
                 with clock.stage("warm up"):
-                    _run(video, mask, out, carried, options, frames=2)
+                    _run(video, mask, out, task, options, frames=2)
                 with clock.stage("measure"):
-                    rows.append(_run(video, mask, out, carried, options, frames=settings.frames))
+                    rows.append(_run(video, mask, out, task, options, frames=settings.frames))
         table = _table(rows)
         facts: dict[str, Any] = {
             "clip": [str(path) for path in clip] or "rendered clip 'fish'",
@@ -166,13 +166,13 @@ def _run(
     video: Path,
     mask: Path,
     out: Path,
-    carried: str,
+    task: str,
     options: ModelOptions,
     *,
     frames: int,
 ) -> PropagateRow:
-    given: dict[str, Any] = {"mask": mask, "colormap": carried == "edit"}
-    if carried == "points":
+    given: dict[str, Any] = {"mask": mask, "colormap": task == "edit"}
+    if task == "points":
         inside = np.argwhere(read_labels(mask) > 0)[:, ::-1].astype(np.float32)
         chosen = np.linspace(0, len(inside) - 1, _POINTS).round().astype(int)
         given = {"points": inside[chosen]}
@@ -195,7 +195,7 @@ def _run(
     stages = record["stages"]
     selected = open_frames(video, end=frames)
     return PropagateRow(
-        carried=carried,
+        task=task,
         device=device.type,
         size=(selected.height, selected.width),
         frames=record["frames"],
@@ -213,11 +213,11 @@ def _record(out: Path) -> dict[str, Any]:
 
 def _table(rows: Sequence[PropagateRow]) -> str:
     stages = list(dict.fromkeys(name for row in rows for name in row.stages))
-    head = ["carried", "frames", "seconds a frame", "CPU seconds", *stages, "memory, MB"]
+    head = ["task", "frames", "seconds a frame", "CPU seconds", *stages, "memory, MB"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [
-            row.carried,
+            row.task,
             f"{row.frames} of {row.size[1]} x {row.size[0]}",
             f"{row.seconds_per_frame:.3f}",
             f"{row.cpu_seconds_per_frame:.3f}",

@@ -13,10 +13,18 @@ __all__ = ["add_app", "add_frame", "add_mask", "app", "frame", "mask"]
 
 def add_app(commands: Any) -> None:
     """Add the parser of `app`."""
-    parser = commands.add_parser("app", help="a page in the browser: click, paint, look")
-    parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1 (0: any free one)")
+    parser = commands.add_parser("app", help="open warpkit as a page in the browser")
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="work in this empty or new folder"
+        "--port",
+        type=int,
+        default=7860,
+        help="port on this machine (default 7860; 0: any free one)",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="keep results in this empty or new folder (default: a temporary one)",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="browse synthesised sets below this folder"
@@ -43,24 +51,28 @@ def add_mask(commands: Any) -> None:
     parser = commands.add_parser("mask", help="find the object of an image or of a video's frame")
     parser.add_argument("image", type=Path, help="image, video or folder of frames")
     parser.add_argument(
-        "--frame", metavar="AT", help="of a video: number, 2.5s or 00:00:02:12 (default the first)"
+        "--frame",
+        metavar="AT",
+        help="frame of a video: its number, 2.5s or a timecode 00:00:02:12 (default 0, the first)",
     )
     parser.add_argument(
-        "--box", metavar='"X1,Y1,X2,Y2"', help="around the whole object, in pixels or percent"
+        "--box", metavar='"X1,Y1,X2,Y2"', help="a box around the whole object, in pixels or percent"
     )
     parser.add_argument(
-        "--point", action="append", metavar='"X,Y"', help="on the object; again for more"
+        "--point", action="append", metavar='"X,Y"', help="a point on the object; repeat for more"
     )
     parser.add_argument(
         *("--not", "--background"),
         dest="background",
         action="append",
         metavar='"X,Y"',
-        help="a point that is not on it; again for more",
+        help="a point that is not on it; repeat for more",
     )
     add_segmenter(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N, mps")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.png", help="the mask to write"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
@@ -82,8 +94,8 @@ def mask(args: argparse.Namespace) -> None:
     )
     share = 100 * found.mask.mean()
     print(
-        f"the object: {share:.3g} % of the image, several looks agree on {found.agreement:.0%} of"
-        f" it; written to {args.output}, look at {preview}"
+        f"the object covers {share:.2g} % of the image; confidence {100 * found.agreement:.0f} %"
+        f" (how far zoomed and mirrored views agree)\nwritten to {args.output}; check {preview}"
     )
     if found.doubts:
         more = {
@@ -100,9 +112,13 @@ def add_frame(commands: Any) -> None:
     parser = commands.add_parser("frame", help="write a frame of a video, to paint on it")
     parser.add_argument("video", type=Path, help="video or folder of frames")
     parser.add_argument(
-        "--at", default="0", help="number, 2.5s or 00:00:02:12 (default 0, the first)"
+        "--at",
+        default="0",
+        help="which frame: its number, 2.5s or a timecode 00:00:02:12 (default 0, the first)",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.png", help="the image to write"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 

@@ -74,11 +74,22 @@ def add_common(parser: argparse.ArgumentParser, output: str | bool = True) -> No
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Options of the model, and of where settings come from."""
-    parser.add_argument("--model", help="alias (warpkit models), FILE.yaml, a folder or a hub id")
-    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N, mps")
-    parser.add_argument("--aggregator", help="aggregator checkpoint (.safetensors or .pt)")
-    parser.add_argument("--size", type=int, help="side of the model's canvas in pixels")
-    parser.add_argument("--fit", choices=("pad", "squash"), help="how images meet the canvas")
+    parser.add_argument(
+        "--model",
+        help="a name of `warpkit models`, FILE.yaml, a folder or an id of the Hugging Face hub",
+    )
+    parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:N, mps")
+    parser.add_argument(
+        "--aggregator", help="another aggregator for the model (.safetensors or .pt)"
+    )
+    parser.add_argument(
+        "--size", type=int, help="side in pixels to which images are resized for the model"
+    )
+    parser.add_argument(
+        "--fit",
+        choices=("pad", "stretch"),
+        help="how images are resized: keep proportions and pad, or stretch to a square",
+    )
     parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
     add_config(parser)
 
@@ -94,7 +105,7 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml", help="settings")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml", help="file of settings")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting"
     )

@@ -19,113 +19,197 @@ def add_eval(commands: Any) -> None:
     parser = commands.add_parser("eval", help="score a model, baselines or anybody's predictions")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 
-    pck = kinds.add_parser("pck", help="keypoints: PCK on annotated image pairs")
+    pck = kinds.add_parser(
+        "pck", help="keypoints: PCK (percentage of correct keypoints) on annotated image pairs"
+    )
     pck.add_argument("dataset", choices=_PAIR_SETS, metavar="DATASET", help=", ".join(_PAIR_SETS))
-    pck.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data set")
-    pck.add_argument("--alpha", type=comma_list, metavar="A,B", help="shares of L (0.05,0.1,0.15)")
-    pck.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
-    pck.add_argument("--seed", type=int, help="of the draw and the bootstrap")
+    pck.add_argument(
+        "--root", type=Path, required=True, metavar="DIR", help="folder of the data set"
+    )
+    pck.add_argument(
+        "--alpha",
+        type=comma_list,
+        metavar="A,B",
+        help="tolerances, as fractions of the longer side of the object's box, or of the image"
+        " where that is the data set's custom (default 0.05,0.1,0.15)",
+    )
+    pck.add_argument("--pairs", type=int, metavar="N", help="score N pairs drawn at random")
+    pck.add_argument("--seed", type=int, help="seed of that draw and of the confidence intervals")
     pck.add_argument("--split", help="train, val or test")
     pck.add_argument("--category", help="one category of spair71k")
-    pck.add_argument("--species", type=comma_list, metavar="N,M", help="species of cub")
-    pck.add_argument("--pairing", choices=("same", "cross", "any"), help="species of a cub pair")
+    pck.add_argument("--species", type=comma_list, metavar="N,M", help="species of cub, by number")
+    pck.add_argument(
+        "--pairing",
+        choices=("same", "cross", "any"),
+        help="whether a pair of cub is of one species (same), two (cross) or either",
+    )
     _add_field(pck, ("nearest", "coherent", "auto"), "the target")
     pck.add_argument(
         "--boxes",
         action="store_true",
         default=None,
-        help="candidates only where annotated points are, in both images, and 12 %% of their"
-        " extent's longer side around; uses the annotation: compare with --boxes alone",
+        help="match only inside boxes around the annotated points, widened by 12 %%, in both"
+        " images; this uses the annotation: compare only with other results with --boxes",
     )
-    pck.add_argument("--predictions", type=Path, metavar="FILE", help="score this file instead")
     pck.add_argument(
-        "--write-pairs", type=Path, metavar="FILE", help="only list the pairs, to be predicted"
+        "--predictions", type=Path, metavar="FILE", help="score the predictions of this file"
+    )
+    pck.add_argument(
+        "--write-pairs",
+        type=Path,
+        metavar="FILE",
+        help="only write the list of pairs, for predictions by another program",
     )
     _add_scoring(pck, "identity, hog, rgb-patches, random-weights, efficientnet-lite0-raw, or all")
     _add_cache(pck)
 
-    davis = kinds.add_parser("davis", help="masks: J and F on annotated clips")
-    davis.add_argument("--root", type=Path, required=True, metavar="DIR")
-    davis.add_argument("--year", choices=("2016", "2017"), help="one object, or object ids")
-    davis.add_argument("--split", help="a list below ImageSets, such as 2017/val")
-    davis.add_argument("--sequences", type=comma_list, metavar="A,B")
-    davis.add_argument("--all-frames", action="store_true", help="score the first and last too")
-    davis.add_argument("--workers", type=int, help="processes that score")
-    davis.add_argument("--predictions", type=Path, metavar="DIR", help="score DIR/<sequence>/*.png")
+    davis = kinds.add_parser(
+        "davis",
+        help="masks: J (overlap, intersection over union) and F (accuracy of outlines) on annotated"
+        " clips",
+    )
+    davis.add_argument(
+        "--root", type=Path, required=True, metavar="DIR", help="folder of the data set"
+    )
+    davis.add_argument(
+        "--year",
+        choices=("2016", "2017"),
+        help="annotations of one object (2016) or of several (2017)",
+    )
+    davis.add_argument("--split", help="a list of sequences in ImageSets, such as 2017/val")
+    davis.add_argument("--sequences", type=comma_list, metavar="A,B", help="only these sequences")
+    davis.add_argument(
+        "--all-frames", action="store_true", help="score the first and last frame too"
+    )
+    davis.add_argument("--workers", type=int, help="number of processes that score")
+    davis.add_argument(
+        "--predictions", type=Path, metavar="DIR", help="score the masks DIR/<sequence>/*.png"
+    )
     _add_scoring(
         davis, "copy-first, dis-flow, hog, rgb-patches, random-weights, efficientnet-lite0-raw, all"
     )
     _add_cache(davis)
 
-    warp = kinds.add_parser("warp", help="dense fields: end-point error and PCK")
-    warp.add_argument("fields", nargs="?", choices=("clips", "tss", "known"), metavar="SET")
-    warp.add_argument("--root", type=Path, metavar="DIR", help="TSS, or any images; none: clips")
-    warp.add_argument("--alpha", type=comma_list, metavar="A,B")
-    warp.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
-    warp.add_argument("--seed", type=int)
+    warp = kinds.add_parser(
+        "warp", help="dense fields: end-point error and PCK (percentage of correct pixels)"
+    )
+    warp.add_argument(
+        "fields",
+        nargs="?",
+        choices=("clips", "tss", "known"),
+        metavar="SET",
+        help="clips: rendered clips (default without --root); tss: the data set TSS; known: images"
+        " bent by known warps",
+    )
+    warp.add_argument("--root", type=Path, metavar="DIR", help="folder of TSS, or of any images")
+    warp.add_argument(
+        "--alpha",
+        type=comma_list,
+        metavar="A,B",
+        help="tolerances, as fractions of the source image's longer side",
+    )
+    warp.add_argument("--pairs", type=int, metavar="N", help="score N pairs drawn at random")
+    warp.add_argument("--seed", type=int, help="seed of that draw and of the confidence intervals")
     _add_field(warp, ("nearest", "coherent"), "the source")
     warp.add_argument(
         "--masks",
         action="store_true",
         default=None,
-        help="give the methods the object masks: both of the clips, the target's of tss",
+        help="give the methods the object masks: of clips both, of tss the target's",
     )
     _add_scoring(
         warp, "identity, dis-flow, hog, rgb-patches, random-weights, efficientnet-lite0-raw, all"
     )
 
-    tapvid = kinds.add_parser("tapvid", help="point tracks on the rendered clips")
-    tapvid.add_argument("--clips", type=comma_list, metavar="A,B", help="some of the clips")
-    tapvid.add_argument("--query-mode", choices=("first", "strided"))
-    tapvid.add_argument("--seed", type=int)
+    tapvid = kinds.add_parser(
+        "tapvid", help="point tracks: scores of TAP-Vid on the rendered clips"
+    )
+    tapvid.add_argument("--clips", type=comma_list, metavar="A,B", help="only these clips")
+    tapvid.add_argument(
+        "--query-mode",
+        choices=("first", "strided"),
+        help="points of the first frame (default), or of every few frames",
+    )
+    tapvid.add_argument("--seed", type=int, help="seed of the points that are drawn")
     tapvid.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
-    tapvid.add_argument("-o", "--output", type=Path, metavar="DIR", help="result.json")
+    tapvid.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for result.json")
     add_common(tapvid, output=False)
 
     sweep = kinds.add_parser("sweep", help="PCK of every raw layer and timestep, model by model")
     sweep.add_argument("dataset", choices=_PAIR_SETS, metavar="DATASET", help=", ".join(_PAIR_SETS))
-    sweep.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data set")
+    sweep.add_argument(
+        "--root", type=Path, required=True, metavar="DIR", help="folder of the data set"
+    )
     sweep.add_argument("--models", type=comma_list, metavar="A,B", help="models to compare")
-    sweep.add_argument("--modes", type=comma_list, metavar="A,B", help="inversion, noised")
-    sweep.add_argument("--steps", type=comma_list, metavar="A,B", help="departing steps of 50")
-    sweep.add_argument("--pairs", type=int, metavar="N", help="draw N pairs")
+    sweep.add_argument(
+        "--modes", type=comma_list, metavar="A,B", help="how features are taken: inversion, noised"
+    )
+    sweep.add_argument("--steps", type=comma_list, metavar="A,B", help="diffusion steps, of 50")
+    sweep.add_argument("--pairs", type=int, metavar="N", help="score N pairs drawn at random")
     sweep.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
     add_common(sweep)
 
-    table = kinds.add_parser("table", help="many results in one table, with pictures")
-    table.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="files or folders")
-    table.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    table.add_argument("--no-pictures", action="store_true")
-    table.add_argument("--no-published", action="store_true", help="leave published rows out")
-    table.add_argument("--overwrite", action="store_true")
+    table = kinds.add_parser(
+        "table", help="put results of several runs into one table, with pictures"
+    )
+    table.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULT",
+        help="result.json files, or folders that hold one",
+    )
+    table.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to fill"
+    )
+    table.add_argument("--no-pictures", action="store_true", help="write the table alone")
+    table.add_argument(
+        "--no-published", action="store_true", help="leave out the numbers that papers state"
+    )
+    table.add_argument("--overwrite", action="store_true", help="replace existing results")
 
 
 def _add_field(parser: argparse.ArgumentParser, fields: tuple[str, ...], turned: str) -> None:
     parser.add_argument(
         "--field",
         choices=fields,
-        help="nearest (the default, as published rows are measured): each most similar pixel;"
-        " coherent: one smooth field a pair" + ("; auto: decided a pair" * ("auto" in fields)),
+        help="nearest (default, as published numbers are measured): the most similar pixel;"
+        " coherent: one smooth field for each pair"
+        + ("; auto: decided for each pair" * ("auto" in fields)),
     )
     parser.add_argument(
         "--mirror",
         choices=("auto", "never", "always"),
-        help=f"whether coherent fields may take {turned} mirrored (auto)",
+        help=f"with a coherent field: mirror {turned} left-right (default auto: where that fits"
+        " better)",
     )
 
 
 def _add_scoring(parser: argparse.ArgumentParser, baselines: str) -> None:
-    parser.add_argument("--baselines", type=comma_list, metavar="A,B", help=baselines)
+    parser.add_argument(
+        "--baselines", type=comma_list, metavar="A,B", help=f"also score: {baselines}"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="result.json and the predictions"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for result.json and the predictions",
     )
     add_common(parser, output=False)
 
 
 def _add_cache(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where predictions are kept")
-    parser.add_argument("--no-cache", action="store_true", help="keep none and use none")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder in which predictions are kept between runs",
+    )
+    parser.add_argument(
+        "--no-cache", action="store_true", help="neither keep nor use predictions of earlier runs"
+    )
 
 
 def _cache(args: argparse.Namespace) -> Path | None:
@@ -164,18 +248,22 @@ def _numbers(args: argparse.Namespace) -> None:
 
 
 def _show(result: dict[str, Any], output: Path | None) -> None:
+    from warpkit.checks import counted
     from warpkit.evaluate.tables import as_markdown, result_table
 
     for line in result["left_out"]:
         print(f"left out: {line}", file=sys.stderr)
     if result.get("unused_predictions"):
-        print(f"{result['unused_predictions']} predictions are of no pair", file=sys.stderr)
+        count = result["unused_predictions"]
+        words = f"{counted(count, 'prediction')} without a pair, not used"
+        print(words, file=sys.stderr)
     print(as_markdown(result_table(result)))
     if output is not None:
         print(f"\nresults in {output}; pictures: warpkit eval table {output} -o DIR")
 
 
 def _pck(args: argparse.Namespace) -> None:
+    from warpkit.checks import counted
     from warpkit.evaluate.commands.pck import EvalPckSettings, list_pairs, run_eval_pck
 
     _numbers(args)
@@ -188,7 +276,7 @@ def _pck(args: argparse.Namespace) -> None:
         )
         for line in problems:
             print(f"left out: {line}", file=sys.stderr)
-        print(f"{count} pairs listed in {args.write_pairs}")
+        print(f"{counted(count, 'pair')} listed in {args.write_pairs}")
         return
     result = run_eval_pck(args.dataset, args.root, **how, **_files(args))
     _show(result, args.output)

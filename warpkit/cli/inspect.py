@@ -1,4 +1,4 @@
-"""`warpkit inspect`: what a model's aggregator and layers look at."""
+"""`warpkit inspect`: what a model's aggregator weighs, and what its layers tell apart."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ def add_inspect(commands: Any) -> None:
         description="Draws the aggregator's mixing weights and the main directions of descriptors"
         " and layers; without images the weights alone.",
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGE")
-    parser.add_argument("--no-layers", action="store_true", help="draw no single layers")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="images whose descriptors are drawn"
+    )
+    parser.add_argument(
+        "--no-layers", action="store_true", help="leave out the pictures of single layers"
+    )
     add_common(parser)
 
 

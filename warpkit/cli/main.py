@@ -47,7 +47,9 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"warpkit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="warp a pair and propagate through a clip, offline")
+    demo = commands.add_parser(
+        "demo", help="warp an example pair and propagate through an example clip, offline"
+    )
     demo.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
     demo.add_argument("--source-mask", type=Path, help="mask of the first image's object")
     demo.add_argument("--target-mask", type=Path, help="mask of the second image's object")
@@ -61,52 +63,68 @@ def command_parser() -> argparse.ArgumentParser:
     warp.add_argument(
         "--mask",
         choices=("auto", "none"),
-        help="find the object of a picture without a mask (default auto), or take it whole",
+        help="auto (default): find the object of a picture without a mask; none: warp it whole",
     )
     add_segmenter(warp)
     warp.add_argument(
-        "--blend", choices=("paste", "feather", "poisson"), help="onto the target (default feather)"
+        "--blend",
+        choices=("paste", "feather", "poisson"),
+        help="feather (default): soft edges and no rim of the old object; paste: replace the mask's"
+        " pixels alone; poisson: colours that fit in at the edge",
     )
     warp.add_argument(
         "--tone",
         choices=("keep", "target"),
-        help="take over how light the target's object is, and how that varies (default keep)",
+        help="keep (default): the source's brightness and contrast; target: the target's",
     )
     warp.add_argument(
         "--shading",
         choices=("none", "target"),
-        help="target: its folds, fur and highlights in the source's colours (default none)",
+        help="none (default), or target: its folds, fur and highlights in the source's colours",
     )
     warp.add_argument(
-        "--strength", type=float, metavar="0..1", help="share of what is laid over (default 1)"
+        "--strength", type=float, metavar="0..1", help="opacity of the warped object (default 1)"
     )
-    warp.add_argument("--interpolation", choices=("bilinear", "nearest"))
+    warp.add_argument(
+        "--interpolation",
+        choices=("bilinear", "nearest"),
+        help="how the source's colours are read (default bilinear)",
+    )
     warp.add_argument(
         "--field",
         choices=("coherent", "nearest"),
-        help="solved whole (default), or every pixel's nearest neighbour by itself, as the paper",
+        help="coherent (default): one smooth field; nearest: the most similar pixel for each pixel"
+        " by itself, as the paper",
     )
     warp.add_argument(
         "--mirror",
         choices=("auto", "never", "always"),
-        help="take the source mirrored left-right (default auto: where that fits better)",
+        help="mirror the source left-right (default auto: where that fits better)",
     )
     warp.add_argument(
         "--guide",
         action="append",
         metavar='"X,Y>X,Y"|FILE',
-        help="a source point and the target point it belongs to; again for more, or .csv, .json",
+        help="a source point and the target point it belongs to; repeat for more, or .csv, .json",
     )
     warp.add_argument(
         "--no-fill",
         dest="fill",
         action="store_const",
         const=False,
-        help="leave the target as it is where the field is not trusted",
+        help="leave the target as it is where the field is not valid: where the way back does not"
+        " lead to the start",
     )
     add_common(warp)
 
-    match = commands.add_parser("match", help="find points of one image in another")
+    match = commands.add_parser(
+        "match",
+        help="find points of one image in another",
+        description="Find points of one image in another. A match is `valid` if matching back from"
+        " it ends within 10 % of the longer side of the source's object (the box of its mask, else"
+        " the image) of the point; with filters (--set mutual=true, cycle_distance=8 or"
+        " min_similarity=0.7), if it passes these instead.",
+    )
     match.add_argument("source", type=Path, help="image the points are in")
     match.add_argument("target", type=Path, help="image to find them in")
     which = match.add_mutually_exclusive_group(required=True)
@@ -124,73 +142,91 @@ def command_parser() -> argparse.ArgumentParser:
     match.add_argument(
         "--field",
         choices=("nearest", "coherent", "auto"),
-        help="most similar pixel (default), a field solved whole, or the more trusted of both",
+        help="nearest (default): the most similar pixel; coherent: one smooth field for all points;"
+        " auto: coherent where that costs little similarity",
     )
-    match.add_argument("--mirror", choices=("auto", "never", "always"), help="of a coherent field")
+    match.add_argument(
+        "--mirror",
+        choices=("auto", "never", "always"),
+        help="with a coherent field: mirror the target left-right (default auto: where that fits"
+        " better)",
+    )
     match.add_argument(
         "--guide",
         action="append",
         metavar='"X,Y>X,Y"|FILE',
-        help="points that belong together, with a coherent field; again for more",
+        help="with a coherent field: a source point and the target point it belongs to; repeat for"
+        " more, or .csv, .json",
     )
-    match.add_argument("-o", "--output", type=Path, metavar="FILE.json")
+    match.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.json", help="the result (default: print it)"
+    )
     match.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the matches")
     match.add_argument(
         "--similarity", type=Path, metavar="FILE.png", help="draw the first point's similarity map"
     )
     add_common(match, output=False)
 
-    propagate = commands.add_parser("propagate", help="carry a mask, edit or points through a clip")
+    propagate = commands.add_parser(
+        "propagate", help="propagate a mask, edit or points through a clip"
+    )
     propagate.add_argument("video", type=Path, help="video file or folder of frames")
     propagate.add_argument(
         "--mask",
         action="append",
         metavar="[FRAME=]PNG",
-        help="object ids of the frame so numbered or called (else that of the file's name, or the"
-        " first); again for more",
+        help="objects of the frame with this number or name (by default the frame that the file is"
+        " named after, else the first); repeat for more frames",
     )
     propagate.add_argument(
         "--update",
         action="store_true",
-        help="the output is a finished run with other masks: redo only what they change",
+        help="the output is a finished run with other masks: recompute only what they change",
     )
     propagate.add_argument("--edit", type=Path, help="edited first frame, or RGBA layer over it")
-    propagate.add_argument("--colormap", action="store_true", help="carry a colour map of the mask")
+    propagate.add_argument(
+        "--colormap", action="store_true", help="propagate a colour map over the mask as an edit"
+    )
     propagate.add_argument(
         "--points",
         help='FILE.csv, .json or .npz, or "x,y;x,y" in the first frame, "frame:x,y" in others',
     )
     propagate.add_argument(
         "--mode",
-        choices=("label", "gather", "splat"),
-        help="how masks are carried (default label: with context frames)",
+        choices=("label", "backward-warp", "forward-warp"),
+        help="how masks are propagated: label (default) with context frames; backward-warp and"
+        " forward-warp from the first frame alone, by a dense field to each frame",
     )
     propagate.add_argument(
         "--edit-mode",
-        choices=("track", "gather", "splat"),
-        help="how an edit is carried (default track)",
+        choices=("track", "backward-warp", "forward-warp"),
+        help="how an edit is propagated: track (default) follows every object from frame to frame;"
+        " backward-warp and forward-warp use a dense field to each frame",
     )
     propagate.add_argument("--start", type=int, default=0, help="first frame (default 0)")
-    propagate.add_argument("--end", type=int, help="frame to stop before")
-    propagate.add_argument("--stride", type=int, default=1, help="take every N-th frame")
+    propagate.add_argument("--end", type=int, help="frame to stop before (default: the end)")
+    propagate.add_argument(
+        "--stride", type=int, default=1, help="take every N-th frame (default 1)"
+    )
     propagate.add_argument(
         "--cuts",
-        choices=("reanchor", "stop", "ignore"),
-        help="where a new scene begins: go on from the annotated frames alone (default), stop, or"
-        " take no notice",
+        choices=("restart", "stop", "ignore"),
+        help="where a new scene begins: restart (default) from the annotated frames, stop there, or"
+        " ignore it",
     )
     propagate.add_argument(
         "--export",
         type=comma_list,
         default=[],
         metavar="A,B",
-        help="more results: png, prores, ffv1 (objects and edits with opacity), coco (masks)",
+        help="more results: png, prores, ffv1 (objects and edits with transparency), coco (masks)",
     )
     propagate.add_argument(
         "--names",
         choices=("auto", "frames", "number"),
         default="auto",
-        help="of results: as the frames, by number from 0, or (default) as frames that are numbers",
+        help="names of results: as the frames, by number from 0, or (auto, default) as the frames"
+        " where those are named by numbers",
     )
     add_common(propagate)
 
@@ -198,14 +234,14 @@ def command_parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="images, or folders of them"
     )
-    extract.add_argument("--half", action="store_true", help="store float16")
+    extract.add_argument("--half", action="store_true", help="store float16 (half the size)")
     add_common(extract)
 
     bench = commands.add_parser("bench", help="measure speed and memory side by side")
     bench.add_argument(
         "what",
         choices=("match", "extract", "propagate"),
-        help="matching engines, extraction, or propagation, by stage",
+        help="what is measured: matching engines, extraction, or propagation",
     )
     bench.add_argument(
         "images",
@@ -214,11 +250,11 @@ def command_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="match: your own pair of images; propagate: a video and the mask of its first frame",
     )
-    bench.add_argument("--frames", type=int, help="propagate: of the clip (default 16)")
+    bench.add_argument("--frames", type=int, help="propagate: how many frames (default 16)")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON here")
-    bench.add_argument("--sizes", help='match, propagate: comma-separated, such as "512,1920x1080"')
-    bench.add_argument("--steps", help="extract: UNet calls an image (1,5,10,50)")
-    bench.add_argument("--batches", help="extract: images at once (1,2,8,32)")
+    bench.add_argument("--sizes", help='match, propagate: sizes of images, such as "512,1920x1080"')
+    bench.add_argument("--steps", help="extract: UNet calls per image (default 1,5,10,50)")
+    bench.add_argument("--batches", help="extract: images per batch (default 1,2,8,32)")
     add_common(bench, output="warpkit-bench")
 
     add_frame(commands)
@@ -241,13 +277,29 @@ def command_parser() -> argparse.ArgumentParser:
         ("foreground", "head that finds objects"),
     ):
         trainer = kinds.add_parser(kind, help=f"train the {what}")
-        trainer.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+        trainer.add_argument(
+            "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to fill"
+        )
         add_config(trainer)
     export = kinds.add_parser("export", help="write an aggregator in the published layout")
     export.add_argument("checkpoint", type=Path, help="aggregator.safetensors of a run")
-    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.pt")
+    export.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.pt", help="the file to write"
+    )
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _describe(parser)
     return parser
+
+
+def _describe(parser: argparse.ArgumentParser) -> None:
+    """Let every command's own help begin with the line that the list of commands has for it."""
+    for group in parser._actions:
+        if isinstance(group, argparse._SubParsersAction):
+            about = {choice.dest: choice.help or "" for choice in group._choices_actions}
+            for name, command in group.choices.items():
+                text = about[name].replace("%%", "%")
+                command.description = command.description or f"{text[:1].upper()}{text[1:]}."
+                _describe(command)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -266,6 +318,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _warp(args: argparse.Namespace) -> None:
+    from warpkit.checks import counted
     from warpkit.image.warp import WarpSettings, run_warp
     from warpkit.image.warp_overview import quality_words
     from warpkit.io.guides import read_guide_flags
@@ -285,10 +338,10 @@ def _warp(args: argparse.Namespace) -> None:
     valid = result.warp.valid
     if result.quality is None:
         similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
-        print(f"{int(valid.sum())} pixels warped, mean similarity {similarity:.3f}")
+        print(f"{counted(int(valid.sum()), 'pixel')} warped, mean cosine {similarity:.2f}")
     else:
         shown = int((result.warped[..., 3] > 0).sum())
-        print(f"{shown} pixels warped, {int(valid.sum())} of them trusted")
+        print(f"{counted(shown, 'pixel')} warped, {int(valid.sum()):,} valid: the way back agrees")
         print(quality_words(result.quality))
     if result.doubt is not None:
         print(result.doubt)
@@ -296,7 +349,8 @@ def _warp(args: argparse.Namespace) -> None:
 
 
 def _match(args: argparse.Namespace) -> None:
-    from warpkit.image.match import MatchSettings, parse_points, run_match
+    from warpkit.checks import counted
+    from warpkit.image.match import MatchSettings, parse_points, run_match, valid_rule
     from warpkit.io.guides import read_guide_flags
 
     how = told(MatchSettings, args, ("mask", "segmenter", "text", "field", "mirror"))
@@ -319,7 +373,11 @@ def _match(args: argparse.Namespace) -> None:
     if args.output is None:
         print(json.dumps(result))
     else:
-        print(f"{len(result['target_points'])} points written to {args.output}")
+        found = result["valid"]
+        print(
+            f"{counted(len(found), 'point')} written to {args.output}, {sum(found)} valid"
+            f" ({valid_rule(how['settings'].filters)})"
+        )
 
 
 def _propagate(args: argparse.Namespace) -> None:
@@ -347,7 +405,7 @@ def _propagate(args: argparse.Namespace) -> None:
     )
     shown = [name for name in ("edited.mp4", "overlay.mp4") if (output / name).is_file()]
     print(f"open {output / shown[0]}" if shown else f"results in {output}")
-    print(f"how sure it is: {output / 'report.html'}")
+    print(f"how confident it is, and which frames to check: {output / 'report.html'}")
 
 
 def _extract(args: argparse.Namespace) -> None:

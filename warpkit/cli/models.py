@@ -27,10 +27,13 @@ def add_models(commands: Any) -> None:
     verify = actions.add_parser("verify", help="compare a model with the hashes of its download")
     verify.add_argument("model", help="alias, hub id or model file (.yaml)")
     convert = actions.add_parser(
-        "convert", help="an aggregator .pt to safetensors, or a model in one file to a folder"
+        "convert",
+        help="turn an aggregator .pt into .safetensors, or a model in one file into a folder",
     )
-    convert.add_argument("file", type=Path, metavar="FILE")
-    convert.add_argument("-o", "--output", type=Path, required=True, metavar="FILE|DIR")
+    convert.add_argument("file", type=Path, metavar="FILE", help="what to convert")
+    convert.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE|DIR", help="what to write"
+    )
     convert.add_argument("--model", help="the model an aggregator must fit")
     convert.add_argument(
         "--prediction",

@@ -18,10 +18,12 @@ def add_synthesize(commands: Any) -> None:
     parser = commands.add_parser(
         "synthesize", help="make a data set of pairs with pseudo-labelled points"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder to fill")
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
-    parser.add_argument("--pairs", type=int, help="how many to make (default 40)")
-    parser.add_argument("--images", type=str, metavar="DIR", help="pair photographs of a folder")
+    parser.add_argument("--pairs", type=int, help="how many pairs to make (default 40)")
+    parser.add_argument(
+        "--images", type=str, metavar="DIR", help="pair the photographs of this folder"
+    )
     parser.add_argument(
         "--mask",
         choices=("auto", "none"),
@@ -34,24 +36,30 @@ def add_synthesize(commands: Any) -> None:
         help="find it by a published model, sam3 and clipseg by the category's name",
     )
     parser.add_argument(
-        "--known-warps", action="store_true", help="bend images by known warps: exact labels"
+        "--known-warps",
+        action="store_true",
+        help="pair each image with a copy bent by a known warp: the labels are exact",
     )
-    parser.add_argument("--prompts", metavar="FILE", help="a prompt a line, or category<TAB>prompt")
+    parser.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="prompts for generated images: one per line, or category<TAB>prompt",
+    )
     parser.add_argument(
         "--executor",
         choices=("local", "ray"),
-        help="where pairs are made (default local)",
+        help="where pairs are made: this machine (default) or a Ray cluster",
     )
-    parser.add_argument("--workers", type=int, help="of --executor ray")
+    parser.add_argument("--workers", type=int, help="number of workers of --executor ray")
     add_model(parser)
     actions = parser.add_subparsers(dest="action", metavar="verify DIR")
-    verify = actions.add_parser("verify", help="check a finished set instead")
-    verify.add_argument("folder", type=Path, metavar="DIR")
+    verify = actions.add_parser("verify", help="check a finished set")
+    verify.add_argument("folder", type=Path, metavar="DIR", help="folder of the set")
 
 
 def synthesize(args: argparse.Namespace) -> None:
     """Make a set, or check one."""
-    from warpkit.checks import require
+    from warpkit.checks import counted, require
 
     if args.action == "verify":
         from warpkit.synthesize.verify import verify_set
@@ -71,7 +79,8 @@ def synthesize(args: argparse.Namespace) -> None:
     facts = run_synthesize(args.output, **how, overwrite=args.overwrite)
     dropped = ", ".join(f"{reason} {count}" for reason, count in facts["dropped"].items())
     splits = ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
-    print(f"{facts['kept']} of {facts['pairs']} pairs kept ({splits}), {facts['points']} points")
+    made = counted(facts["pairs"], "pair")
+    print(f"{facts['kept']} of {made} kept ({splits}), {counted(facts['points'], 'point')}")
     if dropped:
         print(f"dropped: {dropped}")
     print(f"open {args.output / 'README.md'} and {args.output / 'sheets'}")

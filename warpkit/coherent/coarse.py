@@ -40,7 +40,7 @@ from warpkit.coords import pixel_grid
 
 __all__ = ["Layered", "solve_coarse"]
 
-_CYCLE = 0.2  # way back, share of the object, that lowers trust
+_CYCLE = 0.2  # way back, share of the object, that lowers reliability
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Layered:
         misfit: (B,), mean distance of the guides from the unguided motion, share of the object.
         hub: (B, h, w), how much every source node of the coarse level is liked by everything.
         home: those source nodes.
-        trust: (B, N), how far the way back confirms the evidence of each target node.
+        reliability: (B, N), how far the way back confirms the evidence of each target node.
     """
 
     target: Nodes
@@ -73,7 +73,7 @@ class Layered:
     misfit: Tensor
     hub: Tensor
     home: Nodes
-    trust: Tensor
+    reliability: Tensor
 
     @classmethod
     def of(cls, parts: Sequence[Layered]) -> Layered:
@@ -143,8 +143,8 @@ def solve_coarse(
     peak = top.masked_fill(~there, -torch.inf).amax(dim=1, keepdim=True)
     evidence = torch.exp(-((cycle / 0.1) ** 2)) * torch.exp((top - peak) / 0.1) + 1e-6
     evidence = evidence * there
-    trust = (0.9 * torch.exp(-((cycle / _CYCLE) ** 2)) + 0.1) * there
-    trust = trust * (1 - 0.9 * on_border(keys[best], source))
+    reliability = (0.9 * torch.exp(-((cycle / _CYCLE) ** 2)) + 0.1) * there
+    reliability = reliability * (1 - 0.9 * on_border(keys[best], source))
     on_nodes = None if guides is None else guides.in_nodes(target, source)
     affine, support = find_affines(
         xy,
@@ -175,7 +175,7 @@ def solve_coarse(
         theta, sigma = level.schedule(k)
         found = candidates.expect(field, theta=theta * config.stiffness, limit=level.limit)
         shares = layer_shares(found.energy, there, size, nearest, config.layer_price)
-        weight = trust[:, None] * found.cosine.clamp(min=0) ** 4 * shares
+        weight = reliability[:, None] * found.cosine.clamp(min=0) ** 4 * shares
         if 2 * k < level.rounds:
             affine = refitted(affine, xy, base, found.place, weight, source)
             if on_nodes is not None:
@@ -189,7 +189,7 @@ def solve_coarse(
     along = (found_there * target.descriptors.flatten(2).transpose(1, 2)).sum(-1)
     along = along / found_there.norm(dim=-1).clamp(min=1e-6)
     cover = target.weight.flatten(1)
-    seen = cover * trust
+    seen = cover * reliability
     gained = (shares * found.energy).sum(dim=1) - nearest
     return Layered(
         target,
@@ -203,5 +203,5 @@ def solve_coarse(
         misfit,
         hub.unflatten(1, source.size),
         source,
-        trust,
+        reliability,
     )

@@ -33,7 +33,7 @@ def coherent_warp_of_labels(
         config: how to solve.
 
     Returns:
-        The trusted warp, the filled one, and the quality of every object that both images have.
+        The valid warp, the filled one, and the quality of every object that both images have.
         Pixels of ids that the source lacks are not valid.
 
     Raises:

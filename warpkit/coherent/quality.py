@@ -57,9 +57,11 @@ class FieldQuality:
         """
         why = []
         if self.consistent < _LEAST_CONSISTENT:
-            why.append(f"the way back agrees for {self.consistent:.0%} of the pixels only")
+            why.append(f"the way back agrees for {100 * self.consistent:.0f} % of the pixels only")
         if self.inside < _LEAST_INSIDE:
-            why.append(f"{1 - self.inside:.0%} of the pixels come from outside the source's mask")
+            why.append(
+                f"{100 - 100 * self.inside:.0f} % of the pixels come from outside the source's mask"
+            )
         if self.folds > _MOST_FOLDS:
             why.append(f"{self.folds:.0f} % of the field is folded")
         if masked and self.sd_log_j > _MOST_UNEVEN:

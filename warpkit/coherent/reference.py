@@ -22,7 +22,7 @@ def solve_layer_slowly(
     target: Array,
     source: Array,
     affine: Array,
-    trust: Array,
+    reliability: Array,
     level: Level,
     *,
     unexplained: float,
@@ -34,7 +34,7 @@ def solve_layer_slowly(
         target: (C, h, w), unit descriptors of target nodes, all of which take part.
         source: (C, hs, ws), the same of source nodes.
         affine: (3, 2), `[x, y, 1] @ affine` leads from target to source nodes.
-        trust: (h * w,), how far the evidence of a target node counts.
+        reliability: (h * w,), how far the evidence of a target node counts.
         level: the settings.
         unexplained: what a layer may cost more than the nearest neighbour.
         layer_temperature: of the choice between the layer and none.
@@ -76,7 +76,7 @@ def solve_layer_slowly(
         layer = _near(x, free, np.ones(len(x)), 1.0)
         none = _near(x, nearest - unexplained, np.ones(len(x)), 1.0)
         share = 1 / (1 + np.exp((none - layer) / layer_temperature))
-        weight = trust * conf.clip(min=0) ** 4 * share
+        weight = reliability * conf.clip(min=0) ** 4 * share
         if 2 * k < level.rounds:
             far = np.linalg.norm(base - v, axis=1) / (0.2 * side)
             affine = _fit(np.array(x, float), v, weight * np.exp(-(far**2)))
@@ -92,10 +92,10 @@ def _near(x: list[tuple[int, int]], values: Array, weight: Array, sigma: float) 
     found = []
     for px, py in x:
         total, mass = 0.0, 0.0
-        for (qx, qy), value, trusted in zip(x, values, weight, strict=True):
+        for (qx, qy), value, sure in zip(x, values, weight, strict=True):
             if max(abs(qx - px), abs(qy - py)) <= radius:
                 g = math.exp(-((qx - px) ** 2 + (qy - py) ** 2) / (2 * sigma**2)) / steps**2
-                total, mass = total + g * trusted * value, mass + g * trusted
+                total, mass = total + g * sure * value, mass + g * sure
         found.append(total / (mass + 1e-3))
     return np.array(found)
 

@@ -44,7 +44,7 @@ def smooth_residual(
 
     Args:
         field, base: (..., N, 2).
-        weight: (..., N), how far each node is trusted.
+        weight: (..., N), how far each node counts.
         size: rows and columns of the nodes.
         sigma: of the Gaussian in nodes.
 

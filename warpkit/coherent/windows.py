@@ -56,14 +56,14 @@ def refine(
 
     added = coarse.field - apply_affine(coarse.affine, old)
     planes = added.transpose(2, 3).flatten(1, 2).unflatten(2, coarse.target.size)
-    trust = coarse.trust[:, None].unflatten(2, coarse.target.size)
-    planes = torch.cat([planes, coarse.share.unflatten(2, coarse.target.size), trust], dim=1)
+    reliability = coarse.reliability[:, None].unflatten(2, coarse.target.size)
+    planes = torch.cat([planes, coarse.share.unflatten(2, coarse.target.size), reliability], dim=1)
     read = sample_nodes(planes, before).transpose(1, 2)  # (B, 3K + 1, N)
     base = apply_affine(coarse.affine, before[:, None])
     field = finer(base + read[:, : 2 * count].unflatten(1, (count, 2)).transpose(2, 3))
     base = finer(base)
     affine = fit_affine(xy.expand(batch, count, -1, -1), base, torch.ones_like(base[..., 0]))
-    shares, trust = read[:, 2 * count : 3 * count], read[:, 3 * count :]
+    shares, reliability = read[:, 2 * count : 3 * count], read[:, 3 * count :]
     explained = shares.sum(dim=1, keepdim=True)
     mine = _one_hot(shares)
     there = target.weight.flatten(1) > 0
@@ -89,7 +89,7 @@ def refine(
         if not level.layered:
             expected = _sharpened(found, score, corner, centre, theta * scale, level)
         doubt = 1 - 0.98 * on_border(expected, source)
-        alike = found.cosine.clamp(min=0) ** 4 * there[:, None] * trust * doubt
+        alike = found.cosine.clamp(min=0) ** 4 * there[:, None] * reliability * doubt
         if level.layered and count > 1:
             energy = found.energy.masked_fill(~alive[..., None], OUTSIDE * 5)
             taken = layer_shares(energy, there, size, None, config.layer_price)
@@ -115,7 +115,7 @@ def refine(
         field=field,
         affine=affine,
         share=shares,
-        trust=trust[:, 0],
+        reliability=reliability[:, 0],
     )
 
 

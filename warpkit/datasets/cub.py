@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, float32, one_of, require
+from warpkit.checks import InputError, counted, float32, one_of, require
 from warpkit.datasets.draw import name_ranks, pair_ranks
 from warpkit.datasets.json_fields import (
     box_field,
@@ -179,7 +179,8 @@ def _draw(
     """Distinct ordered pairs, uniformly among all that the pairing and visible parts allow."""
     one_of(pairing, _PAIRINGS, "pairing")
     require(pairs > 0, f"pairs must be positive, got {pairs}")
-    broken = f"{len(problems)} items are broken"
+    count = len(problems)
+    broken = f"{counted(count, 'item')} {'is' if count == 1 else 'are'} broken"
     broken += f", the first: {problems[0]}" if problems else ""
     for number in species or ():
         require(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError
+from warpkit.checks import InputError, counted
 from warpkit.datasets.pair import AnnotatedPair, Points, found_pairs
 from warpkit.io.images import image_size
 
@@ -51,7 +51,7 @@ def usable_pairs(pairs: Sequence[AnnotatedPair]) -> tuple[list[AnnotatedPair], l
         if outside:
             left = "no point is left" if outside == len(pair) else "left out"
             problems.append(
-                f"{name}: {outside} of {len(pair)} points lie outside their image, the first"
+                f"{name}: {counted(outside, 'point')} of {len(pair)} outside the image, the first"
                 f" {first}: {left}"
             )
         if outside == len(pair):

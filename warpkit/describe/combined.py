@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coords import grid_to_pixel, sample_descriptors
 from warpkit.describe.extractor import Extractor, ModelDescriber
 from warpkit.types import DescriptorMap
@@ -28,7 +28,7 @@ __all__ = ["CombinedExtractor"]
 class CombinedExtractor(ModelDescriber):
     """Extractors side by side; an extractor itself.
 
-    Every part sees the image on a canvas of its own. The grid is that of the first part; the maps
+    Every part sees the image at a size of its own. The grid is that of the first part; the maps
     of the others are read, bilinearly, at the centres of its cells.
 
     Attributes:
@@ -45,8 +45,8 @@ class CombinedExtractor(ModelDescriber):
     ) -> None:
         require(
             len(parts) == len(shares) > 1,
-            f"a combined model needs two parts or more and a share for each, got {len(parts)}"
-            f" parts and {len(shares)} shares",
+            f"a combined model needs two parts or more and a share for each, got"
+            f" {counted(len(parts), 'part')} and {counted(len(shares), 'share')}",
         )
         require(
             all(math.isfinite(share) and share > 0 for share in shares),

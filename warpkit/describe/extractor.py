@@ -22,7 +22,7 @@ from torch import Tensor
 from warpkit.aggregate.checkpoint import check_fits
 from warpkit.aggregate.network import AggregationNetwork
 from warpkit.aggregate.streaming import StreamingAggregator
-from warpkit.checks import InputError, check_image, first_line, require
+from warpkit.checks import InputError, check_image, counted, first_line, require
 from warpkit.coords import Fit, FitMode, plan_fit
 from warpkit.describe.assembly import Aggregator
 from warpkit.describe.cache import DescriptorCache
@@ -36,7 +36,7 @@ from warpkit.types import Describer, DescriptorMap
 __all__ = ["Extractor", "ModelDescriber", "describe_checked", "out_of_memory"]
 
 
-_TOGETHER = 2**22  # pixels of images that are brought to their canvas together
+_TOGETHER = 2**22  # pixels of images that are resized together
 
 
 class ModelDescriber(ABC):
@@ -44,8 +44,8 @@ class ModelDescriber(ABC):
 
     Attributes:
         name: of the model.
-        size: side of the (first part's) canvas in pixels.
-        fit: how the (first part) brings images to its canvas.
+        size: side of the (first part's) input in pixels.
+        fit: how the (first part) brings images to its input.
         batch_size: images that are described at once.
     """
 
@@ -113,8 +113,8 @@ class Extractor(ModelDescriber):
     Attributes:
         backbone: yields layer features.
         network: aggregates them, or stacks them as they are.
-        load_size: side to which images are reduced before they are enlarged to the canvas (the
-            paper's evaluation: 224); None brings them to the canvas at once.
+        load_size: side to which images are reduced before they are enlarged to the input (the
+            paper's evaluation: 224); None resizes them at once.
         batch_size: images that are described at once.
         cache: keeps descriptors, in half precision, by the content of images; None keeps none.
     """
@@ -158,7 +158,7 @@ class Extractor(ModelDescriber):
         return only
 
     def resized(self, size: int) -> Extractor:
-        """The same model on a canvas of another side in pixels."""
+        """The same model with an input of another side in pixels."""
         return Extractor(
             self.backbone,
             self.network,
@@ -178,7 +178,7 @@ class Extractor(ModelDescriber):
         return self.backbone.locked()
 
     def plan(self, *, height: int, width: int) -> Fit:
-        """How an image of this size is brought to the backbone's canvas."""
+        """How an image of this size is brought to the backbone's input."""
         spec = self.backbone.spec
         return plan_fit(
             height=height,
@@ -218,36 +218,37 @@ class Extractor(ModelDescriber):
             for start in range(0, len(positions), self.batch_size):
                 batch = positions[start : start + self.batch_size]
                 self._require_memory(len(batch), self.plan(height=size[0], width=size[1]))
-                canvas, fit = self.canvas([images[i] for i in batch])
-                for position, descriptors in zip(batch, self._within_memory(canvas), strict=True):
+                inputs, fit = self.prepare([images[i] for i in batch])
+                for position, descriptors in zip(batch, self._within_memory(inputs), strict=True):
                     maps[position] = fit.descriptor_map(descriptors)
         return [maps[position] for position in range(len(images))]
 
     def _require_memory(self, count: int, fit: Fit) -> None:
-        """Refuse a batch whose canvases, layers and descriptors alone are more than a CPU has.
+        """Refuse a batch whose inputs, layers and descriptors alone are more than a CPU has.
 
         Raises:
             InputError: names the memory.
         """
-        spec, pixels = self.backbone.spec, fit.canvas_height * fit.canvas_width
+        spec, pixels = self.backbone.spec, fit.input_height * fit.input_width
         layers = sum(layer.channels / layer.stride**2 for layer in spec.layers)
         width = self.network.config.width / spec.output_stride**2
         each = pixels * (4 * (3 + width) + self.backbone.dtype.itemsize * layers)
         require_memory(
             int(count * each),
-            f"a batch of {count} images on a {fit.canvas_width} x {fit.canvas_height} canvas",
+            f"a batch of {counted(count, 'image')} of {fit.input_width} x {fit.input_height}"
+            " pixels",
             device=self.device,
             advice="use a smaller --size" if count == 1 else "use a smaller --size or batch_size",
         )
 
-    def _within_memory(self, canvas: Tensor) -> Tensor:
+    def _within_memory(self, inputs: Tensor) -> Tensor:
         """`aggregate`, finite or an error, and with one clear line where memory does not suffice.
 
         Raises:
             InputError: names the largest batch of half, a quarter, ... that did fit.
         """
         try:
-            descriptors = self.aggregate(canvas)
+            descriptors = self.aggregate(inputs)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -260,12 +261,12 @@ class Extractor(ModelDescriber):
             )
             return descriptors
         # Outside the handler, so that the failed run's tensors are gone.
-        rows, what = len(canvas), f"{canvas.shape[-1]} x {canvas.shape[-2]} canvas"
+        rows, what = len(inputs), f"{inputs.shape[-1]} x {inputs.shape[-2]} pixels"
         fits = rows // 2
-        while fits and not self._fits(canvas[:fits]):
+        while fits and not self._fits(inputs[:fits]):
             fits //= 2
         raise InputError(
-            f"out of memory with a batch of {rows} images on a {what} ({reason}): "
+            f"out of memory with a batch of {counted(rows, 'image')} of {what} ({reason}): "
             + (
                 f"a batch of {fits} fits, use --set batch_size={fits}"
                 if fits
@@ -273,35 +274,35 @@ class Extractor(ModelDescriber):
             )
         )
 
-    def _fits(self, canvas: Tensor) -> bool:
+    def _fits(self, inputs: Tensor) -> bool:
         try:
-            if canvas.is_cuda:
+            if inputs.is_cuda:
                 torch.cuda.empty_cache()
-            self.aggregate(canvas)
+            self.aggregate(inputs)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             return False
         return True
 
-    def canvas(self, images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, Fit]:
+    def prepare(self, images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, Fit]:
         """Images of one size as the backbone takes them, float (B, 3, H, W), and how they fit."""
         height, width = images[0].shape[:2]
         fit = self.plan(height=height, width=width)
-        # Photographs of many megapixels one by one: only their canvases are small.
+        # Photographs of many megapixels one by one: only the resized ones are small.
         together = max(1, _TOGETHER // (height * width))
         parts = [
-            self._canvas(_to_tensor(images[start : start + together], self.device), fit)
+            self._prepare(_to_tensor(images[start : start + together], self.device), fit)
             for start in range(0, len(images), together)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts), fit
 
-    def _canvas(self, images: Tensor, fit: Fit) -> Tensor:
-        """uint8 images (B, 3, H, W) on the canvas of a fit, by way of `load_size` if it is set."""
+    def _prepare(self, images: Tensor, fit: Fit) -> Tensor:
+        """uint8 images (B, 3, H, W) resized by a fit, by way of `load_size` if it is set."""
         if self.load_size is None:
             return fit.apply(images)
         reduced = plan_fit(
-            height=fit.height, width=fit.width, size=self.load_size, multiple=1, mode="squash"
+            height=fit.height, width=fit.width, size=self.load_size, multiple=1, mode="stretch"
         )
         enlarged = F.interpolate(
             reduced.apply(images),
@@ -309,17 +310,17 @@ class Extractor(ModelDescriber):
             mode="bilinear",
             align_corners=False,
         )
-        rest = (0, fit.canvas_width - fit.content_width, 0, fit.canvas_height - fit.content_height)
+        rest = (0, fit.input_width - fit.content_width, 0, fit.input_height - fit.content_height)
         return F.pad(enlarged, rest, mode="replicate") if any(rest) else enlarged
 
     @torch.no_grad()
-    def aggregate(self, canvas: Tensor) -> Tensor:
-        """Canvases (B, 3, H, W) in [0, 1] to descriptors (B, C, H / stride, W / stride)."""
+    def aggregate(self, inputs: Tensor) -> Tensor:
+        """Inputs (B, 3, H, W) in [0, 1] to descriptors (B, C, H / stride, W / stride)."""
         stride = self.backbone.spec.output_stride
-        grid = (canvas.shape[-2] // stride, canvas.shape[-1] // stride)
+        grid = (inputs.shape[-2] // stride, inputs.shape[-1] // stride)
         streaming = self.streaming(grid)
         with self.locked():
-            steps = self.backbone.features(canvas)
+            steps = self.backbone.features(inputs)
             if streaming is None:
                 return cast(Tensor, self.network(steps, grid))
             return streaming.run(steps)
@@ -357,7 +358,7 @@ def _digest(extractor: Extractor) -> str:
         "dtype": str(backbone.dtype),
         "spec": asdict(backbone.spec),
         "aggregator": asdict(network.config),
-        "canvas": [extractor.size, extractor.fit, extractor.load_size],
+        "input": [extractor.size, extractor.fit, extractor.load_size],
         "settings": backbone.settings_text(),
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())

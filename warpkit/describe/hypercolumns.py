@@ -30,9 +30,9 @@ class Hypercolumns:
     Args:
         backbone: yields layer features.
         name: short name for reports.
-        size: side of the canvas in pixels; None takes the backbone's.
+        size: side of the model's input in pixels; None takes the backbone's.
         layers: names of the layers to stack; None takes all.
-        fit: how images meet the canvas; None is the backbone's way.
+        fit: how images are brought to that size; None is the backbone's way.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Hypercolumns:
             side=cast(Literal["short", "long"], spec.side),
         )
         pixels = torch.tensor(image).permute(2, 0, 1)[None]
-        canvas = fit.apply(pixels.to(self.backbone.device).float() / 255)
+        inputs = fit.apply(pixels.to(self.backbone.device).float() / 255)
         layers = [
             F.normalize(features.maps[name].float(), dim=1)
-            for features in self.backbone.features(canvas)
+            for features in self.backbone.features(inputs)
             for name in self.layers
         ]
         grid = max((layer.shape[-2:] for layer in layers), key=lambda size: size[0] * size[1])

@@ -42,9 +42,9 @@ def load_extractor(
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file, or the alias of a published one; by default the one that
             belongs to the model.
-        size: side of the backbone's canvas in pixels; of a combined model's first part, and the
+        size: side of the backbone's input in pixels; of a combined model's first part, and the
             others keep their proportion to it.
-        fit: `pad` keeps the aspect ratio, `squash` resizes to a square as the paper does.
+        fit: `pad` keeps the aspect ratio, `stretch` resizes to a square as the paper does.
         batch_size: images that are described at once.
         cache: keeps descriptors between runs.
         options: passed to the backbone's factory (single models only).
@@ -73,8 +73,8 @@ def load_extractor(
     config = preset.config
     if config is not None:
         size = config.size if size is None else size
-        # Another fit asked for leaves the paper's way of loading, which is a squash.
-        load_size = config.load_size if fit in (None, "squash") else None
+        # Another fit asked for leaves the paper's way of loading, which is a stretch.
+        load_size = config.load_size if fit in (None, "stretch") else None
         fit = fit or config.fit
     else:
         load_size = None

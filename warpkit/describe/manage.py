@@ -13,7 +13,7 @@ from pathlib import Path
 
 from warpkit.aggregate.checkpoint import load_aggregator, save_aggregator
 from warpkit.aggregate.network import AggregationConfig
-from warpkit.checks import InputError, is_file, require
+from warpkit.checks import InputError, counted, is_file, require
 from warpkit.describe.published import PUBLISHED_AGGREGATORS, verify_aggregator
 from warpkit.describe.table import MODELS, ModelPreset, resolve_model
 from warpkit.features.architecture import decoder_layers
@@ -257,7 +257,8 @@ def convert_model(
     save_aggregator(output, network, half=False, converted_from=path.name)
     config = network.config
     return (
-        f"{output}: {len(config.layers)} layers, {len(config.steps)} of {config.num_steps} steps,"
+        f"{output}: {counted(len(config.layers), 'layer')}, {len(config.steps)} of"
+        f" {counted(config.num_steps, 'step')},"
         f" for '{config.model}'"
     )
 

@@ -37,9 +37,9 @@ class ModelConfig:
         stop_after: end the diffusion after this many steps and use what was recorded till then.
         top: keep this many entries (step, layer), those of the greatest mixing weight.
         raw: stack the entries kept as they are, without the aggregator's bottlenecks.
-        size, fit: the canvas, as in every command; those given there win.
-        load_size: images are reduced to this side before they are enlarged to the canvas, as in
-            the paper's evaluation (224); needs `fit: squash`.
+        size, fit: of the model's input, as in every command; those given there win.
+        load_size: images are reduced to this side before they are enlarged to the input, as in
+            the paper's evaluation (224); needs `fit: stretch`.
     """
 
     backbone: str
@@ -61,7 +61,7 @@ class ModelConfig:
     top: int | None = None
     raw: bool = False
     size: int | None = None
-    fit: Literal["pad", "squash"] | None = None
+    fit: Literal["pad", "stretch"] | None = None
     load_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -100,19 +100,19 @@ _OPTIONS = (
 
 
 def check_size(size: int | None) -> None:
-    """Raise unless a canvas may have this side; before a model is loaded for it."""
+    """Raise unless a model's input may have this side; before a model is loaded for it."""
     require(size is None or size > 0, f"size must be 1 pixel or more, got {size}")
     require(
         size is None or size <= _LARGEST,
         f"size must be at most {_LARGEST} pixels, got {size}: memory grows as its square, the"
-        f" canvas of one image alone is {12 * (size or 0) ** 2 / 1e9:,.1f} GB",
+        f" input of one image alone is {12 * (size or 0) ** 2 / 1e9:,.1f} GB",
     )
 
 
 def check_load_size(load_size: int | None, fit: FitMode | None) -> None:
     """Raise unless images can be reduced to this side first."""
     require(
-        load_size is None or (load_size > 0 and fit == "squash"),
-        f"load_size is a positive side in pixels and needs fit: squash, got {load_size} with fit"
+        load_size is None or (load_size > 0 and fit == "stretch"),
+        f"load_size is a positive side in pixels and needs fit: stretch, got {load_size} with fit"
         f" {fit}",
     )

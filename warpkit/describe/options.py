@@ -31,13 +31,13 @@ class ModelOptions:
             file (.yaml), a folder, a single safetensors file, a hub id, or a registered backbone.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         aggregator: checkpoint file; by default the model's own.
-        size: side of the model's canvas in pixels; by default the model's own.
-        fit: `pad` keeps the aspect ratio, `squash` resizes to a square (the paper).
+        size: side of the model's input in pixels; by default the model's own.
+        fit: `pad` keeps the aspect ratio, `stretch` resizes to a square (the paper).
         engine: name of a matching engine (`match.matcher.matcher_names`); `auto` picks one by the
             size of the problem.
         batch_size: images that are described at once.
         acceleration: `none`, `graphs` (CUDA graphs), `compile` (compiled as well: about a
-            minute for every canvas and batch size, then the fastest); `auto` is `graphs` on CUDA.
+            minute for every input and batch size, then the fastest); `auto` is `graphs` on CUDA.
         descriptor_cache: folder that keeps descriptors between runs, in half precision.
         descriptor_cache_gb: most gigabytes in it; the least recently used ones go.
     """
@@ -46,7 +46,7 @@ class ModelOptions:
     device: str = "auto"
     aggregator: Path | None = None
     size: int | None = None
-    fit: Literal["pad", "squash"] | None = None
+    fit: Literal["pad", "stretch"] | None = None
     engine: str = "auto"
     batch_size: int = 8
     acceleration: Acceleration = "auto"

@@ -84,7 +84,7 @@ def verify_aggregator(alias: str) -> list[str]:
     """Compare the converted files of an alias with the hashes kept when they were made.
 
     Returns:
-        What is wrong, one line a file; empty if every file is as it was.
+        What is wrong, one line per file; empty if every file is as it was.
     """
     return [
         f"{path.name}: SHA-256 differs from {_recorded(path)}; delete it"

@@ -38,9 +38,9 @@ class ModelPreset:
         trained_on: what the aggregator was trained on, as error messages should say it.
         parts: models that it combines and their shares of the similarity; empty for a single one,
             and then `backbone` and what follows it are unused.
-        part_sizes: canvas sides in pixels of those parts that take another than their own.
+        part_sizes: input sides in pixels of those parts that take another than their own.
         config: what a model file says beyond that; None for an alias that has only an aggregator.
-        grid: side of the usual canvas in pixels, and pixels of it per cell, where that is known
+        grid: side of the usual input in pixels, and pixels of it per cell, where that is known
             before anything is loaded.
         summary, licence, size: for `warpkit models`.
     """

@@ -50,7 +50,7 @@ def copy_first_labels(
 def flow_labels(
     images: Iterable[npt.NDArray[np.uint8]], first: npt.NDArray[np.uint8]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """The first labels carried along by dense optical flow (OpenCV DIS, medium preset).
+    """The first labels propagated by dense optical flow (OpenCV DIS, medium preset).
 
     The flow from frame t to frame t - 1 tells for every pixel of frame t where it was one frame
     before. These steps are chained (bilinear, clamped at the border) into the place in the first
@@ -209,9 +209,9 @@ class Hog:
         cell = self._cell
         fit = plan_fit(height=height, width=width, size=self.size, multiple=cell)
         pixels = torch.tensor(image).permute(2, 0, 1)[None]
-        canvas = F.pad(fit.apply(pixels.float() / 255), (1, 1, 1, 1), mode="replicate")[0]
-        across = canvas[:, 1:-1, 2:] - canvas[:, 1:-1, :-2]
-        down = canvas[:, 2:, 1:-1] - canvas[:, :-2, 1:-1]
+        inputs = F.pad(fit.apply(pixels.float() / 255), (1, 1, 1, 1), mode="replicate")[0]
+        across = inputs[:, 1:-1, 2:] - inputs[:, 1:-1, :-2]
+        down = inputs[:, 2:, 1:-1] - inputs[:, :-2, 1:-1]
         # Of the three colours the one that changes most.
         magnitude, strongest = torch.hypot(across, down).max(0)
         angle = torch.atan2(down, across).gather(0, strongest[None])[0]

@@ -1,4 +1,4 @@
-"""How far a mean can be trusted: the percentile bootstrap."""
+"""How certain a mean is: the percentile bootstrap."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from warpkit.arrays import Labels
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 from warpkit.datasets.davis import (
     DavisSequence,
     masks_by_stem,
@@ -102,7 +102,7 @@ def _score_folder(
         score = score_sequence(ours, _watched(sequence.labels(), true), all_frames=all_frames)
     except InputError as error:
         return None, f"sequence '{sequence.name}': {error}", ""
-    notes = [f"{extra} masks in {folder} belong to no frame, not read"] if extra else []
+    notes = [f"{counted(extra, 'mask')} in {folder} without a frame, not read"] if extra else []
     if strange := predicted - true - {0}:
         notes.append(
             f"the predictions hold {_listed(strange)}, which count for nothing: the annotations"

@@ -110,7 +110,7 @@ def field_error(
         source_xy: (H, W, 2), the prediction.
         shown: bool (H, W), where it holds.
         seconds: what it took.
-        valid: bool (H, W), where the method trusts it; None for `shown`.
+        valid: bool (H, W), where the method holds it to be right; None for `shown`.
         quality: of the coherent field.
     """
     require(
@@ -193,7 +193,7 @@ def score_fields(
 
     Args:
         errors: one per pair.
-        alphas: tolerances as shares of L, the limit included.
+        alphas: tolerances as fractions of L, the limit included.
         seed: seeds the bootstrap.
         resamples: number of bootstrap resamples.
     """

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import check_same_size, require
+from warpkit.checks import check_same_size, counted, require
 from warpkit.evaluate.bootstrap import bootstrap_mean
 
 __all__ = [
@@ -226,7 +226,7 @@ def score_sequence(
             shorter = "predicted" if ours is None else "true"
             require(
                 False,
-                f"the {shorter} labels end after {frame} frames but the others go on:"
+                f"the {shorter} labels end after {counted(frame, 'frame')} but the others go on:"
                 " give one prediction for every true frame",
             )
         assert ours is not None and theirs is not None

@@ -1,4 +1,4 @@
-"""PCK: the percentage of keypoints carried to within `alpha * L` pixels of their true place.
+"""PCK: the percentage of keypoints found within `alpha * L` pixels of their true place.
 
 Prediction and scoring are apart: `warpkit.evaluate.predict` yields one `PairPrediction` per pair,
 `score_pairs` counts. L is the longer side of the TARGET image or of the target object's box.
@@ -45,7 +45,7 @@ def correct_points(
         predicted: (N, 2) pixels; a row that is not finite is a wrong point.
         truth: (N, 2) pixels of the same image.
         length: L in pixels.
-        alpha: tolerance as a share of L.
+        alpha: tolerance as a fraction of L.
 
     Returns:
         bool (N,).
@@ -153,7 +153,7 @@ def score_pairs(
 
     Args:
         predictions: one per pair.
-        alphas: tolerances as shares of L.
+        alphas: tolerances as fractions of L.
         seed: seeds the bootstrap.
         resamples: number of bootstrap resamples.
     """

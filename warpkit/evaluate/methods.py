@@ -27,7 +27,7 @@ __all__ = [
     "describer_digest",
 ]
 
-# Sides of the canvases in pixels. The classifier's grid is coarse: clips need a larger canvas.
+# Sides of the model's inputs in pixels. The classifier's grid is coarse: clips need a larger input.
 # Patches of colour on 128 cells took five times as long on clips as on 64, for little: J 0.890
 # instead of 0.865 on every fifth frame of DAVIS's blackswan.
 _PAIR_SIZE = {"hog": 256, "rgb-patches": 128, "random-weights": 128, "efficientnet-lite0-raw": 320}

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, float32, is_file, require
+from warpkit.checks import InputError, counted, float32, is_file, require
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.evaluate.field_quality import PairQuality
 from warpkit.evaluate.predict import PairPrediction
@@ -69,7 +69,7 @@ def point_array(items: Any, count: int, what: str) -> npt.NDArray[np.float32]:
     """
     require(
         isinstance(items, list) and len(items) == count,
-        f"{what} must be a list of {count} points, one per source point, got"
+        f"{what} must be a list of {counted(count, 'point')}, one per source point, got"
         f" {len(items) if isinstance(items, list) else type(items).__name__}",
     )
     try:
@@ -90,7 +90,7 @@ def _entry(pair: AnnotatedPair, root: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, head: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> None:
-    """One pair a line, so that the file can be read by people and compared by tools."""
+    """One pair per line, so that the file can be read by people and compared by tools."""
     lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
     opening = json.dumps(head, ensure_ascii=False)[:-1]
     write_text(path, f'{opening},\n"pairs": [\n{lines}\n]}}\n')

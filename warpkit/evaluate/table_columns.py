@@ -67,7 +67,7 @@ _QUALITY = (
     Column("cosine", ("quality", "cosine"), None, "{:.3f}", None, True),
     Column("inside, %", ("quality", "inside"), None, "{:.1f}", None, True, 100),
     Column("folds, %", ("quality", "folds"), None, "{:.2f}", None, True),
-    Column("SD log J", ("quality", "sd_log_j"), None, "{:.2f}", None, True),
+    Column("SD of log area", ("quality", "sd_log_j"), None, "{:.2f}", None, True),
     Column("inverse error, px", ("quality", "inverse_error"), None, "{:.1f}", None, True),
     Column("mirrored, %", ("quality", "mirrored"), None, "{:.1f}", None, True, 100),
     Column("field taken, %", ("quality", "taken"), None, "{:.1f}", None, True, 100),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 from warpkit.evaluate.published import PUBLISHED, PublishedRow
 from warpkit.evaluate.table_columns import Result, columns_of
 
@@ -139,16 +139,27 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _notes(result: Result) -> tuple[str, ...]:
     kind = result["kind"]
     if kind == "pck":
-        counts = f"{result['pairs']} pairs, {result['points']} points."
-        meaning = "PCK in percent, 95 % interval over pairs."
+        counts = f"{counted(result['pairs'], 'pair')}, {counted(result['points'], 'point')}."
+        meaning = (
+            "PCK: percentage of correct keypoints, those within alpha times the longer side of the"
+            " target's box or image; points: of all points; images: the mean of each pair's. In"
+            " brackets the 95 % interval over pairs."
+        )
     elif kind == "davis":
         scored = [s for s in result["sequences"].values() if s["J"] is not None]
         objects = sum(len(s["objects"]) for s in scored)
-        counts = f"{len(scored)} sequences, {objects} objects."
-        meaning = "Means over objects, 95 % interval over sequences."
+        counts = f"{counted(len(scored), 'sequence')}, {counted(objects, 'object')}."
+        meaning = (
+            "J: region similarity (intersection over union). F: contour accuracy. J&F: their mean."
+            " Recall: fraction of frames above 0.5. Decay: loss from the first quarter of the"
+            " frames to the last. Means over objects; in brackets the 95 % interval over sequences."
+        )
     else:
-        counts = f"{result['pairs']} pairs, {result['pixels']} pixels."
-        meaning = "PCK in percent of pixels, 95 % interval over pairs; errors in source pixels."
+        counts = f"{counted(result['pairs'], 'pair')}, {counted(result['pixels'], 'pixel')}."
+        meaning = (
+            "EPE: end-point error in source pixels. PCK: percentage of correct pixels, those within"
+            " alpha times the source's longer side; in brackets the 95 % interval over pairs."
+        )
     left_out = len(result["left_out"])
     notes = [f"{counts} {meaning}"]
     notes += [f"Candidates: {result['candidates']}."] if result.get("candidates") else []
@@ -157,12 +168,18 @@ def _notes(result: Result) -> tuple[str, ...]:
         notes += ["PCK-dagger: correct, and no other point's true place is nearer."]
     if any(row.get("quality") for row in rows):
         notes += [
-            "Cosine to inverse error: of the coherent fields themselves, means over pairs; they"
-            " need no truth."
+            "Cosine to inverse error: measured on the fields themselves without ground truth, means"
+            " over pairs (docs/warping.md)."
         ]
     missing = result.get("missing_points") or 0
-    notes += [f"{missing} points without a prediction count as wrong."] if missing else []
-    notes += [f"{left_out} items left out as broken (listed in the result)."] if left_out else []
+    notes += (
+        [f"Without a prediction, counted as wrong: {counted(missing, 'point')}."] if missing else []
+    )
+    notes += (
+        [f"Left out as broken: {counted(left_out, 'item')} (listed in the result)."]
+        if left_out
+        else []
+    )
     return tuple(notes)
 
 

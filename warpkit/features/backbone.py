@@ -29,7 +29,7 @@ class Layer:
     Attributes:
         name: module path of the tap, e.g. `up_blocks.1.resnets.0.conv2`.
         channels: channels of its feature map.
-        stride: canvas pixels per feature cell.
+        stride:input pixels per feature cell.
     """
 
     name: str
@@ -47,11 +47,11 @@ class BackboneSpec:
         steps: the S recorded steps, from clean to noisy, as indices of the departing DDIM step;
             `(0,)` for a network that is called once.
         num_steps: DDIM steps of a whole run (the T of the paper).
-        multiple: canvas sides must be multiples of this.
-        size: default side of the canvas in pixels.
-        fit: how an image is brought to the canvas.
+        multiple: input sides must be multiples of this.
+        size: default side of the model's input in pixels.
+        fit: how an image is brought to the input size.
         side: which side of the image becomes `size` long when the aspect ratio is kept.
-        output_stride: canvas pixels per descriptor cell.
+        output_stride:input pixels per descriptor cell.
     """
 
     name: str

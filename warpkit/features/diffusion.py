@@ -352,7 +352,7 @@ class DiffusionBackbone(Backbone):
                 one taken (`noised`); with pure noise, a start without the steps in which next to
                 nothing of an image is left.
             eta: that of DDIM eq. 16: 0 is deterministic, 1 draws as much noise anew in every step
-                as ancestral sampling (DDPM), which corrects errors that DDIM carries to the end.
+                as ancestral sampling (DDPM), which corrects errors that DDIM keeps to the end.
             seeds: B seeds of that noise, which goes on where `noise` of the same seed ends; needed
                 with `eta`.
             on_features: called once per recorded step.

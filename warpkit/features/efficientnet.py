@@ -60,7 +60,7 @@ class EfficientNetBackbone(Backbone):
 
     Args:
         blocks: indices of blocks, keys of `STAGES`.
-        size: default side of the canvas in pixels.
+        size: default side of the model's input in pixels.
     """
 
     def __init__(

@@ -371,7 +371,7 @@ def verify_source(source: ModelSource) -> list[str]:
     """Compare a downloaded model with the hashes kept at its download.
 
     Returns:
-        What is wrong, one line a file; empty if every file is as it was.
+        What is wrong, one line per file; empty if every file is as it was.
 
     Raises:
         InputError: no hashes were kept for it.

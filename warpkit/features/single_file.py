@@ -157,7 +157,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     require(is_file(path), f"no model file at {path}")
     require(
         path.suffix == ".safetensors",
-        f"{path} may carry code and is not read: give the model as a .safetensors file or as a"
+        f"{path} may hold code and is not read: give the model as a .safetensors file or as a"
         " diffusers folder",
     )
     try:

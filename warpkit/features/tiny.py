@@ -198,7 +198,7 @@ def unet_backbone(
     Args:
         settings: what is recorded and how images are read; by default one call at the clean input.
         num_steps: DDIM steps of a whole run.
-        size: default side of the canvas in pixels.
+        size: default side of the model's input in pixels.
         acceleration: how the UNet is called (see `DiffusionBackbone`).
     """
     codec = UnshuffleCodec(config.factor)

@@ -21,7 +21,7 @@ __all__ = ["Acceleration", "UnetCalls", "resolve_acceleration"]
 
 Acceleration = Literal["auto", "none", "graphs", "compile"]
 """`none` calls the UNet as it is, `graphs` replays CUDA graphs, `compile` also compiles, the UNet
-and the VAE (a minute or two for every canvas size and batch size); `auto` is `graphs` on CUDA, else
+and the VAE (a minute or two for every input size and batch size); `auto` is `graphs` on CUDA, else
 `none`."""
 
 Conditioning = Mapping[str, Any]

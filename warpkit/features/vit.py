@@ -89,7 +89,7 @@ class VitBackbone(Backbone):
         stride: pixels between patches; a stride below the patch size gives overlapping patches
             and a finer grid (Amir et al.). It differs from the patch size by an even number.
         bins: levels of log-spaced bins around every descriptor; 0 for none.
-        size: default side of the canvas in pixels.
+        size: default side of the model's input in pixels.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class VitBackbone(Backbone):
             layers=tuple(Layer(layer, channels, self.stride) for layer in layers),
             steps=(0,),
             num_steps=1,
-            # A canvas of whole strides gives whole cells; of whole patches, the usual grid.
+            # An input of whole strides gives whole cells; of whole patches, the usual grid.
             multiple=self.stride,
             size=size,
             output_stride=self.stride,

@@ -74,8 +74,7 @@ def with_found_masks(
         )
         return pair
     said = ", ".join(
-        f"{100 * np.mean(one.mask):.2g} % of the {name} (the looks agree on"
-        f" {100 * one.agreement:.0f} %)"
+        f"{100 * np.mean(one.mask):.2g} % of the {name} (confidence {100 * one.agreement:.0f} %)"
         for name, one in found.items()
     )
     _log.info("found the object: %s; --mask none takes whole pictures", said)

@@ -192,10 +192,10 @@ def _layers_picture(
 ) -> tuple[Image, list[dict[str, Any]]]:
     """All layers at all recorded steps, a row a layer; and what the JSON says of each."""
     spec = extractor.backbone.spec
-    canvas, fit = extractor.canvas([image])
+    inputs, fit = extractor.prepare([image])
     tiles: dict[tuple[int, int], tuple[str, Image]] = {}
     found = []
-    for step in extractor.backbone.features(canvas):
+    for step in extractor.backbone.features(inputs):
         for number, layer in enumerate(spec.layers):
             one = _shrunk(fit.descriptor_map(step.maps[layer.name][0].float().cpu()), height)
             h, w = one.grid_size

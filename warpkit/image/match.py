@@ -5,6 +5,7 @@ In: two images and points of the first. Out: `Matches` from `match`, a JSON file
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,12 @@ __all__ = [
     "parse_points",
     "run_match",
     "similarity_at",
+    "valid_rule",
 ]
+
+# Without filters a match is valid where its own best match lies this near to where it started: a
+# fraction of the longer side of the source's object, as the tolerance of a coherent field.
+_TOLERANCE = 0.1
 
 
 _DRAWN = 48  # of points all over an object
@@ -67,7 +73,9 @@ class MatchSettings(TaskSettings):
             similar pixel; `coherent` and `nearest` always take the one.
         mirror: whether a coherent field may take the target mirrored left-right.
         filters: which matches are valid, and whether they are refined; a coherent field lies
-            between pixels by itself and knows the least similarity alone.
+            between pixels by itself and knows the least similarity alone. Without a filter a match
+            is valid where its own best match lies within a tenth of the longer side of the source's
+            object (the box of its mask, else the image) of where it started.
     """
 
     mask: MaskChoice | None = None
@@ -94,6 +102,20 @@ class MatchSettings(TaskSettings):
                     not getattr(self.filters, name),
                     f"{name} belongs to nearest neighbours: add --field nearest",
                 )
+
+
+def valid_rule(filters: MatchFilters) -> str:
+    """Which matches are valid, in words for a message."""
+    asked = {
+        "mutual": filters.mutual,
+        f"cycle_distance {filters.cycle_distance}": filters.cycle_distance is not None,
+        f"min_similarity {filters.min_similarity}": filters.min_similarity is not None,
+    }
+    names = [name for name, is_asked in asked.items() if is_asked]
+    if names:
+        return f"passed {' and '.join(names)}"
+    near = f"{100 * _TOLERANCE:.0f} % of the source's longer side"
+    return f"matching back ends within {near} of the point"
 
 
 def match(
@@ -179,11 +201,14 @@ def _match_pair(
     coherent = settings.field != "nearest"
     flipped = pair.target if coherent and settings.mirror != "never" else None
     source, target, mirrored = pair.describe(describer, mirrored=flipped)
+    filters = settings.filters
+    unfiltered = not filters.looks_back and filters.min_similarity is None
     if not coherent:
-        filters = settings.filters
+        if unfiltered:
+            filters = dataclasses.replace(filters, cycle_distance=_reach(pair))
         found = match_points(source, target, xy, **masks, matcher=matcher, filters=filters)
         return found, source, target
-    found = match_points_coherent(
+    solved = match_points_coherent(
         source,
         target,
         xy,
@@ -192,10 +217,36 @@ def _match_pair(
         guides=pair.guides,
         field=settings.field,
         config=points_config(settings.mirror),
-    ).matches
-    if settings.filters.min_similarity is not None:
-        found = above_similarity(found, settings.filters.min_similarity)
+    )
+    found = solved.matches
+    if unfiltered:
+        seen, places = target, found.target_xy[:, 0].clamp(min=0)
+        if mirrored is not None and solved.chosen == "coherent" and solved.field.quality.mirrored:
+            # A side that was taken for the other one is described in the mirrored image.
+            seen, places = mirrored, places * places.new_tensor([-1, 1])
+            places = places + places.new_tensor([target.width - 1, 0])
+        back = match_points(seen, source, places, target_mask=pair.source_mask)
+        off = (back.target_xy[:, 0] - found.source_xy).norm(dim=-1)
+        agrees = back.valid[:, 0] & (off <= _reach(pair))
+        found = dataclasses.replace(found, valid=found.valid & agrees[:, None])
+    elif filters.min_similarity is not None:
+        found = above_similarity(found, filters.min_similarity)
     return found, source, target
+
+
+def _rounded(values: torch.Tensor, digits: int) -> list[Any]:
+    """The numbers of a tensor for JSON."""
+    rounded: list[Any] = values.double().round(decimals=digits).tolist()
+    return rounded
+
+
+def _reach(pair: ImagePair) -> float:
+    """How far from a point the way back may end, in pixels of the source."""
+    height, width = pair.source.shape[:2]
+    if pair.source_mask is not None:
+        rows, columns = (pair.source_mask.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
+        height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+    return _TOLERANCE * max(height, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +355,8 @@ def run_match(
         describer: that model, where it is loaded already.
 
     Returns:
-        `source_points`, `target_points`, `similarity`, `valid`: one entry per point.
+        `source_points`, `target_points` (to a thousandth of a pixel), `similarity`, `valid`: one
+        entry per point. See `MatchSettings.filters` for what is valid.
 
     Raises:
         InputError: an input that cannot be used, or an output file that exists.
@@ -352,9 +404,9 @@ def run_match(
     describer = describer or options.load_extractor()
     found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     result = {
-        "source_points": found.source_xy.tolist(),
-        "target_points": found.target_xy[:, 0].tolist(),
-        "similarity": found.similarity[:, 0].tolist(),
+        "source_points": _rounded(found.source_xy, 3),
+        "target_points": _rounded(found.target_xy[:, 0], 3),
+        "similarity": _rounded(found.similarity[:, 0], 4),
         "valid": found.valid[:, 0].tolist(),
     }
     files = (output, picture, similarity, *mask_files.values())

@@ -125,7 +125,8 @@ class WarpResult:
             are none: where the warp is not valid and was not filled.
         composite: uint8 (H, W, 3), the target with the warped object on it; (H, W, 4) with the
             target's alpha, where it has one.
-        warp: the dense field, float32 on the CPU; its `valid` says what is trusted, filled or not.
+        warp: the dense field, float32 on the CPU; its `valid` says where the way back agrees,
+            filled or not.
         quality: how good a coherent field is; None for nearest neighbours.
         doubt: why the warp is likely bad and what helps, one line; None if it is not.
     """
@@ -149,7 +150,7 @@ def warp(
     matcher: Matcher | None = None,
     progress: ProgressCallback = no_progress,
 ) -> WarpResult:
-    """Carry the source's appearance to the target, pixel by pixel.
+    """Warp the source's appearance onto the target, pixel by pixel.
 
     For every target pixel inside `target_mask` the source pixel inside `source_mask` that shows the
     same is found; its colour goes there. Pixels more than two outside the target mask stay bit for
@@ -313,9 +314,9 @@ def run_warp(
 
     Writes `warped.png` (RGBA), `composite.png`, `overview.png`, `warp.npz` (`source_xy` float32
     (H, W, 2), `similarity` float32 (H, W), `valid` bool (H, W)) and `run.json`; `source_mask.png`
-    and `target_mask.png` where they were found. What is
-    shown but not trusted is opaque in `warped.png` and not `valid`. The first two have 16 bits a
-    channel where an input has, and the target's colour profile, which the source is converted to.
+    and `target_mask.png` where they were found. What is shown where the way back disagrees is
+    opaque in `warped.png` and not `valid`. The first two have 16 bits per channel where an input
+    has, and the target's colour profile, which the source is converted to.
 
     Args:
         guides: pairs of points, or a text or file of them (see `io.guides.read_guides`).

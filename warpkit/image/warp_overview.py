@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def warp_overview(
     """
 
     def outlined(image: Image, mask: Mask | None) -> Image:
-        # The outline alone: the colours are what is carried.
+        # The outline alone: the colours are what is warped.
         return image if mask is None else overlay_labels(image, mask.astype(np.uint8), alpha=0)
 
     # Tiles are small: large pictures are thinned before anything is coloured.
@@ -85,7 +86,8 @@ def _field_title(quality: FieldQuality | None) -> str:
         return "where pixels come from"
     mirrored = ", mirrored" if quality.mirrored else ""
     return (
-        f"where from{mirrored}: {quality.consistent:.0%} confirmed, {quality.folds:.1f} % folds,"
+        f"where pixels come from{mirrored}: the way back agrees for"
+        f" {100 * quality.consistent:.0f} %, {quality.folds:.1f} % folded,"
         f" cosine {quality.cosine:.2f}"
     )
 
@@ -93,12 +95,14 @@ def _field_title(quality: FieldQuality | None) -> str:
 def quality_words(quality: FieldQuality) -> str:
     """The figures of a field in one line."""
     words = (
-        f"cosine {quality.cosine:.2f}, the way back agrees for {quality.consistent:.0%}"
-        f" (off by {quality.inverse_error:.1f} px on average), {quality.inside:.0%} inside the"
-        f" source's mask, folds {quality.folds:.1f} %, SD log J {quality.sd_log_j:.2f}"
+        f"mean cosine {quality.cosine:.2f}; the way back agrees for"
+        f" {100 * quality.consistent:.0f} % (off by {quality.inverse_error:.1f} px on average);"
+        f" {100 * quality.inside:.0f} % come from inside the source's mask;"
+        f" {quality.folds:.1f} % folded; local areas vary by a factor of"
+        f" {math.exp(quality.sd_log_j):.2f}"
     )
     if quality.mirrored:
-        words += ", source mirrored"
+        words += "; source mirrored"
     if quality.unmet:
         missed = ", ".join(str(i + 1) for i in quality.unmet)
         words += f"; guide {missed} is not met: it contradicts the others"

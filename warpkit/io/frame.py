@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from warpkit.arrays import Image
-from warpkit.checks import require
+from warpkit.checks import counted, require
 
 __all__ = ["Colour", "Frame", "Frames", "Selection"]
 
@@ -79,7 +79,10 @@ class Selection:
 
     def indices(self, total: int, path: Path) -> range:
         """The selected indices among `total` frames."""
-        require(self.start < total, f"{path}: start={self.start}, but it has {total} frames only")
+        require(
+            self.start < total,
+            f"{path}: start={self.start}, but it has {counted(total, 'frame')} only",
+        )
         return self.up_to(total)
 
     def up_to(self, total: int) -> range:

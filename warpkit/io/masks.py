@@ -102,8 +102,8 @@ def _labels_of_gray(gray: npt.NDArray[Any], path: Path, *, lossy: bool) -> Label
         share = float(edge.mean())
         require(
             share <= _SOFT_SHARE,
-            f"{path}: {share:.0%} of the pixels are neither black nor white, which is too blurred"
-            " for a mask: save it with two values, or with one value per object",
+            f"{path}: {100 * share:.0f} % of the pixels are neither black nor white, which is too"
+            " blurred for a mask: save it with two values, or with one value per object",
         )
         return (gray >= 128).astype(np.uint8)
     require(not deep, out_of_range)
@@ -280,7 +280,7 @@ def read_labels(path: str | Path) -> Labels:
 
 
 def read_objects(path: str | Path) -> Labels:
-    """Read a mask that says what is to be carried: as `read_labels`, and without void pixels.
+    """Read a mask that says what is to be propagated: as `read_labels`, and without void pixels.
 
     255 beside small ids alone is void in gray and colour files, too.
 

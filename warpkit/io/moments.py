@@ -6,7 +6,7 @@ import bisect
 import re
 from fractions import Fraction
 
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 from warpkit.io.frame import Frames
 
 __all__ = ["frame_at"]
@@ -43,7 +43,7 @@ def frame_at(frames: Frames, moment: str) -> int:
         index = frames.find(text)
     require(
         frames.count is None or index < frames.count,
-        f"{frames.path}: there is no frame {index}: it has {frames.count} frames",
+        f"{frames.path}: there is no frame {index}: it has {counted(frames.count or 0, 'frame')}",
     )
     return index
 

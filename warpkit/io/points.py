@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpkit.checks import InputError, first_line, float32, is_file, require
+from warpkit.checks import InputError, counted, first_line, float32, is_file, require
 from warpkit.io.images import check_target
 from warpkit.io.tables import TABLE_SUFFIXES, NumberTable, read_table
 from warpkit.io.text import read_json
@@ -144,7 +144,8 @@ def _listed(table: NumberTable, start: int) -> list[list[float]]:
             best[name] = row
     how = {"similarity": "most like itself", "visible": "first seen"}.get(str(known), "first")
     _log.warning(
-        "%s holds tracks: took its %d points, each where it is %s", table.path, len(best), how
+        "%s holds tracks: %s taken, each where it is %s",
+        *(table.path, counted(len(best), "point"), how),
     )
     return rows[sorted(best.values())].tolist()
 

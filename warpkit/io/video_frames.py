@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.arrays import Image
-from warpkit.checks import InputError, check_image, require
+from warpkit.checks import InputError, check_image, counted, require
 from warpkit.io.file_end import reaches_end
 from warpkit.io.frame import Colour, Frame, Frames, Selection
 from warpkit.io.images import picture_count
@@ -124,8 +124,8 @@ class VideoFrames(Frames):
             )
         elif self._announced != self._total:
             _log.warning(
-                "%s: the header announces %d frames, but the file holds %d: these are used",
-                *(self.path, self._announced, self._total),
+                "%s: the header announces %s, but the file holds %d: these are used",
+                *(self.path, counted(self._announced or 0, "frame"), self._total),
             )
         if self.colour is not None:
             _log.warning(
@@ -163,18 +163,22 @@ class VideoFrames(Frames):
         reason = f" ({self._reason})" if self._reason else ""
         if self._total is not None and count < self._total:
             self._tell(
-                f"{self._total} frames are there, but only {count} could be decoded{reason}: the"
-                " file is damaged or cut short, and these are used"
+                f"it has {counted(self._total, 'frame')}, but only {count} could be decoded"
+                f"{reason}: the file is damaged or cut short, and these are used"
             )
         elif not reaches_end(self.path, self._format):
             self._tell(
-                f"the video is longer by its header, but only {count} frames could be decoded: the"
-                " file is cut short, and these are used"
+                f"the video is longer by its header, but only {counted(count, 'frame')} could be"
+                " decoded: the file is cut short, and these are used"
             )
         elif self._reason and self._announced == self._total:  # or it is told already
-            self._tell(f"parts of the video could not be decoded{reason}: {count} frames are used")
+            self._tell(
+                f"parts of the video could not be decoded{reason}: {counted(count, 'frame')} used"
+            )
         elif damaged:
-            self._tell(f"{damaged} of {count} frames are damaged, and used as they were decoded")
+            self._tell(
+                f"damaged: {damaged} of {counted(count, 'frame')}, used as they were decoded"
+            )
 
     def _tell(self, text: str) -> None:
         if not self._told:
@@ -192,7 +196,9 @@ class VideoFrames(Frames):
             for count, decoded in enumerate(self._decode(container, stream), start=1):
                 if count > index:
                     return self._frame(index, decoded)
-        raise InputError(f"{self.path}: there is no frame {index}: the video has {count} frames")
+        raise InputError(
+            f"{self.path}: there is no frame {index}: the video has {counted(count, 'frame')}"
+        )
 
     def decodings(self, index: int) -> list[Image]:
         with self._open() as (container, stream):
@@ -217,7 +223,7 @@ class VideoFrames(Frames):
             yield container, picture_stream(container, self.path)
 
     def _promised(self, stream: VideoStream) -> tuple[int | None, bool]:
-        """Number of frames that the header promises to show, and whether it is to be trusted."""
+        """Number of frames that the header promises to show, and whether that is reliable."""
         if "mp4" in self._format and stream.frames:
             # An edit list may hide frames that the plain count includes.
             shown = [entry for entry in stream.index_entries if not entry.is_discard]

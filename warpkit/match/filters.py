@@ -159,7 +159,7 @@ def competing_similarity(
 
 
 def affine_residual(source_xy: Tensor, target_xy: Tensor, *, neighbours: int = 12) -> Tensor:
-    """How far every match lies from where its neighbours' own motion would carry it.
+    """How far every match lies from where its neighbours' own motion would take it.
 
     An affine map is fitted to the nearest other matches (in the source) by least absolute
     deviations, and applied to the match's source point.

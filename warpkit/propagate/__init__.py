@@ -1,21 +1,20 @@
-"""Masks, edits and points carried through a video: label propagation, dense carriers, layers."""
+"""Masks, edits and points propagated through a video: label propagation, dense fields, layers."""
 
 from warpkit.propagate.edit_tracking import EditConfig, EditTracker
 from warpkit.propagate.edits import (
     EditLayer,
-    carry_edit,
     closest_decoding,
     colormap_layer,
     composite,
+    warp_edit,
 )
-from warpkit.propagate.field_labels import CarryMode, carry_labels, carry_labels_many
+from warpkit.propagate.field_labels import WarpMode, warp_labels, warp_labels_many
 from warpkit.propagate.label_config import LabelConfig
 from warpkit.propagate.labels import Annotation, LabelFrame, LabelPropagator
 from warpkit.propagate.points import PointConfig, PointTracker, TrackedPoints
 
 __all__ = [
     "Annotation",
-    "CarryMode",
     "EditConfig",
     "EditLayer",
     "EditTracker",
@@ -25,10 +24,11 @@ __all__ = [
     "PointConfig",
     "PointTracker",
     "TrackedPoints",
-    "carry_edit",
-    "carry_labels",
-    "carry_labels_many",
+    "WarpMode",
     "closest_decoding",
     "colormap_layer",
     "composite",
+    "warp_edit",
+    "warp_labels",
+    "warp_labels_many",
 ]

@@ -1,4 +1,4 @@
-"""Values of the context's cells carried to the cells of a frame, most of which take none.
+"""Values of the context's cells propagated to the cells of a frame, most of which take none.
 
 In: queries, the context's keys and values (see `affinity`). Out: for every query the values of its
 k best keys, blended.

@@ -65,7 +65,7 @@ class EditConfig:
 
 
 class EditTracker:
-    """Carries one layer along, frame by frame.
+    """Propagates one layer along, frame by frame.
 
     Args:
         image: uint8 RGB (H, W, 3), the first frame.
@@ -267,13 +267,13 @@ class EditTracker:
 
     def _lit(self, i: int, field: ObjectField, mask: Mask, image: Image) -> Array:
         """The layer at the field's places, in the light of the frame if that is asked for."""
-        carried: Array = sample(self._layers[i], field.source_xy)
+        propagated: Array = sample(self._layers[i], field.source_xy)
         if self.config.lighting:
             before = sample(self._image, field.source_xy)
-            carried[..., :3] *= _gain(image, before, mask, field.error)
+            propagated[..., :3] *= _gain(image, before, mask, field.error)
         # Brighter than white is white, in the layer as in a frame.
-        carried[..., :3] = np.minimum(carried[..., :3], carried[..., 3:])
-        return carried
+        propagated[..., :3] = np.minimum(propagated[..., :3], propagated[..., 3:])
+        return propagated
 
 
 def _gain(image: Image, before: Image, mask: Mask, error: Array) -> Array:

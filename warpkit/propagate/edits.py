@@ -1,8 +1,8 @@
-"""Edits: a picture layer drawn on the first frame, carried to another frame and laid over it.
+"""Edits: a picture layer drawn on the first frame, warped to another frame and laid over it.
 
 In: an RGBA layer over the first frame and the descriptor maps of both frames. Out: the layer over
 frame t, and the frame with the layer on it. Colours are kept premultiplied by their opacity, so
-that interpolation and splatting never mix in the colour of transparent pixels.
+that interpolation and forward warps never mix in the colour of transparent pixels.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor
 from warpkit.checks import check_image, check_mask, check_same_size, one_of, require, usable_array
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
-from warpkit.propagate.field_labels import CarryMode, throw
+from warpkit.propagate.field_labels import WarpMode, throw
 from warpkit.types import DescriptorMap
 from warpkit.warp.backward import backward_warp
 from warpkit.warp.field import dense_warp
 from warpkit.warp.splat import fill_holes
 
-__all__ = ["EditLayer", "carry_edit", "closest_decoding", "colormap_layer", "composite"]
+__all__ = ["EditLayer", "closest_decoding", "colormap_layer", "composite", "warp_edit"]
 
 # Colours at the corners of the object's box in `colormap_layer`: top left, top right, bottom
 # left, bottom right. Far apart, so that every place between them has a colour of its own.
@@ -220,7 +220,7 @@ def _undecided(
 def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> EditLayer:
     """A smooth colour map over an object: every place has its own colour.
 
-    Carried along, it shows which part of the object went where.
+    Propagated, it shows which part of the object went where.
 
     Args:
         mask: (H, W), the object.
@@ -244,12 +244,12 @@ def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> Edit
     return EditLayer(layer)
 
 
-def carry_edit(
+def warp_edit(
     layer: EditLayer,
     first: DescriptorMap,
     frame: DescriptorMap,
     *,
-    mode: CarryMode = "gather",
+    mode: WarpMode = "backward-warp",
     first_mask: npt.NDArray[np.bool_] | None = None,
     frame_mask: npt.NDArray[np.bool_] | None = None,
     matcher: Matcher | None = None,
@@ -257,23 +257,23 @@ def carry_edit(
     temperature: float = 0.05,
     fill: bool = True,
 ) -> EditLayer:
-    """An edit of the first frame carried to another frame.
+    """An edit of the first frame warped to another frame.
 
     Args:
         layer: the edit, over the first frame.
         first: descriptors of the first frame.
         frame: descriptors of the other frame.
-        mode: `gather`: every pixel takes the edit at its match in the first frame; `splat`: the
-            pixels of the first frame are thrown onto the other one.
+        mode: `backward-warp`: every pixel takes the edit at its match in the first frame;
+            `forward-warp`: the pixels of the first frame are thrown onto the other one.
         first_mask: bool (H, W), the object in the first frame: only its pixels are candidates,
             edited or not. None makes the whole frame a candidate, so that places without an edit
             can win too.
         frame_mask: bool (H, W), the object in the other frame: the edit lands nowhere else. An
             empty mask (the object is absent) gives an empty layer.
         matcher: search engine; None takes the default of `dense_warp`.
-        filters: which matches carry something, see `dense_warp`.
-        temperature: `splat` only, see `carry_labels`.
-        fill: `splat` only: whether holes take what `gather` finds there.
+        filters: which matches count, see `dense_warp`.
+        temperature: `forward-warp` only, see `warp_labels`.
+        fill: `forward-warp` only: whether holes take what `backward-warp` finds there.
 
     Returns:
         The edit over the other frame; transparent outside `frame_mask`.
@@ -281,7 +281,7 @@ def carry_edit(
     Raises:
         InputError: for masks or layers of another size, or an empty `first_mask`.
     """
-    one_of(mode, ("gather", "splat"), "mode")
+    one_of(mode, ("backward-warp", "forward-warp"), "mode")
     require(
         (layer.height, layer.width) == (first.height, first.width),
         f"the edit layer is {layer.height} x {layer.width} (height x width) but the first frame is"
@@ -295,19 +295,19 @@ def carry_edit(
 
     match = partial(dense_warp, matcher=matcher, filters=filters)
 
-    def gather() -> tuple[Tensor, Tensor]:
+    def backward() -> tuple[Tensor, Tensor]:
         warp = match(first, frame, source_mask=candidates, target_mask=allowed)
         return backward_warp(planes, warp, source_mask=candidates), warp.valid
 
-    if mode == "gather":
-        carried, _ = gather()
+    if mode == "backward-warp":
+        moved, _ = backward()
     else:
         landing = match(frame, first, source_mask=allowed, target_mask=candidates)
-        splat = throw(planes, landing, temperature)
-        carried = (fill_holes(splat, *gather()) if fill else splat).values
-    if allowed is not None:  # footprints of a splat reach past the mask
-        carried = torch.where(allowed, carried, 0)
-    return EditLayer(carried.clamp(0, 1).permute(1, 2, 0).float().cpu().contiguous().numpy())
+        landed = throw(planes, landing, temperature)
+        moved = (fill_holes(landed, *backward()) if fill else landed).values
+    if allowed is not None:  # what lands reaches past the mask
+        moved = torch.where(allowed, moved, 0)
+    return EditLayer(moved.clamp(0, 1).permute(1, 2, 0).float().cpu().contiguous().numpy())
 
 
 def composite(image: npt.NDArray[np.uint8], layer: EditLayer) -> npt.NDArray[np.uint8]:

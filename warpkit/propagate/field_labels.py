@@ -1,8 +1,9 @@
-"""Dense carriers: labels brought from the first frame to frame t by one field, without context.
+"""Labels brought from the first frame to frame t by one field, without context.
 
 In: the labels of the first frame and the descriptor maps of both frames. Out: the labels of frame
-t at its original size. `gather` lets every pixel of frame t take the label of its match in the
-first frame; `splat`, the paper's way, throws the object pixels of the first frame onto frame t.
+t at its original size. `backward-warp` lets every pixel of frame t take the label of its match in
+the first frame; `forward-warp`, the paper's way, throws the object pixels of the first frame onto
+frame t (softmax splatting).
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ from warpkit.types import DescriptorMap, Warp
 from warpkit.warp.field import dense_warp, dense_warps
 from warpkit.warp.splat import Splat, forward_splat, softmax_weight
 
-__all__ = ["CarryMode", "carry_labels", "carry_labels_many", "throw"]
+__all__ = ["WarpMode", "throw", "warp_labels", "warp_labels_many"]
 
-CarryMode = Literal["gather", "splat"]
+WarpMode = Literal["backward-warp", "forward-warp"]
 
 
-def carry_labels(
+def warp_labels(
     labels: npt.NDArray[np.uint8],
     object_ids: list[int] | tuple[int, ...],
     first: DescriptorMap,
     frame: DescriptorMap,
     *,
-    mode: CarryMode = "gather",
+    mode: WarpMode = "backward-warp",
     matcher: Matcher | None = None,
     filters: MatchFilters | None = None,
     temperature: float = 0.05,
     closing: int = 2,
 ) -> LabelFrame:
-    """Labels of the first frame carried to another frame: `carry_labels_many` for one frame."""
-    return carry_labels_many(
+    """Labels of the first frame warped to another frame: `warp_labels_many` for one frame."""
+    return warp_labels_many(
         labels,
         object_ids,
         first,
@@ -56,33 +57,33 @@ def carry_labels(
     )[0]
 
 
-def carry_labels_many(
+def warp_labels_many(
     labels: npt.NDArray[np.uint8],
     object_ids: list[int] | tuple[int, ...],
     first: DescriptorMap,
     frames: Sequence[DescriptorMap],
     *,
-    mode: CarryMode = "gather",
+    mode: WarpMode = "backward-warp",
     matcher: Matcher | None = None,
     filters: MatchFilters | None = None,
     temperature: float = 0.05,
     closing: int = 2,
 ) -> list[LabelFrame]:
-    """Labels of the first frame carried to other frames by dense fields.
+    """Labels of the first frame warped to other frames by dense fields.
 
-    With `gather` the frames are matched together, which on a GPU is faster than one by one.
+    With `backward-warp` the frames are matched together, which on a GPU is faster than one by one.
 
     Args:
         labels: uint8 (H, W), labels of the first frame, 0 = background.
         object_ids: ids of the objects, the planes of `LabelFrame.soft`.
         first: descriptors of the first frame.
         frames: descriptors of the frames to label.
-        mode: `gather` or `splat`.
+        mode: `backward-warp` or `forward-warp`.
         matcher: search engine; None takes the default of `dense_warp`.
-        filters: which matches carry something, see `dense_warp`.
-        temperature: `splat` only: pixels that land on one place are weighted by
+        filters: which matches count, see `dense_warp`.
+        temperature: `forward-warp` only: pixels that land on one place are weighted by
             `exp(similarity / temperature)`.
-        closing: `splat` only: radius in pixels of the closing that fills small holes inside an
+        closing: `forward-warp` only: radius in pixels of the closing that fills small holes in an
             object; it adds pixels to an object that landed, never an object. 0 closes nothing.
 
     Returns:
@@ -92,18 +93,19 @@ def carry_labels_many(
     Raises:
         InputError: for labels that do not fit the first frame, or without any object.
 
-    Source: the dense warping of Diffusion Hyperfeatures (Luo et al., NeurIPS 2023), for `splat`.
+    Source: for `forward-warp`, the dense warping of Diffusion Hyperfeatures (Luo et al., NeurIPS
+    2023).
     """
-    one_of(mode, ("gather", "splat"), "mode")
+    one_of(mode, ("backward-warp", "forward-warp"), "mode")
     ids = check_object_ids(object_ids)
     labels = check_labels(labels, ids, height=first.height, width=first.width)
     require(bool(labels.any()), "the labels of the first frame are all background")
-    if mode == "gather":
+    if mode == "backward-warp":
         warps = dense_warps(first, frames, matcher=matcher, filters=filters)
         pairs = zip(warps, frames, strict=True)
-        return [_gathered(labels, ids, warp, frame) for warp, frame in pairs]
+        return [_warped_backward(labels, ids, warp, frame) for warp, frame in pairs]
     object_mask = torch.from_numpy(labels > 0).to(first.data.device)
-    carried = []
+    found = []
     for frame in frames:
         landing = dense_warp(
             frame,
@@ -112,11 +114,11 @@ def carry_labels_many(
             matcher=matcher,
             filters=filters,
         )
-        carried.append(_splatted(labels, ids, landing, frame, temperature, closing))
-    return carried
+        found.append(_warped_forward(labels, ids, landing, frame, temperature, closing))
+    return found
 
 
-def _gathered(
+def _warped_backward(
     labels: npt.NDArray[np.uint8], ids: tuple[int, ...], warp: Warp, frame: DescriptorMap
 ) -> LabelFrame:
     there = torch.tensor(labels, device=warp.valid.device)
@@ -125,7 +127,7 @@ def _gathered(
     return _label_frame(found, torch.where(warp.valid, warp.similarity, 0), ids, frame)
 
 
-def _splatted(
+def _warped_forward(
     labels: npt.NDArray[np.uint8],
     ids: tuple[int, ...],
     landing: Warp,
@@ -159,7 +161,7 @@ def throw(values: Tensor, landing: Warp, temperature: float) -> Splat:
         temperature: pixels are weighted by `exp(similarity / temperature)`.
 
     Returns:
-        The splat over frame t.
+        The values over frame t.
     """
     return forward_splat(
         values,

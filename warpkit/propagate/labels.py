@@ -1,4 +1,4 @@
-"""Label propagation: object masks carried through a video without training.
+"""Label propagation: object masks taken through a video without training.
 
 In: the descriptor map and the labels of one or more annotated frames, then the descriptor map of
 every following frame, one at a time, each with its image. Out: the labels of that frame at the
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.arrays import Image
-from warpkit.checks import check_image, check_same_size, require
+from warpkit.checks import check_image, check_same_size, counted, require
 from warpkit.propagate.affinity import Window, principal_directions, with_colour
 from warpkit.propagate.cell_values import propagate_values
 from warpkit.propagate.coverage import (
@@ -63,7 +63,7 @@ class LabelFrame:
     Attributes:
         labels: uint8 (H, W), object ids, 0 = background.
         confidence: float32 (H, W) in [0, 1], how sure the label of a pixel is. Label propagation:
-            the lead of the best label over the second. Dense carriers: the similarity.
+            the lead of the best label over the second. Of dense fields: the similarity.
         soft: float32 (K, h, w), one plane per object on the grid; the rest to 1 is background.
     """
 
@@ -140,10 +140,10 @@ class LabelPropagator:
             InputError: if no frame is annotated yet, or the grid or the image's size is another.
         """
         image = None if image is None else check_image(image, "a frame")
-        soft = self.carry(descriptors, image)
+        soft = self.propagate(descriptors, image)
         return decide_labels(soft, descriptors, image, self.object_ids, self.config)
 
-    def carry(self, descriptors: DescriptorMap, image: Image | None = None) -> Tensor:
+    def propagate(self, descriptors: DescriptorMap, image: Image | None = None) -> Tensor:
         """As `step`, but the soft labels (K, h, w) alone, before pixels are decided."""
         require(bool(self._annotated), "no frame is annotated: call annotate before step")
         image = self._check(descriptors, image)
@@ -214,7 +214,7 @@ class LabelPropagator:
         )
         require(
             len(soft) == len(context) and len(context) <= self.config.context,
-            f"the kept state holds {len(soft)} frames, {len(context)} were given and the"
+            f"the kept state holds {counted(len(soft), 'frame')}, {len(context)} were given and the"
             f" configuration keeps {self.config.context}: give the frames that the state holds",
         )
         images = [None] * len(context) if images is None else images

@@ -1,8 +1,8 @@
-"""Several annotated frames in one clip: which frames are carried from which, and how two meet.
+"""Several annotated frames in one clip: which frames start from which, and how two meet.
 
 In: the places of the annotated frames and the objects that each shows. Out: the stretches between
-them. Every stretch is carried forward from the annotated frame before it and backward from the one
-after it, and both are merged by confidence.
+them. Every stretch is propagated forward from the annotated frame before it and backward from the
+one after it, and both are merged by confidence.
 
 A stretch depends on its own annotated frames only, so a further annotation changes the stretch that
 it falls into and, rarely, one that an object of it is hidden beside: nothing else.
@@ -31,10 +31,10 @@ class Stretch:
     Attributes:
         first: position of the first frame, counted from 0.
         stop: position before which it ends; None goes to the end of the clip.
-        before: the annotated frame just before it, from which it is carried forward; None where
+        before: the annotated frame just before it, from which it is propagated forward; None where
             the clip begins.
-        after: the annotated frame just after it, from which it is carried backward; None where the
-            clip ends.
+        after: the annotated frame just after it, from which it is propagated backward; None where
+            the clip ends.
         known: annotated frames that are its context, in order.
     """
 
@@ -93,8 +93,8 @@ def merge_soft(forward: Tensor, backward: Tensor, *, share: float) -> Tensor:
     A cell's confidence is the lead of its best label, background included, over the second.
 
     Args:
-        forward: float (K, h, w), carried from the annotated frame before.
-        backward: float (K, h, w), carried from the one after.
+        forward: float (K, h, w), propagated from the annotated frame before.
+        backward: float (K, h, w), propagated from the one after.
         share: how far the frame is on the way from the one to the other, 0 to 1.
 
     Returns:

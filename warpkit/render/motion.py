@@ -55,11 +55,11 @@ class Step(Protocol):
     """One map of a chain from material to world coordinates, with its exact inverse."""
 
     def forward(self, x: Array, y: Array, seconds: float) -> tuple[Array, Array]:
-        """Points carried from the object's side to the world's side."""
+        """Points taken from the object's side to the world's side."""
         ...
 
     def inverse(self, x: Array, y: Array, seconds: float) -> tuple[Array, Array]:
-        """Points carried back: the inverse of `forward` at the same time."""
+        """Points taken back: the inverse of `forward` at the same time."""
         ...
 
 

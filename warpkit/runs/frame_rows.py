@@ -1,4 +1,4 @@
-"""The table of a clip's results, `frames.jsonl`: a row a frame, and where its results are.
+"""The table of a clip's results, `frames.jsonl`: one row per frame, and where its results are.
 
 In: rows as JSON holds them. Out: names of files in `masks/`, `frames/`, `layers/`, `cutouts/`.
 """

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from warpkit.checks import counted
+
 __all__ = ["machine", "machine_line"]
 
 
@@ -31,4 +33,4 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def machine_line(found: dict[str, Any]) -> str:
     """The same in a few words: the GPU, or the processor with its threads."""
-    return found["gpu"] or f"{found['processor']}, {found['threads']} threads"
+    return found["gpu"] or f"{found['processor']}, {counted(found['threads'], 'thread')}"

@@ -10,6 +10,8 @@ from typing import Any, Protocol, Self
 
 from tqdm import tqdm
 
+from warpkit.checks import counted
+
 __all__ = ["Bar", "ProgressCallback", "no_progress"]
 
 _LOGGER = logging.getLogger("warpkit")
@@ -96,8 +98,11 @@ class Bar:
             self._bar.set_postfix(facts)
 
     def _line(self) -> str:
-        count = f"{self.n}" if self._total is None else f"{self.n} of {self._total}"
-        line = f"{self._what}: {count} {self._unit}s{self._facts}"
+        if self._total is None:
+            count = counted(self.n, self._unit)
+        else:
+            count = f"{self.n:,} of {counted(self._total, self._unit)}"
+        line = f"{self._what}: {count}{self._facts}"
         done = self.n - self._initial
         if self._total is None or done <= 0:
             return line

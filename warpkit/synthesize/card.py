@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from warpkit.checks import counted
 from warpkit.synthesize.mask_trust import DOUBTFUL
 from warpkit.synthesize.measures import PrecisionRow, precision_table
 from warpkit.synthesize.summary import Summary
@@ -46,8 +47,8 @@ def data_card(
         "# A synthesised set of corresponding points",
         "Made by `warpkit synthesize`. Points are `(x, y)` pixels, pixel centres at integers; row i"
         " of the source points corresponds to row i of the target points.",
-        f"**{len(summary.kept):,} pairs** of {summary.pairs:,} made, {summary.points:,} labelled"
-        f" points. Splits: {_counts(summary.splits)}.",
+        f"**{counted(len(summary.kept), 'pair')}** of {summary.pairs:,} made,"
+        f" {counted(summary.points, 'labelled point')}. Splits: {_counts(summary.splits)}.",
         f"Formats: {', '.join(formats)}. Categories: {_counts(there)}.{missing}",
         "## Where it comes from",
         "\n".join(f"- {what}: {text}" for what, text in sources.items()),

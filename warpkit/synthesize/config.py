@@ -55,7 +55,7 @@ class GenerationConfig:
         template: a prompt with slots in braces.
         slots: what fills the other slots; the first image of a pair takes one filling, the second
             another.
-        prompts: a text file in place of all these: a prompt a line, or `category<TAB>prompt`.
+        prompts: a text file in place of all these: one prompt per line, or `category<TAB>prompt`.
         negative_prompt: of the guidance.
         guidance: scale of classifier-free guidance; 1 runs without it, one call of the
             network a step less.
@@ -182,7 +182,7 @@ class FilterConfig:
             of a symmetric object move. Its descriptors cost as much as an image's own.
         coherence: largest distance to where the coherent field of the pair leads (see
             `warpkit.coherent`): one smooth motion of the whole object.
-        affine: largest distance from where the neighbouring matches would carry the point.
+        affine: largest distance from where the neighbouring matches would take the point.
     """
 
     FORMER_KEYS: ClassVar = {"mutual": "cycle: 0"}
@@ -274,7 +274,7 @@ class PairSettings:
     """All that decides what a pair holds.
 
     Attributes:
-        images: folder of photographs to pair (one folder a category, or all in one), in place of
+        images: folder of photographs to pair (one folder per category, or all in one), in place of
             generated images; they are described by inversion.
         known_warps: the first image of a pair is the second bent by a random known warp, and labels
             are exact.

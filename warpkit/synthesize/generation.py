@@ -73,7 +73,7 @@ class Generator:
         assert isinstance(self._part.backbone, DiffusionBackbone)
         self._part.backbone.releases_encoder = False
         self._backbone = _generating(self._part.backbone, config.steps)
-        # Where it describes on a smaller canvas than its own, it does not generate on that one.
+        # Where it describes smaller images than its own size, it does not generate at that one.
         usual, first = self._part.backbone.spec.size, parts[0]
         self._side = round(usual * first.size / first.backbone.spec.size)
         multiple = self._backbone.spec.multiple

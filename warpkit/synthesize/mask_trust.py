@@ -1,4 +1,4 @@
-"""How far a found mask can be trusted, and the half of it that is surest.
+"""How reliable a found mask is, and the half of it that is surest.
 
 In: an image's descriptors and its mask. Out: `MaskTrust`. Nothing but the descriptors that found
 the mask is asked, so it is a doubt, not a proof: docs/synthesize.md has what it was worth. A mask

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from warpkit.checks import InputError, is_file, require
+from warpkit.checks import InputError, counted, is_file, require
 from warpkit.datasets.json_fields import check_folder, read_lines
 from warpkit.io.images import IMAGE_SUFFIXES
 from warpkit.io.text import valid_text
@@ -200,7 +200,7 @@ def list_photos(root: Path | str) -> dict[str, list[str]]:
     Raises:
         InputError: there is no such folder, or no image in it.
     """
-    root = check_folder(root, "photographs, in one folder a category or all in one")
+    root = check_folder(root, "photographs, in one folder per category or all in one")
     own = root.resolve().name or "object"
     top = "." if (root / own).is_dir() else own
     photos: dict[str, list[str]] = {}
@@ -254,8 +254,8 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         found[path.parent].append(path.name)
     if left_out:
         _log.info(
-            "%d links below %s are left out: what they lead to is there under another name",
-            left_out,
+            "%s below %s left out: what they lead to is there under another name",
+            counted(left_out, "link"),
             valid_text(str(root)),
         )
     for folder in sorted(found, key=lambda folder: folder.parts):

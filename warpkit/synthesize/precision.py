@@ -88,7 +88,7 @@ def _draw_curve(folder: OutputFolder, rows: list[PrecisionRow]) -> None:
             drawn.append(("", row.filter or run, 100 * row.kept, 100 * row.precision5))
     curves = plot_curves(
         drawn,
-        "known warps of the set's images, a point a setting",
+        "known warps of the set's images, one point per setting",
         across="matches kept, %",
         up="of these within 5 % of the object, %",
     )

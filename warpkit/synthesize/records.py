@@ -1,7 +1,7 @@
 """Records: one pair with everything known of it, and the tar files that hold them.
 
 The same record is the same bytes, whoever makes it and whenever: entries are in a fixed order and
-carry no times, owners or machine names.
+hold no times, owners or machine names.
 """
 
 from __future__ import annotations

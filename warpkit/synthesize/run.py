@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from warpkit.checks import InputError, OutputError, is_file, require
+from warpkit.checks import InputError, OutputError, counted, is_file, require
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.describe.table import resolve_model
 from warpkit.evaluate.generation import evenly_spaced
@@ -173,7 +173,8 @@ def run_synthesize(
     plans = settings.plans()
     if len(plans) < settings.pairs:
         _log.info(
-            "the photographs make %d pairs, fewer than the %d asked for", len(plans), settings.pairs
+            "the photographs make %s, fewer than the %d asked for",
+            *(counted(len(plans), "pair"), settings.pairs),
         )
     folder = OutputFolder(output, overwrite=overwrite, resume=True)
     try:
@@ -261,14 +262,14 @@ def _make_and_write(
         folder.abandon()
         reasons = ", ".join(f"{reason} {n}" for reason, n in summary.dropped.most_common())
         raise InputError(
-            f"none of {summary.pairs} pairs was kept ({reasons}): look at masks.*, labels.least and"
-            " labels.filters.*"
+            f"none of {counted(summary.pairs, 'pair')} was kept ({reasons}): see masks.*,"
+            " labels.least and labels.filters.*"
         )
     for split in wanted(settings.splits):
         if not summary.splits[split]:
             _log.info(
-                "no pair is left for %s: %d kept pairs are too few, or share their photographs; ask"
-                " for more pairs, or set splits.val=0 splits.test=0",
+                "no pair is left for %s: too few were kept (%d), or they share their photographs;"
+                " ask for more pairs, or set splits.val=0 splits.test=0",
                 split,
                 len(summary.kept),
             )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from warpkit.checks import InputError, first_line, require
+from warpkit.checks import InputError, counted, first_line, require
 from warpkit.datasets.dhf import read_dhf_json
 from warpkit.datasets.json_fields import check_folder, load_json, read_lines
 from warpkit.datasets.pair import AnnotatedPair
@@ -24,7 +24,7 @@ from warpkit.synthesize.records import read_records
 __all__ = ["MANIFEST", "verify_set", "write_manifest"]
 
 MANIFEST = "SHA256SUMS"
-"""A line a file, as `sha256sum -c` reads it."""
+"""One line per file, as `sha256sum -c` reads it."""
 
 _LISTS = {"train": "pairs.json", "val": "pairs_val.json", "test": "pairs_test.json"}
 _FEW = 5  # names that a message lists
@@ -78,7 +78,7 @@ def verify_set(root: Path | str) -> list[str]:
             continue
         try:
             found[name] = sorted(read(root, problems))
-            done.append(f"{name}: {len(found[name])} pairs")
+            done.append(f"{name}: {counted(len(found[name]), 'pair')}")
         except (InputError, OSError, ValueError, KeyError) as error:
             problems.append(f"{name}: {first_line(error)}")
     require(
@@ -93,8 +93,8 @@ def verify_set(root: Path | str) -> list[str]:
             problems.append(f"{name} and {first} do not hold the same pairs and points")
     if problems:
         raise InputError(
-            f"{root}: {len(problems)} problems, the first: {problems[0]}; make the set anew, or get"
-            " a whole copy"
+            f"{root}: {counted(len(problems), 'problem')}, the first: {problems[0]}; make the set"
+            " anew, or get a whole copy"
         )
     return [*done, "all formats hold the same pairs and points" if len(found) > 1 else "whole"]
 
@@ -137,7 +137,7 @@ def _check_manifest(root: Path, problems: list[str]) -> str:
         if path.is_file() and path.name != MANIFEST
     }
     problems += [f"{name} is not in the manifest" for name in sorted(there - listed.keys())]
-    return f"manifest: {len(listed)} files"
+    return f"manifest: {counted(len(listed), 'file')}"
 
 
 def _signature(category: str, source: Any, target: Any) -> Signature:

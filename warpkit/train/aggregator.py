@@ -32,7 +32,7 @@ from warpkit.train.pairs import PairBatch, join
 from warpkit.train.processes import Processes
 from warpkit.train.run_settings import RunClock
 from warpkit.train.sources import PairStream, create_sources
-from warpkit.train.start import canvas_sizes, create_network, frozen_backbone, starting_point
+from warpkit.train.start import create_network, frozen_backbone, input_sizes, starting_point
 from warpkit.train.state import (
     check_finite,
     kept_settings,
@@ -74,7 +74,7 @@ def _train(config: AggregatorTrainConfig, output: Path, processes: Processes) ->
     device = processes.device
     start, start_path = starting_point(config)
     backbone = frozen_backbone(config, device, start)
-    sizes = canvas_sizes(config, backbone.spec)
+    sizes = input_sizes(config, backbone.spec)
     sources = create_sources(config, device, size=max(sizes))
     pairs_a_step = {source.name: source.count for source in sources}
     require(
@@ -213,7 +213,7 @@ def _open_log(
 def _draw(
     sources: Sequence[PairStream], sizes: Sequence[int], generator: torch.Generator
 ) -> list[PairBatch]:
-    """A step's pairs of every source, all on canvases of one size."""
+    """A step's pairs of every source, all of one input size."""
     size = sizes[0]
     if len(sizes) > 1:
         pick = torch.randint(0, len(sizes), (1,), generator=generator, device=generator.device)

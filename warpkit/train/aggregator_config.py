@@ -40,7 +40,7 @@ class AggregatorTrainConfig(RunSettings):
             in the next five, takes that of `initial`, or else the usual.
         num_steps: DDIM steps of a whole run.
         width, bottleneck, groups, order: shape of the network (128, 48, 16, bottleneck-first).
-        size: side of the canvas in pixels; None takes the backbone's own.
+        size: side of the model's input in pixels; None takes the backbone's own.
         sizes: sides to draw from, one a step, instead of `size`.
         learning_rate: AdamW's, decayed to `final_rate` of it by a cosine.
         validation: annotated pairs to score the network on while it trains.

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warpkit.checks import counted
 from warpkit.features.codecs import UnshuffleCodec
 from warpkit.features.registry import resolve_device
 from warpkit.features.tiny import save_unet
@@ -69,9 +70,10 @@ def train_backbone(config: BackboneTrainConfig, output: Path) -> Path | None:
 
 def _train(config: BackboneTrainConfig, output: Path, device: torch.device) -> Path | None:
     clock = RunClock(config, config.steps)
-    stored = load_images(config.data, side=max(config.canvases), limit=config.limit or None)
+    stored = load_images(config.data, side=max(config.input_sizes), limit=config.limit or None)
     store, held_out = (part.to(device) for part in stored.hold_out(config.held_out))
-    _log.info("%d images of %d classes", len(store), len(store.classes))
+    classes = counted(len(store.classes), "class", "classes")
+    _log.info("%s of %s", counted(len(store), "image"), classes)
     learner = _Learner(config, store, device)
     weights, unet_config = learner.weights, learner.unet_config
     averaged = averaged_unet(unet_config, weights.averages("unet."))
@@ -233,7 +235,7 @@ def _batch(
     start = step_seed(config.seed, step + 1000)
     generator = torch.Generator(device).manual_seed(start)
     index = torch.randint(0, len(store), (config.batch_size,), generator=generator, device=device)
-    size = _size(config.canvases, start + (1 << 31))
+    size = _size(config.input_sizes, start + (1 << 31))
     images = crop_views(store, index, size=size, area=config.crop_area, generator=generator)
     dropped = torch.rand(len(index), generator=generator, device=device) < config.null_class
     null = torch.full_like(index, len(store.classes))

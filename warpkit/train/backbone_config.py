@@ -195,6 +195,6 @@ class BackboneTrainConfig(RunSettings):
         )
 
     @property
-    def canvases(self) -> tuple[int, ...]:
+    def input_sizes(self) -> tuple[int, ...]:
         """The sides of crops in pixels."""
         return self.sizes or (_SIZE if self.size is None else self.size,)

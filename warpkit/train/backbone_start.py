@@ -54,7 +54,7 @@ def starting_unet(
     if config.beta_end is not None:
         found = dataclasses.replace(found, beta_end=config.beta_end)
     multiple = found.factor * 2 ** (len(found.channels) - 1)
-    for size in config.canvases:
+    for size in config.input_sizes:
         require(
             size > 0 and size % multiple == 0,
             f"crops of {size} pixels do not suit this UNet: their sides must be multiples of"
@@ -77,7 +77,7 @@ def _class_rows(rows: Tensor, known: tuple[str, ...], wanted: tuple[str, ...]) -
     index = [known.index(name) if name in known else null for name in wanted]
     new = sum(1 for row in index if row == null)
     if new:
-        _log.info("%d of %d classes are new to the start", new, len(wanted))
+        _log.info("new to the starting weights: %d of %d classes", new, len(wanted))
     return rows[[*index, null]]
 
 

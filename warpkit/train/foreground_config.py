@@ -10,7 +10,7 @@ from warpkit.train.run_settings import RunSettings
 
 __all__ = ["ForegroundTrainConfig", "LabelRound"]
 
-_MULTIPLE = 32  # of a canvas's sides: the classifier's deepest stride
+_MULTIPLE = 32  # of an input's sides: the classifier's deepest stride
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class ForegroundTrainConfig(RunSettings):
         data: training folder with object contours in its index (see `warpkit.train.images`).
         width: channels of the head, a multiple of 8, at least 16.
         side: the short side in pixels that larger pictures are stored at.
-        canvases: widths and heights in pixels of training canvases, multiples of 32, used in turn.
+        shapes: widths and heights in pixels of the training inputs, multiples of 32, used in turn.
         area: range of an object's area, share of its picture, to be trained on.
         pasted: share of objects that stand before another background.
         busy: share of those whose background may hold objects of its own; which one is meant is
@@ -75,7 +75,7 @@ class ForegroundTrainConfig(RunSettings):
     gradient_clip: float = 1.0
     ema: float = 0.999
     side: int = 128
-    canvases: tuple[tuple[int, int], ...] = ((256, 256), (320, 256), (256, 320), (320, 192))
+    shapes: tuple[tuple[int, int], ...] = ((256, 256), (320, 256), (256, 320), (320, 192))
     area: tuple[float, float] = (0.03, 0.85)
     pasted: float = 0.5
     busy: float = 0.25
@@ -100,10 +100,10 @@ class ForegroundTrainConfig(RunSettings):
             require(0 <= share <= 1, f"{name} is a share from 0 to 1, got {share}")
         _check_range("area", self.area)
         require(
-            len(self.canvases) > 0
-            and all(side > 0 and side % _MULTIPLE == 0 for pair in self.canvases for side in pair),
-            f"canvases are widths and heights in multiples of {_MULTIPLE} pixels, got"
-            f" {[list(pair) for pair in self.canvases]}",
+            len(self.shapes) > 0
+            and all(side > 0 and side % _MULTIPLE == 0 for pair in self.shapes for side in pair),
+            f"shapes are widths and heights in multiples of {_MULTIPLE} pixels, got"
+            f" {[list(pair) for pair in self.shapes]}",
         )
         require(self.size >= _MULTIPLE, f"size is at least {_MULTIPLE} pixels, got {self.size}")
         shares = [one.at for one in self.rounds]

@@ -41,7 +41,7 @@ def stored_logits(
     """Logits of the object in stored pixels, of every picture and of its mirror image.
 
     Args:
-        size: about the longer side of the canvas that a picture is resized to, in pixels.
+        size: about the longer side that a picture is resized to, in pixels.
         masks: uint8 (N, H, W); where given, the box around each mask is the hint.
 
     Yields:
@@ -58,10 +58,10 @@ def stored_logits(
     stored = pixel_grid(height=full_height, width=full_width, device=device)
     for (height, width), members in groups.items():
         grid = pixel_grid(height=height, width=width, device=device)
-        canvas = torch.tensor([width, height], device=device)
+        size_xy = torch.tensor([width, height], device=device)
         for rows in torch.tensor(members, device=device).split(_BATCH):
             sizes = store.sizes[rows]
-            cell = canvas / sizes.flip(1)[:, None, None]  # canvas pixels in one stored pixel
+            cell = size_xy / sizes.flip(1)[:, None, None]  # input pixels in one stored pixel
             seen = sample_images(store.pixels[rows], sizes, pixel_to_grid(grid, cell))
             hints = seen.new_zeros(len(rows), len(HINTS), height, width)
             if masks is not None:
@@ -69,7 +69,7 @@ def stored_logits(
                 hints = box_hints(sample_images(planes, sizes, pixel_to_grid(grid, cell)))
             found = predict(seen, hints)
             mirrored = predict(seen.flip(3), hints.flip(3)).flip(3)
-            places = grid_to_pixel(stored, cell)  # canvas pixels
+            places = grid_to_pixel(stored, cell)  # input pixels
             yield (
                 rows,
                 F.grid_sample(

@@ -32,10 +32,10 @@ def symmetric_cross_entropy(
     Args:
         source: descriptors (B, C, h, w).
         target: descriptors (B, C, h, w).
-        source_xy: (B, P, 2), canvas pixels.
-        target_xy: (B, P, 2), canvas pixels.
+        source_xy: (B, P, 2),input pixels.
+        target_xy: (B, P, 2),input pixels.
         valid: bool (B, P).
-        stride: canvas pixels per cell.
+        stride:input pixels per cell.
 
     Returns:
         Scalar: mean over the valid points of both directions; 0 if there is none.

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coords import plan_fit, scale_points
 from warpkit.datasets.dhf import read_dhf_json
 from warpkit.datasets.pair import AnnotatedPair, Box, Points
@@ -75,24 +75,24 @@ class PairListConfig(PairList):
     Attributes:
         count: pairs a step.
         view: `random` looks at the objects' boxes from random distances, with photometric jitter;
-            `squash` resizes whole images to the canvas and changes nothing else (the paper).
+            `stretch` resizes whole images to a square and changes nothing else (the paper).
         flip: probability that both views of a pair are mirrored, together: a point stays the same
             point, but names such as left and right would not.
         cache: gigabytes of decoded images that are kept.
     """
 
     count: int = 1
-    view: Literal["random", "squash"] = "random"
+    view: Literal["random", "stretch"] = "random"
     flip: float = 0.0
     cache: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.count > 0, f"count must be at least one pair a step, got {self.count}")
+        require(self.count > 0, f"count must be at least one pair per step, got {self.count}")
         require(0 <= self.flip <= 1, f"flip is a probability from 0 to 1, got {self.flip}")
         require(
             self.flip == 0 or self.view == "random",
-            "view: squash shows whole images as they are: leave 'flip' out",
+            "view: stretch shows whole images as they are: leave 'flip' out",
         )
         require(self.cache >= 0, f"cache is 0 or more gigabytes, got {self.cache}")
 
@@ -113,7 +113,8 @@ def read_pair_list(where: PairList) -> tuple[AnnotatedPair, ...]:
     pairs, more = usable_pairs(pairs)
     problems = [*problems, *more]
     if problems:
-        _log.warning("%d problems in the pair list, the first: %s", len(problems), problems[0])
+        count = counted(len(problems), "problem")
+        _log.warning("%s in the pair list, the first: %s", count, problems[0])
     return tuple(pairs)
 
 
@@ -180,7 +181,7 @@ class AnnotatedPairs:
         pairs: tuple[AnnotatedPair, ...],
         *,
         device: torch.device | str,
-        view: Literal["random", "squash"] = "random",
+        view: Literal["random", "stretch"] = "random",
         flip: float = 0.0,
         side: int = 144,
         cache: float = 1.0,
@@ -196,23 +197,23 @@ class AnnotatedPairs:
         drawn = [self.pairs[i] for i in index]
         sources = [(pair.source_path, pair.source_points, pair.source_box) for pair in drawn]
         targets = [(pair.target_path, pair.target_points, pair.target_box) for pair in drawn]
-        show = self._squash if self.view == "squash" else self._random
+        show = self._stretch if self.view == "stretch" else self._random
         source, source_xy, seen = show(sources, size, flip, generator)
         target, target_xy, also = show(targets, size, flip, generator)
         return PairBatch(source, target, source_xy, target_xy, seen & also)
 
-    def _squash(
+    def _stretch(
         self, shown: list[_Shown], size: int, flip: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Whole images on the canvas, as the extractor with `fit="squash"` sees them."""
-        canvases, points = [], []
+        """Whole images stretched to a square, as the extractor with `fit="stretch"` sees them."""
+        inputs, points = [], []
         for path, xy, _ in shown:
             pixels, (height, width) = self.images.get(path)
-            fit = plan_fit(height=height, width=width, size=size, multiple=1, mode="squash")
-            canvases.append(fit.apply(pixels[None].to(self.device).float() / 255))
-            points.append(fit.to_canvas(_on_image(xy, height, width)))
-        canvas_xy, valid = _padded(points)
-        return torch.cat(canvases), canvas_xy.to(self.device), valid.to(self.device)
+            fit = plan_fit(height=height, width=width, size=size, multiple=1, mode="stretch")
+            inputs.append(fit.apply(pixels[None].to(self.device).float() / 255))
+            points.append(fit.to_input(_on_image(xy, height, width)))
+        input_xy, valid = _padded(points)
+        return torch.cat(inputs), input_xy.to(self.device), valid.to(self.device)
 
     def _random(
         self, shown: list[_Shown], size: int, flip: Tensor, generator: torch.Generator

@@ -67,7 +67,7 @@ class Probes:
         unet_config: UnetConfig,
         held_out: ImageStore,
     ) -> None:
-        self.config, self.held_out, self.size = config, held_out, config.canvases[0]
+        self.config, self.held_out, self.size = config, held_out, config.input_sizes[0]
         self.unet, self.unet_config = unet, unet_config
         self.pairs = () if config.validation is None else scored_pairs(config.validation)
         self.describers = self._describers()

@@ -29,7 +29,7 @@ __all__ = ["MaskedPictures", "SceneBatch", "Scenes", "contour_coverage", "contou
 _FINER = 4  # subpixels a side that contours are drawn in
 _ROTATION = 0.25  # radians at most
 _STRETCH = 0.15  # logarithm of the largest change of the aspect
-# Zooms: of pictures and objects, 1 fits the picture into the canvas; of backgrounds, 1 covers it.
+# Zooms: of pictures and objects, 1 fits the whole picture in; of backgrounds, 1 covers everything.
 _PICTURE, _PICTURE_SHIFT = (0.7, 1.8), 0.18
 _OBJECT, _OBJECT_SHIFT = (0.35, 1.5), 0.28
 _SECOND, _SECOND_SHIFT = (0.3, 0.8), 0.35
@@ -152,7 +152,7 @@ class Scenes:
     def draw(self, step: int) -> SceneBatch:
         """The batch of a step."""
         config = self.config
-        width, height = config.canvases[step % len(config.canvases)]
+        width, height = config.shapes[step % len(config.shapes)]
         device = self.others.pixels.device
         # On the CPU torch reads the lower half of a seed alone: both numbers are mixed into it.
         mixed = np.random.SeedSequence([config.seed, step]).generate_state(1, np.uint64)
@@ -214,7 +214,7 @@ class Scenes:
 
 @dataclass(frozen=True, eq=False)
 class _Brush:
-    """Draws pictures on a canvas."""
+    """Draws pictures of one size."""
 
     height: int
     width: int
@@ -238,9 +238,9 @@ class _Brush:
         Args:
             planes: uint8 (B, 3 or 4, H, W), RGB and, if need be, a mask.
             sizes: (B, 2), height and width of every picture.
-            zoom: range; 1 fits the picture into the canvas, or covers the canvas without `shift`.
-            shift: largest shift of the picture's centre, share of the canvas; without, the picture
-                goes on covering the canvas.
+            zoom: range; 1 fits the picture in, or covers everything without `shift`.
+            shift: largest shift of the picture's centre, fraction of the size; without, the picture
+                goes on covering everything.
 
         Returns:
             float (B, 3, h, w) and (B, 1 or 0, h, w) in [0, 1]; the mask is 0 beyond the picture.
@@ -252,16 +252,16 @@ class _Brush:
         return values[:, :3], values[:, 3:] * inside[:, None]
 
     def _places(self, sizes: Tensor, zoom: tuple[float, float], shift: float | None) -> Tensor:
-        """What stored pixel every pixel of the canvas shows: (B, h, w, 2)."""
+        """What stored pixel every drawn pixel shows: (B, h, w, 2)."""
         count, device = len(sizes), sizes.device
         size = sizes.flip(1).float()[:, None, None]
-        canvas = torch.tensor([self.width, self.height], dtype=torch.float32, device=device)
-        ratio = canvas / size
+        size_xy = torch.tensor([self.width, self.height], dtype=torch.float32, device=device)
+        ratio = size_xy / size
         fit = ratio.amax(-1, keepdim=True) if shift is None else ratio.amin(-1, keepdim=True)
         scale = fit * self.uniform(count, math.log(zoom[0]), math.log(zoom[1])).exp()
         reach = (scale / ratio - 1) / 2 if shift is None else shift
         way = torch.cat([self.uniform(count, -1, 1), self.uniform(count, -1, 1)], dim=-1)
-        centre = (canvas - 1) / 2 + way * reach * canvas
+        centre = (size_xy - 1) / 2 + way * reach * size_xy
         grid = pixel_grid(height=self.height, width=self.width, device=device)
         x, y = (grid - centre).unbind(-1)
         angle = self.uniform(count, -_ROTATION, _ROTATION)[..., 0]

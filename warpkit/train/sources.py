@@ -38,7 +38,7 @@ def create_sources(
     """Every source that the configuration asks for.
 
     Args:
-        size: the largest side of a canvas in pixels.
+        size: the largest side of an input in pixels.
 
     Raises:
         InputError: none is asked for, or the data of one are missing or broken.

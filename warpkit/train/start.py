@@ -16,7 +16,7 @@ from warpkit.features.backbone import Backbone, BackboneSpec
 from warpkit.features.registry import create_backbone
 from warpkit.train.aggregator_config import AggregatorTrainConfig
 
-__all__ = ["canvas_sizes", "create_network", "frozen_backbone", "starting_point"]
+__all__ = ["create_network", "frozen_backbone", "input_sizes", "starting_point"]
 
 _SHAPE: dict[str, Any] = {
     "width": 128,
@@ -65,13 +65,13 @@ def frozen_backbone(
         ) from error
 
 
-def canvas_sizes(config: AggregatorTrainConfig, spec: BackboneSpec) -> tuple[int, ...]:
-    """The sides of canvases, checked against the backbone."""
+def input_sizes(config: AggregatorTrainConfig, spec: BackboneSpec) -> tuple[int, ...]:
+    """The sides of inputs, checked against the backbone."""
     sizes = config.sizes or (spec.size if config.size is None else config.size,)
     for size in sizes:
         require(
             size > 0 and size % spec.multiple == 0,
-            f"a canvas of {size} pixels does not suit the backbone '{spec.name}': its sides must"
+            f"an input of {size} pixels does not suit the backbone '{spec.name}': its sides must"
             f" be multiples of {spec.multiple}",
         )
     return sizes

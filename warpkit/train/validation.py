@@ -35,13 +35,13 @@ class ScoredPairs(PairList):
 
     Attributes:
         count: at most this many pairs, spread evenly over the list (0 = all).
-        size: side of the canvas in pixels; None takes the run's `size`, or the backbone's own.
-        fit: how images meet the canvas; None is the backbone's way.
+        size: side of the model's input in pixels; None takes the run's, or the backbone's own.
+        fit: how images are brought to that size; None is the backbone's way.
     """
 
     count: int = 0
     size: int | None = None
-    fit: Literal["pad", "squash"] | None = None
+    fit: Literal["pad", "stretch"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +88,7 @@ class Validation:
 
     Args:
         backbone: what the network reads.
-        size: side of the canvas where the configuration names none.
+        size: side of the model's input where the configuration names none.
     """
 
     def __init__(self, config: ValidationConfig, backbone: Backbone, *, size: int | None) -> None:

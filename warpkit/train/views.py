@@ -1,4 +1,4 @@
-"""Square views into stored images of various sizes, and the points they carry along.
+"""Square views into stored images of various sizes, and the points in them.
 
 Convention: a view maps its own pixels to stored-image pixels by a similarity (shift, rotation,
 zoom, flip); both frames have pixel centres at integers.

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from warpkit.arrays import Image
-from warpkit.checks import check_image, require
+from warpkit.checks import check_image, counted, require
 from warpkit.io.frame import Frame, Frames
 from warpkit.propagate.cuts import CutFinder
 from warpkit.runs.clock import Stopwatch
@@ -71,7 +71,7 @@ class Clip(ABC):
         return items
 
     def drop(self, before: int, keep: Collection[int]) -> None:  # noqa: B027 - nothing is held
-        """Let go of frames that were carried to."""
+        """Let go of frames that are done."""
 
 
 class MemoryClip(Clip):
@@ -102,7 +102,8 @@ class MemoryClip(Clip):
     def one(self, position: int) -> Frame:
         require(
             self.has(position),
-            f"there is no frame {position} to annotate: the clip has {self._count} frames",
+            f"there is no frame {position} to annotate: the clip has"
+            f" {counted(self._count, 'frame')}",
         )
         return self._held[position].frame
 
@@ -161,8 +162,9 @@ class FileClip(Clip):
 
     def selection(self) -> str:
         """Which frames are taken, in words."""
-        count = self.frames.count or "unknown"
-        return f"(start {self.start}, stride {self.stride}, {count} frames)"
+        count = self.frames.count
+        words = "number of frames unknown" if count is None else counted(count, "frame")
+        return f"(start {self.start}, stride {self.stride}, {words})"
 
     def one(self, position: int) -> Frame:
         if position == self._next or (self._last and position == self._last[0]):

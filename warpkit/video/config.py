@@ -20,32 +20,32 @@ __all__ = ["FrameResult", "PropagateSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class PropagateSettings(TaskSettings):
-    """How things are carried through a clip.
+    """How things are propagated through a clip.
 
     Attributes:
-        mode: `label` propagates masks with context frames; `gather` and `splat` carry them from
-            the first frame alone, backward or (the paper's way) forward.
-        edit_mode: how an edit is carried: `track` follows every object by a smooth field from
-            frame to frame; `gather` and `splat` by the dense field of descriptors alone, backward
-            or (the paper's way) forward, holes filled backward.
+        mode: `label` propagates masks with context frames; `backward-warp` and `forward-warp` (the
+            paper's way) warp the first frame's masks, by the dense field of descriptors.
+        edit_mode: how an edit is propagated: `track` follows every object by a smooth field from
+            frame to frame; `backward-warp` and `forward-warp` (the paper's way, its holes filled
+            backward) use the dense field of descriptors alone.
         edit: settings of `track`, and how an edit is blended.
         label: settings of label propagation.
-        filters: which matches of dense fields count (`gather`, `splat`).
+        filters: which matches of dense fields count (of both warps).
         point: settings of point tracking.
-        cuts: what to do where a new scene begins: `reanchor` goes on from the annotated frames
+        cuts: what to do where a new scene begins: `restart` goes on from the annotated frames
             alone, without the last predictions, `stop` ends the run before it, `ignore` does not
             look for scenes.
         cut_threshold: how different two frames must be for that, 0 to 1.
         chunk: frames described together; by default 4 on a CPU and 16 on a GPU.
     """
 
-    mode: Literal["label", "gather", "splat"] = "label"
-    edit_mode: Literal["track", "gather", "splat"] = "track"
+    mode: Literal["label", "backward-warp", "forward-warp"] = "label"
+    edit_mode: Literal["track", "backward-warp", "forward-warp"] = "track"
     edit: EditConfig = field(default_factory=EditConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     filters: MatchFilters = flat(MatchFilters(max_pairs=4e8))
     point: PointConfig = field(default_factory=PointConfig)
-    cuts: Literal["reanchor", "stop", "ignore"] = "reanchor"
+    cuts: Literal["restart", "stop", "ignore"] = "restart"
     cut_threshold: float = 0.35
     chunk: int | None = None
 
@@ -67,7 +67,7 @@ class PropagateSettings(TaskSettings):
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """What was carried to one frame.
+    """What was propagated to one frame.
 
     Attributes:
         position: 0 for the first frame.
@@ -77,7 +77,7 @@ class FrameResult:
         points: where the points are, or None without points.
         layer: the edit alone, or None without an edit; where it lies exactly as in `edited`, unless
             that is blended by `poisson`.
-        given: whether the labels are an annotation rather than carried.
+        given: whether the labels are an annotation rather than propagated.
         cut: whether a new scene begins with this frame.
     """
 

@@ -1,4 +1,4 @@
-"""An edit of the first frame carried to the frames of a clip: which way, and how it is laid on.
+"""An edit of the first frame propagated to the frames of a clip: which way, and how it is laid on.
 
 In: the edit, frames with their labels and descriptors. Out: the layer over every frame, and the
 frames with the edit on them.
@@ -19,23 +19,23 @@ from warpkit.checks import check_same_size, require
 from warpkit.io.frame import Frame, Frames
 from warpkit.io.images import read_rgba, saved_like
 from warpkit.match.matcher import Matcher
-from warpkit.propagate import EditLayer, EditTracker, carry_edit, closest_decoding, composite
+from warpkit.propagate import EditLayer, EditTracker, closest_decoding, composite, warp_edit
 from warpkit.types import DescriptorMap
 from warpkit.video.config import PropagateSettings
 from warpkit.warp.blend import blend
 
-__all__ = ["CarriedEdit", "read_edit", "usable_edit"]
+__all__ = ["PropagatedEdit", "read_edit", "usable_edit"]
 
 _log = logging.getLogger("warpkit")
 
 
-class CarriedEdit:
-    """Carries one edit.
+class PropagatedEdit:
+    """Propagates one edit.
 
     Args:
         edit: a layer over the first frame.
         image: uint8 RGB (H, W, 3), the first frame.
-        labels: uint8 (H, W), what carries it in the first frame: objects, or its own region.
+        labels: uint8 (H, W), what moves it in the first frame: objects, or its own region.
         outlined: whether the labels are objects.
         descriptors: of the first frame.
 
@@ -81,7 +81,7 @@ class CarriedEdit:
             assert self._tracker is not None
             layer = self._tracker.step(image, labels, descriptors)
         else:
-            layer = carry_edit(
+            layer = warp_edit(
                 self.layer,
                 self._descriptors,
                 descriptors,
@@ -102,7 +102,7 @@ class CarriedEdit:
         return {} if self._tracker is None else self._tracker.state()
 
     def restore(self, state: Mapping[str, torch.Tensor], image: Image) -> None:
-        """Go on from a kept state; `image` is the frame carried last."""
+        """Go on from a kept state; `image` is the frame propagated last."""
         if self._tracker is not None:
             self._tracker.restore(state, image)
 
@@ -133,7 +133,7 @@ def read_edit(path: Path | str, frames: Frames, first: Frame) -> EditLayer:
 
 
 def usable_edit(edit: EditLayer, image: Image, mask: npt.NDArray[np.bool_] | None) -> EditLayer:
-    """The part of an edit that can be carried: inside the mask, if there is one.
+    """The part of an edit that can be propagated: inside the mask, if there is one.
 
     Raises:
         InputError: an edit of another size than the first frame, or one that changes nothing.
@@ -160,7 +160,7 @@ def _inside(edit: EditLayer, mask: npt.NDArray[np.bool_]) -> EditLayer:
     if outside > 0.05:
         _log.warning(
             "%.0f %% of the edit lies outside the mask and is left out; without a mask all of it"
-            " is carried",
+            " is used",
             100 * outside,
         )
     return EditLayer(edit.premultiplied * mask[..., None].astype(np.float32))

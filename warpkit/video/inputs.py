@@ -1,4 +1,4 @@
-"""What a user gives to be carried through a clip, checked against its first frame.
+"""What a user gives to be propagated through a clip, checked against its first frame.
 
 In: labels, annotations, an edit, points. Out: `ClipInputs`, which holds only what fits.
 """
@@ -24,13 +24,13 @@ _log = logging.getLogger("warpkit")
 
 @dataclass(frozen=True, eq=False)
 class ClipInputs:
-    """What is carried.
+    """What is propagated.
 
     Attributes:
         annotations: uint8 (H, W) object ids by position, in order; the edit's own region if there
             is an edit and no labels.
         outlined: whether the annotations outline objects, rather than where the edit is.
-        edit: the part of the edit that can be carried, or None.
+        edit: the part of the edit that can be propagated, or None.
         points: float32 (N, 2), pixels of their frames, or None.
         positions: int64 (N,), the position of the frame that each point is given in.
     """
@@ -63,7 +63,7 @@ class ClipInputs:
             positions: of the frames that the points are given in; None for the first frame.
 
         Raises:
-            InputError: nothing to carry, or inputs that do not fit the frame or the mode.
+            InputError: nothing to propagate, or inputs that do not fit the frame or the mode.
         """
         first = check_image(first, "the first frame")
         known = {at: usable_array(mask) for at, mask in (annotations or {}).items()}
@@ -82,7 +82,7 @@ class ClipInputs:
         )
         require(
             set(known) <= {0} or mode == "label",
-            f"mode {mode} carries masks from the first frame alone: use mode label for"
+            f"mode {mode} propagates masks from the first frame alone: use mode label for"
             " annotations of other frames",
         )
         _tell_of_new_objects(known)

@@ -1,4 +1,4 @@
-"""Carry masks, an edit and points from a clip's annotated frames to the others, in memory.
+"""Propagate masks, an edit and points from a clip's annotated frames to the others, in memory.
 
 In: frames one after another. Out: one `FrameResult` per frame. Memory does not grow with the clip;
 only the frames between two annotated ones are held together.
@@ -16,9 +16,9 @@ from warpkit.checks import require
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import EditLayer
 from warpkit.types import Describer
-from warpkit.video.carry import carry
 from warpkit.video.clip import MemoryClip
 from warpkit.video.config import FrameResult, PropagateSettings
+from warpkit.video.driver import propagate_clip
 from warpkit.video.inputs import ClipInputs
 from warpkit.video.propagation import Propagation
 from warpkit.video.store import Store
@@ -37,7 +37,7 @@ def propagate(
     settings: PropagateSettings | None = None,
     matcher: Matcher | None = None,
 ) -> Iterator[FrameResult]:
-    """Carry masks, an edit and points through a clip.
+    """Propagate masks, an edit and points through a clip.
 
     What is given is checked at the call, for which the first frame is read; the others are read
     as results are asked for. The frames up to the next annotated one are held in memory.
@@ -49,7 +49,7 @@ def propagate(
         edit: a layer over the first frame.
         points: (N, 2), pixels of the first frame.
         annotations: uint8 (H, W), object ids of further frames by position, 0 for the first.
-        settings: how to carry.
+        settings: how to propagate.
         matcher: matching engine of the dense fields; None picks one.
 
     Returns:
@@ -57,7 +57,7 @@ def propagate(
         none from the first frame of a new scene on.
 
     Raises:
-        InputError: no frames, nothing to carry, or inputs that do not fit the frames.
+        InputError: no frames, nothing to propagate, or inputs that do not fit the frames.
     """
     settings = settings or PropagateSettings()
     clip = MemoryClip(images, settings.threshold)
@@ -67,4 +67,4 @@ def propagate(
         first, labels=labels, annotations=annotations, edit=edit, points=points, mode=settings.mode
     )
     run = Propagation(first, given, describer=describer, settings=settings, matcher=matcher)
-    return (result for _, result in carry(run, clip, Store()))
+    return (result for _, result in propagate_clip(run, clip, Store()))

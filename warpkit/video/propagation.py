@@ -1,7 +1,7 @@
-"""Carry masks, an edit and points through the stretches of a clip, chunk by chunk.
+"""Propagate masks, an edit and points through the stretches of a clip, chunk by chunk.
 
 In: the annotations, then frames in chunks. Out: one `FrameResult` per frame. Who reads the frames
-and keeps the results is for `warpkit.video.carry`.
+and keeps the results is for `warpkit.video.driver`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from warpkit.propagate import (
     Annotation,
     LabelFrame,
     LabelPropagator,
-    carry_labels_many,
+    warp_labels_many,
 )
 from warpkit.propagate.labels import decide_labels
 from warpkit.propagate.passes import Stretch, merge_soft
@@ -27,7 +27,7 @@ from warpkit.propagate.points import PointTracker, TrackedPoints
 from warpkit.runs.clock import Stopwatch
 from warpkit.types import Describer, DescriptorMap
 from warpkit.video.config import FrameResult, PropagateSettings
-from warpkit.video.edits import CarriedEdit
+from warpkit.video.edits import PropagatedEdit
 from warpkit.video.inputs import ClipInputs
 from warpkit.video.stretches import require_label_memory, stretches_of
 
@@ -37,15 +37,15 @@ __all__ = ["Propagation"]
 class Propagation:
     """A propagation under way: stretch by stretch, and within one in chunks of frames.
 
-    Usage: for every stretch of `stretches`, in order: `begin` it backward and `carry_back` its
+    Usage: for every stretch of `stretches`, in order: `begin` it backward and `propagate_back` its
     frames from the last to the first, if an annotated frame follows; then `begin` it forward and
     `advance` through its frames. `known_result` gives the annotated frames between stretches.
 
     Args:
         first: uint8 RGB (H, W, 3), the first frame.
-        given: what is carried, checked against it.
+        given: what is propagated, checked against it.
         describer: what describes images, e.g. `warpkit.load("tiny")`.
-        settings: how to carry.
+        settings: how to propagate.
         matcher: matching engine of the dense fields; None picks one.
         frames: about how many the clip has, where that is known.
 
@@ -84,9 +84,9 @@ class Propagation:
             device=self._first.data.device,
         )
         self.chunk = self.settings.chunk or (16 if self._first.data.is_cuda else 4)
-        self._edit: CarriedEdit | None = None
+        self._edit: PropagatedEdit | None = None
         if given.edit is not None:
-            self._edit = CarriedEdit(
+            self._edit = PropagatedEdit(
                 given.edit,
                 first,
                 self.annotations[0],
@@ -128,7 +128,7 @@ class Propagation:
             frame = LabelFrame(labels, confidence, torch.zeros(0))
             if self._edit is not None:
                 self._edit.begin(at_first=False)
-            return self._carry(position, image, found, frame, given=True, points_cut=cut)
+            return self._advance(position, image, found, frame, given=True, points_cut=cut)
         edited = None if self._edit is None else self._edit.first()
         layer = None if self._edit is None else self._edit.layer
         points = None if self._tracker is None else self._tracker.now
@@ -141,7 +141,7 @@ class Propagation:
 
         Args:
             images: uint8 RGB (H, W, 3), the frames of `stretch.known`; the first is not needed.
-            backward: from the annotated frame after it, for `carry_back`.
+            backward: from the annotated frame after it, for `propagate_back`.
         """
         self._stretch, self._position = stretch, stretch.first
         self._labels = None
@@ -153,7 +153,9 @@ class Propagation:
         if self._edit is not None and not backward:
             self._begin_edit(self._edit, stretch, images)
 
-    def _begin_edit(self, edit: CarriedEdit, stretch: Stretch, images: Mapping[int, Image]) -> None:
+    def _begin_edit(
+        self, edit: PropagatedEdit, stretch: Stretch, images: Mapping[int, Image]
+    ) -> None:
         """Each stretch begins at its annotated frame, so that it depends on no earlier one."""
         before = stretch.before or 0
         edit.begin(at_first=before == 0)
@@ -170,13 +172,13 @@ class Propagation:
             known.append(Annotation(found, self.annotations[position], image))
         return known
 
-    def carry_back(
+    def propagate_back(
         self, images: Sequence[Image], cuts: Sequence[bool] | None = None
     ) -> torch.Tensor:
-        """Soft labels of the frames before those carried back last.
+        """Soft labels of the frames before those propagated backward last.
 
         Args:
-            images: in the order of the clip; they are carried from the last to the first.
+            images: in the order of the clip; they are propagated from the last to the first.
             cuts: for each, whether a new scene begins with the frame after it.
 
         Returns:
@@ -189,7 +191,7 @@ class Propagation:
             for n in reversed(range(len(images))):
                 if cuts is not None and cuts[n]:
                     self._labels.forget()
-                soft.append(self._labels.carry(found[n], images[n]))
+                soft.append(self._labels.propagate(found[n], images[n]))
         return torch.stack(soft[::-1])
 
     def advance(
@@ -198,10 +200,10 @@ class Propagation:
         backward: torch.Tensor | None = None,
         cuts: Sequence[bool] | None = None,
     ) -> list[FrameResult]:
-        """Carry everything to the next frames of the stretch.
+        """Propagate everything to the next frames of the stretch.
 
         Args:
-            backward: float (n, K, h, w), what `carry_back` gave for these frames; needed if an
+            backward: float (n, K, h, w), what `propagate_back` gave for these frames; needed if an
                 annotated frame follows.
             cuts: for each frame, whether a new scene begins with it: there only the annotated
                 frames remain as context.
@@ -221,7 +223,7 @@ class Propagation:
         with self.clock.stage("labels"):
             labelled = self._label(images, found, backward, cuts)
         for image, frame, labels, cut in zip(images, found, labelled, cuts, strict=True):
-            results.append(self._carry(self._position, image, frame, labels, cut=cut))
+            results.append(self._advance(self._position, image, frame, labels, cut=cut))
             self._position += 1
         return results
 
@@ -259,11 +261,11 @@ class Propagation:
         backward: torch.Tensor | None,
         cuts: Sequence[bool],
     ) -> Sequence[LabelFrame | None]:
-        """The labels of the next frames, None if there are none to carry."""
+        """The labels of the next frames, None if there are none to propagate."""
         if not self.annotations:
             return [None] * len(frames)
         if self.settings.mode != "label":
-            return carry_labels_many(
+            return warp_labels_many(
                 self.annotations[0],
                 self.object_ids,
                 self._first,
@@ -275,7 +277,7 @@ class Propagation:
         assert self._stretch is not None
         require(
             (backward is None) == (self._stretch.after is None),
-            "labels carried back are needed exactly where an annotated frame follows",
+            "labels propagated backward are needed exactly where an annotated frame follows",
         )
         labelled = []
         for n, (frame, image) in enumerate(zip(frames, images, strict=True)):
@@ -284,7 +286,7 @@ class Propagation:
                 assert frame is not None
                 if cuts[n]:
                     self._labels.forget()
-                ahead = self._labels.carry(frame, image)
+                ahead = self._labels.propagate(frame, image)
                 share = self._stretch.share(self._position + n)
                 soft = ahead if soft is None else merge_soft(ahead, soft, share=share)
             assert soft is not None
@@ -294,7 +296,7 @@ class Propagation:
             )
         return labelled
 
-    def _carry(
+    def _advance(
         self,
         position: int,
         image: Image,
@@ -351,10 +353,10 @@ class Propagation:
         known: Mapping[int, Image],
         position: int,
     ) -> None:
-        """Go on in the stretch begun as if its frames up to `position` had been carried here.
+        """Go on in the stretch begun as if its frames up to `position` had been propagated here.
 
         Args:
-            soft: float (n, K, h, w), labels kept for the last frames, in the order carried.
+            soft: float (n, K, h, w), labels kept for the last frames, in the order propagated.
             context: descriptors of these frames.
             images: uint8 RGB (H, W, 3), these frames.
             known: as in `begin`.
@@ -369,7 +371,7 @@ class Propagation:
         """Let the edit go on from what `state` gave.
 
         Args:
-            image: uint8 RGB (H, W, 3), the frame carried last.
+            image: uint8 RGB (H, W, 3), the frame propagated last.
         """
         if self._edit is not None:
             self._edit.restore(state, image)
@@ -383,7 +385,7 @@ class Propagation:
         """Let the points go on.
 
         Args:
-            now: where they are in the frame carried last.
+            now: where they are in the frame propagated last.
             last: uint8 RGB (H, W, 3), that frame.
             joined: by position the frames whose points have joined, with their descriptors; None
                 where they are described alone.

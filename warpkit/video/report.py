@@ -1,6 +1,6 @@
-"""The quality report of a run: how sure it was when, and which frames to look at first.
+"""The quality report of a run: how confident it was when, and which frames to check first.
 
-In: one row per frame, tracks. Out: `report.json`, `contact_sheet.png` (the frames to look at and
+In: one row per frame, tracks. Out: `report.json`, `contact_sheet.png` (the frames to check and
 some between, with the result on them) and `report.html`, which shows both with the confidence over
 time.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from warpkit.checks import counted
 from warpkit.io.frame import Frames
 from warpkit.io.images import write_image
 from warpkit.io.masks import read_labels
@@ -36,7 +37,7 @@ _LOST = 0.1  # of all points, in one frame
 
 @dataclass(frozen=True)
 class Concern:
-    """A frame to look at.
+    """A frame to check.
 
     Attributes:
         frame: its number.
@@ -67,7 +68,7 @@ def absences(rows: Sequence[Row]) -> dict[str, list[list[int]]]:
 def concerns(
     rows: Sequence[Row], tracks: PointTracks | None = None, *, most: int = _MOST
 ) -> list[Concern]:
-    """Frames to look at, the worst first, spread over the clip.
+    """Frames to check, the worst first, spread over the clip.
 
     A frame is of concern where confidence is lowest around it and well under the median, an object
     goes or comes back, an area jumps, a scene begins, or many points are lost.
@@ -103,7 +104,7 @@ def concerns(
         lost = np.diff(seen, axis=1, prepend=seen[:, :1]) < 0
         for position, count in enumerate(lost.sum(axis=0).tolist()):
             if count and count >= _LOST * len(seen):
-                note(position, count / len(seen), f"{count} of {len(seen)} points are lost")
+                note(position, count / len(seen), f"{count} of {len(seen)} points lost")
     return _worst_apart(rows, found, most)
 
 
@@ -210,12 +211,12 @@ def _series(rows: Sequence[Row], tracks: PointTracks | None) -> dict[str, list[f
         f"object {i}": [row.get("confidence", {}).get(i) for row in rows] for i in ids
     }
     if tracks is not None:
-        series["share of points seen"] = tracks.visible.mean(axis=0).tolist()
+        series["fraction of points visible"] = tracks.visible.mean(axis=0).tolist()
     return series
 
 
 def _curves(rows: Sequence[Row], tracks: PointTracks | None, worst: Sequence[Concern]) -> str:
-    """Confidence over time as SVG, with lines at the frames to look at."""
+    """Confidence over time as SVG, with lines at the frames to check."""
     marks = {concern.frame: f"frame {concern.frame}: {concern.reasons[0]}" for concern in worst}
     return curves_svg([row["frame"] for row in rows], _series(rows, tracks), marks=marks)
 
@@ -249,11 +250,12 @@ svg, img {{ width: 100%; height: auto }}
 td, th {{ text-align: left; padding: 0 1rem 0 0 }}
 </style></head><body>
 <h1>{name}</h1>
-<p>{len(rows)} frames.</p>
+<p>{counted(len(rows), "frame")}.</p>
 <h2>Confidence over time</h2>
 {curves}
-<p>{escape(", ".join(_series(rows, tracks)))}</p>
-<h2>Frames to look at first</h2>
+<p>{escape(", ".join(_series(rows, tracks)))}. The confidence of an object is, on average over its
+pixels, how far its label leads over the next one: 0 undecided, 1 certain.</p>
+<h2>Frames to check first</h2>
 {table}
 <img src="contact_sheet.png" alt="these frames, the first, the last and some between, with results">
 </body></html>

@@ -40,9 +40,9 @@ from warpkit.runs.task import accept_unfinished, file_identity, input_files
 from warpkit.types import Describer
 from warpkit.version import __version__
 from warpkit.video.annotations import MasksByFrame, by_index, read_annotations
-from warpkit.video.carry import carry, follow_back
 from warpkit.video.clip import FileClip
 from warpkit.video.config import PropagateSettings
+from warpkit.video.driver import follow_back, propagate_clip
 from warpkit.video.edits import read_edit
 from warpkit.video.inputs import ClipInputs
 from warpkit.video.propagation import Propagation
@@ -78,7 +78,7 @@ def run_propagate(
     describer: Describer | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Path:
-    """Carry masks, an edit and points through a clip.
+    """Propagate masks, an edit and points through a clip.
 
     Args:
         video: video file or folder of frames.
@@ -87,18 +87,18 @@ def run_propagate(
         mask: object ids of the first frame (any kind of mask file), or of the later frame of a
             folder whose name the file has; or files by the frame that they belong to: its index,
             from 0, or as text what a user calls it (`Frames.find`).
-        edit: the first frame edited (the difference is carried), or a picture with transparency
-            of the frame's size (carried as a layer).
-        colormap: carry a position-coded colour map over the mask instead of an edit.
+        edit: the first frame edited (the difference is propagated), or a picture with transparency
+            of the frame's size (propagated as a layer).
+        colormap: propagate a position-coded colour map over the mask instead of an edit.
         points: points of any frames; an array (N, 2) is of the first frame.
         start: first frame, end: frame to stop before, stride: take every `stride`-th frame.
         export: further files: `png` (cut-outs and layers as RGBA), `prores`, `ffv1` (the same as
             video with opacity), `coco` (masks as run lengths).
         names: of results: as the `frames`, by `number` from 0 in five digits, or `auto`, which is
             as the frames where the names of these are other numbers.
-        update: the output folder holds a finished run of the same task with other masks: carry
+        update: the output folder holds a finished run of the same task with other masks: propagate
             again only the frames that the change concerns, and replace its results.
-        settings: how things are carried.
+        settings: how things are propagated.
         options: the model, and the engine that searches dense fields.
         describer: that model, where it is loaded already.
         progress: hears of every chunk of frames.
@@ -125,7 +125,7 @@ def run_propagate(
     with OutputFolder(output, overwrite=replaces, resume=True, inputs=read) as folder:
         accept_unfinished(folder, job.task(), drop_others=replaces)
         try:
-            rows, tracks = job.carry(folder, finished, progress)
+            rows, tracks = job.propagate(folder, finished, progress)
         except OutputError:
             raise  # a full disk can be mended: the work done so far is kept
         except InputError:
@@ -196,7 +196,7 @@ class _Job:
         export: Sequence[str],
         update: bool,
     ) -> None:
-        """Read and check what is to be carried."""
+        """Read and check what is to be propagated."""
         start = self.clip.start
         self.masks = by_index(masks, self.frames, start=start)
         annotations = read_annotations(self.masks, self.clip, self.first)
@@ -295,7 +295,7 @@ class _Job:
             return None
         return "layers/{}" if "png" in self.exports else "layer-{}"
 
-    def carry(
+    def propagate(
         self, folder: OutputFolder, finished: Finished | None, progress: ProgressCallback
     ) -> tuple[list[Row], PointTracks | None]:
         """One row per frame, and the tracks of the points."""
@@ -324,7 +324,7 @@ class _Job:
             bar = Bar(total=self.clip.about, desc="propagate", unit="frame")
             with bar:
                 bar.update(store.done)
-                for _ in carry(self.run, self.clip, store, progress=progress):
+                for _ in propagate_clip(self.run, self.clip, store, progress=progress):
                     bar.update(store.done - bar.n)
                 bar.update(store.done - bar.n)
             if self.given.points is not None and self.queries is not None:

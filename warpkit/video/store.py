@@ -2,8 +2,9 @@
 
 In: the results of frames, and the state behind them. Out: `masks/`, `frames/`, `layers/`, one row
 per frame in `frames.jsonl`, and the videos that are made while the frames pass. Beside them, until
-the run ends: the state after the last whole chunk, where points are, and what was carried back from
-annotated frames. Files are written by a thread; what a state counts is written before it.
+the run ends: the state after the last whole chunk, where points are, and what was propagated
+backward from annotated frames. Files are written by a thread; what a state counts is written
+before it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Finished:
 
 
 class Store:
-    """Keeps what `carry` makes; in memory, where results are the caller's, what was carried back.
+    """Keeps what a run makes; in memory, where results are the caller's, what went backward.
 
     Attributes:
         done: frames whose results are kept, from the first on.
@@ -86,7 +87,7 @@ class Store:
         self.done += len(frames)
 
     def keep_back(self, start: int, tensors: Tensors) -> None:
-        """Keep what was carried back to the chunk that starts at a position."""
+        """Keep what was propagated backward to the chunk that starts at a position."""
         self._back[start] = tensors
 
     def has_back(self, start: int) -> bool:
@@ -350,7 +351,7 @@ def _resume(folder: OutputFolder) -> tuple[list[Row], dict[str, torch.Tensor]]:
         return [], {}
     state, metadata = read_tensors(path)
     done = int(metadata["done"])
-    # Rows beyond the state belong to frames that are carried again.
+    # Rows beyond the state belong to frames that are computed again.
     rows = read_rows(table, count=done)
     write_text(table, "".join(json.dumps(row) + "\n" for row in rows))
     _log.info("going on after frame %d of an interrupted run", rows[-1]["frame"])

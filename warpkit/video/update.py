@@ -88,5 +88,5 @@ def finished_run(
     if not ids <= set(run.object_ids) or (layers and not (output / "layers").is_dir()):
         kept = frozenset()
     reused = sum(len(rows[s.first : s.stop]) for s in kept)
-    _log.info("%d of %d frames are kept from the finished run", reused, len(rows))
+    _log.info("kept from the finished run: %d of %d frames", reused, len(rows))
     return Finished(output, rows, kept)

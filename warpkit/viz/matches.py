@@ -49,7 +49,7 @@ def draw_matches(
         target_xy: (N, 2); the rows that are not valid are not read.
         valid: bool (N,); a rejected match is an empty ring in the source alone. None: all valid.
         true_xy: (N, 2), where the points really are in the target: crosses, tied to the matches.
-        correct: bool (N,), right matches are blue and wrong ones vermilion; None: a colour a point.
+        correct: bool (N,), right matches are blue, wrong ones vermilion; None: a colour for each.
         height: height of the drawing in pixels; both images are resized to it.
 
     Returns:

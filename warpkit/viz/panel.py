@@ -19,6 +19,7 @@ __all__ = ["add_scale", "load_font", "panel", "resize_to_height"]
 
 PAPER = (255, 255, 255)
 INK = (32, 32, 32)
+_SMALL = 15  # pixels of a font
 
 
 def load_font(size: int) -> Any:
@@ -90,6 +91,10 @@ def _tile(image: Image, title: str, height: int) -> Image:
 
 def _fitting(text: str, width: int, font: Any) -> str:
     """The text, or as much of its beginning as fits with an ellipsis."""
+    # The font's space, a fifth of its size, is two pixels in small text: too few.
+    wide = text.replace(" ", "  ")
+    if font.size < _SMALL and font.getlength(wide) <= width:
+        return wide
     if font.getlength(text) <= width:
         return text
     for end in range(len(text) - 1, 0, -1):

@@ -1,4 +1,4 @@
-"""Warping: the dense field, backward gather, forward splat, blending."""
+"""Warping: the dense field, backward warps, forward warps, blending."""
 
 from warpkit.warp.backward import backward_warp
 from warpkit.warp.blend import blend

@@ -26,7 +26,7 @@ def backward_warp(
     interpolation: Interpolation = "bilinear",
     source_mask: Tensor | None = None,
 ) -> Tensor:
-    """Values of the source carried to every valid target pixel.
+    """Values of the source at every valid target pixel.
 
     Convention: coordinates are (x, y) source pixels, centres at integers, clamped at the border.
     `nearest` rounds halves up. Bilinear weights are normalised over the pixels inside
@@ -73,8 +73,8 @@ def backward_warp(
         weight = source_mask.to(image.dtype)
 
     out = image.new_zeros(len(image), warp.height, warp.width)
-    gather = _bilinear if interpolation == "bilinear" else _nearest
-    out[:, warp.valid.to(image.device)] = gather(image, weight, xy)
+    read = _bilinear if interpolation == "bilinear" else _nearest
+    out[:, warp.valid.to(image.device)] = read(image, weight, xy)
     return out
 
 

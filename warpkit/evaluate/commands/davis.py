@@ -1,4 +1,4 @@
-"""`warpkit eval davis`: how well masks are carried through annotated clips.
+"""`warpkit eval davis`: how well masks are propagated through annotated clips.
 
 In: a DAVIS folder. Out: J, F and J&F of a model, of baselines or of somebody's folder of masks, as
 JSON, and the masks.
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from warpkit.arrays import Image, Labels
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.datasets.davis import DavisSequence, read_davis
 from warpkit.describe.options import ModelOptions
 from warpkit.evaluate.baselines import copy_first_labels, flow_labels
-from warpkit.evaluate.commands.mask_store import MaskMethod, carried_masks
+from warpkit.evaluate.commands.mask_store import MaskMethod, propagated_masks
 from warpkit.evaluate.commands.shared import (
     ScoredSettings,
     answers_identity,
@@ -58,7 +58,7 @@ class EvalDavisSettings(ScoredSettings):
         sequences: only these; empty for all.
         resolution: folder of the frames and annotations.
         all_frames: score every frame; else the official frames, 2 to N - 1.
-        mode: how masks are carried, as in `warpkit propagate`.
+        mode: how masks are propagated, as in `warpkit propagate`.
         label: settings of label propagation.
         workers: processes that score; None takes one per CPU.
     """
@@ -70,7 +70,7 @@ class EvalDavisSettings(ScoredSettings):
     sequences: tuple[str, ...] = ()
     resolution: str = "480p"
     all_frames: bool = False
-    mode: Literal["label", "gather", "splat"] = "label"
+    mode: Literal["label", "backward-warp", "forward-warp"] = "label"
     label: LabelConfig = field(default_factory=LabelConfig)
     workers: int | None = None
 
@@ -101,7 +101,7 @@ def run_eval_davis(
     options: ModelOptions | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Carry the first mask of every sequence to its end and score the masks.
+    """Propagate the first mask of every sequence to its end and score the masks.
 
     Args:
         root: the folder that holds `JPEGImages` and `Annotations`.
@@ -130,7 +130,9 @@ def run_eval_davis(
         year=settings.year,
     )
     frames = sum(len(sequence) for sequence in sequences)
-    _LOGGER.info("%d sequences, %d frames, %d left out", len(sequences), frames, len(problems))
+    left_out = f", {len(problems)} left out" if problems else ""
+    names = counted(len(sequences), "sequence")
+    _LOGGER.info("%s, %s%s", names, counted(frames, "frame"), left_out)
     methods: list[MaskMethod | None] = [
         _model_method(settings, options) if predictions is None else None
     ]
@@ -145,7 +147,7 @@ def run_eval_davis(
                 run = _given(Path(predictions), sequences)
             else:
                 with clock.stage(f"propagate {method.name}"):
-                    masks, seconds = carried_masks(
+                    masks, seconds = propagated_masks(
                         method, sequences, store, hashes, problems, settings.year
                     )
                 run = _DavisRun(method.name, masks, seconds)
@@ -156,7 +158,7 @@ def run_eval_davis(
             with clock.stage("score"):
                 run = _scored_run(run, sequences, settings, problems, given=method is None)
             runs.append(run)
-        # Every method is scored on the same sequences: those that all could carry.
+        # Every method is scored on the same sequences: those that all could propagate.
         common = [
             s.name for s in sequences if all(s.name in run.report().sequences for run in runs)
         ]
@@ -239,9 +241,9 @@ def _scored_run(
     )
     require(
         not (given and more),
-        f"the predictions do not cover the data set: {more[0] if more else ''} ({len(more)} such"
-        " sequences); a score over a part would be another score: give all masks, or name the"
-        " sequences with --sequences",
+        f"the predictions do not cover the data set: {more[0] if more else ''}"
+        f" ({counted(len(more), 'such sequence')}); a score over a part would be another"
+        " score: give all masks, or name the sequences with --sequences",
     )
     problems += [f"{run.name}: {line}" for line in more]
     for note in notes:
@@ -264,7 +266,7 @@ def _write_masks(
 
 def _title(settings: EvalDavisSettings, names: Sequence[str]) -> str:
     year = f"DAVIS-{settings.year}" if settings.year else "DAVIS"
-    few = ", ".join(names) if len(names) <= 5 else f"{len(names)} sequences"
+    few = ", ".join(names) if len(names) <= 5 else counted(len(names), "sequence")
     return f"{year} ({f'{settings.split}: ' if settings.split else ''}{few}{_rule(settings)})"
 
 
@@ -290,7 +292,7 @@ def _describer_method(
     how = settings.propagation()
     matcher = asked_matcher(options.engine)
 
-    def carry(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
+    def masks_of(images: Iterable[Image], first: Labels, frames: int) -> Iterator[Labels]:
         for result in propagate(
             images, describer=describer, labels=first, settings=how, matcher=matcher
         ):
@@ -299,7 +301,7 @@ def _describer_method(
 
     facts = {"engine": options.engine, "settings": to_dict(how)}
     identity = answers_identity(name, describer, **facts)
-    return MaskMethod(name, identity, carry)
+    return MaskMethod(name, identity, masks_of)
 
 
 def _model_method(settings: EvalDavisSettings, options: ModelOptions) -> MaskMethod:

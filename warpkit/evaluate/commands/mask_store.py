@@ -1,4 +1,4 @@
-"""Masks kept between runs: each sequence carried once by each method.
+"""Masks kept between runs: each sequence propagated once by each method.
 
 A folder of masks is named by the content of all that the masks depend on, appears when it is whole,
 and holds a manifest of its files.
@@ -25,19 +25,19 @@ from warpkit.io.whole import Partial, write_json
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.progress import Bar
 
-__all__ = ["MaskMethod", "carried_masks"]
+__all__ = ["MaskMethod", "propagated_masks"]
 
 
 @dataclass(frozen=True)
 class MaskMethod:
-    """A row: its name, all that makes its answers, and how it carries the first labels."""
+    """A row: its name, all that makes its answers, and how it propagates the first labels."""
 
     name: str
     identity: Callable[[], dict[str, Any]]
-    carry: Callable[[Iterable[Image], Labels, int], Iterator[Labels]]
+    propagate: Callable[[Iterable[Image], Labels, int], Iterator[Labels]]
 
 
-def carried_masks(
+def propagated_masks(
     method: MaskMethod,
     sequences: Sequence[DavisSequence],
     store: Path,
@@ -61,7 +61,7 @@ def carried_masks(
                 spent = _whole(folder, sequence)
                 if spent is None:
                     shutil.rmtree(folder, ignore_errors=True)
-                    spent = _carry_through(method, sequence, folder, year, bar.update)
+                    spent = _propagate(method, sequence, folder, year, bar.update)
                 else:
                     bar.update(len(sequence))
                 done[sequence.name] = folder
@@ -71,7 +71,7 @@ def carried_masks(
                 if isinstance(error, OutputError):
                     raise
                 problems.append(f"{method.name}: sequence '{sequence.name}': {error}")
-    require(bool(done), f"{method.name} carried no sequence: {problems[-1] if problems else ''}")
+    require(bool(done), f"{method.name} finished no sequence: {problems[-1] if problems else ''}")
     return done, seconds / frames
 
 
@@ -100,7 +100,7 @@ def _whole(folder: Path, sequence: DavisSequence) -> float | None:
     return None
 
 
-def _carry_through(
+def _propagate(
     method: MaskMethod,
     sequence: DavisSequence,
     folder: Path,
@@ -122,15 +122,15 @@ def _carry_through(
     except OSError as error:
         raise OutputError(f"cannot keep masks in {folder.parent}: {error.strerror}") from error
     try:
-        labels = method.carry(images, first, len(sequence))
+        labels = method.propagate(images, first, len(sequence))
         annotated = set(sequence.annotated)
         for position, path in enumerate(sequence.frame_paths):
-            with clock.stage("carry"):
-                carried = next(labels)
+            with clock.stage("propagate"):
+                propagated = next(labels)
             if position in annotated:
-                write_labels(place.partial / f"{path.stem}.png", carried)
+                write_labels(place.partial / f"{path.stem}.png", propagated)
             advance(1)
-        seconds = clock.seconds["carry"]
+        seconds = clock.seconds["propagate"]
         hashes = ContentHashes()
         masks = {path.name: hashes(path) for path in sorted(place.partial.glob("*.png"))}
         write_json(place.partial / _MANIFEST, {"seconds": seconds, "masks": masks})

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coherent import FIELDS, FieldName, Mirror, points_config
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.options import ModelOptions
@@ -73,7 +73,7 @@ class EvalPckSettings(ScoredSettings):
     """What is predicted and how it is scored.
 
     Attributes:
-        alphas: tolerances as shares of L.
+        alphas: tolerances as fractions of L.
         pairs: that many pairs, drawn; None takes all (360 of `cub`).
         filters: whether matches are refined (`subpixel`); published numbers do without.
         resamples: of the bootstrap.
@@ -153,8 +153,8 @@ def run_eval_pck(
             dataset, Path(root), options=settings.data, count=settings.pairs, seed=settings.seed
         )
     _LOGGER.info(
-        "%s: %d pairs%s",
-        *(pair_set.title, len(pair_set.pairs), _left_out(len(pair_set.problems))),
+        "%s: %s%s",
+        *(pair_set.title, counted(len(pair_set.pairs), "pair"), _left_out(len(pair_set.problems))),
     )
     problems: list[str] = []
     runs: list[tuple[str, list[PairPrediction], dict[str, Any]]] = []
@@ -182,15 +182,15 @@ def run_eval_pck(
     rows = []
     with clock.stage("score"):
         for name, listed, facts in runs:
-            counted = [p for p in listed if id(p.pair) in common]
+            shared = [p for p in listed if id(p.pair) in common]
             report = score_pairs(
-                counted,
+                shared,
                 alphas=settings.alphas,
                 seed=settings.seed,
                 resamples=settings.resamples,
             )
             times = [p.seconds for p in listed if p.seconds is not None]
-            missing = sum(int(np.isnan(p.predicted).any(axis=1).sum()) for p in counted)
+            missing = sum(int(np.isnan(p.predicted).any(axis=1).sum()) for p in shared)
             rows.append(
                 {
                     "method": name,
@@ -198,7 +198,7 @@ def run_eval_pck(
                     # The median: the first pair of a machine compiles the matcher's loops.
                     "seconds_per_pair": statistics.median(times) if times else None,
                     "missing_points": missing,
-                    "quality": mean_quality(p.quality for p in counted),
+                    "quality": mean_quality(p.quality for p in shared),
                     **facts,
                 }
             )
@@ -268,7 +268,7 @@ def _scored(pairs: Sequence[AnnotatedPair], root: Path, *, boxes: bool) -> str:
 
 
 def _left_out(count: int) -> str:
-    return f", {count} items left out" if count else ""
+    return f", {counted(count, 'item')} left out" if count else ""
 
 
 def _describer_method(
@@ -337,8 +337,8 @@ def _predict(
         missing = [pair for pair in pair_set.pairs if id(pair) not in found]
         if len(found):
             _LOGGER.info(
-                "%s: %d of %d pairs predicted earlier",
-                *(method.name, len(found), len(pair_set.pairs)),
+                "%s: %d of %s predicted earlier",
+                *(method.name, len(found), counted(len(pair_set.pairs), "pair")),
             )
         memory = kept.memory_mb if kept is not None else None
         if missing:

@@ -84,7 +84,7 @@ def _pairs(folder: Path, result: Mapping[str, Any]) -> Iterator[Picture]:
     threshold: Threshold = result["threshold"]
 
     def rank(prediction: PairPrediction) -> tuple[float, float]:
-        """Share of right points, then mean error as a share of L (less is better)."""
+        """Share of right points, then mean error as a fraction of L (less is better)."""
         length = prediction.length(threshold)
         away = np.linalg.norm(prediction.predicted - prediction.pair.target_points, axis=1)
         share = float(_correct(prediction, threshold).mean())

@@ -129,7 +129,8 @@ def check_scoring(alphas: Sequence[float], *, resamples: int) -> None:
     """Raise unless PCK can be scored at these tolerances and its interval be drawn."""
     require(
         len(set(alphas)) == len(alphas) > 0 and all(0 < alpha < 10 for alpha in alphas),
-        f"alphas are different shares of L above 0, such as 0.05,0.1, got {list(alphas)}",
+        "alphas are different fractions of the longer side above 0, such as 0.05,0.1, got"
+        f" {list(alphas)}",
     )
     require(resamples > 0, f"resamples must be positive, got {resamples}")
 

@@ -4,7 +4,7 @@ Out: a folder with `sweep.json` (every number), `sweep.md` (the best layers and 
 `layers.png` (PCK against the timestep, a curve a layer) and `models.png` (the best layer of each
 timestep, a curve a model and mode). Source: Diffusion Hyperfeatures, Figures 3 and 7 to 9.
 
-Images are squashed to the model's canvas, layers are resized (bilinear) to 64 x 64 cells, and a
+Images are stretched to the model's input, layers are resized (bilinear) to 64 x 64 cells, and a
 source point goes to the centre of the target's cell of the greatest cosine. `inversion` evaluates
 the UNet along DDIM inversion, `noised` once at each timestep on the noised latent (generation
 features of a real image); other models than diffusion models have the mode `features`.
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warpkit.aggregate.network import resize
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 from warpkit.coords import lattice_sites, sample_descriptors
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.describe.extractor import Extractor
@@ -66,7 +66,7 @@ class SweepSettings(TaskSettings):
         models: aliases, folders or model files to compare; empty takes the model of the options.
         modes: how diffusion models read images.
         steps: departing steps of 50, clean to noisy; the paper's eleven.
-        alphas: tolerances as shares of L.
+        alphas: tolerances as fractions of L.
         pairs: that many pairs, drawn; None takes all.
         seed: of the draw and of the noise.
         data: which part of the data set.
@@ -142,8 +142,8 @@ def run_sweep(
     settings = settings or SweepSettings()
     options = options or ModelOptions(model="tiny")
     require(
-        options.fit in (None, "squash"),
-        "the sweep squashes images to the canvas, as the paper does: leave out --fit",
+        options.fit in (None, "stretch"),
+        "the sweep stretches images to the input, as the paper does: leave out --fit",
     )
     clock = Stopwatch()
     folder = OutputFolder(output, overwrite=overwrite, inputs=[root])
@@ -156,7 +156,7 @@ def run_sweep(
     problems = list(pair_set.problems)
     for model in settings.models or (options.model,):
         with clock.stage(f"load {model}"):
-            extractor = dataclasses.replace(options, model=model, fit="squash").load_single()
+            extractor = dataclasses.replace(options, model=model, fit="stretch").load_single()
         with clock.stage(f"sweep {model}"):
             rows += sweep_pairs(
                 extractor,
@@ -169,7 +169,8 @@ def run_sweep(
             )
         del extractor  # its memory, before the next model takes its own
     problems = list(dict.fromkeys(problems))
-    title = f"{pair_set.title}, {len(pair_set.pairs)} pairs, threshold {pair_set.threshold}"
+    count = counted(len(pair_set.pairs), "pair")
+    title = f"{pair_set.title}, {count}, threshold {pair_set.threshold}"
     table = _table(rows, settings.alphas, title)
     facts: dict[str, Any] = {
         "dataset": pair_set.name,
@@ -274,8 +275,8 @@ def _score_group(
 ) -> None:
     """Add the correct points of some pairs to the counts of every layer and step."""
     images = [image for _, source, target in group for image in (source, target)]
-    canvas = torch.cat([extractor.canvas([image])[0] for image in images])
-    for step in backbone.features(canvas):
+    inputs = torch.cat([extractor.prepare([image])[0] for image in images])
+    for step in backbone.features(inputs):
         for layer in backbone.spec.layers:
             maps = resize(step.maps[layer.name].float(), (GRID, GRID))
             key = (layer.name, step.step, step.timestep)

@@ -108,7 +108,7 @@ def _picture_section(
     if not figures:
         return ""
     legend = (
-        "<p>Green matches are right, red ones wrong; a cross is where the point really is.</p>"
+        "<p>Blue matches are right, orange ones wrong; a cross is where the point really is.</p>"
         if result["kind"] == "pck"
         else ""
     )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.coherent import CoherentConfig, FieldName, Mirror, coherent_field
 from warpkit.coords import pixel_grid
 from warpkit.describe.options import ModelOptions
@@ -64,7 +64,7 @@ class _Field:
     Attributes:
         source_xy: (H, W, 2), source pixels.
         shown: bool (H, W), where it holds.
-        valid: bool (H, W), where the method trusts it; None for `shown`.
+        valid: bool (H, W), where the method holds it to be right; None for `shown`.
         quality: of a coherent field.
     """
 
@@ -79,7 +79,7 @@ class EvalWarpSettings(ScoredSettings):
     """What is warped and how it is scored.
 
     Attributes:
-        alphas: tolerances as shares of the source image's longer side.
+        alphas: tolerances as fractions of the source image's longer side.
         pairs: at most that many pairs, drawn; for the clips, frames of each clip.
         filters: whether matches are refined (`subpixel`); published numbers do without.
         resamples: of the bootstrap.
@@ -196,7 +196,7 @@ def run_eval_warp(
     facts = {
         "kind": "warp",
         "dataset": name,
-        "title": f"{FIELD_SETS[name]} ({len(errors[model.name])} pairs)"
+        "title": f"{FIELD_SETS[name]} ({counted(len(errors[model.name]), 'pair')})"
         + (f", {given}" if given else ""),
         "masks": given,
         "scored": scored.hexdigest()[:24],

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, counted, one_of, require
 from warpkit.coords import pixel_grid
 from warpkit.datasets.draw import name_ranks
 from warpkit.datasets.tss import read_tss_dense
@@ -86,7 +86,8 @@ def _clips(count: int) -> Iterator[FieldTruth]:
     for name, spec in CLIPS.items():
         require(
             count < spec.frames,
-            f"the clip '{name}' has {spec.frames - 1} frames after the first, not {count}",
+            f"the clip '{name}' has {counted(spec.frames - 1, 'frame')} after the first, not"
+            f" {count}",
         )
         first = render_frame(spec, 0)
         for step in range(1, count + 1):
@@ -160,7 +161,7 @@ def _known(root: Path, count: int | None, seed: int, problems: list[str]) -> Ite
 def _drawn(items: list[T], names: list[str], count: int | None, seed: int) -> list[T]:
     require(
         count is None or count <= len(items),
-        f"there are {len(items)} pairs: ask for no more than that, not {count}",
+        f"the set has {counted(len(items), 'pair')}: ask for no more than that, not {count}",
     )
     if count is None:
         return items

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from warpkit.checks import exists, is_file, one_of, require
+from warpkit.checks import counted, exists, is_file, one_of, require
 from warpkit.datasets.cub import read_cub, read_cub_index
 from warpkit.datasets.dhf import read_dhf_json
 from warpkit.datasets.draw import name_ranks
@@ -133,7 +133,7 @@ def read_pair_set(
         details = [split]
     elif name == "pf-willow":
         pairs, problems = read_pf_willow(root)
-        details = [f"{len({pair.category for pair in pairs})} folders"]
+        details = [counted(len({pair.category for pair in pairs}), "folder")]
     elif name == "tss":
         pairs, problems = read_tss(root, stride=options.stride)
     else:
@@ -142,13 +142,14 @@ def read_pair_set(
     if count is not None and name != "cub":
         require(
             count <= len(pairs),
-            f"{root} has {len(pairs)} usable pairs: ask for no more than that, not {count}",
+            f"{root} has {counted(len(pairs), 'usable pair')}: ask for no more than that, not"
+            f" {count}",
         )
         names = [_pair_name(pair, image_root) for pair in pairs]
         drawn = np.argsort(name_ranks(names, seed=seed), kind="stable")[:count]
         # In the set's own order, which keeps the images of a category together.
         pairs = [pairs[i] for i in sorted(drawn.tolist())]
-        details.append(f"{count} pairs drawn, seed {seed}")
+        details.append(f"{counted(count, 'pair')} drawn, seed {seed}")
     details = [detail for detail in details if detail]
     return PairSet(
         name=name,

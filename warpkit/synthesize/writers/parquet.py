@@ -1,4 +1,4 @@
-"""Parquet: one row a pair with its images in it, as `datasets` and pandas read it."""
+"""Parquet: one row per pair with its images in it, as `datasets` and pandas read it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The one driver of a clip: stretch by stretch, backward and forward, in chunks of frames.
 
-In: the frames (`clip`), what is carried to them (`propagation`), where it is kept (`store`). Out:
-every frame with its result, in order. The same loop carries in memory and into a folder; a store
+In: the frames (`clip`), what is propagated (`propagation`), where it is kept (`store`). Out:
+every frame with its result, in order. The same loop propagates in memory and into a folder; a store
 that finds the work of a killed run says how far that came, and the loop goes on from there.
 """
 
@@ -15,7 +15,7 @@ from contextlib import closing
 import torch
 
 from warpkit.arrays import Image
-from warpkit.checks import require
+from warpkit.checks import counted, require
 from warpkit.io.frame import Frame
 from warpkit.propagate import TrackedPoints
 from warpkit.propagate.passes import Stretch
@@ -26,17 +26,17 @@ from warpkit.video.config import FrameResult
 from warpkit.video.propagation import Propagation
 from warpkit.video.store import Store
 
-__all__ = ["carry", "follow_back"]
+__all__ = ["follow_back", "propagate_clip"]
 
 _log = logging.getLogger("warpkit")
 # On the way back frames are read in blocks from the end, each from the front of a video.
 _BLOCK_BYTES = 256e6
 
 
-def carry(
+def propagate_clip(
     run: Propagation, clip: Clip, store: Store, *, progress: ProgressCallback = no_progress
 ) -> Iterator[tuple[Frame, FrameResult]]:
-    """Carry everything to every frame.
+    """Propagate everything to every frame.
 
     Args:
         progress: hears of every chunk of frames.
@@ -94,10 +94,10 @@ def _kept(
 def _through(
     run: Propagation, clip: Clip, store: Store, stretch: Stretch, progress: ProgressCallback
 ) -> Generator[tuple[Frame, FrameResult], None, bool]:
-    """Carry through a stretch, chunk by chunk; returns whether a scene cut ends the run."""
+    """Propagate through a stretch, chunk by chunk; returns whether a scene cut ends the run."""
     known = {p: clip.one(p).image for p in stretch.known if p > 0}
     if stretch.stop is not None:
-        _carry_back(run, clip, store, stretch, stretch.stop, known, progress)
+        _propagate_back(run, clip, store, stretch, stretch.stop, known, progress)
     run.begin(stretch, known)
     if store.done > stretch.first:
         _restore(run, clip, store, stretch, known)
@@ -119,7 +119,8 @@ def _through(
             clip.drop(store.done, run.annotations)
     require(
         stretch.stop is None or store.done == stretch.stop,
-        f"there is no frame {stretch.stop} to annotate: {clip.name} has {store.done} frames",
+        f"there is no frame {stretch.stop} to annotate: {clip.name} has"
+        f" {counted(store.done, 'frame')}",
     )
     return False
 
@@ -127,8 +128,8 @@ def _through(
 def _tell(frame: Frame, stops: bool) -> None:
     if stops:
         _log.warning(
-            "a new scene begins with frame %s: the run ends before it; carry on with a mask of"
-            " it (--start %d --mask PNG), or through it with --cuts reanchor or ignore",
+            "a new scene begins with frame %s: the run ends before it; continue with a mask of"
+            " it (--start %d --mask PNG), or through it with --cuts restart or ignore",
             *(frame.shown, frame.index),
         )
     else:
@@ -187,7 +188,7 @@ def _described(
     return context[part], images[part]
 
 
-def _carry_back(
+def _propagate_back(
     run: Propagation,
     clip: Clip,
     store: Store,
@@ -214,11 +215,11 @@ def _carry_back(
     with Bar(total=left, desc="backward", unit="frame", shown=not store.quiet, leave=False) as bar:
         for start, shots, cut_after in clip.ahead(_blocks(clip, todo, stop, run.chunk)):
             cuts = [*(shot.cut for shot in shots[1:]), cut_after]
-            soft = run.carry_back([shot.frame.image for shot in shots], cuts)
+            soft = run.propagate_back([shot.frame.image for shot in shots], cuts)
             store.keep_back(start, {"soft": soft, "kept": run.state()["soft"]})
             bar.update(len(shots))
-            progress("carrying back", bar.n, left)
-    store.wait()  # what was carried back is read next
+            progress("propagating backward", bar.n, left)
+    store.wait()  # what was propagated backward is read next
 
 
 def _blocks(
