@@ -123,7 +123,7 @@ def test_what_speaks_against_a_mask_is_said() -> None:
     mask = np.zeros((40, 40), bool)
     mask[10:30, 10:30] = True
     assert mask_doubts(mask, 0.9, None) == ()
-    assert mask_doubts(mask, 0.4, None) == ("several looks at the image agree on 40 % of it only",)
+    assert mask_doubts(mask, 0.4, None) == ("zoomed and mirrored views agree on 40 % of it only",)
     assert mask_doubts(~mask, 0.9, None) == ("it touches all four sides of the image",)
     assert mask_doubts(mask, 0.9, (10.0, 10.0, 29.0, 29.0)) == ("it fills 100 % of the box",)
     assert mask_doubts(mask, 0.9, (0.0, 0.0, 39.0, 39.0)) == ()

@@ -164,7 +164,7 @@ def test_without_a_hint_the_head_says_where(lamp: Segmenter) -> None:
     block[8:24, 16:48] = True
 
     def first(_image: Any, _hints: Hints) -> FoundObject:
-        return FoundObject(block, 0.6, ("several looks at the image agree on 60 % of it only",))
+        return FoundObject(block, 0.6, ("zoomed and mirrored views agree on 60 % of it only",))
 
     found = segment_object(np.zeros((32, 64, 3), np.uint8), segmenter=lamp, first=first)
     box, mirrored = lamp.prompted.boxes

@@ -79,7 +79,7 @@ def test_objects_of_photographs_are_found_and_named(photographs, tmp_path, caplo
     card = (out / "README.md").read_text(encoding="utf-8")
     digest = file_sha256(FOREGROUND_WEIGHTS)[:12]
     assert f"- masks: found by the foreground head (weights {digest}), not by people" in card
-    line = "found the object of 8 pictures of 4 kept pairs: several looks at a picture agree on"
+    line = "found the object of 8 pictures of 4 kept pairs: zoomed and mirrored views agree on"
     assert f"Masks: {line}" in card
     assert line in caplog.text
 

@@ -349,7 +349,7 @@ def mask_doubts(
     share = float(mask.mean())
     sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
     if agreement < SURE:
-        doubts.append(f"several looks at the image agree on {100 * agreement:.0f} % of it only")
+        doubts.append(f"zoomed and mirrored views agree on {100 * agreement:.0f} % of it only")
     if all(side.any() for side in sides) and box is None:
         doubts.append("it touches all four sides of the image")
     if share < 0.005 and box is None:

@@ -124,7 +124,7 @@ class MaskConfig:
         smallest: an object covers at least this share of its image, else the pair is dropped.
         largest: and at most this share (`auto`, `found`).
         least_trust: a pair with a mask of less trust is dropped; 0 keeps all. Trust is 0 to 1: of
-            `auto`, how far several looks at the image agree on the mask; of `found`, the share of
+            `auto`, how far zoomed and mirrored views agree on the mask; of `found`, the share of
             descriptors that are more like their own side of the outline. Above 0 it drops whatever
             else is doubtful about a mask of `auto`, too.
     """

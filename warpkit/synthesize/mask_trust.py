@@ -39,7 +39,7 @@ class MaskTrust:
     Attributes:
         share: by clusters: of the cells, inside and outside in equal parts, that are more like the
             mean of their own side; 0 where a side has no cell. By the foreground head: how far
-            several looks at the image agree (`warpkit.image.foreground.FoundObject.agreement`).
+            zoomed and mirrored views agree (`warpkit.image.foreground.FoundObject.agreement`).
         sure: bool (H, W), the half of the mask that is more like its mean, against what is around.
         doubts: by the foreground head: what speaks against the mask; None by clusters.
     """

@@ -49,7 +49,7 @@ class Summary:
         doubtful: ids of kept pairs with a found mask that is doubted (see `warpkit.synthesize.
             mask_trust`).
         agreement: of the masks of kept pairs that the foreground head or a segmenter found, how far
-            several looks agree on each.
+            zoomed and mirrored views agree on each.
         prompts: how often each prompt was used by a kept pair.
     """
 
@@ -87,7 +87,7 @@ class Summary:
         mean, least = sum(self.agreement) / len(self.agreement), min(self.agreement)
         return (
             f"found the object of {len(self.agreement):,} pictures of {len(self.kept):,} kept"
-            f" pairs: several looks at a picture agree on {100 * mean:.0f} % of it (the least sure:"
+            f" pairs: zoomed and mirrored views agree on {100 * mean:.0f} % of it (the least sure:"
             f" {100 * least:.0f} %)"
         )
 
