@@ -304,6 +304,8 @@ def test_the_commands_take_a_segmenter(
     for name, block in zip(("source", "target"), blocks, strict=True):
         mask = warpkit.read_mask(tmp_path / f"out/{name}_mask.png")
         np.testing.assert_array_equal(mask, block)
-    ran = cli("match", *pair, "--all", *asked, "-o", tmp_path / "m.json")
-    assert ran.code == 0, ran.err
-    np.testing.assert_array_equal(warpkit.read_mask(tmp_path / "m_target_mask.png"), blocks[1])
+    for name, points in (("all", ("--all",)), ("one", ("--points", "20,20"))):
+        ran = cli("match", *pair, *points, *asked, "-o", tmp_path / f"{name}.json")
+        assert ran.code == 0, ran.err
+        mask = warpkit.read_mask(tmp_path / f"{name}_target_mask.png")
+        np.testing.assert_array_equal(mask, blocks[1])
