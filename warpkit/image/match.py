@@ -242,7 +242,7 @@ def similarity_at(
     """
     pair = ImagePair.checked(source, target, target_mask=target_mask)
     settings = settings or MatchSettings()
-    xy = _checked_points([point], pair)
+    pair, xy = _outlined(pair, [point], settings, "cpu")
     found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     seen = similarity_map(maps[0], maps[1], point)
     return PointSimilarity(
