@@ -16,6 +16,7 @@ from small_segmenters import save_small_segmenter
 import warpkit
 from warpkit import WarpSettings
 from warpkit.checks import InputError
+from warpkit.describe.manage import list_models
 from warpkit.features import segmenters
 from warpkit.features.model_sources import RELEASES
 from warpkit.features.segmenters import Segmenter, load_segmenter
@@ -265,6 +266,9 @@ def test_licence_and_size_are_shown_before_a_download(
     assert said[0].startswith(f"downloading facebook/sam2.1-hiera-tiny at {'a' * 12}: ")
     assert said[0].endswith("GB, licence Apache-2.0")
     assert cli("models", "verify", "sam2", small=False).code == 0
+    rows = {row["model"]: (row["licence"], row["weights"], row["here"]) for row in list_models()}
+    assert rows["sam2"] == ("Apache-2.0", "0.16 GB", "yes")
+    assert rows["clipseg"] == ("Apache-2.0", "0.6 GB", "no")
     hub.online = False  # now it is here
     assert load_segmenter("sam2", CPU).kind == "sam2"
 
