@@ -51,10 +51,14 @@ def test_prompts_come_in_the_network_s_own_frame(
 ) -> None:
     found = load_segmenter(str(folders["sam2"]), CPU)
     told = heard(found.prompted)
-    logits = found.by_prompts(
-        image, box=(4.0, 2.0, 35.0, 17.0), points=[(30.0, 10.0)], background=[(0.0, 19.0)]
+    first, second = (
+        found.by_prompts(
+            image, box=(4.0, 2.0, 35.0, 17.0), points=[(30.0, 10.0)], background=[(0.0, 19.0)]
+        )
+        for _ in range(2)
     )
-    assert logits.shape == (HEIGHT, WIDTH)
+    assert first.shape == (HEIGHT, WIDTH)
+    assert torch.equal(first, second)
     assert told["pixel_values"].shape == (1, 3, 64, 64)
     # Half-pixel centres: x of 40 pixels lies at (x + 0.5) * 64 / 40 - 0.5 of 64.
     expected = [[30.5 * 1.6 - 0.5, 10.5 * 3.2 - 0.5], [0.5 * 1.6 - 0.5, 19.5 * 3.2 - 0.5]]
