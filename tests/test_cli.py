@@ -154,6 +154,8 @@ def test_file_then_flags_then_set(cli: Cli, files: Path, tmp_path: Path) -> None
         "descriptor_cache": None,
         "descriptor_cache_gb": 20.0,
         "mask": "auto",
+        "segmenter": None,
+        "text": None,
         "field": "coherent",
         "mirror": "auto",
         "tolerance": 0.1,

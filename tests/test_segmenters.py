@@ -16,6 +16,7 @@ from small_segmenters import save_small_segmenter
 import warpkit
 from warpkit import WarpSettings
 from warpkit.checks import InputError
+from warpkit.describe.manage import list_models
 from warpkit.features import segmenters
 from warpkit.features.model_sources import RELEASES
 from warpkit.features.segmenters import Segmenter, load_segmenter
@@ -50,10 +51,14 @@ def test_prompts_come_in_the_network_s_own_frame(
 ) -> None:
     found = load_segmenter(str(folders["sam2"]), CPU)
     told = heard(found.prompted)
-    logits = found.by_prompts(
-        image, box=(4.0, 2.0, 35.0, 17.0), points=[(30.0, 10.0)], background=[(0.0, 19.0)]
+    first, second = (
+        found.by_prompts(
+            image, box=(4.0, 2.0, 35.0, 17.0), points=[(30.0, 10.0)], background=[(0.0, 19.0)]
+        )
+        for _ in range(2)
     )
-    assert logits.shape == (HEIGHT, WIDTH)
+    assert first.shape == (HEIGHT, WIDTH)
+    assert torch.equal(first, second)
     assert told["pixel_values"].shape == (1, 3, 64, 64)
     # Half-pixel centres: x of 40 pixels lies at (x + 0.5) * 64 / 40 - 0.5 of 64.
     expected = [[30.5 * 1.6 - 0.5, 10.5 * 3.2 - 0.5], [0.5 * 1.6 - 0.5, 19.5 * 3.2 - 0.5]]
@@ -265,6 +270,9 @@ def test_licence_and_size_are_shown_before_a_download(
     assert said[0].startswith(f"downloading facebook/sam2.1-hiera-tiny at {'a' * 12}: ")
     assert said[0].endswith("GB, licence Apache-2.0")
     assert cli("models", "verify", "sam2", small=False).code == 0
+    rows = {row["model"]: (row["licence"], row["weights"], row["here"]) for row in list_models()}
+    assert rows["sam2"] == ("Apache-2.0", "0.16 GB", "yes")
+    assert rows["clipseg"] == ("Apache-2.0", "0.6 GB", "no")
     hub.online = False  # now it is here
     assert load_segmenter("sam2", CPU).kind == "sam2"
 
@@ -304,6 +312,8 @@ def test_the_commands_take_a_segmenter(
     for name, block in zip(("source", "target"), blocks, strict=True):
         mask = warpkit.read_mask(tmp_path / f"out/{name}_mask.png")
         np.testing.assert_array_equal(mask, block)
-    ran = cli("match", *pair, "--all", *asked, "-o", tmp_path / "m.json")
-    assert ran.code == 0, ran.err
-    np.testing.assert_array_equal(warpkit.read_mask(tmp_path / "m_target_mask.png"), blocks[1])
+    for name, points in (("all", ("--all",)), ("one", ("--points", "20,20"))):
+        ran = cli("match", *pair, *points, *asked, "-o", tmp_path / f"{name}.json")
+        assert ran.code == 0, ran.err
+        mask = warpkit.read_mask(tmp_path / f"{name}_target_mask.png")
+        np.testing.assert_array_equal(mask, blocks[1])

@@ -79,9 +79,17 @@ def test_objects_of_photographs_are_found_and_named(photographs, tmp_path, caplo
     card = (out / "README.md").read_text(encoding="utf-8")
     digest = file_sha256(FOREGROUND_WEIGHTS)[:12]
     assert f"- masks: found by the foreground head (weights {digest}), not by people" in card
-    line = "found the object of 8 pictures of 4 kept pairs: zoomed and mirrored views agree on"
-    assert f"Masks: {line}" in card
-    assert line in caplog.text
+    shares = [
+        item["provenance"][role]["mask_agreement"]
+        for item in json.loads((out / "pairs.json").read_text(encoding="utf-8"))
+        for role in ("source", "target")
+    ]
+    line = (
+        "found the object of 8 pictures of 4 kept pairs: mean confidence"
+        f" {100 * sum(shares) / 8:.0f} %, lowest {100 * min(shares):.0f} %"
+    )
+    assert f"Masks: {line}. Each record" in card
+    assert f"{line}; --mask none takes whole pictures" in caplog.text
 
 
 def test_exact_labels_lie_on_what_was_found(photographs, tmp_path):

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -84,6 +85,7 @@ class Segmenter:
 
     def __init__(self, kind: SegmenterKind, folder: Path, device: torch.device) -> None:
         self.kind, self.folder, self.device = kind, folder, device
+        self._lock = threading.Lock()
 
     @property
     def reads_text(self) -> bool:
@@ -187,9 +189,10 @@ class Segmenter:
         return ((square - mean) / std).to(self.device)
 
     def _tokens(self, text: str, *, length: int, padding: str | bool = False) -> dict[str, Tensor]:
-        tokens = self.tokenizer(
-            [text], return_tensors="pt", padding=padding, max_length=length, truncation=True
-        )
+        with self._lock:  # it keeps lengths between calls, and refuses two at once
+            tokens = self.tokenizer(
+                [text], return_tensors="pt", padding=padding, max_length=length, truncation=True
+            )
         return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}
 
     def _clipseg_side(self) -> int:

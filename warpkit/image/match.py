@@ -63,7 +63,7 @@ class MatchSettings(TaskSettings):
     Attributes:
         mask: what counts of a picture without a mask: `auto` finds its object, where that is sure
             in both; `none` takes the whole picture. None is `auto` for points all over the object
-            and `none` for given points.
+            and with a segmenter, else `none`.
         segmenter: who finds it: `sam2`, `sam3`, `clipseg` or a folder of such a model; None is the
             foreground head.
         text: names it, for `sam3` and `clipseg`.
@@ -173,7 +173,8 @@ def _outlined(
 
 def _finds(settings: MatchSettings, points: npt.ArrayLike | None) -> bool:
     """Whether objects are looked for where a mask is missing."""
-    return settings.mask == "auto" or (settings.mask is None and points is None)
+    asked = points is None or settings.segmenter is not None
+    return settings.mask == "auto" or (settings.mask is None and asked)
 
 
 def _points_all_over(pair: ImagePair, spacing: int | None) -> torch.Tensor:
@@ -292,7 +293,7 @@ def similarity_at(
     """
     pair = ImagePair.checked(source, target, target_mask=target_mask)
     settings = settings or MatchSettings()
-    xy = _checked_points([point], pair)
+    pair, xy = _outlined(pair, [point], settings, "cpu")
     found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     seen = similarity_map(maps[0], maps[1], point)
     return PointSimilarity(

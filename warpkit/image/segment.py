@@ -77,8 +77,13 @@ def object_finder(
             check_prompts(kind, text=text)
     network = load_segmenter(segmenter, resolve_device(device))
     check_prompts(network.kind, text=text)
-    first = None if text is not None else object_finder(device)
-    return functools.partial(segment_object, segmenter=network, text=text, first=first)
+    head = functools.cache(functools.partial(object_finder, device))  # loaded if it is needed
+    return functools.partial(
+        segment_object,
+        segmenter=network,
+        text=text,
+        first=lambda image, hints: head()(image, hints),
+    )
 
 
 def segment_object(

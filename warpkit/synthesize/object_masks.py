@@ -134,9 +134,11 @@ def _finder(config: MaskConfig, device: torch.device) -> Callable[[Image, str], 
         find = object_finder("cpu")
         return lambda image, _: find(image, Hints())
     network = load_segmenter(config.segmenter, device)
+    # Loaded here: threads would each load one.
     if not network.reads_text:
-        first = object_finder("cpu")
+        _, first = network.prompted, object_finder("cpu")
         return lambda image, _: segment_object(image, segmenter=network, first=first)
+    _ = network.reading, network.tokenizer
     return lambda image, category: segment_object(
         image, segmenter=network, text=category.rpartition("/")[2].replace("_", " ")
     )

@@ -87,8 +87,7 @@ class Summary:
         mean, least = sum(self.agreement) / len(self.agreement), min(self.agreement)
         return (
             f"found the object of {len(self.agreement):,} pictures of {len(self.kept):,} kept"
-            f" pairs: zoomed and mirrored views agree on {100 * mean:.0f} % of it (the least sure:"
-            f" {100 * least:.0f} %)"
+            f" pairs: mean confidence {100 * mean:.0f} %, lowest {100 * least:.0f} %"
         )
 
     def facts(self) -> dict[str, Any]:
