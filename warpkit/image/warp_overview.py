@@ -41,7 +41,7 @@ def warp_overview(
     """
 
     def outlined(image: Image, mask: Mask | None) -> Image:
-        # The outline alone: the colours are what is carried.
+        # The outline alone: the colours are what is warped.
         return image if mask is None else overlay_labels(image, mask.astype(np.uint8), alpha=0)
 
     # Tiles are small: large pictures are thinned before anything is coloured.
@@ -85,8 +85,8 @@ def _field_title(quality: FieldQuality | None) -> str:
         return "where pixels come from"
     mirrored = ", mirrored" if quality.mirrored else ""
     return (
-        f"where from{mirrored}: {quality.consistent:.0%} confirmed, {quality.folds:.1f} % folds,"
-        f" cosine {quality.cosine:.2f}"
+        f"where pixels come from{mirrored}: the way back agrees for {quality.consistent:.0%},"
+        f" {quality.folds:.1f} % folds, cosine {quality.cosine:.2f}"
     )
 
 
