@@ -92,11 +92,11 @@ def run_demo(
     clock = Stopwatch()
     with OutputFolder(output, overwrite=overwrite) as folder:
         if images:
-            job = _Job(folder, options, clock)
+            job = _Demo(folder, options, clock)
             sections = [_own_pair(job, images, (source_mask, target_mask))]
         else:
             with clock.stage("load model"):
-                job = _Job(folder, options, clock, options.load_extractor())
+                job = _Demo(folder, options, clock, options.load_extractor())
             _log.info("1 of 2: the colours of one bird on another")
             sections = [_photographs(job)]
             _log.info("2 of 2: a mask and an edit through %d frames of a clip", settings.frames)
@@ -121,7 +121,7 @@ def _name_final_paths(folder: OutputFolder, output: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Demo:
     """What every part of the demo needs."""
 
     folder: OutputFolder
@@ -148,7 +148,7 @@ class _Section:
 
 
 def _warp_files(
-    job: _Job, source: Path, target: Path, masks: tuple[Path | None, Path | None] = (None, None)
+    job: _Demo, source: Path, target: Path, masks: tuple[Path | None, Path | None] = (None, None)
 ) -> WarpResult:
     with job.clock.stage("warp the pair"):
         return run_warp(
@@ -173,7 +173,7 @@ def _warp_lines(result: WarpResult) -> tuple[str, ...]:
 
 
 def _own_pair(
-    job: _Job, images: Sequence[Path], masks: tuple[Path | None, Path | None]
+    job: _Demo, images: Sequence[Path], masks: tuple[Path | None, Path | None]
 ) -> _Section:
     result = _warp_files(job, images[0], images[1], masks)
     command = f"warpkit warp {images[0]} {images[1]} -o out"
@@ -190,7 +190,7 @@ def _own_pair(
     )
 
 
-def _photographs(job: _Job) -> _Section:
+def _photographs(job: _Demo) -> _Section:
     """Warp one sample photograph's object onto another's."""
     for name in (SOURCE, TARGET):
         shutil.copyfile(SAMPLES / name, job.folder.file(f"pair/{name}"))
@@ -216,7 +216,7 @@ def _photographs(job: _Job) -> _Section:
     )
 
 
-def _clip(job: _Job, count: int) -> _Section:
+def _clip(job: _Demo, count: int) -> _Section:
     """Propagate the first mask and an edit of the first frame through the sample clip."""
     for name, sample in (
         ("fish.mp4", f"{CLIP}.mp4"),
