@@ -4,7 +4,7 @@
 
 Writes `fish.mp4`, the edited first frame and the masks of every second frame as they lie in
 videos/, and `edited_00010.png`, `edited_00020.png`, ...: later frames as the renderer paints them
-with the edit. The photographs of warpkit/samples are not made: see its SOURCES.md.
+with the edit. The photographs beside them are not made: see photographs/SOURCES.md.
 """
 
 from __future__ import annotations

@@ -33,9 +33,11 @@ def small_samples(
     """The samples at a quarter of their size, in a folder of their own."""
     folder = tmp_path / "samples"
     (folder / "fish/masks").mkdir(parents=True)
-    for name in (demo.SOURCE, demo.TARGET):
-        with Image.open(demo.SAMPLES / name) as photograph:
-            photograph.reduce(8).save(folder / name)
+    for name in ("SOURCE", "TARGET"):
+        path = getattr(demo, name)
+        with Image.open(path) as photograph:
+            photograph.reduce(8).save(folder / path.name)
+        monkeypatch.setattr(demo, name, folder / path.name)
     (folder / "fish.mp4").write_bytes((files / "clip.mp4").read_bytes())
     for t in range(0, 6, demo.STRIDE):
         warpkit.write_labels(folder / f"fish/masks/{t:05d}.png", clip[t].labels)
@@ -127,10 +129,10 @@ def test_the_clip_of_the_demo_is_that_of_the_videos() -> None:
 
 
 def test_every_photograph_names_its_author_and_stays_small() -> None:
-    sources = (demo.SAMPLES / "SOURCES.md").read_text(encoding="utf-8")
-    photographs = sorted(demo.SAMPLES.glob("*.jpg"))
+    sources = (demo.PHOTOGRAPHS / "SOURCES.md").read_text(encoding="utf-8")
+    photographs = sorted(demo.PHOTOGRAPHS.rglob("*.jpg"))
     rows = dict(re.findall(r"^\| `(\S+\.jpg)` \|.*\| (CC0 1\.0|public domain) \|", sources, re.M))
-    assert sorted(rows) == [path.name for path in photographs]
+    assert sorted(rows) == sorted(f"{path.parent.name}/{path.name}" for path in photographs)
     assert sum(path.stat().st_size for path in demo.SAMPLES.rglob("*") if path.is_file()) < 1e6
     for path in photographs:
         with Image.open(path) as photograph:

@@ -31,13 +31,14 @@ from warpkit.types import Describer
 from warpkit.video.run import run_propagate
 from warpkit.viz import panel
 
-__all__ = ["CLIP", "SAMPLES", "STRIDE", "DemoSettings", "run_demo"]
+__all__ = ["CLIP", "PHOTOGRAPHS", "SAMPLES", "STRIDE", "DemoSettings", "run_demo"]
 
 _log = logging.getLogger("warpkit")
 
 # What the demo shows ships with the package.
 SAMPLES = Path(__file__).parent / "samples"
-SOURCE, TARGET, CLIP = "kingfisher.jpg", "macaw.jpg", "fish"
+PHOTOGRAPHS, CLIP = SAMPLES / "photographs", "fish"
+SOURCE, TARGET = PHOTOGRAPHS / "bird/kingfisher.jpg", PHOTOGRAPHS / "bird/macaw.jpg"
 STRIDE = 2
 LEAST_FRAMES, MOST_FRAMES = 6, 16  # frames 0, 2, ... 10 of the clip, or up to 30
 
@@ -192,9 +193,10 @@ def _own_pair(
 
 def _photographs(job: _Demo) -> _Section:
     """Warp one sample photograph's object onto another's."""
-    for name in (SOURCE, TARGET):
-        shutil.copyfile(SAMPLES / name, job.folder.file(f"pair/{name}"))
-    result = _warp_files(job, job.folder.file(f"pair/{SOURCE}"), job.folder.file(f"pair/{TARGET}"))
+    source, target = (f"pair/{photograph.name}" for photograph in (SOURCE, TARGET))
+    shutil.copyfile(SOURCE, job.folder.file(source))
+    shutil.copyfile(TARGET, job.folder.file(target))
+    result = _warp_files(job, job.folder.file(source), job.folder.file(target))
     return _Section(
         "Two photographs",
         "Both birds are found by themselves; every pixel of the macaw is matched to one of the"
@@ -206,13 +208,13 @@ def _photographs(job: _Demo) -> _Section:
             ),
         ),
         (
-            (f"pair/{SOURCE}", "source: a kingfisher (Frank-2.0, CC0)"),
-            (f"pair/{TARGET}", "target: a scarlet macaw (Dcoetzee, CC0)"),
+            (source, "source: a kingfisher (Frank-2.0, CC0)"),
+            (target, "target: a scarlet macaw (Dcoetzee, CC0)"),
             ("pair/warp/overview.png", "both with the outlines of their objects, and the field"),
         ),
         _warp_lines(result),
-        f"warpkit warp pair/{SOURCE} pair/{TARGET} -o out",
-        before=f"pair/{TARGET}",
+        f"warpkit warp {source} {target} -o out",
+        before=target,
     )
 
 
