@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import Ran
 from PIL import Image
+from small_samples import use_small_samples
 
 import warpkit
 from warpkit import demo
@@ -26,32 +26,16 @@ def linked(page: str) -> list[str]:
     return re.findall(r'src="([^"]+)"', page)
 
 
-@pytest.fixture
-def small_samples(
-    files: Path, clip: list[RenderedFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """The samples at a quarter of their size, in a folder of their own."""
-    folder = tmp_path / "samples"
-    (folder / "fish/masks").mkdir(parents=True)
-    for name in ("SOURCE", "TARGET"):
-        path = getattr(demo, name)
-        with Image.open(path) as photograph:
-            photograph.reduce(8).save(folder / path.name)
-        monkeypatch.setattr(demo, name, folder / path.name)
-    (folder / "fish.mp4").write_bytes((files / "clip.mp4").read_bytes())
-    for t in range(0, 6, demo.STRIDE):
-        warpkit.write_labels(folder / f"fish/masks/{t:05d}.png", clip[t].labels)
-    for t in (0, 4):
-        edited = np.where(clip[t].labels[..., None] > 0, 255 - clip[t].image, clip[t].image)
-        warpkit.write_image(folder / f"fish/edited_{t:05d}.png", edited)
-    monkeypatch.setattr(demo, "SAMPLES", folder)
-    monkeypatch.setattr(demo, "LEAST_FRAMES", 3)
-    return folder
-
-
 def test_demo(
-    cli: Cli, small_samples: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cli: Cli,
+    files: Path,
+    clip: list[RenderedFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    use_small_samples(tmp_path / "samples", files, clip, monkeypatch)
+    monkeypatch.setattr(demo, "LEAST_FRAMES", 3)
     out = tmp_path / "out"
     ran = cli("demo", "-o", out, "--set", "frames=3")
     assert ran.code == 0, ran.err
