@@ -85,8 +85,9 @@ def _field_title(quality: FieldQuality | None) -> str:
         return "where pixels come from"
     mirrored = ", mirrored" if quality.mirrored else ""
     return (
-        f"where pixels come from{mirrored}: the way back agrees for {100 * quality.consistent:.0f} %,"
-        f" {quality.folds:.1f} % folded, cosine {quality.cosine:.2f}"
+        f"where pixels come from{mirrored}: the way back agrees for"
+        f" {100 * quality.consistent:.0f} %, {quality.folds:.1f} % folded,"
+        f" cosine {quality.cosine:.2f}"
     )
 
 
