@@ -200,7 +200,7 @@ def _photographs(job: _Demo) -> _Section:
     return _Section(
         "Two photographs",
         "Both birds are found by themselves; every pixel of the macaw is matched to one of the"
-        " kingfisher, along a field that is solved whole.",
+        " kingfisher, so that neighbours stay neighbours, and takes its colour.",
         (
             (
                 "pair/warp/composite.png",
