@@ -152,7 +152,7 @@ def main() -> None:
         if not arguments.record:
             make(GROUPS[name])
         record[name] = facts(GROUPS[name], results)
-        write_json(RECORD, record)
+        write_json(RECORD, {known: record[known] for known in GROUPS if known in record})
     if not (changed or arguments.only or arguments.record):
         print("every picture is as today's program makes it")
 

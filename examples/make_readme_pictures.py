@@ -53,7 +53,8 @@ def main() -> None:
     write_image(arguments.output / "photographs.jpg", photographs)
     path = arguments.output / "propagation.gif"
     rate = open_frames(SAMPLES / f"{CLIP}.mp4").frame_rate / STRIDE
-    imageio.imwrite(path, np.stack(moving), duration=round(1000 / float(rate)), loop=0)
+    milliseconds = 10 * round(100 / float(rate))  # GIF counts hundredths of a second
+    imageio.imwrite(path, np.stack(moving), duration=milliseconds, loop=0)
     print(f"{path}: {len(moving)} frames, {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -265,7 +265,7 @@ def test_the_pictures_of_the_readme(tmp_path, files, clip, monkeypatch, capsys):
     options = ("--model", "tiny", "--size", "32", "--frames", "3", "--height", "96")
     out = tmp_path / "images"
     run_here("make_readme_pictures.py", *options, "-o", str(out), monkeypatch=monkeypatch)
-    assert capsys.readouterr().out == f"{out / 'propagation.gif'}: 3 frames, 0.0 MB\n"
+    assert capsys.readouterr().out.startswith(f"{out / 'propagation.gif'}: 3 frames, 0.")
     # Three rows of pictures 96 px high: titles of 11 px on one line, 6 px between.
     assert read_image(out / "photographs.jpg").shape[0] == 3 * (19 + 96 + 6) + 6
     path = out / "propagation.gif"
