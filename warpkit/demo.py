@@ -327,6 +327,7 @@ figcaption {{ color: #5a6472; font-size: .9rem; }}
 .results {{ display: grid; gap: 1rem; }}
 .results img, .results video {{ width: 100%; }}
 .results .before {{ position: absolute; inset: 0; opacity: 0; transition: opacity .2s; }}
+.results figure:only-child img {{ width: auto; max-height: 75vh; }}
 .results div:hover > .before {{ opacity: 1; }}
 @media (min-width: 50rem) {{
   .results {{ grid-template-columns: 1.75fr 1fr; }}
