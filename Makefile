@@ -32,9 +32,9 @@ format: $(DEV_STAMP)
 docs: $(DEV_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# docs/gallery.md and its pictures, made anew by the embedded model.
-gallery: $(RUN_STAMP)
-	$(BIN)/python examples/make_gallery.py -o docs
+# Pictures of README and docs, and docs/gallery.md: those whose inputs changed.
+gallery: $(DEV_STAMP)
+	$(BIN)/python examples/make_pictures.py
 
 # Leaves .venv: remove it by hand to install from nothing.
 clean:

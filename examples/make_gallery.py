@@ -1,6 +1,8 @@
-"""Make the gallery: every kind of picture, by the embedded model, on the project's own clips.
+"""Make the gallery: every kind of picture, by the embedded model.
 
-    python examples/make_gallery.py -o docs        # or: make gallery
+    python examples/make_gallery.py -o docs
+
+(`make gallery` does so if one of its inputs changed: examples/make_pictures.py.)
 
 Writes `gallery.md`, and the pictures that it shows into `images/gallery`. What a picture shows, and
 every figure beside it, is computed here; nothing is chosen by hand.
@@ -18,10 +20,11 @@ import numpy as np
 import torch
 from scripts import errors_in_one_line
 
+from warpkit.demo import SOURCE, TARGET
 from warpkit.describe.options import ModelOptions
 from warpkit.image.inspect import run_inspect
 from warpkit.image.match import match, similarity_at
-from warpkit.image.warp import warp
+from warpkit.image.warp import run_warp, warp
 from warpkit.image.warp_overview import warp_overview
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import write_labels
@@ -35,9 +38,9 @@ from warpkit.warp.splat import fill_holes, forward_splat, softmax_weight
 PAIR, CLIP = "fish", "turtle"
 HEAD = """# Gallery
 
-Pictures of the commands, all made by `make gallery` with the model `{model}` on clips that this
-project renders itself, so that the truth is known. They show what the commands write, not what the
-model can do on photographs: figures on photographs are in [evaluation.md](evaluation.md).
+Pictures of the commands, all made by `make gallery` with the model `{model}`. Apart from the first
+they are of clips that this project renders itself, so that the truth is known: they show what the
+commands write. Figures on photographs are in [evaluation.md](evaluation.md).
 """
 
 
@@ -51,6 +54,7 @@ def main() -> None:
     errors_in_one_line()
     arguments = parser.parse_args()
     gallery = Gallery(arguments.output, arguments.model, arguments.size)
+    gallery.photographs()
     gallery.pair()
     gallery.clip(arguments.frames)
     gallery.inside()
@@ -78,6 +82,21 @@ class Gallery:
         self.text += f"\n## {title}\n\n{words}\n\n```\n{command}\n```\n\n"
         self.text += f"![{title}](images/gallery/{name})\n"
 
+    def photographs(self) -> None:
+        """What `warpkit warp` writes of two photographs."""
+        with tempfile.TemporaryDirectory() as name:
+            out = Path(name) / "out"
+            run_warp(SOURCE, TARGET, out, options=self.options, describer=self.describer)
+            write_image(self.folder / "photographs.png", read_image(out / "overview.png"))
+        self.add(
+            "Photographs",
+            "photographs.png",
+            "The kingfisher's plumage on the macaw: both objects as they were found, the composite,"
+            " the place that every pixel comes from as a colour, and the similarity. (Photographs:"
+            " Frank-2.0 and Dcoetzee, CC0.)",
+            f"cd warpkit/samples/photographs/bird\nwarpkit warp {SOURCE.name} {TARGET.name} -o out",
+        )
+
     def pair(self) -> None:
         """A warp both ways, matches, and one pixel's similarities."""
         source, target = render_pair(name=PAIR, restyled=True)
@@ -91,8 +110,9 @@ class Gallery:
             "Warp",
             "warp.png",
             f"The repainted {PAIR} of one frame on the {PAIR} of a later one, inside both masks:"
-            " result, the place that every pixel comes from as a colour, and the similarity. Mean"
-            f" distance to the true source pixel {error:.1f} pixels, of {source.image.shape[1]}.",
+            " composite, the place that every pixel comes from as a colour, and the similarity."
+            f" Mean distance to the true source pixel {error:.1f} pixels, of"
+            f" {source.image.shape[1]}.",
             "warpkit warp A.png B.png --source-mask MA.png --target-mask MB.png -o out",
         )
         self._splat(source, target)

@@ -137,6 +137,15 @@ def test_every_link_leads_somewhere(name: str) -> None:
     assert [t for t in targets if not (path.parent / t).exists()] == []
 
 
+def test_the_readme_says_its_terms() -> None:
+    """Words of the workshop stay out of it, and abbreviations are spelled out once."""
+    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    words = "carried|canvas|gather|splat|reanchor|squash|shares of L|a point a setting|listens to"
+    assert re.findall(words, text) == []
+    for said in ("PCK@0.1, the percentage of correct keypoints", "J, the overlap", "F, how well"):
+        assert text.count(said) == 1
+
+
 def test_nothing_is_left_to_fill_in() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("the files of the project are listed by git")

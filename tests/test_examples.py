@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from fresh_python import FreshPython, fresh_python
 from pair_folders import SIZES, write_ramps
+from small_samples import use_small_samples
 
 from warpkit.datasets.synth import read_synth
+from warpkit.demo import SAMPLES
 from warpkit.evaluate.jaccard import score_sequence
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
@@ -251,43 +253,74 @@ def test_rendered_pairs_are_read_back_with_exact_points(run, tmp_path):
         assert (read_image(pair.target_path) == later.image).all()
 
 
-def test_the_pictures_of_the_readme_come_from_a_demo(run, tmp_path):
-    clip = tmp_path / "demo" / "clip"
-    for folder in ("frames", "masks"):
-        (clip / "propagated" / folder).mkdir(parents=True)
-    with VideoWriter(clip / "clip.mp4", height=48, width=64, frame_rate=25) as video:
-        for t in range(5):
-            video.write(np.full((48, 64, 3), 40, np.uint8))
-            edited = np.full((48, 64, 3), 50 * t, np.uint8)
-            write_image(clip / "propagated" / "frames" / f"{t:05d}.png", edited)
-            mask = np.zeros((48, 64), np.uint8)
-            mask[10:30, 10 + t : 40 + t] = 1
-            write_labels(clip / "propagated" / "masks" / f"{t:05d}.png", mask)
-    script = str(EXAMPLES / "make_readme_pictures.py")
-    lines = run(script, "demo", "--shown", "3", "--height", "48", folder=tmp_path)
-    assert lines == ["docs/images/propagation.gif: 5 frames, 0.0 MB"]
-    strip = read_image(tmp_path / "docs" / "images" / "edit.png")
-    # Three tiles of 64 columns, 6 between them and around.
-    assert strip.shape[1] == 3 * 64 + 4 * 6
-    assert [strip[-20, 6 + 70 * n + 32, 0] for n in range(3)] == [0, 100, 200]
-    path = tmp_path / "docs" / "images" / "propagation.gif"
-    assert imageio.imread(path).shape[0] == 5
+def run_here(script: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script in this process, on what was put into modules."""
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # given back, the script sets it
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+
+
+def test_the_pictures_of_the_readme(tmp_path, files, clip, monkeypatch, capsys):
+    use_small_samples(tmp_path / "samples", files, clip, monkeypatch)
+    options = ("--model", "tiny", "--size", "32", "--frames", "3", "--height", "96")
+    out = tmp_path / "images"
+    run_here("make_readme_pictures.py", *options, "-o", str(out), monkeypatch=monkeypatch)
+    assert capsys.readouterr().out.startswith(f"{out / 'propagation.gif'}: 3 frames, 0.")
+    # Three rows of pictures 96 px high: titles of 11 px on one line, 6 px between.
+    assert read_image(out / "photographs.jpg").shape[0] == 3 * (19 + 96 + 6) + 6
+    path = out / "propagation.gif"
+    assert imageio.imread(path).shape == (3, 6 + 19 + 96 + 6, 2 * 160 + 3 * 6, 3)
     facts = imageio.immeta(path)
-    assert (facts["duration"], facts["loop"]) == (40, 0)
+    assert (facts["duration"], facts["loop"]) == (170, 0)  # every second of 12 a second
 
 
-def test_the_gallery_is_made_by_a_model(tmp_path, monkeypatch):
+def test_plots_of_benchmarks_are_those_of_their_tables(tmp_path, monkeypatch, capsys):
+    run_here("draw_benchmarks.py", "-o", str(tmp_path), monkeypatch=monkeypatch)
+    assert capsys.readouterr().out == "bench-cpu.png: 24 times\nbench-h200.png: 24 times\n"
+    found = runpy.run_path(str(EXAMPLES / "draw_benchmarks.py"))["times_of_table"]
+    text = """Two cores, so:
+
+| maps | images | FAISS flat | `grid` | faster |
+|---|---|---|---|---|
+| few | 30 x 20 | about 1,234 | **0.5** | 2 x |
+
+"""
+    assert found(text, "Two cores") == [
+        ("few", "FAISS flat", 600, 1234.0, True),
+        ("few", "grid", 600, 0.5, False),
+    ]
+
+
+def test_the_upper_half_of_a_contact_sheet_is_shown(run, tmp_path):
+    (tmp_path / "synth/sheets").mkdir(parents=True)
+    sheet = np.arange(8 * 5 * 3, dtype=np.uint8).reshape(8, 5, 3)
+    write_image(tmp_path / "synth/sheets/00.png", sheet)
+    write_image(tmp_path / "synth/quality.png", sheet[:2])
+    assert run(str(EXAMPLES / "draw_synthesis.py"), "synth", "-o", ".", folder=tmp_path) == []
+    assert (read_image(tmp_path / "synth-sheet.png") == sheet[:4]).all()
+    assert (read_image(tmp_path / "synth-precision.png") == sheet[:2]).all()
+
+
+def test_the_samples_of_the_demo_are_put_together(run, tmp_path):
+    lines = run(str(EXAMPLES / "make_samples.py"), "-o", "samples", folder=tmp_path)
+    assert lines == ["fish in samples"]
+    for path in (tmp_path / "samples").rglob("*.*"):
+        shipped = SAMPLES / path.relative_to(tmp_path / "samples")
+        assert path.read_bytes() == shipped.read_bytes(), path.name
+    assert len(list((tmp_path / "samples/fish").rglob("*.png"))) == 16 + 4
+
+
+def test_the_gallery_is_made_by_a_model(tmp_path, files, clip, monkeypatch):
+    use_small_samples(tmp_path / "samples", files, clip, monkeypatch)
     for name in ("fish", "turtle"):
         small = replace(CLIPS[name], height=48, width=80, supersampling=1)
         monkeypatch.setitem(CLIPS, name, small)
-    command = ["make_gallery.py", "--model", "tiny", "--size", "32", "--frames", "3"]
-    monkeypatch.setattr(sys, "argv", [*command, "-o", str(tmp_path)])
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # given back, the script sets it
-    runpy.run_path(str(EXAMPLES / "make_gallery.py"), run_name="__main__")
+    options = ("--model", "tiny", "--size", "32", "--frames", "3", "-o", str(tmp_path))
+    run_here("make_gallery.py", *options, monkeypatch=monkeypatch)
     page = (tmp_path / "gallery.md").read_text()
     assert "with the model `tiny`" in page
     shown = re.findall(r"!\[.*?\]\((.*?)\)", page)
-    assert len(shown) == page.count("\n## ") == 9
+    assert len(shown) == page.count("\n## ") == 10
     for name in shown:
         assert (tmp_path / name).stat().st_size > 500
     assert {Path(name).name for name in shown} == {

@@ -49,7 +49,7 @@ ALLOWED = {
     "bench": (TOOLS - {"version"})
     | {"aggregate", "arrays", "coherent", "features", "render", "video", "viz"},
     "api": {"arrays", "types"} | {"coords", "describe", "image", "match", "propagate", "video"},
-    "demo": {"arrays", "checks", "describe", "evaluate", "image", "io", "render", "runs"}
+    "demo": {"arrays", "checks", "describe", "evaluate", "image", "io", "runs", "types"}
     | {"video", "viz"},
     "app": (TOOLS - {"coords"})
     | {"arrays", "coherent", "image", "render", "synthesize", "video", "viz"},

@@ -71,6 +71,12 @@ def test_the_package_is_not_the_clone_and_loads_its_weights(installed: Installed
     assert installed("python", "-c", code).split() == ["embedded", warpkit.__version__]
 
 
+def test_the_samples_ship(installed: Installed) -> None:
+    code = "from warpkit.demo import SAMPLES as s; print(sum(p.is_file() for p in s.rglob('*')))"
+    shipped = sum(path.is_file() for path in (ROOT / "warpkit/samples").rglob("*"))
+    assert int(installed("python", "-c", code)) == shipped > 20
+
+
 def test_the_command_warps(installed: Installed, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):

@@ -248,11 +248,26 @@ def test_panel_lays_out_equal_heights_in_columns() -> None:
     assert (out[:25, :134] < 128).any()  # the title
 
 
-def test_panel_is_one_row_by_default_and_cuts_long_titles() -> None:
-    images = [("a very long title that cannot fit " * 3, grey_image(20, 30)), ("", grey_image())]
+def test_panel_is_one_row_by_default_and_cuts_long_words() -> None:
+    images = [("averylongwordthatcannotfit" * 3, grey_image(20, 30)), ("", grey_image())]
     out = viz.panel(images, height=40)
     assert out.shape == (6 + 19 + 40 + 6, 60 + 65 + 18, 3)
     assert (out[:, :6] == 255).all()
+
+
+def test_panel_breaks_titles_of_narrow_pictures_into_lines() -> None:
+    tiles = [("one two three", grey_image(40, 40)), ("four", grey_image(40, 40))]
+    out = viz.panel([*tiles, ("five", grey_image(40, 40))], columns=2, height=40)
+    # 11 px letters, 40 px columns: "one", "two", "three"; a further line is 13 px high.
+    strip = 19 + 2 * 13
+    assert out.shape == (6 + strip + 40 + 6 + 19 + 40 + 6, 2 * 40 + 3 * 6, 3)
+    dark = (out < 128).all(axis=2)
+    first = dark[6 : 6 + strip, 6:46].any(axis=1)
+    assert np.count_nonzero(np.diff(first.astype(int)) == 1) == 3  # three lines of text
+    assert not dark[6 : 6 + 26, 52:92].any()  # a short title stands right above its picture
+    assert dark[6 + 26 : 6 + strip, 52:92].any()
+    # No letter reaches into the gap beside its column.
+    assert not dark[:, 46:52].any()
 
 
 def test_panel_refuses_nothing_and_other_arrays() -> None:

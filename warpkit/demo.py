@@ -1,11 +1,14 @@
-"""The demo: a warped pair and a propagated clip, scored against the renderer's exact truth.
+"""The demo: one photograph's object on another's, and a mask and an edit through a clip.
 
-In: nothing, or the user's own pair. Out: a folder with pictures, videos and an `index.html`.
+In: nothing, or the user's own pair. Out: a folder with pictures, videos and an `index.html` that
+shows the results first. The clip is rendered, so that masks and edit are scored against the truth.
 """
 
 from __future__ import annotations
 
 import html
+import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +17,30 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.arrays import Image
-from warpkit.checks import one_of, require
+from warpkit.checks import require
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.baselines import copy_first_labels
 from warpkit.evaluate.jaccard import score_sequence
 from warpkit.image.warp import WarpResult, run_warp
 from warpkit.io.images import read_image, write_image
-from warpkit.io.masks import read_labels, write_labels
-from warpkit.io.video import VideoWriter
+from warpkit.io.masks import read_labels
 from warpkit.io.whole import write_json
-from warpkit.render import CLIPS, RenderedFrame, render_frame, render_image, render_pair
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
-from warpkit.runs.progress import Bar
+from warpkit.types import Describer
 from warpkit.video.run import run_propagate
 from warpkit.viz import panel
 
-__all__ = ["DemoSettings", "run_demo"]
+__all__ = ["CLIP", "PHOTOGRAPHS", "SAMPLES", "STRIDE", "DemoSettings", "run_demo"]
+
+_log = logging.getLogger("warpkit")
+
+# What the demo shows ships with the package.
+SAMPLES = Path(__file__).parent / "samples"
+PHOTOGRAPHS, CLIP = SAMPLES / "photographs", "fish"
+SOURCE, TARGET = PHOTOGRAPHS / "bird/kingfisher.jpg", PHOTOGRAPHS / "bird/macaw.jpg"
+STRIDE = 2
+LEAST_FRAMES, MOST_FRAMES = 6, 16  # frames 0, 2, ... 10 of the clip, or up to 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +48,17 @@ class DemoSettings(TaskSettings):
     """What the demo shows.
 
     Attributes:
-        clip: which rendered clip is propagated through (see `videos/README.md`).
-        frames: how many frames of it.
+        frames: how many frames of the clip, of which it takes every second one. The right edit is
+            known of frames 0, 10, 20 and 30.
     """
 
-    clip: str = "fish"
-    frames: int = 24
+    frames: int = MOST_FRAMES
+
+    def __post_init__(self) -> None:
+        require(
+            LEAST_FRAMES <= self.frames <= MOST_FRAMES,
+            f"frames must lie in {LEAST_FRAMES}..{MOST_FRAMES}, got {self.frames}",
+        )
 
 
 def run_demo(
@@ -75,20 +90,18 @@ def run_demo(
         bool(images) or (source_mask is None and target_mask is None),
         "masks belong to a pair of your own: give source and target as well, or no mask",
     )
-    one_of(settings.clip, CLIPS, "clip")
-    require(
-        2 <= settings.frames <= CLIPS[settings.clip].frames,
-        f"frames must lie in 2..{CLIPS[settings.clip].frames}, got {settings.frames}",
-    )
     clock = Stopwatch()
     with OutputFolder(output, overwrite=overwrite) as folder:
         if images:
-            sections = [_own_pair(folder, images, (source_mask, target_mask), options, clock)]
+            job = _Demo(folder, options, clock)
+            sections = [_own_pair(job, images, (source_mask, target_mask))]
         else:
-            sections = [
-                _pair(folder, settings, options, clock),
-                _clip(folder, settings, options, clock),
-            ]
+            with clock.stage("load model"):
+                job = _Demo(folder, options, clock, options.load_extractor())
+            _log.info("1 of 2: the colours of one bird on another")
+            sections = [_photographs(job)]
+            _log.info("2 of 2: a mask and an edit through %d frames of a clip", settings.frames)
+            sections.append(_clip(job, settings.frames))
         report = [line for section in sections for line in section.lines]
         times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in clock.seconds.items())
         report += [f"times: {times}", f"open {Path(output) / 'index.html'}"]
@@ -109,234 +122,224 @@ def _name_final_paths(folder: OutputFolder, output: Path) -> None:
 
 
 @dataclass(frozen=True)
+class _Demo:
+    """What every part of the demo needs."""
+
+    folder: OutputFolder
+    options: ModelOptions
+    clock: Stopwatch
+    describer: Describer | None = None
+
+
+@dataclass(frozen=True)
 class _Section:
-    """One part of the page: files relative to it, with captions, and what was measured."""
+    """One part of the page: what it is about, and what was measured.
+
+    Files are relative to the page and have captions. `results` are shown at its top; of a picture
+    that has one, `before` is what the pointer over it shows.
+    """
 
     title: str
     text: str
+    results: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str], ...]
     lines: tuple[str, ...]
-    commands: tuple[str, ...]
+    command: str
+    before: str | None = None
 
 
 def _warp_files(
-    folder: OutputFolder,
-    source: Path,
-    target: Path,
-    masks: tuple[Path | None, Path | None],
-    options: ModelOptions,
-    clock: Stopwatch,
+    job: _Demo, source: Path, target: Path, masks: tuple[Path | None, Path | None] = (None, None)
 ) -> WarpResult:
-    with clock.stage("warp the pair"):
+    with job.clock.stage("warp the pair"):
         return run_warp(
             source,
             target,
-            folder.file("pair/warp"),
+            job.folder.file("pair/warp"),
             source_mask=masks[0],
             target_mask=masks[1],
-            options=options,
+            options=job.options,
+            describer=job.describer,
         )
 
 
+def _warp_lines(result: WarpResult) -> tuple[str, ...]:
+    quality = result.quality
+    assert quality is not None  # the demo's field is coherent
+    line = (
+        f"pair: the way back agrees for {100 * quality.consistent:.0f} % of the pixels, mean cosine"
+        f" {quality.cosine:.2f}"
+    )
+    return (line,) if result.doubt is None else (line, result.doubt)
+
+
 def _own_pair(
-    folder: OutputFolder,
-    images: Sequence[Path],
-    masks: tuple[Path | None, Path | None],
-    options: ModelOptions,
-    clock: Stopwatch,
+    job: _Demo, images: Sequence[Path], masks: tuple[Path | None, Path | None]
 ) -> _Section:
-    result = _warp_files(folder, images[0], images[1], masks, options, clock)
-    valid, shown = result.warp.valid, int((result.warped[..., 3] > 0).sum())
-    similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
+    result = _warp_files(job, images[0], images[1], masks)
     command = f"warpkit warp {images[0]} {images[1]} -o out"
     for flag, mask in zip(("--source-mask", "--target-mask"), masks, strict=True):
         command += "" if mask is None else f" {flag} {mask}"
-    hint = (
-        ""
-        if masks[0] and masks[1]
-        else " Masks of the objects (--source-mask, --target-mask) restrict the warp to them."
-    )
     return _Section(
         "Your pair",
-        f"{images[0].name} warped onto {images[1].name}.{hint}",
-        (
-            ("pair/warp/composite.png", "the target in the source's appearance"),
-            ("pair/warp/overview.png", "inputs, field and similarity"),
-        ),
-        (f"pair: {shown} pixels, mean similarity {similarity:.3f}",),
-        (command,),
+        "Objects without a mask are found by themselves. Another one: warpkit mask IMAGE --box or"
+        " --point says which, and --source-mask and --target-mask take what it writes.",
+        (("pair/warp/composite.png", f"{images[0].name} on {images[1].name}"),),
+        (("pair/warp/overview.png", "both with the outlines of their objects, and the field"),),
+        _warp_lines(result),
+        command,
     )
 
 
-def _pair(
-    folder: OutputFolder, settings: DemoSettings, options: ModelOptions, clock: Stopwatch
-) -> _Section:
-    """Warp a repainted object of one rendered frame onto a later frame."""
-    with clock.stage("render"):
-        source, target = render_pair(0, name=settings.clip, restyled=True)
-    for name, frame in (("source", source), ("target", target)):
-        write_image(folder.file(f"pair/{name}.png"), frame.image)
-        write_labels(folder.file(f"pair/{name}_mask.png"), frame.labels)
-    result = _warp_files(
-        folder,
-        folder.file("pair/source.png"),
-        folder.file("pair/target.png"),
-        (folder.file("pair/source_mask.png"), folder.file("pair/target_mask.png")),
-        options,
-        clock,
-    )
-    error = _field_error(result, source, target)
-    diagonal = _box_side(target.labels > 0)
-    within = 100 * float((error <= 0.1 * diagonal).mean())
-    still = np.linalg.norm(_pixels(target) - target.source_xy, axis=-1)[_scored(source, target)]
+def _photographs(job: _Demo) -> _Section:
+    """Warp one sample photograph's object onto another's."""
+    source, target = (f"pair/{photograph.name}" for photograph in (SOURCE, TARGET))
+    shutil.copyfile(SOURCE, job.folder.file(source))
+    shutil.copyfile(TARGET, job.folder.file(target))
+    result = _warp_files(job, job.folder.file(source), job.folder.file(target))
     return _Section(
-        "A warped pair",
-        "The repainted object of an earlier frame is warped onto the same object in a later one,"
-        " inside both masks, along a field that is solved whole.",
+        "Two photographs",
+        "Both birds are found by themselves; every pixel of the macaw is matched to one of the"
+        " kingfisher, so that neighbours stay neighbours, and takes its colour.",
         (
-            ("pair/source.png", "source"),
-            ("pair/target.png", "target"),
-            ("pair/warp/composite.png", "the target in the source's appearance"),
-            ("pair/warp/overview.png", "inputs, field and similarity"),
+            (
+                "pair/warp/composite.png",
+                "the kingfisher's plumage on the macaw: hold the pointer over it to see the macaw",
+            ),
         ),
         (
-            f"pair: median end-point error {np.median(error):.1f} px"
-            f" (no motion at all: {np.median(still):.1f} px), {within:.0f} % of the object's pixels"
-            " within a tenth of its size",
+            (source, "source: a kingfisher (Frank-2.0, CC0)"),
+            (target, "target: a scarlet macaw (Dcoetzee, CC0)"),
+            ("pair/warp/overview.png", "both with the outlines of their objects, and the field"),
         ),
-        (
-            "warpkit warp pair/source.png pair/target.png --source-mask pair/source_mask.png"
-            " --target-mask pair/target_mask.png -o out",
-        ),
+        _warp_lines(result),
+        f"warpkit warp {source} {target} -o out",
+        before=target,
     )
 
 
-def _clip(
-    folder: OutputFolder, settings: DemoSettings, options: ModelOptions, clock: Stopwatch
-) -> _Section:
-    """Propagate the first mask and an edit of the first frame through a rendered clip."""
-    spec = CLIPS[settings.clip]
-    truth: list[npt.NDArray[np.uint8]] = []
-    repainted: list[Image] = []
-    video = folder.file("clip/clip.mp4")
-    with (
-        clock.stage("render"),
-        VideoWriter(
-            video, height=spec.height, width=spec.width, frame_rate=spec.frame_rate
-        ) as writer,
+def _clip(job: _Demo, count: int) -> _Section:
+    """Propagate the first mask and an edit of the first frame through the sample clip."""
+    for name, sample in (
+        ("fish.mp4", f"{CLIP}.mp4"),
+        ("mask.png", f"{CLIP}/masks/00000.png"),
+        ("edited.png", f"{CLIP}/edited_00000.png"),
     ):
-        for t in Bar(range(settings.frames), desc="render", unit="frame"):
-            frame = render_frame(spec, t)
-            writer.write(frame.image)
-            truth.append(frame.labels)
-            repainted.append(render_image(spec, t, edited=True))
-    mask, edit = folder.file("clip/mask.png"), folder.file("clip/edit.png")
-    write_labels(mask, truth[0])
-    # The edit is a layer: what the repainted frame shows inside the object.
-    write_image(edit, np.dstack([repainted[0], (truth[0] > 0).astype(np.uint8) * 255]))
-    results = folder.file("clip/propagated")
-    with clock.stage("propagate the clip"):
-        run_propagate(video, results, mask=mask, edit=edit, options=options)
-    predicted = [read_labels(results / f"masks/{t:05d}.png") for t in range(settings.frames)]
-    ours = score_sequence(predicted, truth, all_frames=True)
-    copied = score_sequence(
-        copy_first_labels(truth[0], frames=settings.frames), truth, all_frames=True
-    )
-    assert ours.J is not None and copied.J is not None
-    colour = _colour_error(results, truth, repainted)
-    strip = [0, settings.frames // 3, 2 * settings.frames // 3, settings.frames - 1]
-    tiles = [
-        (f"propagated edit, frame {t}", read_image(results / f"frames/{t:05d}.png")) for t in strip
-    ]
-    tiles += [(f"true edit, frame {t}", repainted[t]) for t in strip]
-    write_image(folder.file("clip/contact.png"), panel(tiles, columns=len(strip), height=160))
+        shutil.copyfile(SAMPLES / sample, job.folder.file(f"clip/{name}"))
+    results = job.folder.file("clip/propagated")
+    frames = range(0, STRIDE * count, STRIDE)
+    with job.clock.stage("propagate the clip"):
+        run_propagate(
+            job.folder.file("clip/fish.mp4"),
+            results,
+            mask=job.folder.file("clip/mask.png"),
+            edit=job.folder.file("clip/edited.png"),
+            end=frames.stop,
+            stride=STRIDE,
+            options=job.options,
+            describer=job.describer,
+        )
+    with job.clock.stage("score"):
+        truth = [read_labels(SAMPLES / CLIP / f"masks/{t:05d}.png") for t in frames]
+        predicted = [read_labels(results / f"masks/{t:05d}.png") for t in frames]
+        ours = score_sequence(predicted, truth, all_frames=True)
+        copies = copy_first_labels(truth[0], frames=count)
+        copied = score_sequence(copies, truth, all_frames=True)
+        assert ours.J is not None and copied.J is not None
+        perfect = _repainted(frames)
+        edited = {t: read_image(results / f"frames/{t:05d}.png") for t in perfect}
+        later = [t for t in perfect if t > 0]
+        off = [_difference(edited[t], perfect[t], truth[frames.index(t)] > 0) for t in later]
+        tiles = [(f"edit, frame {t}", image) for t, image in edited.items()]
+        tiles += [(f"as rendered, frame {t}", image) for t, image in perfect.items()]
+        sheet = panel(tiles, columns=len(perfect), height=160)
+        write_image(job.folder.file("clip/contact.png"), sheet)
     return _Section(
-        "A propagated clip",
-        "The first frame's mask and its repainted object are propagated through the clip.",
+        "A clip",
+        "The mask and the repainted fish of the first frame, propagated through the clip. The clip"
+        " is rendered, so that the right masks and a perfect edit are known.",
         (
-            ("clip/propagated/overlay.mp4", "the propagated mask"),
-            ("clip/propagated/edited.mp4", "the propagated edit"),
-            ("clip/contact.png", "the propagated edit above the renderer's own"),
+            ("clip/propagated/overlay.mp4", "the first frame's mask in every frame"),
+            ("clip/propagated/edited.mp4", "the first frame's edit in every frame"),
         ),
+        (("clip/contact.png", "the propagated edit above the renderer's own"),),
         (
-            f"mask: J {ours.J:.3f} against the exact masks"
-            f" (copying the first mask: {copied.J:.3f})",
-            f"edit: mean colour error inside the object {colour:.1f} of 255 against the renderer's"
-            " own repainted clip",
+            f"masks: overlap {ours.J:.3f} with the true ones (intersection over union; the first"
+            f" mask copied to every frame: {copied.J:.3f})",
+            f"edit: colours inside the fish differ by {np.mean(off):.1f} of 255 from the"
+            f" renderer's own, in frames {', '.join(map(str, later))}",
         ),
-        ("warpkit propagate clip/clip.mp4 --mask clip/mask.png --edit clip/edit.png -o out",),
+        f"warpkit propagate clip/fish.mp4 --stride {STRIDE} --mask clip/mask.png"
+        " --edit clip/edited.png -o out",
     )
 
 
-def _pixels(frame: RenderedFrame) -> npt.NDArray[np.float32]:
-    height, width = frame.labels.shape
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return np.stack([x, y], axis=-1)
+def _repainted(frames: Sequence[int]) -> dict[int, Image]:
+    """Those frames of the clip whose perfect edit is known."""
+    files = {t: SAMPLES / CLIP / f"edited_{t:05d}.png" for t in frames}
+    return {t: read_image(file) for t, file in files.items() if file.is_file()}
 
 
-def _scored(source: RenderedFrame, target: RenderedFrame) -> npt.NDArray[np.bool_]:
-    """Object pixels of the target whose point the source shows."""
-    return (target.labels > 0) & target.visible
+def _difference(image: Image, other: Image, inside: npt.NDArray[np.bool_]) -> float:
+    """Mean absolute difference of colours where `inside`."""
+    return float(np.abs(image.astype(np.int16) - other)[inside].mean())
 
 
-def _field_error(
-    result: WarpResult, source: RenderedFrame, target: RenderedFrame
-) -> npt.NDArray[np.float32]:
-    """Distance in pixels between the field and the renderer's exact one."""
-    scored = _scored(source, target) & result.warp.valid.numpy()
-    found = result.warp.source_xy.numpy()
-    return np.linalg.norm(found - target.source_xy, axis=-1)[scored].astype(np.float32)
-
-
-def _box_side(mask: npt.NDArray[np.bool_]) -> int:
-    rows, columns = np.nonzero(mask)
-    return int(max(np.ptp(rows), np.ptp(columns))) + 1
-
-
-def _colour_error(
-    results: Path, truth: Sequence[npt.NDArray[np.uint8]], repainted: Sequence[Image]
-) -> float:
-    """Mean absolute colour difference inside the object, frames after the first."""
-    errors = []
-    for t in range(1, len(truth)):
-        shown = read_image(results / f"frames/{t:05d}.png").astype(np.int16)
-        inside = truth[t] > 0
-        errors.append(np.abs(shown - repainted[t].astype(np.int16))[inside].mean())
-    return float(np.mean(errors))
+def _figure(file: str, caption: str, before: str | None = None) -> str:
+    name, words = html.escape(file), html.escape(caption)
+    if file.endswith(".mp4"):
+        media = f'<video src="{name}" controls loop muted autoplay playsinline></video>'
+    else:
+        media = f'<img src="{name}" alt="{words}">'
+    if before is not None:
+        media += f'<img class="before" src="{html.escape(before)}" alt="the target as it was">'
+    return f"<figure><div>{media}</div><figcaption>{words}</figcaption></figure>"
 
 
 def _page(sections: Sequence[_Section], times: str) -> str:
-    """A page without scripts or outside requests."""
+    """A page without scripts or outside requests: results at its top, then each part."""
+    results = "".join(
+        _figure(file, caption, section.before)
+        for section in sections
+        for file, caption in section.results
+    )
     parts = []
     for section in sections:
-        figures = []
-        for file, caption in section.files:
-            if file.endswith(".mp4"):
-                media = f'<video src="{html.escape(file)}" controls loop muted autoplay></video>'
-            else:
-                media = f'<img src="{html.escape(file)}" alt="{html.escape(caption)}">'
-            figures.append(
-                f"<figure>{media}<figcaption>{html.escape(caption)}</figcaption></figure>"
-            )
+        figures = "".join(_figure(file, caption) for file, caption in section.files)
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in section.lines)
-        commands = "".join(f"<pre>{html.escape(line)}</pre>" for line in section.commands)
         parts.append(
             f"<section><h2>{html.escape(section.title)}</h2><p>{html.escape(section.text)}</p>"
-            f"<div>{''.join(figures)}</div><ul>{lines}</ul>{commands}</section>"
+            f"<pre>{html.escape(section.command)}</pre><ul>{lines}</ul>"
+            f'<div class="row">{figures}</div></section>'
         )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>warpkit demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 1rem auto; padding: 0 1rem;
   color: #1c2330; }}
-section > div {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+h1 {{ margin: 0 0 .5rem; font-size: 1.6rem; }}
+h2 {{ margin: 2rem 0 .5rem; }}
 figure {{ margin: 0; }}
-img, video {{ max-width: 100%; border-radius: 4px; }}
+figure > div {{ position: relative; }}
+img, video {{ display: block; max-width: 100%; border-radius: 4px; }}
 figcaption {{ color: #5a6472; font-size: .9rem; }}
+.results {{ display: grid; gap: 1rem; }}
+.results img, .results video {{ width: 100%; }}
+.results .before {{ position: absolute; inset: 0; opacity: 0; transition: opacity .2s; }}
+.results figure:only-child img {{ width: auto; max-height: 75vh; }}
+.results div:hover > .before {{ opacity: 1; }}
+@media (min-width: 50rem) {{
+  .results {{ grid-template-columns: 1.75fr 1fr; }}
+  .results figure:first-child {{ grid-row: 1 / 3; }}
+  .results figure:only-child {{ grid-column: 1 / 3; }}
+}}
+.row {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+.row figure:not(:last-child) img {{ max-height: 17rem; }}
 pre {{ background: #f2f4f7; padding: .6rem .8rem; border-radius: 4px; overflow-x: auto; }}
 </style>
 <h1>warpkit demo</h1>
+<div class="results">{results}</div>
 {"".join(parts)}
 <p>Times on this machine: {html.escape(times)}.</p>
 </html>

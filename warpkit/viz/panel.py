@@ -51,33 +51,39 @@ def panel(
             wide as its widest image.
 
     Returns:
-        uint8 RGB. A title too long for its column is cut with an ellipsis.
+        uint8 RGB. A title too long for its column goes on in further lines; a word that is longer
+        than the column is cut with an ellipsis.
     """
     require(len(images) > 0, "a panel needs at least one image")
     require(columns is None or columns >= 1, f"a panel needs at least one column, got {columns}")
     require(height >= 16, f"the images of a panel need a height of at least 16, got {height}")
     columns = min(columns or len(images), len(images))
     size = min(max(11, height // 16), 22)
-    gap, strip = max(6, size // 2), round(size * 1.7)
+    gap, strip, line = max(6, size // 2), round(size * 1.7), round(size * 1.2)
     font = load_font(size)
 
     tiles = [_tile(image, title, height) for title, image in images]
     widths = [max(tile.shape[1] for tile in tiles[column::columns]) for column in range(columns)]
     lefts = [gap + sum(widths[:column]) + gap * column for column in range(columns)]
-    rows = -(-len(tiles) // columns)
-    sheet = PilImage.new(
-        "RGB", (sum(widths) + gap * (columns + 1), rows * (strip + height + gap) + gap), PAPER
-    )
+    titles = [
+        _lines(title, widths[position % columns], font)
+        for position, (title, _) in enumerate(images)
+    ]
+    # The pictures of a row stand on one line, below the longest of its titles.
+    starts = range(0, len(tiles), columns)
+    strips = [strip + line * (max(map(len, titles[at : at + columns])) - 1) for at in starts]
+    tops = [gap + sum(strips[:row]) + (height + gap) * row for row in range(len(strips) + 1)]
+    sheet = PilImage.new("RGB", (sum(widths) + gap * (columns + 1), tops[-1]), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for position, (tile, (title, _)) in enumerate(zip(tiles, images, strict=True)):
+    for position, (tile, words) in enumerate(zip(tiles, titles, strict=True)):
         row, column = divmod(position, columns)
-        top = gap + row * (strip + height + gap)
+        bottom = tops[row] + strips[row]
         left = lefts[column] + (widths[column] - tile.shape[1]) // 2
-        text = _fitting(title, widths[column], font)
-        draw.text(
-            (lefts[column] + widths[column] / 2, top + strip / 2), text, INK, font, anchor="mm"
-        )
-        sheet.paste(PilImage.fromarray(tile), (left, top + strip))
+        middle = lefts[column] + widths[column] / 2
+        for above, text in enumerate(reversed(words)):
+            at = bottom - strip / 2 - line * above
+            draw.text((middle, at), text, INK, font, anchor="mm")
+        sheet.paste(PilImage.fromarray(tile), (left, bottom))
     return np.asarray(sheet).copy()
 
 
@@ -87,6 +93,17 @@ def _tile(image: Image, title: str, height: int) -> Image:
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 4:
         return over_checkerboard(resize_to_height(image, height))
     return resize_to_height(check_image(image, f"the panel image '{title}'"), height)
+
+
+def _lines(text: str, width: int, font: Any) -> list[str]:
+    """The text in lines that fit, as many as it takes."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [_fitting(line, width, font) for line in lines]
 
 
 def _fitting(text: str, width: int, font: Any) -> str:
