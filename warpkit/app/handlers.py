@@ -1,19 +1,29 @@
-"""What the handlers of all tabs share: whose request it is, uploads, boxes, cancelling."""
+"""What the handlers of all tabs share: whose request it is, uploads, masks, buttons, cancelling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from warpkit.app.pictures import canvas_value, encode_labels
-from warpkit.app.service import Service
+from warpkit.app.service import Found, Service
 from warpkit.app.status import said
 from warpkit.app.workspace import Upload
 from warpkit.checks import InputError
 
-__all__ = ["Canvas", "bind_cancel", "bind_canvas", "drawn", "show_upload", "visitor_of"]
+__all__ = [
+    "Canvas",
+    "bind_cancel",
+    "bind_canvas",
+    "drawn",
+    "enabled_when",
+    "find_object_in",
+    "show_found",
+    "show_upload",
+    "visitor_of",
+    "wrong",
+]
 
 Canvas = dict[str, Any]
 
@@ -40,22 +50,18 @@ def wrong(value: Any, error: InputError) -> Canvas:
     return canvas_value(picture=drawn(value, "picture"), message=str(error), wrong=True)
 
 
-def bind_canvas(
-    service: Service, canvas: gr.HTML, *, take: Callable[[str, Any, Any], Upload] | None = None
-) -> None:
-    """Answer a canvas that sends a file.
-
-    Args:
-        take: takes visitor, path and title; an image by default.
-    """
-    take = take or service.take_picture
+def bind_canvas(service: Service, canvas: gr.HTML) -> None:
+    """Answer a canvas that sends a picture, or a mask of the one it shows."""
 
     def upload(value: Any, request: gr.Request) -> Canvas:
+        visitor, path, title = visitor_of(request), drawn(value, "upload"), drawn(value, "title")
         try:
-            taken = take(visitor_of(request), drawn(value, "upload"), drawn(value, "title"))
+            if drawn(value, "kind") == "mask":
+                labels = service.take_mask(visitor, drawn(value, "picture"), path, title)
+                return show_mask(value, (labels > 0).astype(labels.dtype), title)
+            return show_upload(service.take_picture(visitor, path, title))
         except InputError as error:
             return wrong(value, error)
-        return show_upload(taken)
 
     canvas.upload(
         upload,
@@ -66,22 +72,63 @@ def bind_canvas(
     )
 
 
-def find_in_box(service: Service, visitor: str, value: Any, *, label: int = 1) -> Canvas:
-    """The canvas with the object of its box painted in."""
+def show_mask(value: Any, labels: Any, title: Any) -> Canvas:
+    """The canvas with a mask that was read from a file."""
+    return canvas_value(
+        picture=drawn(value, "picture"), message=f"mask of {title}", labels=encode_labels(labels)
+    )
+
+
+def find_object_in(service: Service, visitor: str, value: Any) -> Canvas:
+    """The canvas with the object painted in that its box holds, or that is found by itself."""
     try:
-        labels = service.cut_out(visitor, drawn(value, "picture"), drawn(value, "box"), label=label)
+        found = service.cut_out(visitor, drawn(value, "picture"), asked_box(value))
     except InputError as error:
         return wrong(value, error)
+    return show_found(value, found)
+
+
+def asked_box(value: Any) -> Any:
+    """The box of a canvas; None if it asks for the object without one."""
+    return None if drawn(value, "find") is True else drawn(value, "box") or ()
+
+
+def show_found(value: Any, found: Found, *, label: int = 1) -> Canvas:
+    """The canvas with an object that was found, how sure that is, and what to do."""
+    sure = f"outlined, {100 * found.agreement:.0f} % sure"
+    doubts = "".join(f"; {doubt}" for doubt in found.doubts)
     return canvas_value(
         picture=drawn(value, "picture"),
-        message="outlined by GrabCut: paint or erase what is wrong",
-        labels=encode_labels(labels),
+        message=f"{sure}{doubts}: paint or erase what is wrong",
+        wrong=bool(found.doubts),
+        labels=encode_labels(found.labels * label),
         object=label,
     )
 
 
+def enabled_when(
+    button: gr.Button | gr.DownloadButton, test: str, inputs: list[Any], events: list[Any]
+) -> None:
+    """Enable a button in the browser as long as a test holds.
+
+    Args:
+        test: a JavaScript expression of `v`, the list of the inputs' values.
+        events: after which it is tested.
+    """
+    gr.on(
+        events,
+        None,
+        inputs,
+        button,
+        js=f"(...v) => ({{__type__: 'update', interactive: Boolean({test})}})",
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
+
+
 def bind_cancel(service: Service, button: gr.Button, line: gr.HTML, tag: str) -> None:
-    """Let a button end the visitor's jobs of a kind."""
+    """Let a button end the visitor's jobs of a kind, as long as the line tells of one."""
 
     def cancel(request: gr.Request) -> Any:
         count = service.queue.cancel_all(visitor_of(request), tag)
@@ -89,3 +136,4 @@ def bind_cancel(service: Service, button: gr.Button, line: gr.HTML, tag: str) ->
         return gr.skip() if count else said("nothing is running")
 
     button.click(cancel, None, line, api_name=f"cancel_{tag}", show_progress="hidden", queue=False)
+    enabled_when(button, "(v[0] || '').includes('job-bar')", [line], [line.change])
