@@ -3,12 +3,12 @@
     python examples/make_page_examples.py             # after a picture was replaced
     python examples/make_page_examples.py --renders   # draws the inputs anew: the project's clips
 
-Each folder in `warpkit/app/examples` is an example; they are offered in the order of their names
-(a number before the name is not shown), and the page opens with the first. What a person puts there
-is `source.jpg` and `target.jpg`, `source_mask.png` and `target_mask.png` (without them the objects
-are found), and for the tab Video `clip.mp4` and `clip_mask.png`. Everything else is written here:
-`composite.jpg`, `tracked.mp4`, and `example.json` with figures, matched points, and
-the hashes of the inputs that all of it was made from.
+Each folder in `warpkit/app/example_files` is an example; they are offered in the order of their
+names (a number before the name is not shown), and the page opens with the first. What a person puts
+there is `source.jpg` and `target.jpg`, `source_mask.png` and `target_mask.png` (without them the
+objects are found), and for the tab Video `clip.mp4` and `clip_mask.png`. Everything else is written
+here: `composite.jpg`, `tracked.mp4`, and `example.json` with figures, matched points, and hashes
+of the inputs that all of it was made from.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def test_another_visitors_files_are_no_uploads(service: Service, files: Path) ->
     with pytest.raises(InputError, match="was not uploaded"):
         service.take_picture("two", str(upload.path), "x")
     assert upload.path.exists()
-    with pytest.raises(InputError, match="not here"):
+    with pytest.raises(InputError, match="choose a source picture first"):
         WarpService(service).warp("two", "tiny", source=upload.name, target=upload.name)
 
 

@@ -77,7 +77,7 @@ NOTHING: dict[str, tuple[Press, str]] = {
     ),
     "gone": (
         lambda s, one: WarpService(s).warp("v", "tiny", source="x.png", target=one),
-        "that picture is not here (any more): choose it again",
+        "choose a source picture first: the one that was chosen has been removed",
     ),
 }
 

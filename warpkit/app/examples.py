@@ -23,7 +23,7 @@ from warpkit.io.masks import read_labels
 
 __all__ = ["EXAMPLES", "RECORD", "Example", "all_examples", "example", "input_hashes"]
 
-EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLES = Path(__file__).parent / "example_files"
 
 RECORD = "example.json"
 """What was computed of an example, beside its pictures."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from warpkit.app.pictures import canvas_value, encode_labels
 from warpkit.app.service import Found, Service
@@ -50,23 +52,35 @@ def wrong(value: Any, error: InputError) -> Canvas:
     return canvas_value(picture=drawn(value, "picture"), message=str(error), wrong=True)
 
 
-def bind_canvas(service: Service, canvas: gr.HTML) -> None:
-    """Answer a canvas that sends a picture, or a mask of the one it shows."""
+def bind_canvas(
+    service: Service, canvas: gr.HTML, results: Sequence[tuple[Component, Any]] = ()
+) -> None:
+    """Answer a canvas that sends a picture, or a mask of the one it shows.
 
-    def upload(value: Any, request: gr.Request) -> Canvas:
+    Args:
+        results: of the picture before, and what they become when another one is opened.
+    """
+
+    def upload(value: Any, request: gr.Request) -> Any:
+        shown, opened = taken(value, request)
+        if not results:
+            return shown  # of one output Gradio takes a list for its value
+        return [shown, *(update if opened else gr.skip() for _, update in results)]
+
+    def taken(value: Any, request: gr.Request) -> tuple[Canvas, bool]:
         visitor, path, title = visitor_of(request), drawn(value, "upload"), drawn(value, "title")
         try:
             if drawn(value, "kind") == "mask":
                 labels = service.take_mask(visitor, drawn(value, "picture"), path, title)
-                return show_mask(value, (labels > 0).astype(labels.dtype), title)
-            return show_upload(service.take_picture(visitor, path, title))
+                return show_mask(value, (labels > 0).astype(labels.dtype), title), False
+            return show_upload(service.take_picture(visitor, path, title)), True
         except InputError as error:
-            return wrong(value, error)
+            return wrong(value, error), False
 
     canvas.upload(
         upload,
         canvas,
-        canvas,
+        [canvas, *(component for component, _ in results)],
         api_name=f"upload_{str(canvas.elem_id).replace('-', '_')}",
         show_progress="hidden",
     )

@@ -118,8 +118,9 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
         return finished(all_examples()[0], visitor_of(request))
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
+    hidden, off = gr.update(visible=False), gr.update(interactive=False)
     for one in (source, target):
-        bind_canvas(service, one)
+        bind_canvas(service, one, [(line, ""), (table, ""), (picture, hidden), (export, off)])
     enabled_when(
         run,
         "v[0]?.picture && v[1]?.picture && v[0].points?.length",

@@ -128,6 +128,11 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     at = gr.State(0)
     shown = [line, name, movie, scrub, still, curves, sheet, archive, take]
     nothing = [gr.skip()] * (len(shown) - 1)
+    # What a video that is opened changes: the sliders, its result, and all that a run brought.
+    opened = [first, start, last, movie, line, name, scrub, still, curves, sheet, archive, take]
+    kept = [gr.skip()] * (len(opened) - 1)
+    hidden, off = gr.update(visible=False), gr.update(interactive=False)
+    no_run = ["", hidden, hidden, "", hidden, off, off]
 
     async def follow_run(job: Job, visitor: str) -> AsyncIterator[list[Any]]:
         async for text in follow(service.queue, job):
@@ -188,33 +193,27 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         async for values in follow_run(job, visitor):
             yield values
 
-    def upload(value: Any, at: Any, request: gr.Request) -> Canvas:
+    def upload(value: Any, at: Any, request: gr.Request) -> list[Any]:
         visitor, path, title = visitor_of(request), drawn(value, "upload"), drawn(value, "title")
         clip, kind = drawn(value, "picture"), drawn(value, "kind")
         try:
             if kind == "mask":
-                return show_mask(value, videos.take_mask(visitor, clip, path, title), title)
+                labels = videos.take_mask(visitor, clip, path, title)
+                return [show_mask(value, labels, title), *kept]
             if kind == "edit":
                 edit, rgba = videos.take_edit(visitor, clip, path, title, frame=at)
-                return canvas_value(
-                    picture=clip,
-                    message=f"edit of {edit.title}",
-                    layer=encode_layer(rgba),
-                    edit=edit.name,
-                )
+                more = {"layer": encode_layer(rgba), "edit": edit.name}
+                return [canvas_value(picture=clip, message=f"edit of {edit.title}", **more), *kept]
             taken = videos.take_clip(visitor, path, title)
             frame, _ = videos.frame(visitor, taken.name)
         except InputError as error:
-            return wrong(value, error)
-        return canvas_value(frame, picture=taken.name, message=_words(taken))
+            return [wrong(value, error), *kept]
+        shown = canvas_value(frame, picture=taken.name, message=_words(taken))
+        return [shown, *span(taken), None, "", *no_run]
 
-    def fit(value: Any, start: Any, last: Any, request: gr.Request) -> list[Any]:
-        """In and out points of a video that was opened; those of the one that is there stay."""
-        if drawn(value, "image") is None:
-            return [gr.skip(), gr.skip()]
-        session = service.workspace.session(visitor_of(request))
-        clip = session.uploads.get(str(drawn(value, "picture")))
-        most = max(1, (clip.frames if clip and clip.frames else service.limits.frames) - 1)
+    def span(clip: Upload) -> list[Any]:
+        """The sliders of the first and the last frame, set to a whole video."""
+        most = max(1, (clip.frames or service.limits.frames) - 1)
         return [gr.update(maximum=most, value=0), gr.update(maximum=most, value=most)]
 
     def begin_at(value: Any, start: Any, request: gr.Request) -> Canvas:
@@ -232,23 +231,15 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         frame, _ = videos.frame(visitor, clip.name)
         labels = one.mask("clip")
         more = {} if labels is None else {"labels": encode_labels(labels)}
-        most = max(1, clip.frames - 1)
         return [
             canvas_value(frame, picture=clip.name, message=_words(clip), **more),
-            gr.update(maximum=most, value=0),
-            gr.update(maximum=most, value=most),
+            *span(clip),
             str(one.file("tracked.mp4")),
             said(
                 f"Example, by the model {one.record['model']}: the mask of the first frame tracked"
                 f" through {clip.frames} frames"
             ),
-            "",
-            gr.update(visible=False),
-            gr.update(visible=False),
-            "",
-            gr.update(visible=False),
-            gr.update(interactive=False),
-            gr.update(interactive=False),
+            *no_run,
         ]
 
     def load(name: str, request: gr.Request) -> list[Any]:
@@ -296,8 +287,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         return [value, int(position), gr.update(interactive=True)]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
-    sent = first.upload(upload, [first, start], first, api_name="upload_video", **quiet)
-    sent.then(fit, [first, start, last], [start, last], api_visibility="private", **quiet)
+    first.upload(upload, [first, start], opened, api_name="upload_video", **quiet)
     start.input(
         begin_at,
         [first, start],
@@ -308,9 +298,6 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     )
     first.select(find, [first, start], first, api_name="box_video", **quiet)
     fix.select(find_to_fix, [fix, name, at], fix, api_visibility="private", **quiet)
-    opened = [
-        *(first, start, last, movie, line, name, scrub, still, curves, sheet, archive, take),
-    ]
     examples.select(load, examples, opened, api_name="example_video", **quiet)
     if clips:
         page.load(opened_first, None, opened, api_visibility="private", **quiet)

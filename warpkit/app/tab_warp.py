@@ -248,8 +248,9 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
         return finished(all_examples()[0], visitor_of(request))
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
+    off = gr.update(interactive=False)
     for one in (source, target):
-        bind_canvas(service, one)
+        bind_canvas(service, one, [(line, ""), (composite, None), (overview, None), (archive, off)])
     enabled_when(
         run,
         "v[0]?.picture && v[1]?.picture",
