@@ -130,7 +130,7 @@ def test_a_clip_and_a_file_that_is_gone(service: Service, files: Path) -> None:
     labels = np.ones((48, 80), np.uint8)
     clip.path.write_bytes(b"no video")
     with pytest.raises(InputError, match=r"Hochzeit\.MP4") as caught:
-        videos.first_frame("v", clip.name)
+        videos.frame("v", clip.name)
     _own(service, str(caught.value))
     text = _failed(videos.propagate("v", "tiny", clip=clip.name, labels=encode_labels(labels)))
     assert "Hochzeit.MP4" in text

@@ -104,13 +104,16 @@ class WarpService:
             InputError: unknown uploads or settings, damaged masks, bad guides, or a full queue.
         """
         service = self.service
-        one_of(mask, ("auto", "none"), "mask")
-        one_of(field, ("coherent", "nearest"), "field")
-        one_of(mirror, MIRRORS, "mirror")
-        one_of(blend, ("paste", "feather", "poisson"), "blending")
-        one_of(interpolation, ("bilinear", "nearest"), "interpolation")
-        one_of(tone, ("keep", "target"), "tone")
-        one_of(shading, ("none", "target"), "shading")
+        for value, known, name in (
+            (mask, ("auto", "none"), "mask"),
+            (field, ("coherent", "nearest"), "field"),
+            (mirror, MIRRORS, "mirror"),
+            (blend, ("paste", "feather", "poisson"), "blending"),
+            (interpolation, ("bilinear", "nearest"), "interpolation"),
+            (tone, ("keep", "target"), "tone"),
+            (shading, ("none", "target"), "shading"),
+        ):
+            one_of(str(value), known, name)
         require(isinstance(strength, int | float), f"strength is a number, got {strength!r}")
         session = service.workspace.session(visitor)
         pictures = session.pair(source, target)
