@@ -2,13 +2,14 @@
 
     python examples/make_page_examples.py             # after a picture was replaced
     python examples/make_page_examples.py --renders   # draws the inputs anew: the project's clips
+    python examples/make_page_examples.py --photographs FOLDER   # takes in pairs of photographs
 
 Each folder in `warpkit/app/example_files` is an example; they are offered in the order of their
 names (a number before the name is not shown), and the page opens with the first. What a person puts
 there is `source.jpg` and `target.jpg`, `source_mask.png` and `target_mask.png` (without them the
 objects are found), and for the tab Video `clip.mp4` and `clip_mask.png`. Everything else is written
-here: `composite.jpg`, `tracked.mp4`, and `example.json` with figures, matched points, and hashes
-of the inputs that all of it was made from.
+here: `composite.jpg`, masks that were found (`source_found.png`), `tracked.mp4`, and `example.json`
+with figures, matched points, and hashes of the inputs that all of it was made from.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ from warpkit.video.run import run_propagate
 
 # Clips of the project, and the one of the tab Video, of which every second frame is taken.
 _RENDERS, _VIDEO, _FRAMES, _STRIDE = ("fish", "turtle", "butterfly", "jellyfish"), "turtle", 12, 2
+# Pairs in a folder of photographs, source first; they come before the clips.
+_PHOTOGRAPHS = {
+    "bird": ("bird/kingfisher.jpg", "bird/macaw.jpg"),
+    "wrasse": ("fish/wrasse.jpg", "fish/porgy.jpg"),
+}
 _SCALE = 2  # of the pictures: a picture is shown at twice the size of the clips
 _JPEG: dict[str, Any] = {"quality": 86, "optimize": True}
 _POINTS, _RIM = 6, 17
@@ -52,12 +58,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the examples of the page.")
     parser.add_argument("folder", nargs="?", type=Path, default=EXAMPLES, help="of the examples")
     parser.add_argument("--renders", action="store_true", help="draw the inputs anew")
+    parser.add_argument(
+        "--photographs", type=Path, help="copy pairs of inputs from this folder of photographs"
+    )
     parser.add_argument("--model", default="embedded")
     errors_in_one_line()
     arguments = parser.parse_args()
     if arguments.renders:
         for number, name in enumerate(_RENDERS, start=1):
             draw_inputs(name, arguments.folder / f"{number}-{name}")
+    if arguments.photographs is not None:
+        for name, pair in _PHOTOGRAPHS.items():
+            place = arguments.folder / f"0-{name}"
+            place.mkdir(parents=True, exist_ok=True)
+            for role, path in zip(("source", "target"), pair, strict=True):
+                shutil.copyfile(arguments.photographs / path, place / f"{role}.jpg")
     options = ModelOptions(model=arguments.model, device="cpu")
     describer = options.load_extractor()
     for folder in sorted(path for path in arguments.folder.iterdir() if path.is_dir()):
@@ -97,7 +112,11 @@ def make(folder: Path, options: ModelOptions, describer: Describer) -> None:
         result = run_warp(*pictures, place / "warp", **masks, options=options, describer=describer)
         composite = PilImage.open(place / "warp/composite.png").convert("RGB")
         composite.save(folder / "composite.jpg", **_JPEG)
-        found = masks.get("source_mask", place / "warp/source_mask.png")
+        for role in ("source", "target"):
+            (folder / f"{role}_found.png").unlink(missing_ok=True)
+            if (place / f"warp/{role}_mask.png").is_file():
+                shutil.copyfile(place / f"warp/{role}_mask.png", folder / f"{role}_found.png")
+        found = masks.get("source_mask", folder / "source_found.png")
         with PilImage.open(pictures[0]) as picture:
             everything = np.ones((picture.height, picture.width), np.uint8)
         mask = PilImage.fromarray(read_labels(found) if found.is_file() else everything)

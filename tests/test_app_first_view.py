@@ -20,12 +20,15 @@ from app_browser import DESKTOP, NEEDS_CHROMIUM, SLOW, choose, drag, open_tab, p
 from app_server import Page
 from playwright.sync_api import expect
 
+from warpkit.app.examples import all_examples
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
     from playwright.sync_api import Page as Tab
 
 pytestmark = NEEDS_CHROMIUM
 
+FIRST_WIDTH = warpkit.read_image(all_examples()[0].file("target.jpg")).shape[1]
 TABS = ("Warp", "Points", "Video", "Inspect", "Data set")
 
 
@@ -38,6 +41,10 @@ def in_view(shown: Locator) -> bool:
     return within and min(area["x"], area["y"]) >= 0
 
 
+def natural_width(image: Locator) -> int:
+    return int(image.evaluate("image => image.decode().then(() => image.naturalWidth)"))
+
+
 def width_of(shown: Locator) -> float:
     area = shown.bounding_box()
     assert area
@@ -48,7 +55,7 @@ def test_the_first_view_shows_a_result_without_a_click(tab: Tab) -> None:
     sentence(tab, "warp", r"Example, by the model embedded: \d+ pixels warped")
     composite = tab.locator("#warp-composite img").first
     expect(composite).to_be_visible()
-    assert composite.evaluate("image => image.decode().then(() => image.naturalWidth)") == 640
+    assert natural_width(composite) == FIRST_WIDTH
     for shown in ("#warp-composite", "#warp-source canvas", "#warp-target canvas", "#warp-run"):
         assert in_view(tab.locator(shown)), shown
     # The result is the largest of the three pictures.
@@ -64,7 +71,7 @@ def test_the_composite_is_in_view_after_a_click_on_warp(tab: Tab) -> None:
     sentence(tab, "warp", r"^\s*\d+ pixels warped")
     expect(tab.locator("#warp-download")).to_be_enabled()
     shown = tab.locator("#warp-composite img").first
-    assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") == 640
+    assert natural_width(shown) == FIRST_WIDTH
     assert tab.evaluate("window.scrollY") == 0
     assert in_view(tab.locator("#warp-composite"))
     assert width_of(shown) > 600
@@ -129,6 +136,8 @@ def test_buttons_are_off_until_they_can_do_something(tab: Tab, files: Path) -> N
 
 def test_a_mask_that_is_found_is_shown_and_can_be_painted_on(tab: Tab, files: Path) -> None:
     badges = tab.locator("#warp-source .wp-badge")
+    tab.click("#warp-examples [data-example=fish]")
+    expect(badges).to_have_text("mask: given")
     tab.click("#warp-source .wp-clear")
     expect(badges).to_have_text("no mask")
     tab.click("#warp-run")

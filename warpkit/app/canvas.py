@@ -66,16 +66,20 @@ def canvas(
         `select` (an object to be found, or a click to be located) and, of the source of a pair,
         `submit` (its finished guides have changed).
     """
-    buttons = "".join(
-        f'<button type="button" data-tool="{tool}" title="{html.escape(_TOOLS[tool][1])}">'
-        f"{_TOOLS[tool][0]}</button>"
-        for tool in tools
-    )
-    if "box" in tools:
+    buttons = ""
+    for tool in tools:
+        label, words = _TOOLS[tool]
         buttons += (
-            '<button type="button" class="wp-find" title="find the object by itself">Find</button>'
+            f'<button type="button" data-tool="{tool}" title="{html.escape(words)}">{label}'
+            "</button>"
         )
-    buttons += '<span class="wp-break"></span>'
+        if tool == "box":
+            buttons += (
+                '<button type="button" class="wp-find" title="find the object by itself">Find'
+                "</button>"
+            )
+    if len(tools) > 1:
+        buttons += '<span class="wp-break"></span>'
     if objects > 1:
         options = "".join(
             f'<option value="{i}">object {i}</option>'

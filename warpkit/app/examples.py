@@ -60,9 +60,13 @@ class Example:
         found: dict[str, Any] = json.loads(self.file(RECORD).read_text(encoding="utf-8"))
         return found
 
-    def mask(self, role: str) -> Labels | None:
-        """The mask of `source`, `target` or `clip`, uint8 (H, W); None where there is none."""
-        path = self.file(f"{role}_mask.png")
+    def mask(self, role: str, kind: str = "mask") -> Labels | None:
+        """The mask of `source`, `target` or `clip`, uint8 (H, W); None where there is none.
+
+        Args:
+            kind: `mask` is one that was given, `found` one that nobody gave.
+        """
+        path = self.file(f"{role}_{kind}.png")
         return read_labels(path) if path.is_file() else None
 
     def thumbnail(self) -> str:

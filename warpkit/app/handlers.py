@@ -40,10 +40,10 @@ def drawn(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
 
 
-def show_upload(upload: Upload, labels: Any = None, *, message: str = "") -> Canvas:
-    """A canvas with an upload, and a mask over it."""
-    more = {} if labels is None else {"labels": encode_labels(labels)}
-    text = message or f"{upload.title}, {upload.width} x {upload.height} pixels"
+def show_upload(upload: Upload, **masks: Any) -> Canvas:
+    """A canvas with an upload, and masks over it: `labels` that were given, or `found`."""
+    more = {name: encode_labels(mask) for name, mask in masks.items() if mask is not None}
+    text = f"{upload.title}, {upload.width} x {upload.height} pixels"
     return canvas_value(upload.path, picture=upload.name, message=text, **more)
 
 

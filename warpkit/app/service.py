@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -341,9 +342,16 @@ class Service:
         require(bool(model), "choose a model first")
         one_of(model, self.models.single_names(), "single model")
         session = self.workspace.session(visitor)
-        images = [] if picture is None else [session.upload(picture).path]
         settings, options = InspectSettings(layers=bool(layers)), self.models.options(model)
-        folder = session.new_folder() / "results"
+        place = session.new_folder()
+        folder = place / "results"
+        images = []
+        if picture is not None:
+            upload = session.upload(picture)
+            # Drawings call a picture by the name of its file.
+            stem = re.sub(r"[^\w-]", "_", upload.title.rpartition(".")[0] or upload.title)
+            images.append(place / f"{stem}{upload.path.suffix}")
+            shutil.copyfile(upload.path, images[0])
 
         def work(progress: ProgressCallback) -> list[Path]:
             extractor = self._loaded(model, progress)

@@ -60,7 +60,7 @@ def inspect_tab(service: Service, page: gr.Blocks) -> None:
                 label="What the model sees",
                 columns=1,
                 object_fit="contain",
-                height=620,
+                height="auto",
                 visible=False,
                 interactive=False,
                 buttons=BUTTONS,

@@ -89,6 +89,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
                 elem_id="video-movie",
                 buttons=["download"],
                 height=320,
+                autoplay=True,
                 loop=True,
             )
             scrub = gr.Slider(
@@ -202,7 +203,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
                 return [show_mask(value, labels, title), *kept]
             if kind == "edit":
                 edit, rgba = videos.take_edit(visitor, clip, path, title, frame=at)
-                more = {"layer": encode_layer(rgba), "edit": edit.name}
+                more: dict[str, Any] = {"layer": encode_layer(rgba), "edit": edit.name}
                 return [canvas_value(picture=clip, message=f"edit of {edit.title}", **more), *kept]
             taken = videos.take_clip(visitor, path, title)
             frame, _ = videos.frame(visitor, taken.name)

@@ -230,7 +230,7 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
         doubt = one.record["doubt"]
         return [
             *(
-                show_upload(upload, one.mask(role))
+                show_upload(upload, labels=one.mask(role), found=one.mask(role, "found"))
                 for upload, role in zip(pair, ("source", "target"), strict=True)
             ),
             (str(one.file("target.jpg")), str(one.file("composite.jpg"))),

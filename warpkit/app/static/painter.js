@@ -85,9 +85,11 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
 
   // A line of black and white dashes around a mask, two pixels thick.
   function outline(data, mask, w) {
+    const rows = mask.length / w;
     for (let i = 0; i < mask.length; i++) {
-      if (mask[i] === mask[i - 1] && mask[i] === mask[i + 1] && mask[i] === mask[i - w] && mask[i] === mask[i + w]) continue;
-      const shade = ((i % w + Math.floor(i / w)) >> 3) % 2 ? 255 : 0;
+      const x = i % w, y = Math.floor(i / w), v = mask[i];
+      if ((x === 0 || v === mask[i - 1]) && (x === w - 1 || v === mask[i + 1]) && (y === 0 || v === mask[i - w]) && (y === rows - 1 || v === mask[i + w])) continue;
+      const shade = ((x + y) >> 3) % 2 ? 255 : 0;
       data.fill(shade, 4 * i, 4 * i + 3);
     }
   }
@@ -375,3 +377,8 @@ window.warpkitExamples = function (element, props, trigger) {
     trigger("select");
   }));
 };
+
+// The wheel scrolls the page over the before/after slider too; with Ctrl it enlarges there.
+document.addEventListener("wheel", (event) => {
+  if (!event.ctrlKey && event.target.closest && event.target.closest("#warp-composite")) event.stopPropagation();
+}, { capture: true, passive: true });
