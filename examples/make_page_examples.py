@@ -22,10 +22,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image as PilImage
-from PIL import ImageFilter
 from scripts import errors_in_one_line
 
 from warpkit.app.examples import EXAMPLES, RECORD, input_hashes
@@ -50,7 +50,7 @@ _PHOTOGRAPHS = {
 }
 _SCALE = 2  # of the pictures: a picture is shown at twice the size of the clips
 _JPEG: dict[str, Any] = {"quality": 86, "optimize": True}
-_POINTS, _RIM = 6, 17
+_POINTS, _DEPTH = 6, 0.15  # and how deep they lie in the object at least, of its greatest depth
 
 
 def main() -> None:
@@ -119,9 +119,10 @@ def make(folder: Path, options: ModelOptions, describer: Describer) -> None:
         found = masks.get("source_mask", folder / "source_found.png")
         with PilImage.open(pictures[0]) as picture:
             everything = np.ones((picture.height, picture.width), np.uint8)
-        mask = PilImage.fromarray(read_labels(found) if found.is_file() else everything)
+        mask = read_labels(found) if found.is_file() else everything
         # Points of the rim are hard to tell from what is beside it.
-        y, x = np.nonzero(np.asarray(mask.filter(ImageFilter.MinFilter(_RIM))))
+        depth = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        y, x = np.nonzero(depth >= _DEPTH * depth.max())
         inside = torch.from_numpy(np.stack([x, y], axis=1).astype(np.float32))
         chosen = inside[farthest_points(inside, _POINTS)].numpy()
         matched = run_match(*pictures, chosen, options=options, describer=describer)
