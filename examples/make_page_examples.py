@@ -42,7 +42,7 @@ from warpkit.types import Describer
 from warpkit.video.run import run_propagate
 
 # Clips of the project, and the one of the tab Video, of which every second frame is taken.
-_RENDERS, _VIDEO, _FRAMES, _STRIDE = ("fish", "turtle", "butterfly", "jellyfish"), "turtle", 12, 2
+_RENDERS, _VIDEO, _FRAMES, _STRIDE = ("fish", "turtle", "butterfly", "jellyfish"), "fish", 12, 2
 # Pairs in a folder of photographs, source first; they come before the clips.
 _PHOTOGRAPHS = {
     "bird": ("bird/kingfisher.jpg", "bird/macaw.jpg"),

@@ -136,7 +136,9 @@ def test_buttons_are_off_until_they_can_do_something(tab: Tab, files: Path) -> N
 
 def test_a_mask_that_is_found_is_shown_and_can_be_painted_on(tab: Tab, files: Path) -> None:
     badges = tab.locator("#warp-source .wp-badge")
-    tab.click("#warp-examples [data-example=fish]")
+    for name in ("turtle", "fish"):  # one that is new, so that its coming can be seen
+        tab.click(f"#warp-examples [data-example={name}]")
+        expect(tab.locator("#warp-source .wp-message")).to_contain_text(f"{name}, 640 x 384")
     expect(badges).to_have_text("mask: given")
     tab.click("#warp-source .wp-clear")
     expect(badges).to_have_text("no mask")

@@ -45,7 +45,11 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
         with gr.Column(scale=2, min_width=320):
             pair = gr.Image(label="Pair", elem_id="set-pair", height=260, visible=False, **still)
             facts = gr.Code(
-                label="What is known of it", language="json", elem_id="set-facts", max_lines=10
+                label="What is known of it",
+                language="json",
+                elem_id="set-facts",
+                max_lines=10,
+                visible=False,
             )
 
     def told(visitor: str, text: object) -> str:
@@ -105,7 +109,11 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             drawing, text = sets.pair(session, name, category=kind, number=number)
         except InputError as error:
             return [failed(told(visitor_of(request), error)), gr.skip(), gr.skip()]
-        return [gr.skip(), gr.update(value=str(drawing), visible=True), text]
+        return [
+            gr.skip(),
+            gr.update(value=str(drawing), visible=True),
+            gr.update(value=text, visible=True),
+        ]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     turned, asked = [line, sheet, page, before, after, show], [name, category, page]

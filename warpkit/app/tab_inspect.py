@@ -22,7 +22,8 @@ _HINT = (
     " in colour from each other and from the background will be found again."
 )
 _WEIGHTS = (
-    "**Mixing weights** say which layers of the network, at which time steps, the descriptors are"
+    "Two pictures come here. **The picture as the model sees it** answers the question above."
+    " **Mixing weights** say which layers of the network, at which time steps, the descriptors are"
     " made of, in percent: a layer of few percent can be left out when the model is trained again."
     "\n\n**Every layer** shows what each of them tells apart by itself: coarse ones the parts, fine"
     " ones the edges."
