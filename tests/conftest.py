@@ -157,6 +157,27 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     assert not found.folder.exists()
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, for all tests that look at the page."""
+    from app_browser import CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def tab(page: Page, browser: Any) -> Iterator[Any]:
+    """The page in a window of 1280 x 900, its example shown."""
+    from app_browser import opened
+
+    with opened(page, browser) as found:
+        yield found
+
+
 @pytest.fixture
 def tree() -> Callable[[Path], dict[str, bytes | None]]:
     """Everything below a folder, hidden names too: bytes of files, None for folders."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,81 +18,15 @@ from warpkit.render import CLIPS, render_frame
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install gradio")
 pytest.importorskip("playwright", reason="needs Playwright: pip install playwright")
 
+from app_browser import NEEDS_CHROMIUM, PHONE, SLOW, choose, drag, open_tab, press, sentence
 from app_server import Page
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from playwright.sync_api import Page as Tab
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-
-SLOW = 60_000  # ms until something counts as not coming
-DESKTOP = {"width": 1280, "height": 1000}
-PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def tab(page: Page, browser: Browser) -> Iterator[Tab]:
-    """The page in a window; whatever it asks elsewhere, and every error of a script, fails."""
-    context = browser.new_context(viewport=DESKTOP)
-    context.set_default_timeout(SLOW)
-    found = context.new_page()
-    asked: list[str] = []
-    errors: list[str] = []
-    found.on("request", lambda request: asked.append(request.url))
-    found.on("pageerror", lambda error: errors.append(str(error)))
-    found.goto(page.url)
-    found.wait_for_selector("#warp-source canvas", state="attached")
-    yield found
-    context.close()
-    own = (page.url, "data:", f"blob:{page.url}")
-    assert [url for url in asked if not url.startswith(own)] == []
-    assert errors == []
-
-
-def open_tab(tab: Tab, name: str) -> None:
-    tab.get_by_role("tab", name=name, exact=True).click()
-
-
-def choose(tab: Tab, canvas: str, path: Path) -> None:
-    """Choose a file for a canvas and wait until it is shown."""
-    tab.set_input_files(f"#{canvas} .wp-file", path)
-    expect(tab.locator(f"#{canvas} .wp-message")).to_contain_text(path.name, timeout=SLOW)
-    expect(tab.locator(f"#{canvas} .wp-stage")).to_have_class(re.compile("wp-full"))
-
-
-def drag(tab: Tab, canvas: str, tool: str, *places: tuple[float, float]) -> None:
-    """Drag the mouse over a canvas with a tool, by shares of its width and height."""
-    tab.click(f"#{canvas} [data-tool={tool}]")
-    shown = tab.locator(f"#{canvas} canvas")
-    shown.scroll_into_view_if_needed()
-    area = shown.bounding_box()
-    assert area
-    at = [(area["x"] + x * area["width"], area["y"] + y * area["height"]) for x, y in places]
-    tab.mouse.move(*at[0])
-    tab.mouse.down()
-    for place in at[1:]:
-        tab.mouse.move(*place, steps=4)
-    tab.mouse.up()
-
-
-def sentence(tab: Tab, name: str, text: str) -> str:
-    """Wait until a status line has a text; the line."""
-    line = tab.locator(f"#{name}-status")
-    expect(line).to_contain_text(re.compile(text), timeout=SLOW)
-    return line.inner_text()
+pytestmark = NEEDS_CHROMIUM
 
 
 def test_warp(tab: Tab, files: Path, tmp_path: Path) -> None:
@@ -106,6 +38,8 @@ def test_warp(tab: Tab, files: Path, tmp_path: Path) -> None:
     painted = sentence(tab, "warp", r"\d+ pixels warped")
     count = int(re.findall(r"(\d+) pixels", painted)[0])
     assert 20 < count < 48 * 80  # what the mouse painted, not the whole picture
+    tab.wait_for_selector("#warp-composite img")
+    open_tab(tab, "Field and similarity")
     tab.wait_for_selector("#warp-overview img")
     with tab.expect_download() as download:
         tab.click("#warp-download")
@@ -131,15 +65,6 @@ def test_warp(tab: Tab, files: Path, tmp_path: Path) -> None:
     tab.locator("#warp-mask").get_by_label("the whole picture").check()
     tab.click("#warp-run")
     sentence(tab, "warp", f"{48 * 80} pixels warped")
-
-
-def press(tab: Tab, canvas: str, x: float, y: float) -> None:
-    """Click a place of a canvas, by shares of its width and height, with the tool that is on."""
-    shown = tab.locator(f"#{canvas} canvas")
-    shown.scroll_into_view_if_needed()
-    area = shown.bounding_box()
-    assert area
-    tab.mouse.click(area["x"] + x * area["width"], area["y"] + y * area["height"])
 
 
 def marks(tab: Tab, canvas: str) -> list[tuple[str, str]]:
@@ -234,12 +159,14 @@ def test_a_box_finds_the_object(tab: Tab, tmp_path: Path) -> None:
 
 
 def test_rubbish_gets_a_message(tab: Tab, files: Path) -> None:
-    tab.set_input_files("#warp-source .wp-file", files / "text.png")
     line = tab.locator("#warp-source .wp-message")
-    expect(line).to_contain_text("text.png: not an image that can be read", timeout=SLOW)
-    expect(line).to_have_class(re.compile("wp-wrong"))
-    tab.click("#warp-run")
-    sentence(tab, "warp", "choose a source picture first")
+    for chooser in (".wp-file", ".wp-load-mask"):
+        tab.set_input_files(f"#warp-source {chooser}", files / "text.png")
+        expect(line).to_contain_text("text.png: not an image that can be read", timeout=SLOW)
+        expect(line).to_have_class(re.compile("wp-wrong"))
+    # What was there stays.
+    sentence(tab, "warp", "Example, by the model")
+    expect(tab.locator("#warp-run")).to_be_enabled()
 
 
 def test_points(tab: Tab, files: Path, tmp_path: Path) -> None:
@@ -248,7 +175,7 @@ def test_points(tab: Tab, files: Path, tmp_path: Path) -> None:
     choose(tab, "points-target", files / "frames/002.png")
     for number, place in enumerate(((0.4, 0.4), (0.55, 0.5)), start=1):
         drag(tab, "points-source", "point", place)
-        sentence(tab, "points", f"{number} points matched")
+        sentence(tab, "points", rf"\b{number} points? matched")
     tab.wait_for_selector("#points-picture img")
     with tab.expect_download() as download:
         tab.click("#points-download")
@@ -264,6 +191,7 @@ def test_video(tab: Tab, files: Path, tmp_path: Path) -> None:
     tab.click("#video-run")
     sentence(tab, "video", "7 frames, 1 of them annotated")
     tab.wait_for_selector("#video-movie video", state="attached")
+    tab.wait_for_selector("#video-still img")
     before = tab.get_attribute("#video-still img", "src")
     slider = tab.locator("#video-scrub input[type=number]")
     slider.fill("4")

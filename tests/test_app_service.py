@@ -70,7 +70,7 @@ def test_another_visitors_files_are_no_uploads(service: Service, files: Path) ->
     with pytest.raises(InputError, match="was not uploaded"):
         service.take_picture("two", str(upload.path), "x")
     assert upload.path.exists()
-    with pytest.raises(InputError, match="not here"):
+    with pytest.raises(InputError, match="choose a source picture first"):
         WarpService(service).warp("two", "tiny", source=upload.name, target=upload.name)
 
 
@@ -152,22 +152,15 @@ def test_a_mask_by_a_box(service: Service) -> None:
     upload = picture(service, path)
     rows, columns = np.nonzero(labels)
     box = [columns.min(), rows.min(), columns.max(), rows.max()]
-    found = service.cut_out("v", upload.name, box, label=3)
-    assert set(np.unique(found)) == {0, 3}
-    assert ((found > 0) & (labels > 0)).sum() / ((found > 0) | (labels > 0)).sum() > 0.7
-    for bad in (None, [1, 2], "abc", [400, 400, 500, 500]):
+    for asked in (box, None):  # None: by itself
+        found = service.cut_out("v", upload.name, asked)
+        mask = found.labels > 0
+        assert set(np.unique(found.labels)) == {0, 1}
+        assert (mask & (labels > 0)).sum() / (mask | (labels > 0)).sum() > 0.7
+        assert 0.5 < found.agreement <= 1
+    for bad in ((), [1, 2], "abc", [400, 400, 500, 500]):
         with pytest.raises(InputError, match=r"box"):
             service.cut_out("v", upload.name, bad)
-
-
-def test_example_pairs_bring_their_masks(service: Service) -> None:
-    (source, mask), (target, other) = service.example_pair("v", "fish")
-    assert mask.shape == (source.height, source.width)
-    assert mask.any()
-    assert other.any()
-    assert source.name != target.name
-    with pytest.raises(InputError, match="unknown example"):
-        service.example_pair("v", "../fish")
 
 
 def test_a_video_is_propagated_looked_at_and_corrected(
@@ -175,7 +168,9 @@ def test_a_video_is_propagated_looked_at_and_corrected(
 ) -> None:
     upload = videos.take_clip("v", landed(service, files / "clip.mp4"), "clip.mp4")
     assert (upload.frames, upload.height, upload.width) == (7, 48, 80)
-    assert warpkit.read_image(videos.first_frame("v", upload.name)).shape == (48, 80, 3)
+    path, seconds = videos.frame("v", upload.name, 3)
+    assert warpkit.read_image(path).shape == (48, 80, 3)
+    assert seconds == pytest.approx(3 / 12)
     labels = encode_labels((clip[0].labels > 0).astype(np.uint8))
     job = finished(videos.propagate("v", "tiny", clip=upload.name, labels=labels, stride=2))
     run = job.result
@@ -184,9 +179,9 @@ def test_a_video_is_propagated_looked_at_and_corrected(
     assert run.text.startswith("4 frames, 1 of them annotated")
     assert warpkit.read_image(videos.frame_picture("v", run.name, 3)).shape == (48, 80, 3)
 
-    index, _, carried = videos.frame_to_correct("v", run.name, 2)
+    index, _, tracked = videos.frame_to_correct("v", run.name, 2)
     assert index == 4
-    fixed = np.zeros_like(carried)
+    fixed = np.zeros_like(tracked)
     fixed[5:20, 10:30] = 1
     again = finished(
         videos.correct("v", "tiny", run=run.name, position=2, labels=encode_labels(fixed))
@@ -205,7 +200,7 @@ def test_a_video_is_propagated_looked_at_and_corrected(
 
 
 def test_results_of_a_video_are_found_by_its_table(tmp_path: Path) -> None:
-    run = VideoRun("r", None, tmp_path, None, {}, None, None, 2)  # type: ignore[arg-type]
+    run = VideoRun("r", None, tmp_path, None, {}, None, None, 0, 9, 2)  # type: ignore[arg-type]
     run.rows = [{"frame": 4, "name": "a", "file": "a.png"}, {"frame": 6, "name": "b"}]
     assert run.frames == [4, 6]
     assert run.result("masks", 4) == tmp_path / "masks/a.png"
@@ -297,6 +292,7 @@ def test_a_set_shows_no_image_outside_itself(tmp_path: Path, clip: list) -> None
     (root / "pairs.json").write_text(json.dumps(items))
     found = read_set(root)
     assert len(found.pairs) == 1
+    assert found.pairs[0].masks == (None, None)
     assert "item 1" in found.problems[0]
 
 

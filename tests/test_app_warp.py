@@ -205,6 +205,9 @@ def test_settings_reach_the_warp(service: Service, ends: list[Path]) -> None:
         "fill": False,
         "blend": "paste",
         "interpolation": "nearest",
+        "tone": "target",
+        "shading": "target",
+        "strength": 0.5,
     }
     result = finished(WarpService(service).warp("v", "tiny", **chosen, **names)).result
     config = record(result)["config"]
@@ -217,8 +220,11 @@ def test_settings_reach_the_warp(service: Service, ends: list[Path]) -> None:
     assert nearest.text.startswith(f"{48 * 80} pixels warped, mean cosine ")
     assert "way back" not in nearest.text
     assert nearest.doubt is None
-    for name, value in (("field", "auto"), ("mirror", "yes"), ("blend", "")):
-        with pytest.raises(InputError, match="unknown"):
+    for name, value in (
+        *(("field", "auto"), ("mirror", "yes"), ("blend", ""), ("tone", "x"), ("shading", None)),
+        *(("strength", 2), ("strength", "x")),
+    ):
+        with pytest.raises(InputError, match=r"unknown|strength"):
             WarpService(service).warp("v", "tiny", **names, **{name: value})
 
 

@@ -77,7 +77,7 @@ NOTHING: dict[str, tuple[Press, str]] = {
     ),
     "gone": (
         lambda s, one: WarpService(s).warp("v", "tiny", source="x.png", target=one),
-        "that picture is not here (any more): choose it again",
+        "choose a source picture first: the one that was chosen has been removed",
     ),
 }
 
@@ -130,7 +130,7 @@ def test_a_clip_and_a_file_that_is_gone(service: Service, files: Path) -> None:
     labels = np.ones((48, 80), np.uint8)
     clip.path.write_bytes(b"no video")
     with pytest.raises(InputError, match=r"Hochzeit\.MP4") as caught:
-        videos.first_frame("v", clip.name)
+        videos.frame("v", clip.name)
     _own(service, str(caught.value))
     text = _failed(videos.propagate("v", "tiny", clip=clip.name, labels=encode_labels(labels)))
     assert "Hochzeit.MP4" in text

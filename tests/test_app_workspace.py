@@ -58,9 +58,9 @@ def test_uploads_are_looked_up_by_name_alone(tmp_path: Path) -> None:
         uploads.append(one.add(Upload(path.name, path, "t", 2, 2)))
     assert one.upload(uploads[2].name) is uploads[2]
     for name in (uploads[0].name, "../x", str(uploads[2].path), None, 3, ["a"]):
-        with pytest.raises(InputError, match=r"not here|choose a picture first"):
+        with pytest.raises(InputError, match="choose a picture first"):
             one.upload(name)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="not here"):
+    with pytest.raises(InputError, match="the one that was chosen has been removed"):
         other.upload(uploads[2].name)
     # The oldest went, with its file.
     assert [upload.path.exists() for upload in uploads] == [False, True, True]

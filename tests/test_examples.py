@@ -18,6 +18,7 @@ from fresh_python import FreshPython, fresh_python
 from pair_folders import SIZES, write_ramps
 from small_samples import use_small_samples
 
+from warpkit.app.examples import Example, input_hashes
 from warpkit.datasets.synth import read_synth
 from warpkit.demo import SAMPLES
 from warpkit.evaluate.jaccard import score_sequence
@@ -147,6 +148,22 @@ def test_small_jobs_hash_the_same_twice_and_changes_are_named(run, python, tmp_p
     again = python(script, "b.json", *chosen, "--compare", "a.json", folder=tmp_path)
     assert again.returncode == 1
     assert again.stdout.splitlines()[2:] == ["warp/warp.npz"]
+
+
+def test_the_page_gets_its_examples(run, clip, files, tmp_path):
+    (tmp_path / "7-squid").mkdir()
+    made, script = Example(tmp_path / "7-squid"), str(EXAMPLES / "make_page_examples.py")
+    shutil.copyfile(files / "clip.mp4", made.file("clip.mp4"))
+    for role, frame in (("source", clip[0]), ("target", clip[-1]), ("clip", clip[0])):
+        write_image(made.file(f"{role}.jpg"), frame.image)
+        write_labels(made.file(f"{role}_mask.png"), frame.labels)
+    (line,) = run(script, str(tmp_path), "--model", "tiny", folder=tmp_path)
+    assert line == f"{made.folder.name}: {made.record['text']}"
+    assert made.record["inputs"] == input_hashes(made.folder)
+    x, y = np.rint(made.record["points"]["source_points"]).astype(int).T
+    assert (clip[0].labels[y, x] > 0).all()
+    assert read_image(made.file("composite.jpg")).shape == clip[-1].image.shape
+    assert len(list(open_frames(made.file("tracked.mp4")))) == len(clip)
 
 
 def test_every_example_is_run_here():

@@ -51,8 +51,7 @@ ALLOWED = {
     "api": {"arrays", "types"} | {"coords", "describe", "image", "match", "propagate", "video"},
     "demo": {"arrays", "checks", "describe", "evaluate", "image", "io", "runs", "types"}
     | {"video", "viz"},
-    "app": (TOOLS - {"coords"})
-    | {"arrays", "coherent", "image", "render", "synthesize", "video", "viz"},
+    "app": (TOOLS - {"coords"}) | {"arrays", "coherent", "image", "synthesize", "video", "viz"},
     "cli": {"app", "bench", "checks", "demo", "describe", "evaluate", "image", "io", "runs"}
     | {"synthesize", "train", "version", "video"},
 }

@@ -1,19 +1,31 @@
-"""What the handlers of all tabs share: whose request it is, uploads, boxes, cancelling."""
+"""What the handlers of all tabs share: whose request it is, uploads, masks, buttons, cancelling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from warpkit.app.pictures import canvas_value, encode_labels
-from warpkit.app.service import Service
+from warpkit.app.service import Found, Service
 from warpkit.app.status import said
 from warpkit.app.workspace import Upload
 from warpkit.checks import InputError
 
-__all__ = ["Canvas", "bind_cancel", "bind_canvas", "drawn", "show_upload", "visitor_of"]
+__all__ = [
+    "Canvas",
+    "bind_cancel",
+    "bind_canvas",
+    "drawn",
+    "enabled_when",
+    "find_object_in",
+    "show_found",
+    "show_upload",
+    "visitor_of",
+    "wrong",
+]
 
 Canvas = dict[str, Any]
 
@@ -28,10 +40,10 @@ def drawn(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
 
 
-def show_upload(upload: Upload, labels: Any = None, *, message: str = "") -> Canvas:
-    """A canvas with an upload, and a mask over it."""
-    more = {} if labels is None else {"labels": encode_labels(labels)}
-    text = message or f"{upload.title}, {upload.width} x {upload.height} pixels"
+def show_upload(upload: Upload, **masks: Any) -> Canvas:
+    """A canvas with an upload, and masks over it: `labels` that were given, or `found`."""
+    more = {name: encode_labels(mask) for name, mask in masks.items() if mask is not None}
+    text = f"{upload.title}, {upload.width} x {upload.height} pixels"
     return canvas_value(upload.path, picture=upload.name, message=text, **more)
 
 
@@ -41,47 +53,96 @@ def wrong(value: Any, error: InputError) -> Canvas:
 
 
 def bind_canvas(
-    service: Service, canvas: gr.HTML, *, take: Callable[[str, Any, Any], Upload] | None = None
+    service: Service, canvas: gr.HTML, results: Sequence[tuple[Component, Any]] = ()
 ) -> None:
-    """Answer a canvas that sends a file.
+    """Answer a canvas that sends a picture, or a mask of the one it shows.
 
     Args:
-        take: takes visitor, path and title; an image by default.
+        results: of the picture before, and what they become when another one is opened.
     """
-    take = take or service.take_picture
 
-    def upload(value: Any, request: gr.Request) -> Canvas:
+    def upload(value: Any, request: gr.Request) -> Any:
+        shown, opened = taken(value, request)
+        if not results:
+            return shown  # of one output Gradio takes a list for its value
+        return [shown, *(update if opened else gr.skip() for _, update in results)]
+
+    def taken(value: Any, request: gr.Request) -> tuple[Canvas, bool]:
+        visitor, path, title = visitor_of(request), drawn(value, "upload"), drawn(value, "title")
         try:
-            taken = take(visitor_of(request), drawn(value, "upload"), drawn(value, "title"))
+            if drawn(value, "kind") == "mask":
+                labels = service.take_mask(visitor, drawn(value, "picture"), path, title)
+                return show_mask(value, (labels > 0).astype(labels.dtype), title), False
+            return show_upload(service.take_picture(visitor, path, title)), True
         except InputError as error:
-            return wrong(value, error)
-        return show_upload(taken)
+            return wrong(value, error), False
 
     canvas.upload(
         upload,
         canvas,
-        canvas,
+        [canvas, *(component for component, _ in results)],
         api_name=f"upload_{str(canvas.elem_id).replace('-', '_')}",
         show_progress="hidden",
     )
 
 
-def find_in_box(service: Service, visitor: str, value: Any, *, label: int = 1) -> Canvas:
-    """The canvas with the object of its box painted in."""
+def show_mask(value: Any, labels: Any, title: Any) -> Canvas:
+    """The canvas with a mask that was read from a file."""
+    return canvas_value(
+        picture=drawn(value, "picture"), message=f"mask of {title}", labels=encode_labels(labels)
+    )
+
+
+def find_object_in(service: Service, visitor: str, value: Any) -> Canvas:
+    """The canvas with the object painted in that its box holds, or that is found by itself."""
     try:
-        labels = service.cut_out(visitor, drawn(value, "picture"), drawn(value, "box"), label=label)
+        found = service.cut_out(visitor, drawn(value, "picture"), asked_box(value))
     except InputError as error:
         return wrong(value, error)
+    return show_found(value, found)
+
+
+def asked_box(value: Any) -> Any:
+    """The box of a canvas; None if it asks for the object without one."""
+    return None if drawn(value, "find") is True else drawn(value, "box") or ()
+
+
+def show_found(value: Any, found: Found, *, label: int = 1) -> Canvas:
+    """The canvas with an object that was found, how sure that is, and what to do."""
+    sure = f"outlined, {100 * found.agreement:.0f} % sure"
+    doubts = "".join(f"; {doubt}" for doubt in found.doubts)
     return canvas_value(
         picture=drawn(value, "picture"),
-        message="outlined by GrabCut: paint or erase what is wrong",
-        labels=encode_labels(labels),
+        message=f"{sure}{doubts}: paint or erase what is wrong",
+        wrong=bool(found.doubts),
+        labels=encode_labels(found.labels * label),
         object=label,
     )
 
 
+def enabled_when(
+    button: gr.Button | gr.DownloadButton, test: str, inputs: list[Any], events: list[Any]
+) -> None:
+    """Enable a button in the browser as long as a test holds.
+
+    Args:
+        test: a JavaScript expression of `v`, the list of the inputs' values.
+        events: after which it is tested.
+    """
+    gr.on(
+        events,
+        None,
+        inputs,
+        button,
+        js=f"(...v) => ({{__type__: 'update', interactive: Boolean({test})}})",
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
+
+
 def bind_cancel(service: Service, button: gr.Button, line: gr.HTML, tag: str) -> None:
-    """Let a button end the visitor's jobs of a kind."""
+    """Let a button end the visitor's jobs of a kind, as long as the line tells of one."""
 
     def cancel(request: gr.Request) -> Any:
         count = service.queue.cancel_all(visitor_of(request), tag)
@@ -89,3 +150,4 @@ def bind_cancel(service: Service, button: gr.Button, line: gr.HTML, tag: str) ->
         return gr.skip() if count else said("nothing is running")
 
     button.click(cancel, None, line, api_name=f"cancel_{tag}", show_progress="hidden", queue=False)
+    enabled_when(button, "(v[0] || '').includes('job-bar')", [line], [line.change])

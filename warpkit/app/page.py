@@ -31,25 +31,27 @@ def theme() -> Any:
 def build_page(service: Service, sets: DataSets) -> gr.Blocks:
     """The page over a service."""
     with gr.Blocks(title="warpkit", analytics_enabled=False) as page:
-        with gr.Row():
-            with gr.Column(min_width=260):
+        with gr.Row(elem_classes="wp-head"):
+            with gr.Column(scale=3, min_width=260):
                 gr.Markdown(f"# warpkit {__version__}\nWarp, match and propagate, on this machine.")
-            with gr.Column(min_width=260):
+            with gr.Column(scale=3, min_width=200):
+                state = gr.HTML(elem_id="model-state", elem_classes="model-state")
+            with gr.Column(scale=1, min_width=160):
                 model = gr.Dropdown(
                     service.models.names,
                     value=service.models.default,
                     label="Model",
                     elem_id="model",
+                    container=False,
                 )
-                state = gr.HTML(elem_id="model-state", elem_classes="model-state")
         with gr.Tab("Warp", id="warp"):
-            warp_tab(service, model)
+            warp_tab(service, model, page)
         with gr.Tab("Points", id="points"):
-            points_tab(service, model)
+            points_tab(service, model, page)
         with gr.Tab("Video", id="video"):
-            video_tab(VideoService(service), model)
+            video_tab(VideoService(service), model, page)
         with gr.Tab("Inspect", id="inspect"):
-            inspect_tab(service)
+            inspect_tab(service, page)
         with gr.Tab("Data set", id="dataset"):
             dataset_tab(service, sets)
 

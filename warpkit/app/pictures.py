@@ -22,7 +22,14 @@ from warpkit.image.transparency import seen_picture
 from warpkit.io.pictures import read_picture
 from warpkit.viz.palette import OBJECT_COLORS
 
-__all__ = ["MOST_OBJECTS", "canvas_value", "decode_labels", "decode_layer", "encode_labels"]
+__all__ = [
+    "MOST_OBJECTS",
+    "canvas_value",
+    "decode_labels",
+    "decode_layer",
+    "encode_labels",
+    "encode_layer",
+]
 
 SIDE = 1024
 """Longest side of a canvas in pixels."""
@@ -41,15 +48,20 @@ def canvas_size(height: int, width: int) -> tuple[int, int]:
 
 
 def canvas_value(
-    path: Path | None = None, *, picture: str | None = None, message: str = "", **more: Any
+    path: Path | None = None,
+    *,
+    picture: str | None = None,
+    message: str | None = "",
+    **more: Any,
 ) -> dict[str, Any]:
     """What a canvas is told.
 
     Args:
         path: image file to show; None leaves the one that is shown.
         picture: its name.
-        message: a line under the canvas.
-        more: `labels`, `points`, `marks`, `wrong` (the message is an error), `object`.
+        message: a line under the canvas; None leaves the one that is there.
+        more: `labels`, `found` (labels that nobody gave), `layer`, `edit`, `points`, `marks`,
+            `wrong` (the message is an error), `object`.
     """
     value: dict[str, Any] = {"serial": next(_SERIAL), "message": message, "picture": picture}
     if path is not None:
@@ -68,6 +80,14 @@ def encode_labels(labels: npt.NDArray[np.uint8]) -> str:
     size = canvas_size(*labels.shape)
     buffer = io.BytesIO()
     image.resize(size, PilImage.Resampling.NEAREST).save(buffer, format="PNG")
+    return _HEAD + base64.b64encode(buffer.getvalue()).decode()
+
+
+def encode_layer(rgba: npt.NDArray[np.uint8]) -> str:
+    """Colours (H, W, 4) as a canvas reads them."""
+    buffer = io.BytesIO()
+    size = canvas_size(*rgba.shape[:2])
+    PilImage.fromarray(rgba).resize(size, PilImage.Resampling.BILINEAR).save(buffer, format="PNG")
     return _HEAD + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -161,6 +161,7 @@ def _application(
         where = f"with the proxies of {named}: correct or unset them" if named else "here"
         raise InputError(f"Gradio cannot be imported ({first_line(error)}) {where}") from error
     from warpkit.app.datasets import DataSets
+    from warpkit.app.examples import EXAMPLES
     from warpkit.app.page import build_page, theme
     from warpkit.app.service import Service
 
@@ -175,7 +176,7 @@ def _application(
         page,
         path="/",
         server_name=HOST,
-        allowed_paths=[str(workspace.root / "visitors")],
+        allowed_paths=[str(workspace.root / "visitors"), str(EXAMPLES)],
         max_file_size=limits.upload_mb * 1_000_000,
         footer_links=[],
         ssr_mode=False,

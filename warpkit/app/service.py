@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import re
+import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+from warpkit.app.examples import Example
 from warpkit.app.kept import KeptDescriptors
 from warpkit.app.limits import Limits
 from warpkit.app.loaded_models import ModelShelf
-from warpkit.app.pictures import decode_labels
+from warpkit.app.pictures import MOST_OBJECTS, decode_labels
 from warpkit.app.queue import Job, JobQueue
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.arrays import Image, Labels
@@ -24,16 +27,16 @@ from warpkit.image.foreground import ForegroundModel, Hints, find_object, load_f
 from warpkit.image.inspect import InspectSettings, run_inspect
 from warpkit.image.match import MatchSettings, run_match, similarity_at
 from warpkit.image.transparency import seen_picture
-from warpkit.io.images import write_image
+from warpkit.io.images import image_size, write_image
+from warpkit.io.masks import read_labels
 from warpkit.io.pictures import read_picture, write_picture
 from warpkit.match.matcher import asked_matcher
 from warpkit.match.settings import MatchFilters
-from warpkit.render import CLIPS, render_frame
 from warpkit.runs.progress import ProgressCallback
 from warpkit.types import Describer
 from warpkit.viz import draw_similarity
 
-__all__ = ["LookResult", "PointsResult", "Service", "in_words", "safe_title"]
+__all__ = ["Found", "LookResult", "PointsResult", "Service", "in_words", "safe_title"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +50,21 @@ class LookResult:
     point: tuple[float, float]
     match: tuple[float, float]
     similarity: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """An object that was found.
+
+    Attributes:
+        labels: uint8 (H, W), 1 on the object.
+        agreement: how sure it is, in [0, 1]; see `FoundObject`.
+        doubts: what speaks against it, a phrase each.
+    """
+
+    labels: Labels
+    agreement: float
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,11 +115,9 @@ class Service:
         self.models = ModelShelf(options)
         self.queue = JobQueue(waiting=self.limits.waiting, own_waiting=self.limits.own_waiting)
         self.kept = KeptDescriptors()
-        self.drawing = threading.Lock()
         self._device = options.device
         self._foreground: ForegroundModel | None = None
         self._finding = threading.Lock()
-        self._examples: dict[str, list[tuple[Image, Labels]]] = {}
 
     def close(self) -> None:
         """Stop everything and remove the working folder."""
@@ -158,48 +174,69 @@ class Service:
         write_picture(kept, picture.channels, picture.profile)
         return session.add(Upload(kept.name, kept, name, height, width))
 
-    def example_pair(
-        self, visitor: str, name: str
-    ) -> tuple[tuple[Upload, Labels], tuple[Upload, Labels]]:
-        """A rendered pair with its exact masks."""
-        one_of(name, CLIPS, "example")
+    @in_words
+    def take_mask(self, visitor: str, picture: Any, path: Any, title: Any) -> Labels:
+        """The object ids of an uploaded mask file, uint8 (H, W), as large as the picture.
+
+        Args:
+            picture: name of the upload that it is of.
+
+        Raises:
+            InputError: no mask, too many objects, or one of another size.
+        """
+        upload = self.workspace.session(visitor).upload(picture)
+        return self.read_mask(path, title, height=upload.height, width=upload.width)
+
+    def read_mask(self, path: Any, title: Any, *, height: int, width: int) -> Labels:
+        """The object ids of an uploaded mask file of this size."""
+        landed, name = self.landed(path), safe_title(title)
+        size = self.limits.check_image(landed, name)
+        require(
+            size == (height, width),
+            f"{name} is {size[1]} x {size[0]} pixels, the picture {width} x {height}: a mask is as"
+            " large as its picture",
+        )
+        try:
+            labels = read_labels(landed)
+        except InputError as error:
+            raise InputError(str(error).replace(str(landed), name)) from error
+        require(bool(labels.any()), f"{name} is empty: no pixel of it belongs to an object")
+        require(
+            int(labels.max()) <= MOST_OBJECTS,
+            f"{name} has an object {labels.max()}: this page takes ids up to {MOST_OBJECTS}",
+        )
+        return labels
+
+    def example_pair(self, visitor: str, one: Example) -> tuple[Upload, Upload]:
+        """Source and target of an example as the visitor's own uploads."""
         session = self.workspace.session(visitor)
-        with self.drawing:
-            if name not in self._examples:
-                # Drawn for two seconds, then kept for the next visitor.
-                spec = replace(CLIPS[name], supersampling=2)
-                frames = (
-                    render_frame(spec, 0, edited=True),
-                    render_frame(spec, 3 * spec.frames // 4),
-                )
-                self._examples[name] = [
-                    (frame.image, (frame.labels > 0).astype(np.uint8)) for frame in frames
-                ]
         found = []
-        for image, labels in self._examples[name]:
-            kept = session.new_file(".png")
-            write_image(kept, image)
-            upload = Upload(kept.name, kept, f"{name} (rendered)", *labels.shape)
-            found.append((session.add(upload), labels))
+        for role in ("source", "target"):
+            kept = session.new_file(".jpg")
+            shutil.copyfile(one.file(f"{role}.jpg"), kept)
+            found.append(session.add(Upload(kept.name, kept, one.name, *image_size(kept))))
         return found[0], found[1]
 
     @in_words
-    def cut_out(self, visitor: str, picture: str, box: Any, *, label: int = 1) -> Labels:
-        """The object in a box, as object ids of the picture's size."""
+    def cut_out(self, visitor: str, picture: Any, box: Any) -> Found:
+        """The object in a box of a picture, or the most prominent one where the box is None."""
         upload = self.workspace.session(visitor).upload(picture)
-        return self.cut_out_of(seen_picture(read_picture(upload.path)), box, label=label)
+        return self.cut_out_of(seen_picture(read_picture(upload.path)), box)
 
-    def cut_out_of(self, image: Image, box: Any, *, label: int) -> Labels:
-        """The object in a box that came from outside."""
-        try:
-            x1, y1, x2, y2 = (float(value) for value in box)
-        except (TypeError, ValueError) as error:
-            raise InputError("draw a box around the whole object") from error
+    def cut_out_of(self, image: Image, box: Any) -> Found:
+        """The object in a box that came from outside; None asks for the most prominent one."""
+        hints = Hints()
+        if box is not None:
+            try:
+                x1, y1, x2, y2 = (float(value) for value in box)
+            except (TypeError, ValueError) as error:
+                raise InputError("draw a box around the whole object") from error
+            hints = Hints((x1, y1, x2, y2))
         with self._finding:
             if self._foreground is None:
                 self._foreground = load_foreground(self._device)
-            found = find_object(image, Hints((x1, y1, x2, y2)), model=self._foreground)
-        return found.mask.astype(np.uint8) * label
+            found = find_object(image, hints, model=self._foreground)
+        return Found(found.mask.astype(np.uint8), found.agreement, found.doubts)
 
     def landed(self, path: Any) -> Path:
         """Where an upload is; whatever is not an upload is refused."""
@@ -305,9 +342,16 @@ class Service:
         require(bool(model), "choose a model first")
         one_of(model, self.models.single_names(), "single model")
         session = self.workspace.session(visitor)
-        images = [] if picture is None else [session.upload(picture).path]
         settings, options = InspectSettings(layers=bool(layers)), self.models.options(model)
-        folder = session.new_folder() / "results"
+        place = session.new_folder()
+        folder = place / "results"
+        images = []
+        if picture is not None:
+            upload = session.upload(picture)
+            # Drawings call a picture by the name of its file.
+            stem = re.sub(r"[^\w-]", "_", upload.title.rpartition(".")[0] or upload.title)
+            images.append(place / f"{stem}{upload.path.suffix}")
+            shutil.copyfile(upload.path, images[0])
 
         def work(progress: ProgressCallback) -> list[Path]:
             extractor = self._loaded(model, progress)

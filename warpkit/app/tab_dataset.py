@@ -22,30 +22,35 @@ _ALL = "all"
 def dataset_tab(service: Service, sets: DataSets) -> None:
     """Build the tab inside the open `gr.Tab`."""
     gr.Markdown(
-        "Sets below the folder that the page was started with (`--data`), such as those of"
-        " `warpkit synthesize`.",
+        "Look through the sets below the folder that the page was started with (`--data`), such as"
+        " those of `warpkit synthesize`: pairs, their labelled points, their masks as outlines.",
         elem_classes="hint",
     )
+    still: dict[str, Any] = {"type": "filepath", "interactive": False, "buttons": BUTTONS}
     with gr.Row():
         name = gr.Dropdown(sets.names(), value=EXAMPLE_SET, label="Set", elem_id="set-name")
         category = gr.Dropdown([_ALL], value=_ALL, label="Category", elem_id="set-category")
+        number = gr.Number(0, label="Pair", precision=0, minimum=0, elem_id="set-number")
     with gr.Row():
         open_ = gr.Button("Open", variant="primary", elem_id="set-open", min_width=100)
-        before = gr.Button("Previous page", elem_id="set-before", min_width=120)
-        after = gr.Button("Next page", elem_id="set-after", min_width=120)
+        before = gr.Button("Previous page", elem_id="set-before", min_width=120, interactive=False)
+        after = gr.Button("Next page", elem_id="set-after", min_width=120, interactive=False)
+        show = gr.Button("Show this pair", elem_id="set-show", min_width=140, interactive=False)
         again = gr.Button("Look for sets again", elem_id="set-again", min_width=140)
     line = gr.HTML(elem_id="set-status")
     page = gr.State(0)
-    sheet = gr.Image(
-        label="Pairs", type="filepath", interactive=False, buttons=BUTTONS, elem_id="set-sheet"
-    )
     with gr.Row():
-        number = gr.Number(0, label="Pair", precision=0, minimum=0, elem_id="set-number")
-        show = gr.Button("Show this pair", elem_id="set-show", min_width=140)
-    pair = gr.Image(
-        label="Pair", type="filepath", interactive=False, buttons=BUTTONS, elem_id="set-pair"
-    )
-    facts = gr.Code(label="What is known of it", language="json", elem_id="set-facts")
+        with gr.Column(scale=3, min_width=340):
+            sheet = gr.Image(label="Pairs", elem_id="set-sheet", height=520, visible=False, **still)
+        with gr.Column(scale=2, min_width=320):
+            pair = gr.Image(label="Pair", elem_id="set-pair", height=260, visible=False, **still)
+            facts = gr.Code(
+                label="What is known of it",
+                language="json",
+                elem_id="set-facts",
+                max_lines=10,
+                visible=False,
+            )
 
     def told(visitor: str, text: object) -> str:
         return service.workspace.words(visitor, sets.words(str(text)))
@@ -59,22 +64,32 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
         session = service.workspace.session(visitor)
         drawing = sets.sheet(session, name, category=kind, page=page)
         words = (
-            f"{count} pairs, page {page + 1} of {pages}; the whole set: {len(found.pairs)} pairs,"
-            f" {found.points} points, {len(found.categories)} categories"
+            f"{count} {'pair' if count == 1 else 'pairs'}, page {page + 1} of {pages}; the whole"
+            f" set: {len(found.pairs)} pairs, {found.points} points, {len(found.categories)}"
+            " categories"
         )
         if found.problems:
             first = told(visitor, found.problems[0])
             words += f"; {len(found.problems)} items are broken, first: {first}"
-        return [said(words), str(drawing), page]
+        return [
+            said(words),
+            gr.update(value=str(drawing), visible=True),
+            page,
+            gr.update(interactive=page > 0),
+            gr.update(interactive=page < pages - 1),
+            gr.update(interactive=True),
+        ]
+
+    nothing = [gr.skip()] * 3
 
     def opened(name: Any, request: gr.Request) -> Iterator[list[Any]]:
-        yield [said("reading the set ..."), gr.skip(), 0, gr.skip()]
+        yield [said("reading the set ..."), gr.skip(), 0, *nothing, gr.skip()]
         try:
             found = sets.read(name)
             choices = [_ALL, *found.categories]
             turned = turn(name, _ALL, 0, 0, visitor_of(request))
         except InputError as error:
-            yield [failed(told(visitor_of(request), error)), gr.skip(), 0, gr.skip()]
+            yield [failed(told(visitor_of(request), error)), gr.skip(), 0, *nothing, gr.skip()]
             return
         yield [*turned, gr.update(choices=choices, value=_ALL)]
 
@@ -83,7 +98,7 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             try:
                 return turn(name, category, 0 if restart else page, step, visitor_of(request))
             except InputError as error:
-                return [failed(told(visitor_of(request), error)), gr.skip(), page]
+                return [failed(told(visitor_of(request), error)), gr.skip(), page, *nothing]
 
         return move
 
@@ -94,11 +109,15 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             drawing, text = sets.pair(session, name, category=kind, number=number)
         except InputError as error:
             return [failed(told(visitor_of(request), error)), gr.skip(), gr.skip()]
-        return [gr.skip(), str(drawing), text]
+        return [
+            gr.skip(),
+            gr.update(value=str(drawing), visible=True),
+            gr.update(value=text, visible=True),
+        ]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
-    open_.click(opened, name, [line, sheet, page, category], api_name="set", **quiet)
-    turned, asked = [line, sheet, page], [name, category, page]
+    turned, asked = [line, sheet, page, before, after, show], [name, category, page]
+    open_.click(opened, name, [*turned, category], api_name="set", **quiet)
     before.click(moved(-1), asked, turned, api_visibility="private", **quiet)
     after.click(moved(1), asked, turned, api_visibility="private", **quiet)
     category.input(moved(0, restart=True), asked, turned, api_visibility="private", **quiet)

@@ -1,4 +1,4 @@
-"""The tab Inspect: mixing weights of a model, main directions of a picture's descriptors."""
+"""The tab Inspect: what a model tells apart in a picture, and where in it that comes from."""
 
 from __future__ import annotations
 
@@ -7,46 +7,66 @@ from typing import Any
 
 import gradio as gr
 
-from warpkit.app.canvas import BUTTONS, canvas
-from warpkit.app.handlers import bind_cancel, bind_canvas, drawn, show_upload, visitor_of
+from warpkit.app.canvas import BUTTONS, canvas, thumbnails
+from warpkit.app.examples import Example, all_examples, example
+from warpkit.app.handlers import Canvas, bind_cancel, bind_canvas, drawn, show_upload, visitor_of
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status
 from warpkit.checks import InputError
 
 __all__ = ["inspect_tab"]
 
+_HINT = (
+    "Will a model do on your pictures? It draws your picture as the model sees it: places of one"
+    " colour look alike to it and can be mistaken for each other; parts of the object that differ"
+    " in colour from each other and from the background will be found again."
+)
+_WEIGHTS = (
+    "Two pictures come here. **The picture as the model sees it** answers the question above."
+    " **Mixing weights** say which layers of the network, at which time steps, the descriptors are"
+    " made of, in percent: a layer of few percent can be left out when the model is trained again."
+    "\n\n**Every layer** shows what each of them tells apart by itself: coarse ones the parts, fine"
+    " ones the edges."
+)
 
-def inspect_tab(service: Service) -> None:
+
+def inspect_tab(service: Service, page: gr.Blocks) -> None:
     """Build the tab inside the open `gr.Tab`."""
-    gr.Markdown(
-        "What the aggregator listens to (mixing weights, layers by time steps), and what the"
-        " descriptors of a picture tell apart: like colours, like meanings.",
-        elem_classes="hint",
-    )
+    gr.Markdown(_HINT, elem_classes="hint")
     singles = service.models.single_names()
     chosen = next((name for name in (service.models.default, "tiny") if name in singles), None)
     with gr.Row():
-        picture = canvas(
-            "Picture (optional)", "inspect-picture", tools=(), upload_mb=service.limits.upload_mb
-        )
-        with gr.Column(min_width=260):
-            model = gr.Dropdown(
-                singles, value=chosen, label="Single model", elem_id="inspect-model"
+        with gr.Column(scale=1, min_width=320):
+            picture = canvas(
+                "Picture",
+                "inspect-picture",
+                tools=(),
+                upload_mb=service.limits.upload_mb,
+                classes=("wp-small",),
             )
-            layers = gr.Checkbox(label="also every layer at every step", value=False)
-            example = gr.Button("Example", size="sm", elem_id="inspect-example")
-            run = gr.Button("Inspect", variant="primary", elem_id="inspect-run")
-            cancel = gr.Button("Cancel", elem_id="inspect-cancel")
-    line = gr.HTML(elem_id="inspect-status")
-    gallery = gr.Gallery(
-        label="Pictures",
-        columns=1,
-        object_fit="contain",
-        height="auto",
-        interactive=False,
-        buttons=BUTTONS,
-        elem_id="inspect-gallery",
-    )
+            examples = thumbnails("inspect-examples", all_examples())
+            model = gr.Dropdown(
+                singles, value=chosen, label="Model (one network)", elem_id="inspect-model"
+            )
+            layers = gr.Checkbox(label="every layer as well", value=False)
+            with gr.Row():
+                run = gr.Button("Inspect", variant="primary", elem_id="inspect-run", min_width=120)
+                cancel = gr.Button(
+                    "Cancel", elem_id="inspect-cancel", min_width=90, interactive=False
+                )
+            line = gr.HTML(elem_id="inspect-status")
+        with gr.Column(scale=2, min_width=340):
+            gr.Markdown(_WEIGHTS, elem_classes="hint")
+            gallery = gr.Gallery(
+                label="What the model sees",
+                columns=1,
+                object_fit="contain",
+                height="auto",
+                visible=False,
+                interactive=False,
+                buttons=BUTTONS,
+                elem_id="inspect-gallery",
+            )
 
     async def inspect(
         picture: Any, model: str, layers: bool, request: gr.Request
@@ -63,21 +83,25 @@ def inspect_tab(service: Service) -> None:
         if job.state != "done":
             yield [status(job, 0), gr.skip()]
             return
-        titles = {"mixing.png": "mixing weights", "pca.png": "descriptors, main directions"}
-        pictures = [(str(path), titles.get(path.name, "layers")) for path in job.result]
-        yield [said(f"{len(pictures)} pictures, {job.seconds:.1f} s"), pictures]
+        titles = {"mixing.png": "mixing weights", "pca.png": "the picture as the model sees it"}
+        pictures = [(str(path), titles.get(path.name, "every layer")) for path in job.result]
+        # What a picture looks like to the model comes first.
+        pictures.sort(key=lambda one: one[1] == titles["mixing.png"])
+        count = "1 picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+        yield [said(f"{count}, {job.seconds:.1f} s"), gr.update(value=pictures, visible=True)]
 
-    def load(request: gr.Request) -> Any:
-        (upload, _), _ = service.example_pair(visitor_of(request), "fish")
-        return show_upload(upload)
+    def shown(one: Example, visitor: str) -> Canvas:
+        return show_upload(service.example_pair(visitor, one)[0])
 
+    def load(name: str, request: gr.Request) -> Canvas:
+        return shown(example(name), visitor_of(request))
+
+    def first(request: gr.Request) -> Canvas:
+        return shown(all_examples()[0], visitor_of(request))
+
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
     bind_canvas(service, picture)
-    run.click(
-        inspect,
-        [picture, model, layers],
-        [line, gallery],
-        api_name="inspect",
-        show_progress="hidden",
-    )
-    example.click(load, None, picture, api_name="example_inspect", show_progress="hidden")
+    run.click(inspect, [picture, model, layers], [line, gallery], api_name="inspect", **quiet)
+    examples.select(load, examples, picture, api_name="example_inspect", **quiet)
+    page.load(first, None, picture, api_visibility="private", **quiet)
     bind_cancel(service, cancel, line, "inspect")

@@ -7,8 +7,15 @@ from typing import Any
 
 import gradio as gr
 
-from warpkit.app.canvas import BUTTONS, canvas
-from warpkit.app.handlers import bind_cancel, bind_canvas, drawn, show_upload, visitor_of
+from warpkit.app.canvas import BUTTONS, canvas, thumbnails
+from warpkit.app.examples import Example, all_examples, example
+from warpkit.app.handlers import (
+    bind_cancel,
+    bind_canvas,
+    drawn,
+    enabled_when,
+    visitor_of,
+)
 from warpkit.app.pictures import canvas_value
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status
@@ -18,32 +25,43 @@ from warpkit.match.settings import MatchFilters
 __all__ = ["points_tab"]
 
 
-def points_tab(service: Service, model: gr.Dropdown) -> None:
+def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     """Build the tab inside the open `gr.Tab`."""
     mb = service.limits.upload_mb
     gr.Markdown(
-        "Click points in the first picture; each is matched in the second at once.",
+        "Click points in the source; each is matched in the target at once, under its number.",
         elem_classes="hint",
     )
+    examples = thumbnails("points-examples", all_examples())
     with gr.Row():
-        source = canvas("Click points here", "points-source", tools=("point",), upload_mb=mb)
-        target = canvas("Found here", "points-target", tools=(), upload_mb=mb)
+        with gr.Column(min_width=320):
+            source = canvas("Source", "points-source", tools=("point",), upload_mb=mb)
+        with gr.Column(min_width=320):
+            target = canvas("Target", "points-target", tools=(), upload_mb=mb)
     with gr.Row():
-        example = gr.Button("Example", size="sm", elem_id="points-example", min_width=110)
-        mutual = gr.Checkbox(label="mutual matches only", value=False, min_width=160)
-        run = gr.Button("Match again", variant="primary", elem_id="points-run", min_width=120)
-        cancel = gr.Button("Cancel", elem_id="points-cancel", min_width=120)
+        run = gr.Button(
+            "Match again",
+            variant="primary",
+            elem_id="points-run",
+            min_width=120,
+            interactive=False,
+        )
+        cancel = gr.Button("Cancel", elem_id="points-cancel", min_width=90, interactive=False)
+        export = gr.DownloadButton(
+            "Download JSON", interactive=False, elem_id="points-download", min_width=140
+        )
+        mutual = gr.Checkbox(
+            label="only points that the way back confirms", value=False, min_width=200
+        )
     line = gr.HTML(elem_id="points-status")
+    table = gr.HTML(elem_id="points-table")
     picture = gr.Image(
         label="Matches",
         type="filepath",
         interactive=False,
         buttons=BUTTONS,
         elem_id="points-picture",
-    )
-    table = gr.HTML(elem_id="points-table")
-    export = gr.DownloadButton(
-        "Download JSON", interactive=False, elem_id="points-download", size="sm"
+        visible=False,
     )
 
     async def match(
@@ -70,34 +88,59 @@ def points_tab(service: Service, model: gr.Dropdown) -> None:
         found = job.result.found
         marks = canvas_value(picture=drawn(target, "picture"), marks=found["target_points"])
         yield [
-            said(f"{len(found['valid'])} points matched, {job.seconds:.1f} s"),
+            said(f"{_counted(found)}, {job.seconds:.1f} s"),
             marks,
-            str(job.result.picture),
+            gr.update(value=str(job.result.picture), visible=True),
             _table(found),
             gr.update(value=str(job.result.json), interactive=True),
         ]
 
-    def load(request: gr.Request) -> tuple[Any, Any]:
-        pair = service.example_pair(visitor_of(request), "turtle")
-        first, second = (show_upload(upload) for upload, _ in pair)
-        return first, second
+    def finished(one: Example, visitor: str) -> list[Any]:
+        """An example with points that were matched before."""
+        found = one.record["points"]
+        pair = service.example_pair(visitor, one)
+        points = {"points": found["source_points"]}, {"marks": found["target_points"]}
+        return [
+            *(
+                canvas_value(upload.path, picture=upload.name, message=upload.title, **more)
+                for upload, more in zip(pair, points, strict=True)
+            ),
+            said(f"Example, by the model {one.record['model']}: {_counted(found)}"),
+            _table(found),
+            gr.update(visible=False),
+            gr.update(interactive=False),
+        ]
 
+    def load(name: str, request: gr.Request) -> list[Any]:
+        return finished(example(name), visitor_of(request))
+
+    def first(request: gr.Request) -> list[Any]:
+        return finished(all_examples()[0], visitor_of(request))
+
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    hidden, off = gr.update(visible=False), gr.update(interactive=False)
     for one in (source, target):
-        bind_canvas(service, one)
+        bind_canvas(service, one, [(line, ""), (table, ""), (picture, hidden), (export, off)])
+    enabled_when(
+        run,
+        "v[0]?.picture && v[1]?.picture && v[0].points?.length",
+        [source, target],
+        [source.change, target.change, source.input],
+    )
     asked = [source, target, mutual, model]
     shown = [line, target, picture, table, export]
-    run.click(match, asked, shown, api_name="points", show_progress="hidden")
+    run.click(match, asked, shown, api_name="points", **quiet)
     # The newest click counts: earlier ones need not be finished.
-    source.input(
-        match,
-        asked,
-        shown,
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-    )
-    example.click(load, None, [source, target], api_name="example_points", show_progress="hidden")
+    source.input(match, asked, shown, api_visibility="private", trigger_mode="always_last", **quiet)
+    opened = [source, target, line, table, picture, export]
+    examples.select(load, examples, opened, api_name="example_points", **quiet)
+    page.load(first, None, opened, api_visibility="private", **quiet)
     bind_cancel(service, cancel, line, "points")
+
+
+def _counted(found: dict[str, Any]) -> str:
+    count = len(found["valid"])
+    return f"{count} {'point' if count == 1 else 'points'} matched"
 
 
 def _table(found: dict[str, Any]) -> str:

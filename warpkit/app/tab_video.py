@@ -7,76 +7,107 @@ from typing import Any
 
 import gradio as gr
 
-from warpkit.app.canvas import BUTTONS, canvas
+from warpkit.app.canvas import BUTTONS, canvas, thumbnails
+from warpkit.app.examples import Example, all_examples, example
 from warpkit.app.handlers import (
     Canvas,
+    asked_box,
     bind_cancel,
     drawn,
+    enabled_when,
+    show_found,
+    show_mask,
     visitor_of,
     wrong,
 )
-from warpkit.app.pictures import canvas_value, encode_labels
+from warpkit.app.pictures import canvas_value, encode_labels, encode_layer
 from warpkit.app.queue import Job
 from warpkit.app.status import failed, follow, said, status
 from warpkit.app.video_service import VideoRun, VideoService
+from warpkit.app.workspace import Upload
 from warpkit.checks import InputError
 
 __all__ = ["video_tab"]
 
 _HINT = (
-    "Choose a video. On its first frame paint an object (or draw a box around it), or paint colours"
-    " over it, or click points; then propagate. Where the result is wrong, correct a frame: only"
-    " what the correction changes is carried again."
+    "Open a video. On its first frame paint an object, draw a box around it or let it be found; or"
+    " paint colours over it, an edit; or click points. Propagate tracks all of it through the"
+    " video. Where the result is wrong, correct that frame: only what this changes is recomputed."
 )
 _OBJECTS = 4
+_DRAWN = "v[0]?.picture && (v[0].labels || v[0].layer || v[0].edit || v[0].points?.length)"
 
 
-def video_tab(videos: VideoService, model: gr.Dropdown) -> None:
+def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None:
     """Build the tab inside the open `gr.Tab`."""
     service = videos.service
+    clips = [one for one in all_examples() if one.file("clip.mp4").is_file()]
+    still_: dict[str, Any] = {"type": "filepath", "interactive": False, "buttons": BUTTONS}
     gr.Markdown(_HINT, elem_classes="hint")
-    first = canvas(
-        "First frame",
-        "video-first",
-        tools=("paint", "erase", "box", "colour", "wipe", "point"),
-        objects=_OBJECTS,
-        accept="video/*,image/gif",
-        upload_mb=service.limits.upload_mb,
-    )
     with gr.Row():
-        example = gr.Button("Example", size="sm", elem_id="video-example", min_width=100)
-        stride = gr.Number(1, label="take every N-th frame", precision=0, minimum=1, min_width=140)
-        run = gr.Button("Propagate", variant="primary", elem_id="video-run", min_width=120)
-        cancel = gr.Button("Cancel", elem_id="video-cancel", min_width=120)
-    line = gr.HTML(elem_id="video-status")
-    name = gr.State("")
-    with gr.Row():
-        movie = gr.Video(
-            label="Result", interactive=False, elem_id="video-movie", buttons=["download"]
-        )
-        with gr.Column(min_width=280):
-            scrub = gr.Slider(0, 1, 0, step=1, label="Frame", elem_id="video-scrub")
-            still = gr.Image(
-                label="This frame",
-                type="filepath",
-                interactive=False,
-                buttons=BUTTONS,
-                elem_id="video-still",
+        with gr.Column(min_width=320):
+            first = canvas(
+                "First frame",
+                "video-first",
+                tools=("paint", "erase", "box", "colour", "point"),
+                files=("mask", "edit"),
+                objects=_OBJECTS,
+                accept="video/*,image/gif",
+                upload_mb=service.limits.upload_mb,
+                classes=("wp-medium",),
             )
-    curves = gr.HTML(elem_id="video-curves")
-    sheet = gr.Image(
-        label="Frames to look at first",
-        type="filepath",
-        interactive=False,
-        buttons=BUTTONS,
-        elem_id="video-sheet",
-    )
-    archive = gr.DownloadButton(
-        "Download all files", interactive=False, elem_id="video-download", size="sm"
-    )
+            with gr.Row():
+                start = gr.Slider(
+                    0, 1, 0, step=1, label="First frame", elem_id="video-start", min_width=140
+                )
+                last = gr.Slider(
+                    0, 1, 1, step=1, label="Last frame", elem_id="video-last", min_width=140
+                )
+                stride = gr.Number(
+                    1, label="Every N-th frame", precision=0, minimum=1, min_width=110
+                )
+            with gr.Row():
+                run = gr.Button(
+                    "Propagate",
+                    variant="primary",
+                    elem_id="video-run",
+                    min_width=120,
+                    interactive=False,
+                )
+                cancel = gr.Button(
+                    "Cancel", elem_id="video-cancel", min_width=90, interactive=False
+                )
+                archive = gr.DownloadButton(
+                    "Download", interactive=False, elem_id="video-download", min_width=110
+                )
+            line = gr.HTML(elem_id="video-status")
+        with gr.Column(min_width=320):
+            examples = thumbnails("video-examples", clips)
+            movie = gr.Video(
+                label="Result",
+                interactive=False,
+                elem_id="video-movie",
+                buttons=["download"],
+                height=320,
+                autoplay=True,
+                loop=True,
+            )
+            scrub = gr.Slider(
+                0,
+                1,
+                0,
+                step=1,
+                label="Frame of the result",
+                elem_id="video-scrub",
+                visible=False,
+            )
+            still = gr.Image(
+                label="This frame", elem_id="video-still", height=220, visible=False, **still_
+            )
+    name = gr.State("")
     with gr.Accordion("Correct a frame", open=False, elem_id="video-corrections"):
-        gr.Markdown("Choose a frame with the slider above, then open it here.")
-        take = gr.Button("Open this frame", elem_id="video-take", size="sm")
+        gr.Markdown("Choose a frame of the result with the slider above, then open it here.")
+        take = gr.Button("Open this frame", elem_id="video-take", size="sm", interactive=False)
         fix = canvas(
             "Correction",
             "video-fix",
@@ -85,10 +116,24 @@ def video_tab(videos: VideoService, model: gr.Dropdown) -> None:
             upload_mb=service.limits.upload_mb,
             choose=False,
         )
-        again = gr.Button("Apply the correction", variant="primary", elem_id="video-again")
+        again = gr.Button(
+            "Apply the correction", variant="primary", elem_id="video-again", interactive=False
+        )
+    with gr.Row():
+        with gr.Column(min_width=320):
+            curves = gr.HTML(elem_id="video-curves")
+        with gr.Column(min_width=320):
+            sheet = gr.Image(
+                label="Frames to look at first", elem_id="video-sheet", visible=False, **still_
+            )
     at = gr.State(0)
-    shown = [line, name, movie, scrub, still, curves, sheet, archive]
+    shown = [line, name, movie, scrub, still, curves, sheet, archive, take]
     nothing = [gr.skip()] * (len(shown) - 1)
+    # What a video that is opened changes: the sliders, its result, and all that a run brought.
+    opened = [first, start, last, movie, line, name, scrub, still, curves, sheet, archive, take]
+    kept = [gr.skip()] * (len(opened) - 1)
+    hidden, off = gr.update(visible=False), gr.update(interactive=False)
+    no_run = ["", hidden, hidden, "", hidden, off, off]
 
     async def follow_run(job: Job, visitor: str) -> AsyncIterator[list[Any]]:
         async for text in follow(service.queue, job):
@@ -102,17 +147,18 @@ def video_tab(videos: VideoService, model: gr.Dropdown) -> None:
             said(f"{found.text}; {job.seconds:.1f} s"),
             found.name,
             None if movie_path is None else str(movie_path),
-            gr.update(maximum=max(1, len(found.frames) - 1), value=0),
-            str(videos.frame_picture(visitor, found.name, 0)),
+            gr.update(maximum=max(1, len(found.frames) - 1), value=0, visible=True),
+            gr.update(value=str(videos.frame_picture(visitor, found.name, 0)), visible=True),
             '<div class="curves"><p>Confidence over time</p>'
             + (found.folder / "confidence.svg").read_text(encoding="utf-8")
             + "</div>",
-            str(found.folder / "contact_sheet.png"),
+            gr.update(value=str(found.folder / "contact_sheet.png"), visible=True),
             gr.update(value=str(found.archive), interactive=True),
+            gr.update(interactive=bool(found.masks)),
         ]
 
     async def propagate(
-        first: Any, stride: Any, model: str, request: gr.Request
+        first: Any, stride: Any, model: str, start: Any, last: Any, request: gr.Request
     ) -> AsyncIterator[list[Any]]:
         visitor = visitor_of(request)
         try:
@@ -122,7 +168,10 @@ def video_tab(videos: VideoService, model: gr.Dropdown) -> None:
                 clip=drawn(first, "picture"),
                 labels=drawn(first, "labels") or "",
                 layer=drawn(first, "layer") or "",
+                edit=drawn(first, "edit"),
                 points=drawn(first, "points"),
+                start=start,
+                last=last,
                 stride=stride,
             )
         except InputError as error:
@@ -145,48 +194,81 @@ def video_tab(videos: VideoService, model: gr.Dropdown) -> None:
         async for values in follow_run(job, visitor):
             yield values
 
-    def upload(value: Any, request: gr.Request) -> Canvas:
-        visitor = visitor_of(request)
+    def upload(value: Any, at: Any, request: gr.Request) -> list[Any]:
+        visitor, path, title = visitor_of(request), drawn(value, "upload"), drawn(value, "title")
+        clip, kind = drawn(value, "picture"), drawn(value, "kind")
         try:
-            clip = videos.take_clip(visitor, drawn(value, "upload"), drawn(value, "title"))
-            frame = videos.first_frame(visitor, clip.name)
+            if kind == "mask":
+                labels = videos.take_mask(visitor, clip, path, title)
+                return [show_mask(value, labels, title), *kept]
+            if kind == "edit":
+                edit, rgba = videos.take_edit(visitor, clip, path, title, frame=at)
+                more: dict[str, Any] = {"layer": encode_layer(rgba), "edit": edit.name}
+                return [canvas_value(picture=clip, message=f"edit of {edit.title}", **more), *kept]
+            taken = videos.take_clip(visitor, path, title)
+            frame, _ = videos.frame(visitor, taken.name)
+        except InputError as error:
+            return [wrong(value, error), *kept]
+        shown = canvas_value(frame, picture=taken.name, message=_words(taken))
+        return [shown, *span(taken), None, "", *no_run]
+
+    def span(clip: Upload) -> list[Any]:
+        """The sliders of the first and the last frame, set to a whole video."""
+        most = max(1, (clip.frames or service.limits.frames) - 1)
+        return [gr.update(maximum=most, value=0), gr.update(maximum=most, value=most)]
+
+    def begin_at(value: Any, start: Any, request: gr.Request) -> Canvas:
+        """The frame that a video is to begin with, to be drawn on."""
+        clip = drawn(value, "picture")
+        try:
+            frame, seconds = videos.frame(visitor_of(request), clip, start)
         except InputError as error:
             return wrong(value, error)
-        count = f"{clip.frames} frames, " if clip.frames else ""
-        words = f"{clip.title}: {count}{clip.width} x {clip.height} pixels"
-        return canvas_value(frame, picture=clip.name, message=words)
+        return canvas_value(frame, picture=clip, message=f"frame {start}, at {seconds:.2f} s")
 
-    def load(request: gr.Request) -> Canvas:
-        visitor = visitor_of(request)
-        clip, labels = videos.example_clip(visitor)
-        frame = videos.first_frame(visitor, clip.name)
-        words = f"{clip.title}: {clip.frames} frames, its exact first mask"
-        return canvas_value(frame, picture=clip.name, message=words, labels=encode_labels(labels))
+    def finished(one: Example, visitor: str) -> list[Any]:
+        """An example with its result, which was made before."""
+        clip = videos.example_clip(visitor, one)
+        frame, _ = videos.frame(visitor, clip.name)
+        labels = one.mask("clip")
+        more = {} if labels is None else {"labels": encode_labels(labels)}
+        return [
+            canvas_value(frame, picture=clip.name, message=_words(clip), **more),
+            *span(clip),
+            str(one.file("tracked.mp4")),
+            said(
+                f"Example, by the model {one.record['model']}: the mask of the first frame tracked"
+                f" through {clip.frames} frames"
+            ),
+            *no_run,
+        ]
 
-    def box(value: Any, request: gr.Request) -> Canvas:
+    def load(name: str, request: gr.Request) -> list[Any]:
+        return finished(example(name), visitor_of(request))
+
+    def opened_first(request: gr.Request) -> list[Any]:
+        return finished(clips[0], visitor_of(request))
+
+    def find(value: Any, start: Any, request: gr.Request) -> Canvas:
         label = _object(value)
         try:
             found = videos.cut_out(
-                visitor_of(request), drawn(value, "picture"), drawn(value, "box"), label=label
+                visitor_of(request), drawn(value, "picture"), asked_box(value), frame=start
             )
         except InputError as error:
             return wrong(value, error)
-        return _outlined(value, encode_labels(found), label)
+        return show_found(value, found, label=label)
 
-    def box_to_fix(value: Any, name: str, at: int, request: gr.Request) -> Canvas:
+    def find_to_fix(value: Any, name: str, at: int, request: gr.Request) -> Canvas:
         label, visitor = _object(value), visitor_of(request)
         try:
             known = videos.run(visitor, name)
             found = videos.cut_out(
-                visitor,
-                known.clip.name,
-                drawn(value, "box"),
-                frame=known.frames[at],
-                label=label,
+                visitor, known.clip.name, asked_box(value), frame=known.frames[at]
             )
         except InputError as error:
             return wrong(value, error)
-        return _outlined(value, encode_labels(found), label)
+        return show_found(value, found, label=label)
 
     def look(name: str, position: Any, request: gr.Request) -> Any:
         try:
@@ -198,35 +280,44 @@ def video_tab(videos: VideoService, model: gr.Dropdown) -> None:
         try:
             index, path, labels = videos.frame_to_correct(visitor_of(request), name, position)
         except InputError as error:
-            return [canvas_value(message=str(error), wrong=True), 0]
-        words = f"frame {index}, as it was carried"
+            return [canvas_value(message=str(error), wrong=True), 0, gr.skip()]
+        words = f"frame {index} with the mask that was tracked"
         value = canvas_value(
             path, picture=f"frame {index}", message=words, labels=encode_labels(labels)
         )
-        return [value, int(position)]
+        return [value, int(position), gr.update(interactive=True)]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
-    first.upload(upload, first, first, api_name="upload_video", **quiet)
-    first.select(box, first, first, api_name="box_video", **quiet)
-    fix.select(box_to_fix, [fix, name, at], fix, api_visibility="private", **quiet)
-    example.click(load, None, first, api_name="example_video", **quiet)
-    run.click(propagate, [first, stride, model], shown, api_name="video", **quiet)
+    first.upload(upload, [first, start], opened, api_name="upload_video", **quiet)
+    start.input(
+        begin_at,
+        [first, start],
+        first,
+        api_visibility="private",
+        trigger_mode="always_last",
+        **quiet,
+    )
+    first.select(find, [first, start], first, api_name="box_video", **quiet)
+    fix.select(find_to_fix, [fix, name, at], fix, api_visibility="private", **quiet)
+    examples.select(load, examples, opened, api_name="example_video", **quiet)
+    if clips:
+        page.load(opened_first, None, opened, api_visibility="private", **quiet)
+    asked = [first, stride, model, start, last]
+    run.click(propagate, asked, shown, api_name="video", **quiet)
+    enabled_when(run, _DRAWN, [first], [first.change, first.input])
     again.click(correct, [name, at, fix, model], shown, api_name="correct", **quiet)
     scrub.change(look, [name, scrub], still, api_name="frame", trigger_mode="always_last", **quiet)
-    take.click(open_frame, [name, scrub], [fix, at], api_visibility="private", **quiet)
+    take.click(open_frame, [name, scrub], [fix, at, again], api_visibility="private", **quiet)
     bind_cancel(service, cancel, line, "video")
+
+
+def _words(clip: Upload) -> str:
+    """What a video is, in words."""
+    count = f"{clip.frames} frames, " if clip.frames else ""
+    return f"{clip.title}: {count}{clip.width} x {clip.height} pixels"
 
 
 def _object(value: Any) -> int:
     """The object that is painted; the canvas says it, whatever it says."""
     label = drawn(value, "object")
     return label if isinstance(label, int) and 1 <= label <= _OBJECTS else 1
-
-
-def _outlined(value: Any, labels: str, label: int) -> Canvas:
-    return canvas_value(
-        picture=drawn(value, "picture"),
-        message="outlined by GrabCut: paint or erase what is wrong",
-        labels=labels,
-        object=label,
-    )

@@ -7,97 +7,134 @@ from typing import Any
 
 import gradio as gr
 
-from warpkit.app.canvas import BUTTONS, canvas
+from warpkit.app.canvas import BUTTONS, canvas, thumbnails
+from warpkit.app.examples import Example, all_examples, example
 from warpkit.app.handlers import (
     Canvas,
     bind_cancel,
     bind_canvas,
     drawn,
-    find_in_box,
+    enabled_when,
+    find_object_in,
     show_upload,
     visitor_of,
 )
+from warpkit.app.pictures import canvas_value, encode_labels
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status, warned
-from warpkit.app.warp_service import WarpService
+from warpkit.app.warp_service import WarpFiles, WarpService
 from warpkit.checks import InputError
 from warpkit.coherent import MIRRORS
-from warpkit.render import CLIPS
 
 __all__ = ["warp_tab"]
 
 _HINT = (
-    "Choose a source (its appearance is taken) and a target (it is put there). Paint both objects,"
-    " or draw a box around them; an object that is not painted is found by itself, where that is"
-    " sure."
-    " Where the warp goes wrong, set guides: click a place in one picture and the same place in the"
-    " other."
+    "The source's object is put onto the target's. Open two pictures, or change this example."
+    " An object without a mask is found by itself: paint it, or draw a box, where that goes wrong."
+    " Guides mend a warp: click a place in one picture, then the same place in the other."
 )
 
 
-def warp_tab(service: Service, model: gr.Dropdown) -> None:
+def _settings() -> list[Any]:
+    """The settings in the order in which `warp` takes them."""
+    with gr.Accordion("Settings", open=False):
+        with gr.Row():
+            mask = gr.Radio(
+                [("find the object", "auto"), ("take the whole picture", "none")],
+                value="auto",
+                label="Where no mask is given",
+                elem_id="warp-mask",
+            )
+            field = gr.Radio(
+                [
+                    ("coherent: follows the shape", "coherent"),
+                    ("nearest: pixel by pixel", "nearest"),
+                ],
+                value="coherent",
+                label="Field",
+                elem_id="warp-field",
+            )
+            mirror = gr.Radio(
+                list(MIRRORS), value="auto", label="Mirror the source", elem_id="warp-mirror"
+            )
+        with gr.Row():
+            tone = gr.Radio(
+                [("the source's", "keep"), ("the target's", "target")],
+                value="keep",
+                label="Tone: how light the object is",
+                elem_id="warp-tone",
+            )
+            shading = gr.Radio(
+                [("the source's", "none"), ("the target's", "target")],
+                value="none",
+                label="Shading: folds, fur, highlights",
+                elem_id="warp-shading",
+            )
+            strength = gr.Slider(
+                0, 1, 1, step=0.05, label="Strength of the result", elem_id="warp-strength"
+            )
+        with gr.Row():
+            blend = gr.Radio(
+                ["feather", "paste", "poisson"],
+                value="feather",
+                label="Blend at the edge",
+                elem_id="warp-blend",
+            )
+            interpolation = gr.Radio(
+                ["bilinear", "nearest"], value="bilinear", label="Interpolation"
+            )
+            fill = gr.Checkbox(True, label="Fill what has no match", elem_id="warp-fill")
+    return [blend, interpolation, field, mirror, fill, mask, tone, shading, strength]
+
+
+def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     """Build the tab inside the open `gr.Tab`."""
     warps = WarpService(service)
-    mb = service.limits.upload_mb
+    common: dict[str, Any] = {
+        "tools": ("paint", "erase", "box", "guide", "look"),
+        "files": ("mask",),
+        "classes": ("wp-small",),
+        "upload_mb": service.limits.upload_mb,
+    }
+    still: dict[str, Any] = {"type": "filepath", "interactive": False, "buttons": BUTTONS}
     gr.Markdown(_HINT, elem_classes="hint")
-    tools = ("paint", "erase", "box", "guide", "look")
     with gr.Row():
-        source = canvas(
-            "Source", "warp-source", tools=tools, upload_mb=mb, guides=("warp", "source")
-        )
-        target = canvas(
-            "Target", "warp-target", tools=tools, upload_mb=mb, guides=("warp", "target")
-        )
-    with gr.Row(elem_classes="examples"):
-        examples = [
-            gr.Button(f"Example: {name}", size="sm", min_width=110, elem_id=f"warp-example-{name}")
-            for name in CLIPS
-        ]
-    with gr.Accordion("Settings", open=False), gr.Row():
-        mask = gr.Radio(
-            [("find the object", "auto"), ("the whole picture", "none")],
-            value="auto",
-            label="Where nothing is painted",
-            elem_id="warp-mask",
-        )
-        blend = gr.Radio(["feather", "paste", "poisson"], value="feather", label="Blending")
-        interpolation = gr.Radio(["bilinear", "nearest"], value="bilinear", label="Interpolation")
-        field = gr.Radio(
-            ["coherent", "nearest"], value="coherent", label="Field", elem_id="warp-field"
-        )
-        mirror = gr.Radio(
-            list(MIRRORS), value="auto", label="Source mirrored", elem_id="warp-mirror"
-        )
-        fill = gr.Checkbox(True, label="Fill what has no match", elem_id="warp-fill")
-    with gr.Row():
-        run = gr.Button("Warp", variant="primary", elem_id="warp-run", min_width=120)
-        cancel = gr.Button("Cancel", elem_id="warp-cancel", min_width=120)
-    line = gr.HTML(elem_id="warp-status")
-    overview = gr.Image(
-        label="Overview",
-        type="filepath",
-        interactive=False,
-        buttons=BUTTONS,
-        elem_id="warp-overview",
-    )
-    with gr.Row():
-        composite = gr.Image(
-            label="Composite",
-            type="filepath",
-            interactive=False,
-            buttons=BUTTONS,
-            elem_id="warp-composite",
-        )
-        look = gr.Image(
-            label="Look up",
-            type="filepath",
-            interactive=False,
-            buttons=BUTTONS,
-            elem_id="warp-look",
-        )
-    archive = gr.DownloadButton(
-        "Download all files", interactive=False, elem_id="warp-download", size="sm"
-    )
+        with gr.Column(scale=1, min_width=320):
+            source = canvas("Source", "warp-source", guides=("warp", "source"), **common)
+            target = canvas("Target", "warp-target", guides=("warp", "target"), **common)
+        with gr.Column(scale=2, min_width=340, elem_classes="wp-first"):
+            examples = thumbnails("warp-examples", all_examples())
+            with gr.Tabs(selected="result", elem_classes="wp-views") as views:
+                with gr.Tab("Before and after", id="result"):
+                    composite = gr.ImageSlider(
+                        show_label=False, elem_id="warp-composite", max_height=460, **still
+                    )
+                with gr.Tab("Field and similarity", id="overview"):
+                    overview = gr.Image(
+                        show_label=False,
+                        elem_id="warp-overview",
+                        height=460,
+                        placeholder="Warp shows here where each pixel comes from, and how alike",
+                        **still,
+                    )
+                with gr.Tab("Located pixel", id="look"):
+                    look = gr.Image(
+                        show_label=False,
+                        elem_id="warp-look",
+                        height=460,
+                        placeholder="Locate shows here where a clicked pixel is",
+                        **still,
+                    )
+            with gr.Row():
+                run = gr.Button(
+                    "Warp", variant="primary", elem_id="warp-run", min_width=100, interactive=False
+                )
+                cancel = gr.Button("Cancel", elem_id="warp-cancel", min_width=90, interactive=False)
+                archive = gr.DownloadButton(
+                    "Download", interactive=False, elem_id="warp-download", min_width=110
+                )
+            line = gr.HTML(elem_id="warp-status")
+            settings = _settings()
 
     async def warp(
         source: Any,
@@ -109,8 +146,12 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
         mirror: str,
         fill: bool,
         mask: str,
+        tone: str,
+        shading: str,
+        strength: float,
         request: gr.Request,
     ) -> AsyncIterator[list[Any]]:
+        nothing = [gr.skip()] * 6
         try:
             job = warps.warp(
                 visitor_of(request),
@@ -126,29 +167,38 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
                 field=field,
                 mirror=mirror,
                 fill=fill,
+                tone=tone,
+                shading=shading,
+                strength=strength,
             )
         except InputError as error:
-            yield [failed(str(error)), gr.skip(), gr.skip(), gr.skip()]
+            yield [failed(str(error)), *nothing]
             return
         async for text in follow(service.queue, job):
-            yield [text, gr.skip(), gr.skip(), gr.skip()]
+            yield [text, *nothing]
         if job.state != "done":
-            yield [status(job, 0), gr.skip(), gr.skip(), gr.skip()]
+            yield [status(job, 0), *nothing]
             return
-        files = job.result
+        files: WarpFiles = job.result
         doubt = "" if files.doubt is None else warned(files.doubt)
         yield [
             said(f"{files.text}; {job.seconds:.1f} s") + doubt,
+            files.before_and_after,
             str(files.folder / "overview.png"),
-            str(files.folder / "composite.png"),
             gr.update(value=str(files.archive), interactive=True),
+            gr.Tabs(selected="result"),
+            *(
+                found_in(value, files, role)
+                for value, role in ((source, "source"), (target, "target"))
+            ),
         ]
 
-    async def look_up(
+    async def locate(
         here: Any, there: Any, model: str, request: gr.Request
     ) -> AsyncIterator[list[Any]]:
         if drawn(here, "click") is None:
-            yield [find_in_box(service, visitor_of(request), here), gr.skip(), gr.skip()]
+            found = find_object_in(service, visitor_of(request), here)
+            yield [found, gr.skip(), gr.skip(), gr.skip()]
             return
         try:
             job = service.look(
@@ -160,56 +210,71 @@ def warp_tab(service: Service, model: gr.Dropdown) -> None:
                 target_labels=drawn(there, "labels") or "",
             )
         except InputError as error:
-            yield [gr.skip(), failed(str(error)), gr.skip()]
+            yield [gr.skip(), failed(str(error)), gr.skip(), gr.skip()]
             return
         async for text in follow(service.queue, job):
-            yield [gr.skip(), text, gr.skip()]
+            yield [gr.skip(), text, gr.skip(), gr.skip()]
         if job.state != "done":
-            yield [gr.skip(), status(job, 0), gr.skip()]
+            yield [gr.skip(), status(job, 0), gr.skip(), gr.skip()]
             return
         found = job.result
         words = (
             f"({found.point[0]:.1f}, {found.point[1]:.1f}) is at ({found.match[0]:.1f},"
             f" {found.match[1]:.1f}) in the other picture, similarity {found.similarity:.3f}"
         )
-        yield [gr.skip(), said(words), str(found.picture)]
+        yield [gr.skip(), said(words), str(found.picture), gr.Tabs(selected="look")]
 
-    def example(name: str) -> Any:
-        def load(request: gr.Request) -> tuple[Canvas, Canvas]:
-            pair = service.example_pair(visitor_of(request), name)
-            first, second = (show_upload(upload, labels) for upload, labels in pair)
-            return first, second
-
-        return load
-
-    for one in (source, target):
-        bind_canvas(service, one)
-    asked = [source, target, model, blend, interpolation, field, mirror, fill, mask]
-    shown = [line, overview, composite, archive]
-    run.click(warp, asked, shown, api_name="warp", show_progress="hidden")
-    # The newest guides count: earlier ones need not be finished.
-    source.submit(
-        warp,
-        asked,
-        shown,
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="always_last",
-    )
-    for here, there, name in ((source, target, "look"), (target, source, "look_back")):
-        here.select(
-            look_up,
-            [here, there, model],
-            [here, line, look],
-            api_name=name,
-            show_progress="hidden",
-        )
-    for button, name in zip(examples, CLIPS, strict=True):
-        button.click(
-            example(name),
+    def finished(one: Example, visitor: str) -> list[Any]:
+        """An example with its warp, which was made before."""
+        pair = service.example_pair(visitor, one)
+        doubt = one.record["doubt"]
+        return [
+            *(
+                show_upload(upload, labels=one.mask(role), found=one.mask(role, "found"))
+                for upload, role in zip(pair, ("source", "target"), strict=True)
+            ),
+            (str(one.file("target.jpg")), str(one.file("composite.jpg"))),
             None,
-            [source, target],
-            api_name=f"example_{name}",
-            show_progress="hidden",
-        )
+            said(f"Example, by the model {one.record['model']}: {one.record['text']}")
+            + ("" if doubt is None else warned(doubt)),
+            gr.update(interactive=False),
+            gr.Tabs(selected="result"),
+        ]
+
+    def load(name: str, request: gr.Request) -> list[Any]:
+        return finished(example(name), visitor_of(request))
+
+    def first(request: gr.Request) -> list[Any]:
+        return finished(all_examples()[0], visitor_of(request))
+
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    off = gr.update(interactive=False)
+    for one in (source, target):
+        bind_canvas(service, one, [(line, ""), (composite, None), (overview, None), (archive, off)])
+    enabled_when(
+        run,
+        "v[0]?.picture && v[1]?.picture",
+        [source, target],
+        [source.change, target.change],
+    )
+    asked = [source, target, model, *settings]
+    shown = [line, composite, overview, archive, views, source, target]
+    run.click(warp, asked, shown, api_name="warp", **quiet)
+    # The newest guides count: earlier ones need not be finished.
+    source.submit(warp, asked, shown, api_visibility="private", trigger_mode="always_last", **quiet)
+    for here, there, name in ((source, target, "look"), (target, source, "look_back")):
+        here.select(locate, [here, there, model], [here, line, look, views], api_name=name, **quiet)
+    opened = [source, target, composite, overview, line, archive, views]
+    examples.select(load, examples, opened, api_name="example", **quiet)
+    page.load(first, None, opened, api_visibility="private", **quiet)
     bind_cancel(service, cancel, line, "warp")
+
+
+def found_in(value: Any, files: WarpFiles, role: str) -> Canvas:
+    """A canvas with the mask that the warp found for it; without one if it found none."""
+    labels = files.found.get(role)
+    return canvas_value(
+        picture=drawn(value, "picture"),
+        message=None,
+        found="" if labels is None else encode_labels(labels),
+    )

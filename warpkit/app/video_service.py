@@ -6,16 +6,16 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.app.examples import Example
 from warpkit.app.pictures import decode_labels, decode_layer
 from warpkit.app.queue import Job
-from warpkit.app.service import Labels, Service, in_words, safe_title
+from warpkit.app.service import Found, Labels, Service, in_words, safe_title
 from warpkit.app.workspace import Session, Upload, Workspace
 from warpkit.checks import InputError, require
 from warpkit.describe.options import ModelOptions
@@ -23,17 +23,13 @@ from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.points import read_tracks
-from warpkit.io.video import VideoWriter
-from warpkit.render import CLIPS, render_frame
 from warpkit.runs.frame_rows import ROWS, Row, read_rows, result_file
 from warpkit.runs.progress import ProgressCallback
+from warpkit.video.edits import read_edit
 from warpkit.video.run import run_propagate
 from warpkit.viz import draw_points, overlay_labels
 
 __all__ = ["VideoRun", "VideoService"]
-
-_EXAMPLE = "turtle"
-_EXAMPLE_FRAMES = 12
 
 
 @dataclass
@@ -46,6 +42,7 @@ class VideoRun:
         folder: the results of `warpkit propagate`.
         archive: all of them in one file.
         masks: mask files by the number of their frame.
+        start, end: the first frame, and the one to stop before.
         rows: what the run says of every frame, in order.
         text: a sentence about it.
     """
@@ -57,6 +54,8 @@ class VideoRun:
     masks: dict[int, Path]
     edit: Path | None
     points: npt.NDArray[np.float32] | None
+    start: int
+    end: int
     stride: int
     archive: Path | None = None
     rows: list[Row] = field(default_factory=list)
@@ -82,7 +81,6 @@ class VideoService:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._example: list[tuple[npt.NDArray[np.uint8], Labels]] = []
 
     @property
     def workspace(self) -> Workspace:
@@ -104,40 +102,71 @@ class VideoService:
         count = frames.count or 0
         return session.add(Upload(kept.name, kept, name, frames.height, frames.width, count))
 
-    def example_clip(self, visitor: str) -> tuple[Upload, Labels]:
-        """A short rendered clip with the mask of its first frame."""
-        service = self.service
-        session = service.workspace.session(visitor)
-        with service.drawing:
-            if not self._example:
-                spec = dataclasses.replace(CLIPS[_EXAMPLE], supersampling=1)
-                for t in range(_EXAMPLE_FRAMES):
-                    frame = render_frame(spec, 2 * t)
-                    self._example.append((frame.image, (frame.labels > 0).astype(np.uint8)))
+    def example_clip(self, visitor: str, one: Example) -> Upload:
+        """The clip of an example as the visitor's own upload."""
+        session = self.service.workspace.session(visitor)
         kept = session.new_file(".mp4")
-        height, width = self._example[0][1].shape
-        with VideoWriter(kept, height=height, width=width, frame_rate=Fraction(12)) as writer:
-            for image, _ in self._example:
-                writer.write(image)
-        upload = Upload(kept.name, kept, f"{_EXAMPLE} (rendered)", height, width, _EXAMPLE_FRAMES)
-        return session.add(upload), self._example[0][1]
+        shutil.copyfile(one.file("clip.mp4"), kept)
+        frames = open_frames(kept)
+        size = frames.height, frames.width
+        return session.add(Upload(kept.name, kept, one.name, *size, frames.count or 0))
 
     @in_words
-    def first_frame(self, visitor: str, clip: str) -> Path:
-        """The first frame of a clip as a picture."""
+    def frame(self, visitor: str, clip: Any, index: Any = 0) -> tuple[Path, float]:
+        """A frame of a clip as a picture, and its time in seconds."""
         session = self.service.workspace.session(visitor)
         path = session.new_file(".png")
-        write_image(path, open_frames(session.upload(clip, "a video").path).read(0).image)
-        return path
+        frame = open_frames(session.upload(clip, "a video").path).read(_whole(index, "frame"))
+        write_image(path, frame.image)
+        return path, float(frame.time)
 
     @in_words
-    def cut_out(
-        self, visitor: str, clip: str, box: Any, *, frame: int = 0, label: int = 1
-    ) -> Labels:
-        """The object in a box of a frame."""
+    def cut_out(self, visitor: str, clip: Any, box: Any, *, frame: Any = 0) -> Found:
+        """The object in a box of a frame, or the most prominent one where the box is None."""
         upload = self.service.workspace.session(visitor).upload(clip, "a video")
-        image = open_frames(upload.path).read(frame).image
-        return self.service.cut_out_of(image, box, label=label)
+        image = open_frames(upload.path).read(_whole(frame, "frame")).image
+        return self.service.cut_out_of(image, box)
+
+    @in_words
+    def take_mask(self, visitor: str, clip: Any, path: Any, title: Any) -> Labels:
+        """The object ids of an uploaded mask file, uint8 (H, W), as large as the clip's frames."""
+        upload = self.service.workspace.session(visitor).upload(clip, "a video")
+        return self.service.read_mask(path, title, height=upload.height, width=upload.width)
+
+    @in_words
+    def take_edit(
+        self, visitor: str, clip: Any, path: Any, title: Any, *, frame: Any = 0
+    ) -> tuple[Upload, npt.NDArray[np.uint8]]:
+        """Take an uploaded edit of a frame: the frame edited elsewhere, or a layer over it.
+
+        Returns:
+            The upload, and the layer that it is, uint8 RGBA (H, W, 4).
+
+        Raises:
+            InputError: no image, one of another size, or one that changes nothing.
+        """
+        service = self.service
+        session = service.workspace.session(visitor)
+        upload = session.upload(clip, "a video")
+        landed, name = service.landed(path), safe_title(title)
+        height, width = service.limits.check_image(landed, name)
+        require(
+            (height, width) == (upload.height, upload.width),
+            f"{name} is {width} x {height} pixels, the video {upload.width} x {upload.height}: an"
+            " edit is as large as a frame",
+        )
+        kept = session.new_file(landed.suffix)
+        shutil.copyfile(landed, kept)
+        frames = open_frames(upload.path)
+        try:
+            layer = read_edit(kept, frames, frames.read(_whole(frame, "frame"))).premultiplied
+        except InputError as error:
+            kept.unlink()
+            raise InputError(str(error).replace(str(kept), name)) from error
+        straight = layer.copy()
+        straight[..., :3] /= np.maximum(layer[..., 3:], 1 / 255)
+        rgba = np.rint(255 * straight).clip(0, 255).astype(np.uint8)
+        return session.add(Upload(kept.name, kept, name, height, width)), rgba
 
     @in_words
     def propagate(
@@ -148,16 +177,22 @@ class VideoService:
         clip: str,
         labels: str = "",
         layer: str = "",
+        edit: Any = None,
         points: Any = None,
+        start: Any = 0,
+        last: Any = None,
         stride: Any = 1,
     ) -> Job:
-        """Carry what was drawn on the first frame through a clip.
+        """Propagate what was drawn on the first frame through a clip.
 
         Args:
             clip: name of the upload.
             labels: painted object ids as a canvas sends them.
             layer: painted colours as a canvas sends them.
+            edit: name of an uploaded edit, which is taken as it is instead of the colours.
             points: clicked points.
+            start: number of the first frame.
+            last: number of the last frame; None takes all that there are.
             stride: take every `stride`-th frame.
 
         Returns:
@@ -170,26 +205,37 @@ class VideoService:
         session = service.workspace.session(visitor)
         upload = session.upload(clip, "a video")
         step = _whole(stride, "step", least=1)
-        taken = -(-upload.frames // step)
+        begin = _whole(start, "first frame")
+        # A container that tells no number of frames is read up to the limit alone.
+        known = upload.frames or begin + limits.frames * step
+        end = known if last is None else min(known, _whole(last, "last frame") + 1)
+        require(
+            begin < end,
+            f"the first frame {begin} must come before the last one"
+            + (f"; the video has frames 0 to {upload.frames - 1}" if upload.frames else ""),
+        )
+        taken = -(-(end - begin) // step)
         require(
             taken <= limits.frames,
-            f"{upload.title} has {upload.frames} frames: this page takes at most {limits.frames}."
-            f" Take every {-(-upload.frames // limits.frames)}th frame, or use the command line",
+            f"{taken} frames of {upload.title}: this page takes at most {limits.frames}. Take every"
+            f" {-(-(end - begin) // limits.frames)}th frame or a part, or use the command line",
         )
         size = {"height": upload.height, "width": upload.width}
         found, colours = decode_labels(labels, **size), decode_layer(layer, **size)
         xy = np.array(service.check_points(points), np.float32) if points else None
         require(
-            found is not None or colours is not None or xy is not None,
+            found is not None or colours is not None or edit or xy is not None,
             "nothing to propagate: paint an object or colours on the first frame, or click points",
         )
         masks: dict[int, Path] = {}
         if found is not None:
-            masks[0] = _written(session, found)
-        edit = None
-        if colours is not None:
-            edit = session.new_file(".png")
-            write_image(edit, colours)
+            masks[begin] = _written(session, found)
+        edited = None
+        if edit:
+            edited = session.upload(edit, "an edit").path
+        elif colours is not None:
+            edited = session.new_file(".png")
+            write_image(edited, colours)
         home = session.new_folder()
         run = VideoRun(
             home.name,
@@ -197,15 +243,17 @@ class VideoService:
             home / "results",
             service.models.options(model),
             masks,
-            edit,
+            edited,
             xy,
+            begin,
+            end,
             step,
         )
         return service.submit(visitor, model, "video", lambda w: self._run(session, run, model, w))
 
     @in_words
     def correct(self, visitor: str, model: str, *, run: Any, position: Any, labels: str) -> Job:
-        """Annotate another frame of a finished run, and carry what that changes.
+        """Annotate another frame of a finished run, and compute anew what that changes.
 
         Args:
             run: name of the run.
@@ -247,7 +295,7 @@ class VideoService:
 
     @in_words
     def frame_picture(self, visitor: str, run: Any, position: Any) -> Path:
-        """One frame with what was carried to it drawn in."""
+        """One frame with its result drawn in."""
         known = self.run(visitor, run)
         index = self._frame(known, position)
         edited, mask = known.result("frames", index), known.result("masks", index)
@@ -267,7 +315,7 @@ class VideoService:
 
     @in_words
     def frame_to_correct(self, visitor: str, run: Any, position: Any) -> tuple[int, Path, Labels]:
-        """Number, picture and carried mask of a frame."""
+        """Number, picture and tracked mask of a frame."""
         known = self.run(visitor, run)
         require(bool(known.masks), "corrections are masks: propagate a painted object first")
         index = self._frame(known, position)
@@ -295,8 +343,6 @@ class VideoService:
         service = self.service
         progress("loading the model", 0, None)
         describer = service.models.load(model)
-        # A container that tells no number of frames is read up to the limit alone.
-        end = service.limits.frames * run.stride
         try:
             run_propagate(
                 run.clip.path,
@@ -304,7 +350,8 @@ class VideoService:
                 mask=run.masks or None,
                 edit=run.edit,
                 points=run.points,
-                end=end,
+                start=run.start,
+                end=run.end,
                 stride=run.stride,
                 options=run.options,
                 update=update,

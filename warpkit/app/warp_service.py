@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,20 @@ from warpkit.app.pictures import decode_labels
 from warpkit.app.queue import Job
 from warpkit.app.service import Service, in_words
 from warpkit.app.workspace import Upload, Workspace
+from warpkit.arrays import Labels
 from warpkit.checks import InputError, one_of, require
 from warpkit.coherent import MIRRORS, FieldQuality
 from warpkit.image.warp import WarpResult, WarpSettings, run_warp
-from warpkit.io.masks import write_labels
+from warpkit.io.masks import read_labels, write_labels
+from warpkit.io.pictures import read_picture
 from warpkit.runs.progress import ProgressCallback
 
 __all__ = ["WarpFiles", "WarpService", "warp_words"]
 
+_UNSURE = (
+    "no object was found for sure, so whole pictures were warped: paint a mask in both, or draw a"
+    " box around the object"
+)
 _GUIDES = "guides are pairs of points: click one picture and then the other"
 
 
@@ -33,12 +39,19 @@ class WarpFiles:
         archive: all of them in one file.
         text: how good it is, in words.
         doubt: why it is likely bad and what helps; None if it is not.
+        found: masks that nobody gave, by `source` and `target`, uint8 (H, W).
     """
 
     folder: Path
     archive: Path
     text: str
     doubt: str | None = None
+    found: dict[str, Labels] = field(default_factory=dict)
+
+    @property
+    def before_and_after(self) -> tuple[str, str]:
+        """The target and the composite, two files of one size."""
+        return str(self.folder.with_name("target.png")), str(self.folder / "composite.png")
 
 
 class WarpService:
@@ -68,6 +81,9 @@ class WarpService:
         fill: bool = True,
         blend: str = "feather",
         interpolation: str = "bilinear",
+        tone: str = "keep",
+        shading: str = "none",
+        strength: Any = 1.0,
     ) -> Job:
         """Warp one upload's object onto another's.
 
@@ -88,11 +104,17 @@ class WarpService:
             InputError: unknown uploads or settings, damaged masks, bad guides, or a full queue.
         """
         service = self.service
-        one_of(mask, ("auto", "none"), "mask")
-        one_of(field, ("coherent", "nearest"), "field")
-        one_of(mirror, MIRRORS, "mirror")
-        one_of(blend, ("paste", "feather", "poisson"), "blending")
-        one_of(interpolation, ("bilinear", "nearest"), "interpolation")
+        for value, known, name in (
+            (mask, ("auto", "none"), "mask"),
+            (field, ("coherent", "nearest"), "field"),
+            (mirror, MIRRORS, "mirror"),
+            (blend, ("paste", "feather", "poisson"), "blending"),
+            (interpolation, ("bilinear", "nearest"), "interpolation"),
+            (tone, ("keep", "target"), "tone"),
+            (shading, ("none", "target"), "shading"),
+        ):
+            one_of(str(value), known, name)
+        require(isinstance(strength, int | float), f"strength is a number, got {strength!r}")
         session = service.workspace.session(visitor)
         pictures = session.pair(source, target)
         pairs = self._guides(guides, *pictures)
@@ -108,6 +130,9 @@ class WarpService:
             fill=bool(fill),
             blend=blend,  # type: ignore[arg-type]
             interpolation=interpolation,  # type: ignore[arg-type]
+            tone=tone,  # type: ignore[arg-type]
+            shading=shading,  # type: ignore[arg-type]
+            strength=float(strength),
         )
         drawn = [
             decode_labels(text, height=upload.height, width=upload.width)
@@ -135,9 +160,18 @@ class WarpService:
                 progress=progress,
             )
             archive = Path(shutil.make_archive(str(folder), "zip", folder))
+            shutil.copyfile(pictures[1].path, place / "target.png")
             session.keep_warp(place)
+            found = {
+                role: read_labels(path)
+                for role in ("source", "target")
+                if (path := folder / f"{role}_mask.png").is_file()
+            }
             text = warp_words(result, guides=0 if pairs is None else len(pairs))
-            return WarpFiles(folder, archive, text, result.doubt)
+            doubt = result.doubt
+            if mask == "auto" and None in masks and not found and not _transparent(pictures):
+                doubt = f"{_UNSURE}. {doubt}" if doubt else _UNSURE
+            return WarpFiles(folder, archive, text, doubt, found)
 
         return service.submit(visitor, model, "warp", work)
 
@@ -168,6 +202,11 @@ class WarpService:
             )
         found: list[list[list[float]]] = array.tolist()
         return found
+
+
+def _transparent(pictures: list[Upload]) -> bool:
+    """Whether both pictures have transparency, which is their mask."""
+    return all(read_picture(one.path).channels.shape[-1] == 4 for one in pictures)
 
 
 def warp_words(result: WarpResult, *, guides: int = 0) -> str:

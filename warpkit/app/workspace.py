@@ -96,7 +96,7 @@ class Session:
         """
         require(name not in (None, ""), f"choose {what} first")
         if not isinstance(name, str) or name not in self.uploads:
-            raise InputError("that picture is not here (any more): choose it again")
+            raise InputError(f"choose {what} first: the one that was chosen has been removed")
         return self.uploads[name]
 
     def pair(self, source: str | None, target: str | None) -> list[Upload]:

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from warpkit.arrays import Image
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, is_file, require
 from warpkit.datasets.dhf import read_dhf_item, write_dhf_json
 from warpkit.datasets.json_fields import check_folder, load_json
 from warpkit.datasets.pair import AnnotatedPair
 from warpkit.io.images import read_image, write_image
+from warpkit.io.masks import read_labels, write_labels
 from warpkit.render import CLIPS, RenderedFrame, render_frame
-from warpkit.viz import draw_matches, panel
+from warpkit.viz import draw_matches, overlay_labels, panel
 
 __all__ = ["MadeSet", "SetPair", "draw_pair", "draw_pairs", "read_set", "write_rendered_set"]
 
@@ -36,10 +37,12 @@ class SetPair:
     Attributes:
         pair: images, points, boxes and category.
         facts: whatever else its list says of it: id, prompts, seeds, scores.
+        masks: files of the source's and the target's mask, None where the set has none.
     """
 
     pair: AnnotatedPair
     facts: Mapping[str, Any]
+    masks: tuple[Path | None, Path | None] = (None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +105,8 @@ def read_set(root: Path | str) -> MadeSet:
                 problems.append(f"{path.name} item {position}: {error}")
                 continue
             facts = {key: value for key, value in item.items() if key not in _SHOWN}
-            pairs.append(SetPair(pair, {"list": path.name, **facts}))
+            masks = _mask_file(item, "source", root), _mask_file(item, "target", root)
+            pairs.append(SetPair(pair, {"list": path.name, **facts}, masks))
     require(
         bool(pairs),
         f"no usable pair in {root}: {problems[0] if problems else 'its list is empty'}",
@@ -110,16 +114,34 @@ def read_set(root: Path | str) -> MadeSet:
     return MadeSet(root, tuple(pairs), tuple(problems))
 
 
+def _mask_file(item: Mapping[str, Any], role: str, root: Path) -> Path | None:
+    """The file that an item names as a mask, or `<image>_mask.png`, if it is there in the set."""
+    image = Path(str(item[f"{role}_path"]))
+    path = root / str(item.get(f"{role}_mask", image.with_name(f"{image.stem}_mask.png")))
+    inside = path.resolve().is_relative_to(root.resolve())
+    return path if inside and is_file(path) else None
+
+
+def _outlined(image: Path, mask: Path | None) -> Image:
+    """An image with the outline of its mask; the mask is left out where it does not fit."""
+    pixels = read_image(image)
+    if mask is None:
+        return pixels
+    labels = read_labels(mask)
+    return overlay_labels(pixels, labels, alpha=0) if labels.shape == pixels.shape[:2] else pixels
+
+
 def draw_pair(one: SetPair, *, points: int = 60, height: int = 480) -> Image:
-    """Both images of a pair and their corresponding points, as uint8 RGB.
+    """Both images of a pair with their masks outlined, and their corresponding points, as uint8
+    RGB.
 
     Args:
         points: the most that are drawn.
     """
     pair = one.pair
     return draw_matches(
-        read_image(pair.source_path),
-        read_image(pair.target_path),
+        _outlined(pair.source_path, one.masks[0]),
+        _outlined(pair.target_path, one.masks[1]),
         pair.source_points[:points],
         pair.target_points[:points],
         height=height,
@@ -145,7 +167,8 @@ def write_rendered_set(
     """Write annotated pairs with exact correspondences, cut from the project's own clips.
 
     A pair is two frames of a clip; its points are random object pixels of the first that both
-    frames show. Images go into a folder a clip, the list into `pairs.json`.
+    frames show. Images go into a folder a clip, each with its mask (`000_mask.png`), the list into
+    `pairs.json`.
 
     Args:
         output: the folder, made where it is missing.
@@ -174,6 +197,7 @@ def write_rendered_set(
         for frame, place in zip((source, target), places, strict=True):
             place.parent.mkdir(parents=True, exist_ok=True)
             write_image(place, frame.image)
+            write_labels(place.with_name(f"{place.stem}_mask.png"), frame.labels)
         pairs.append(
             AnnotatedPair(
                 places[0],

@@ -1,14 +1,16 @@
 // A picture to choose, paint on, box and click. Labels are kept as bytes, one a pixel, never blended.
-// In: value = {picture, image, width, height, labels, layer, points, marks, message, serial}.
-// Out: value = {picture, labels, layer, box, points, guides, click, upload, title}; points in image
-// pixels, guides as pairs of points, source first (guides.js).
+// In: value = {picture, image, width, height, labels, found, layer, edit, points, marks, message, serial}.
+// Out: value = {picture, labels, layer, edit, box, points, guides, click, find, upload, title, kind};
+// points in image pixels, guides as pairs of points, source first (guides.js). `found` is a mask that
+// nobody gave: its outline is shown, and it is the painter's own once it is painted on. `edit` names
+// the file that the layer was read from, as long as nothing is painted on it.
 window.warpkitPainter = function (element, props, trigger, upload, watch) {
   const COLOURS = [[213, 94, 0], [86, 180, 233], [240, 228, 66], [0, 158, 115], [204, 121, 167], [230, 159, 0], [0, 114, 178]];
   const find = (name) => element.querySelector("." + name);
   const stage = find("wp-stage"), canvas = find("wp-canvas"), file = find("wp-file");
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const tools = [...element.querySelectorAll("[data-tool]")];
-  const state = { picture: null, image: null, width: 0, height: 0, labels: null, layer: null, undo: [], box: null, points: [], marks: [], tool: tools.length ? tools[0].dataset.tool : "", drawing: false, last: null, start: null, busy: false };
+  const state = { found: null, edit: null, raw: null, tints: {}, picture: null, image: null, width: 0, height: 0, labels: null, layer: null, undo: [], box: null, points: [], marks: [], tool: tools.length ? tools[0].dataset.tool : "", drawing: false, last: null, start: null, busy: false };
   const root = find("wp"), end = root.dataset.end;
   const guides = root.dataset.guides ? window.warpkitGuides(root.dataset.guides) : null;
   let serial = null;
@@ -24,7 +26,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   }
 
   function content() {
-    return { picture: state.picture, labels: exportLabels(), layer: exportLayer(), box: state.box, object: object(), points: state.points, guides: guides ? guides.finished() : [], width: state.width, height: state.height };
+    return { picture: state.picture, labels: exportLabels(), layer: exportLayer(), edit: state.edit, box: state.box, object: object(), points: state.points, guides: guides ? guides.finished() : [], width: state.width, height: state.height };
   }
 
   function send(extra, event) {
@@ -51,6 +53,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     context.drawImage(state.image, 0, 0, canvas.width, canvas.height);
     if (state.layer) context.drawImage(state.layer, 0, 0);
     if (state.labels) {
+      chooseTints();
       const pixels = context.getImageData(0, 0, canvas.width, canvas.height), w = canvas.width;
       for (let i = 0; i < state.labels.length; i++) {
         const v = state.labels[i];
@@ -59,11 +62,12 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
           if (state.labels[i - 1] || state.labels[i + 1] || state.labels[i - w] || state.labels[i + w]) pixels.data.fill(255, 4 * i, 4 * i + 3);
           continue;
         }
-        const c = COLOURS[(v - 1) % COLOURS.length];
+        const c = state.tints[v] || COLOURS[0];
         const rim = state.labels[i - 1] !== v || state.labels[i + 1] !== v || state.labels[i - w] !== v || state.labels[i + w] !== v;
-        const a = rim ? 1 : 0.45;
+        const a = rim ? 1 : 0.35;
         for (let k = 0; k < 3; k++) pixels.data[4 * i + k] = (1 - a) * pixels.data[4 * i + k] + a * c[k];
       }
+      if (state.found) outline(pixels.data, state.found, w);
       context.putImageData(pixels, 0, 0);
     }
     if (state.box) {
@@ -76,6 +80,52 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     state.marks.forEach((mark, i) => drawPoint(mark, i, false));
     state.points.forEach((point, i) => drawPoint(point, i, true));
     if (guides) markGuides();
+    refresh();
+  }
+
+  // A line of black and white dashes around a mask, two pixels thick.
+  function outline(data, mask, w) {
+    const rows = mask.length / w;
+    for (let i = 0; i < mask.length; i++) {
+      const x = i % w, y = Math.floor(i / w), v = mask[i];
+      if ((x === 0 || v === mask[i - 1]) && (x === w - 1 || v === mask[i + 1]) && (y === 0 || v === mask[i - w]) && (y === rows - 1 || v === mask[i + w])) continue;
+      const shade = ((x + y) >> 3) % 2 ? 255 : 0;
+      data.fill(shade, 4 * i, 4 * i + 3);
+    }
+  }
+
+  // Each object's tint is far from the colours of its own pixels; one that still is stays.
+  function chooseTints() {
+    const seen = {};
+    const step = Math.max(1, Math.floor(state.labels.length / 20000));
+    for (let i = 0; i < state.labels.length; i += step) if (state.labels[i]) (seen[state.labels[i]] = seen[state.labels[i]] || []).push(i);
+    for (const id of Object.keys(seen)) {
+      const taken = Object.keys(state.tints).filter((other) => other !== id && seen[other]).map((other) => state.tints[other]);
+      const nearness = (c) => {
+        let sum = 0;
+        for (const i of seen[id]) sum += Math.max(0, 220 - Math.hypot(...c.map((v, k) => v - state.raw[4 * i + k])));
+        return sum / seen[id].length + (taken.includes(c) ? 500 : 0);
+      };
+      const best = COLOURS.reduce((a, b) => (nearness(b) < nearness(a) ? b : a));
+      const now = state.tints[id];
+      if (!now || nearness(now) > nearness(best) + 25) state.tints[id] = best;
+    }
+  }
+
+  const painted = () => Boolean(state.labels && state.labels.some((v) => v > 0));
+
+  // Buttons are off until they can do something.
+  function refresh() {
+    const full = Boolean(state.image), own = painted();
+    const drawn = own || Boolean(state.found) || Boolean(state.box) || state.points.length > 0 || Boolean(state.layer && state.layer.touched);
+    const set = (name, off) => element.querySelectorAll("." + name).forEach((one) => { one.disabled = off; });
+    tools.forEach((one) => { one.disabled = !full; });
+    for (const name of ["wp-find", "wp-load", "wp-size", "wp-colour", "wp-object", "wp-enlarge"]) set(name, !full);
+    set("wp-undo", !state.undo.length);
+    set("wp-clear", !drawn);
+    if (guides) set("wp-guide-button", guides.empty());
+    const badge = find("wp-badge");
+    if (badge) badge.textContent = !full ? "" : own ? "mask: given" : state.found ? "mask: found" : "no mask";
   }
 
   // Rings over the picture, each with its number; elements, for they are sharp on a small picture.
@@ -127,15 +177,19 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     }
   }
 
+  // Erasing takes away both, mask and colours.
   function stroke(from, to) {
-    if (state.tool === "colour" || state.tool === "wipe") {
+    if (state.tool === "colour" || (state.tool === "erase" && state.layer.touched)) {
       const pen = state.layer.getContext("2d");
-      pen.globalCompositeOperation = state.tool === "wipe" ? "destination-out" : "source-over";
+      pen.globalCompositeOperation = state.tool === "erase" ? "destination-out" : "source-over";
       pen.strokeStyle = find("wp-colour") ? find("wp-colour").value : "#000"; pen.lineCap = "round"; pen.lineWidth = 2 * radius();
       pen.beginPath(); pen.moveTo(...from); pen.lineTo(to[0] + 0.01, to[1]); pen.stroke();
       state.layer.touched = true;
-      return;
+      state.edit = null;
+      if (state.tool === "colour") return;
     }
+    if (state.found && !painted()) state.labels = state.found;
+    state.found = null;
     const value = state.tool === "erase" ? 0 : object();
     const steps = Math.max(1, Math.ceil(Math.hypot(to[0] - from[0], to[1] - from[1]) / Math.max(1, radius() / 3)));
     for (let i = 0; i <= steps; i++) stamp(from[0] + (to[0] - from[0]) * i / steps, from[1] + (to[1] - from[1]) * i / steps, value);
@@ -150,7 +204,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   function remember() {
     const copy = newLayer();
     if (state.layer) { copy.getContext("2d").drawImage(state.layer, 0, 0); copy.touched = state.layer.touched; }
-    state.undo.push({ labels: state.labels.slice(), layer: copy, points: state.points.slice(), box: state.box });
+    state.undo.push({ labels: state.labels.slice(), found: state.found && state.found.slice(), layer: copy, edit: state.edit, points: state.points.slice(), box: state.box });
     if (state.undo.length > 12) state.undo.shift();
   }
 
@@ -217,25 +271,37 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   on("wp-clear", () => {
     if (!state.image) return;
     remember();
-    state.labels.fill(0); state.layer = newLayer(); state.box = null; state.points = []; redraw(); send({}, "input");
+    state.labels.fill(0); state.found = null; state.layer = newLayer(); state.edit = null; state.box = null; state.points = []; redraw(); send({}, "input");
   });
+  on("wp-find", () => { say("Looking for the object ..."); send({ find: true }, "select"); });
+  on("wp-enlarge", () => {
+    const large = root.classList.toggle("wp-large");
+    find("wp-enlarge").textContent = large ? "Shrink" : "Enlarge";
+  });
+  window.addEventListener("keydown", (event) => { if (event.key === "Escape" && root.classList.contains("wp-large")) find("wp-enlarge").click(); });
 
-  async function choose(chosen) {
+  async function choose(chosen, kind) {
     if (!chosen || state.busy) return;
     const most = Number(root.dataset.mb);
     if (chosen.size > most * 1e6) return say(`${chosen.name} has ${Math.round(chosen.size / 1e6)} MB: this page takes files of at most ${most} MB`, true);
     state.busy = true; say(`Sending ${chosen.name} ...`);
     try {
       const sent = await upload(chosen);
-      props.value = { picture: state.picture, upload: sent.path, title: chosen.name };
+      props.value = { ...content(), upload: sent.path, title: chosen.name, kind: kind || "" };
       trigger("upload");
     } catch (error) { say(`${chosen.name} could not be sent: ${error.message || error}`, true); }
-    state.busy = false; file.value = "";
+    state.busy = false;
+    element.querySelectorAll("input[type=file]").forEach((one) => { one.value = ""; });
   }
   file.addEventListener("change", () => choose(file.files[0]));
   const browse = find("wp-empty");
   browse.addEventListener("click", () => file.click());
   on("wp-choose", () => file.click());
+  element.querySelectorAll(".wp-load").forEach((button) => {
+    const input = button.nextElementSibling;
+    button.addEventListener("click", () => input.click());
+    input.addEventListener("change", () => choose(input.files[0], button.dataset.kind));
+  });
   stage.addEventListener("dragover", (event) => event.preventDefault());
   stage.addEventListener("drop", (event) => { event.preventDefault(); choose(event.dataTransfer.files[0]); });
 
@@ -243,44 +309,76 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     return new Promise((good, bad) => { const one = new Image(); one.onload = () => good(one); one.onerror = bad; one.src = url; });
   }
 
+  // The levels of a PNG as bytes, one for every pixel that is shown.
+  async function readIds(url) {
+    const one = await load(url), copy = newLayer(), pen = copy.getContext("2d");
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(one, 0, 0, canvas.width, canvas.height);
+    const pixels = pen.getImageData(0, 0, canvas.width, canvas.height).data, ids = new Uint8Array(canvas.width * canvas.height);
+    for (let i = 0; i < ids.length; i++) ids[i] = pixels[4 * i];
+    return ids;
+  }
+
   async function show(value) {
     if (!value || value.serial === undefined || value.serial === serial) return;
     serial = value.serial;
+    // What was found in a picture that is no longer shown.
+    if (!value.image && value.picture && value.picture !== state.picture) return;
     if (value.image) {
       state.image = await load(value.image);
       canvas.width = state.image.naturalWidth; canvas.height = state.image.naturalHeight;
-      find("wp-picture").style.maxWidth = `calc(65vh * ${canvas.width / canvas.height})`;
+      find("wp-picture").style.setProperty("--wp-ratio", canvas.width / canvas.height);
+      context.drawImage(state.image, 0, 0);
+      state.raw = context.getImageData(0, 0, canvas.width, canvas.height).data;
       stage.classList.add("wp-full");
     }
-    state.picture = value.picture;
+    if (value.image || value.picture) state.picture = value.picture;
     if (value.image) {
       // The points of another picture mean nothing in this one.
       if (guides) guides.clear(false);
-      Object.assign(state, { width: value.width, height: value.height, labels: new Uint8Array(canvas.width * canvas.height), layer: newLayer(), undo: [], box: null, points: [], marks: [] });
+      Object.assign(state, { width: value.width, height: value.height, labels: new Uint8Array(canvas.width * canvas.height), layer: newLayer(), undo: [], box: null, points: [], marks: [], found: null, edit: null, tints: {} });
     }
     if (value.labels && state.labels) {
       if (!value.image) remember();
-      const one = await load(value.labels), copy = document.createElement("canvas");
-      copy.width = canvas.width; copy.height = canvas.height;
-      const pen = copy.getContext("2d"); pen.imageSmoothingEnabled = false;
-      pen.drawImage(one, 0, 0, canvas.width, canvas.height);
-      const pixels = pen.getImageData(0, 0, canvas.width, canvas.height).data, ids = new Set(value.object ? [value.object] : []);
+      const ids = await readIds(value.labels);
       for (let i = 0; i < state.labels.length; i++) {
-        if (ids.size && state.labels[i] === value.object) state.labels[i] = 0;
-        if (pixels[4 * i]) state.labels[i] = pixels[4 * i];
-        else if (!ids.size) state.labels[i] = 0;
+        if (ids[i]) state.labels[i] = ids[i];
+        else if (!value.object || state.labels[i] === value.object) state.labels[i] = 0;
       }
       state.box = null;
+      state.found = null;
+    }
+    if (value.found !== undefined && state.labels) state.found = value.found ? await readIds(value.found) : null;
+    if (value.layer && state.labels) {
+      if (!value.image) remember();
+      state.layer = newLayer();
+      state.layer.getContext("2d").drawImage(await load(value.layer), 0, 0, canvas.width, canvas.height);
+      state.layer.touched = true;
+      state.edit = value.edit || null;
     }
     if (value.points) state.points = value.points;
     if (value.marks) state.marks = value.marks;
-    say(value.message, value.wrong);
+    if (value.message !== null) say(value.message, value.wrong);
     redraw();
     if (state.image) {
       props.value = content();
     }
     root.dataset.picture = state.picture || "";
   }
+  refresh();
   watch("value", () => show(props.value));
   show(props.value);
 };
+
+// Thumbnails of examples: a click says which.
+window.warpkitExamples = function (element, props, trigger) {
+  element.querySelectorAll("[data-example]").forEach((button) => button.addEventListener("click", () => {
+    props.value = button.dataset.example;
+    trigger("select");
+  }));
+};
+
+// The wheel scrolls the page over the before/after slider too; with Ctrl it enlarges there.
+document.addEventListener("wheel", (event) => {
+  if (!event.ctrlKey && event.target.closest && event.target.closest("#warp-composite")) event.stopPropagation();
+}, { capture: true, passive: true });
