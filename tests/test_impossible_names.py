@@ -92,7 +92,7 @@ def test_commands_say_it_in_one_line(
         (tmp_path / file).symlink_to(files / given)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(match_module, "_match_pair", None)
-    monkeypatch.setattr(video_module, "carry", None)
+    monkeypatch.setattr(video_module, "propagate_clip", None)
     ran = cli(*(part.replace("NAME", name) for part in command), small=False)
     assert ran.code == 2 and len(ran.err.splitlines()) == 1
     assert "[Errno" not in ran.err and name[:3] in ran.err

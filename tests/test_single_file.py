@@ -147,10 +147,10 @@ def test_other_files_are_refused(file, tmp_path, drop, add, message):
         load_single_file(changed, torch.float32, sizes=SIZES)
 
 
-def test_files_that_may_carry_code_or_are_cut_are_refused(tmp_path):
+def test_files_that_may_hold_code_or_are_cut_are_refused(tmp_path):
     pickle = tmp_path / "model.ckpt"
     pickle.write_bytes(b"abc")
-    with pytest.raises(InputError, match=r"model\.ckpt may carry code and is not read"):
+    with pytest.raises(InputError, match=r"model\.ckpt may hold code and is not read"):
         load_parts(str(pickle), torch.float32)
     cut = tmp_path / "model.safetensors"
     cut.write_bytes(b"abc")
