@@ -1,6 +1,6 @@
 """The object of each image of a set: found, given, what is opaque of it, or the whole image.
 
-In: described images. Out: masks, and how far one that was found can be trusted.
+In: described images. Out: masks, and how far one that was found is reliable.
 """
 
 from __future__ import annotations
