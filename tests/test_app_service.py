@@ -119,6 +119,8 @@ def test_a_model_is_inspected(service: Service, frame_files: list[Path]) -> None
     upload = picture(service, frame_files[0])
     job = service.inspect("v", "tiny", picture=upload.name, layers=False)
     assert [path.name for path in finished(job).result] == ["mixing.png", "pca.png"]
+    named = service.take_picture("v", landed(service, frame_files[0]), "...")  # no file name
+    assert finished(service.inspect("v", "tiny", picture=named.name, layers=False)).result
     alone = finished(service.inspect("v", "tiny", picture=None, layers=True)).result
     assert [path.name for path in alone] == ["mixing.png"]
     with pytest.raises(InputError, match="unknown single model"):

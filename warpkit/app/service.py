@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -343,14 +342,12 @@ class Service:
         one_of(model, self.models.single_names(), "single model")
         session = self.workspace.session(visitor)
         settings, options = InspectSettings(layers=bool(layers)), self.models.options(model)
-        place = session.new_folder()
-        folder = place / "results"
+        folder = session.new_folder() / "results"
         images = []
         if picture is not None:
             upload = session.upload(picture)
             # Drawings call a picture by the name of its file.
-            stem = re.sub(r"[^\w-]", "_", upload.title.rpartition(".")[0] or upload.title)
-            images.append(place / f"{stem}{upload.path.suffix}")
+            images.append(session.new_folder() / (upload.title.strip(".") or "picture"))
             shutil.copyfile(upload.path, images[0])
 
         def work(progress: ProgressCallback) -> list[Path]:
