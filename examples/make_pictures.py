@@ -37,6 +37,7 @@ from warpkit.describe.options import ModelOptions
 from warpkit.image.warp import run_warp
 from warpkit.io.images import read_image, write_image
 from warpkit.io.whole import write_json
+from warpkit.synthesize.config import PairSettings
 from warpkit.video.run import run_propagate
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +125,7 @@ GROUPS = {
         ),
         pictures={name: name for name in ("synth-sheet.png", "synth-precision.png")},
         inputs=("configs/synth_tiny.yaml", f"{EXAMPLES}/draw_synthesis.py", *EMBEDDED),
+        settings=(PairSettings(),),
     ),
     "benchmarks": Group(
         commands=(_script("draw_benchmarks.py", "-o", "{out}"),),

@@ -464,7 +464,7 @@ def test_workers_and_broken_sequences_change_nothing_else(
     assert "sequence 'bear'" in problems[2]
     assert "00005.png" in problems[2]
     assert len(notes) == 1
-    assert "sequence 'ant': 1 masks in" in notes[0]
+    assert "sequence 'ant': 1 mask in" in notes[0]
 
 
 def test_what_cannot_be_scored_at_all(

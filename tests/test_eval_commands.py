@@ -241,7 +241,7 @@ def test_a_second_run_predicts_nothing(
         (("--baselines", "identiti"), "unknown baseline 'identiti'.*Did you mean 'identity'"),
         (("--alpha", "a"), "--alpha must be numbers"),
         (("--alpha", "0"), "fractions of the longer side above 0"),
-        (("--alpha", "0.1,0.1"), "different shares"),
+        (("--alpha", "0.1,0.1"), "different fractions"),
         (("--seed", "-1"), "a seed is a whole number from 0"),
         (("--pairs", "9"), "has 3 usable pairs"),
         (("--species", "4"), "'species' is an option of cub"),

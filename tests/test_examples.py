@@ -167,9 +167,10 @@ def test_the_page_gets_its_examples(run, clip, files, tmp_path):
 
 
 def test_every_example_is_run_here():
-    named = re.findall(r'EXAMPLES / "(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
-    # What others import is run with them.
-    parts = {"edit_scores.py", "inversion.py", "recognition.py", "scripts.py"}
+    called = r'(?:EXAMPLES / |run_here\()"(\w+\.py)"'
+    named = re.findall(called, Path(__file__).read_text(encoding="utf-8"))
+    # What others import is run with them; make_pictures.py has test_pictures.py.
+    parts = {"edit_scores.py", "inversion.py", "make_pictures.py", "recognition.py", "scripts.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(named) | parts
 
 

@@ -42,8 +42,8 @@ def test_a_grid_shows_every_class_and_seed(backbone, monkeypatch):
     options = {"seeds": (4, 9), "size": 16, "guidance": 2.0, "columns": 5}
     grid = sample_grid(backbone, CONFIG.classes, eta=1, **options)
     assert torch.equal(torch.rand(2), expected)
-    # Two classes a row: titles of 19 pixels, images of 16, gaps of 6.
-    assert grid.shape == (2 * (19 + 16 + 6) + 6, 4 * 16 + 5 * 6, 3)
+    # Two classes a row: titles of 32 pixels (two lines), images of 16, gaps of 6.
+    assert grid.shape == (2 * (32 + 16 + 6) + 6, 4 * 16 + 5 * 6, 3)
     for prompt, seed, row, column in (("ant", 4, 0, 0), ("bee", 9, 0, 3), ("cow", 9, 1, 1)):
         (alone,) = backbone.generate(
             [prompt],
@@ -52,7 +52,7 @@ def test_a_grid_shows_every_class_and_seed(backbone, monkeypatch):
             eta=1,
             seeds=[seed],
         )
-        top, left = 6 + row * 41 + 19, 6 + column * 22
+        top, left = 6 + row * 54 + 32, 6 + column * 22
         shown = grid[top : top + 16, left : left + 16].astype(float)
         np.testing.assert_allclose(shown, alone.permute(1, 2, 0).numpy() * 255, atol=1)
     still = sample_grid(backbone, CONFIG.classes, **options)
