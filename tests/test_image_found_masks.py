@@ -14,6 +14,7 @@ import torch
 
 import warpkit
 from warpkit import WarpSettings
+from warpkit.image.foreground import FoundObject, Hints, NothingFound, nothing_found
 from warpkit.image.found_masks import with_found_masks
 from warpkit.image.match import MatchSettings
 from warpkit.image.pair import ImagePair
@@ -76,6 +77,39 @@ def test_what_is_doubtful_is_not_taken(
     (line,) = said()
     assert line.startswith("the target: ")
     assert "Whole pictures are warped; give --target-mask" in line
+
+
+@pytest.mark.parametrize(
+    ("finds", "reason"),
+    [
+        (nothing_found(), "no object was found"),
+        (NothingFound("nothing was found for 'a: b'"), "nothing was found for 'a: b'"),
+    ],
+)
+def test_nothing_that_is_found_is_said_with_its_reason(
+    finds: NothingFound, reason: str, fish: tuple[RenderedFrame, ...], said: Callable
+) -> None:
+    def find(_image: np.ndarray, _hints: Hints) -> FoundObject:
+        raise finds
+
+    pair = with_found_masks(ImagePair.checked(*(frame.image for frame in fish)), find)
+    assert pair.source_mask is None
+    (line,) = said()
+    assert line.startswith(f"the source: {reason}. Whole pictures are warped; give --source-mask")
+
+
+def test_what_cannot_look_is_not_taken_for_a_picture_without_an_object(
+    cli: Callable, tmp_path: Path, fish: tuple[RenderedFrame, ...]
+) -> None:
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "sam2"}')
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    pair = write_pair(tmp_path, fish)
+    ran = cli("warp", *pair, "--segmenter", folder, "-o", tmp_path / "out")
+    assert ran.code == 2
+    assert f"{folder} " in ran.messages[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_guide_off_what_was_found_is_said(

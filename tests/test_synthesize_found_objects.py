@@ -16,7 +16,7 @@ import warpkit
 from warpkit.checks import InputError
 from warpkit.features.foreground import FOREGROUND_WEIGHTS
 from warpkit.features.segmenters import Segmenter, segmenter_weights
-from warpkit.image.foreground import FoundObject, find_object, load_foreground
+from warpkit.image.foreground import FoundObject, NothingFound, find_object, load_foreground
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.cache import file_sha256
 from warpkit.synthesize import run as job
@@ -172,13 +172,18 @@ def test_doubtful_ones_can_be_dropped(photographs, tmp_path):
 
 def test_a_picture_without_an_object_drops_its_pair(photographs, monkeypatch):
     def find(image, _hints):
-        raise InputError("no object was found")
+        raise error
 
     monkeypatch.setattr("warpkit.synthesize.object_masks.object_finder", lambda _: find)
     asked = config(photographs)
     maker = PairPipeline(asked, OPTIONS.load_extractor())
+    error = NothingFound("no object was found")
     (record,) = maker.make([asked.plans().pair(0)])
     assert record.meta["reason"] == "no object found"
+    # What cannot look is no picture without an object.
+    error = InputError("the weights are damaged")
+    with pytest.raises(InputError, match="the weights are damaged"):
+        maker.make([asked.plans().pair(1)])
 
 
 def test_a_segmenter_finds_what_the_category_names(photographs, tmp_path, monkeypatch):
