@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import warpkit
-from warpkit.checks import InputError
+from warpkit.checks import InputError, OutputError
 from warpkit.features.foreground import (
     ForegroundHead,
     ForegroundModel,
@@ -205,6 +205,39 @@ def test_a_point_on_the_edge(cli: Callable, tmp_path: Path, balloons: RenderedFr
     command = ("mask", tmp_path / "a.png", "--not", "100%,100%", "--not", "0%,0%")
     ran = cli(*command, "--point", "100%,50%", "-o", tmp_path / "m.png", small=False)
     assert ran.code == 0, ran.err
+
+
+def test_what_hides_under_transparency_is_not_seen(
+    cli: Callable, tmp_path: Path, balloons: RenderedFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "warpkit")
+    alpha = (255 * (balloons.labels == 1)).astype(np.uint8)
+    hidden = np.where(alpha[..., None] > 0, balloons.image, 255 - balloons.image)
+    for name, colors in (("a", balloons.image), ("b", hidden)):
+        warpkit.write_image(tmp_path / f"{name}.png", np.dstack([colors, alpha]))
+        ran = cli("mask", tmp_path / f"{name}.png", "-o", tmp_path / f"{name}_m.png", small=False)
+        assert ran.code == 0, ran.err
+        assert f"{name}.png is transparent in part" in caplog.text
+    for end in ("m.png", "m_preview.jpg"):
+        assert (tmp_path / f"a_{end}").read_bytes() == (tmp_path / f"b_{end}").read_bytes()
+
+
+def test_a_mask_comes_with_its_preview_or_not_at_all(
+    cli: Callable, tmp_path: Path, balloons: RenderedFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _image: np.ndarray) -> None:
+        raise OutputError(f"cannot write {path}: no space left on device")
+
+    warpkit.write_image(tmp_path / "a.png", balloons.image)
+    (tmp_path / "m.png").write_text("mine")
+    monkeypatch.setattr("warpkit.image.mask.write_image", full)
+    command = ("mask", tmp_path / "a.png", "-o", tmp_path / "m.png", "--overwrite")
+    ran = cli(*command, small=False)
+    assert ran.messages[-1].endswith(
+        f"cannot write {tmp_path}/m_preview.jpg: no space left on device"
+    )
+    assert (tmp_path / "m.png").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "m.png"]
 
 
 def test_masks_of_a_video(cli: Callable, files: Path, tmp_path: Path) -> None:
