@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import check_points, require
+from warpkit.checks import check_points, is_file, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.found_masks import MaskChoice, with_found_masks
@@ -114,8 +114,10 @@ def valid_rule(filters: MatchFilters) -> str:
     names = [name for name, is_asked in asked.items() if is_asked]
     if names:
         return f"passed {' and '.join(names)}"
-    near = f"{100 * _TOLERANCE:.0f} % of the source's longer side"
-    return f"matching back ends within {near} of the point"
+    return (
+        f"matching back ends at most {100 * _TOLERANCE:.0f} % of the longer side of the source's"
+        " object (its mask's box, else the image) from the point"
+    )
 
 
 def match(
@@ -342,7 +344,8 @@ def run_match(
     """Match points between two image files.
 
     Masks that were found are written beside `output`, as `<stem>_source_mask.png` and
-    `<stem>_target_mask.png`.
+    `<stem>_target_mask.png`; where `output` is replaced, one of that name that was not found again
+    is removed.
 
     Args:
         points: `(x, y)` pixels of the source; None takes points all over its object.
@@ -368,24 +371,28 @@ def run_match(
         matcher is None or settings.field == "nearest",
         f"the engine {options.engine} searches nearest neighbours: add --field nearest",
     )
-    written = [Path(name) for name in (output, picture, similarity) if name is not None]
-    mask_files: dict[str, Path] = {}
-    if output is not None and _finds(settings, points):
-        ends = {"source_mask": source_mask, "target_mask": target_mask}
+    results = [Path(name) for name in (output, picture, similarity) if name is not None]
+    inputs = (source, target, source_mask, target_mask)
+    beside: dict[str, Path] = {}
+    if output is not None:
         stem = Path(output).with_suffix("")
-        mask_files = {
-            name: stem.with_name(f"{stem.name}_{name}.png")
-            for name, given in ends.items()
-            if given is None
-        }
-    for path in (*written, *mask_files.values()):
-        check_result_file(
-            path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask)
-        )
+        names = ("source_mask", "target_mask")
+        beside = {name: stem.with_name(f"{stem.name}_{name}.png") for name in names}
+    given = {"source_mask": source_mask, "target_mask": target_mask}
+    mask_files = {name: file for name, file in beside.items() if given[name] is None}
+    if not _finds(settings, points):
+        mask_files = {}
+    written = (*results, *mask_files.values())
+    for path in written:
+        check_result_file(path, overwrite=overwrite, inputs=inputs)
     require(
         len({path.resolve() for path in written}) == len(written),
         f"the results cannot share a file, got {', '.join(map(str, written))}",
     )
+    former: dict[str, Path] = {}  # masks of a result that is replaced
+    if overwrite and output is not None and is_file(output):
+        others = {Path(path).resolve() for path in (*inputs, *results) if path is not None}
+        former = {name: file for name, file in beside.items() if file.resolve() not in others}
     pair = ImagePair.checked(
         read_picture(source),
         read_picture(target),
@@ -440,4 +447,7 @@ def run_match(
             write_image(map_file, drawn)
         if file is not None:
             write_json(file, result)
+    for name, former_file in former.items():
+        if name not in mask_files and is_file(former_file):
+            former_file.unlink()
     return result
