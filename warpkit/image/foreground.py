@@ -24,7 +24,7 @@ __all__ = [
     "ForegroundModel",
     "FoundObject",
     "Hints",
-    "NothingFound",
+    "NothingFoundError",
     "box_mask",
     "check_box",
     "check_hints",
@@ -52,7 +52,7 @@ SURE = 0.7
 """Agreement of the looks from which a mask is not called doubtful."""
 
 
-class NothingFound(InputError):
+class NothingFoundError(InputError):
     """A picture was looked at, and no object was found in it.
 
     Any other `InputError` of a finder says that it could not look.
@@ -104,9 +104,9 @@ class FoundObject:
     doubts: tuple[str, ...]
 
 
-def nothing_found() -> NothingFound:
+def nothing_found() -> NothingFoundError:
     """What is raised where the most prominent object, or that of hints, is not found."""
-    return NothingFound(
+    return NothingFoundError(
         "no object was found",
         ": give a box around it (x1,y1,x2,y2) or a point on it (x,y), or paint its mask",
     )
@@ -172,7 +172,7 @@ def find_object(
 
     Raises:
         InputError: a box or points that do not lie in the image.
-        NothingFound: there is no object in it.
+        NothingFoundError: there is no object in it.
     """
     image = check_image(image)
     height, width = image.shape[:2]

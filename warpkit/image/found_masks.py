@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from warpkit.image.foreground import FoundObject, Hints, NothingFound
+from warpkit.image.foreground import FoundObject, Hints, NothingFoundError
 from warpkit.image.pair import ImagePair
 from warpkit.image.segment import Finder
 from warpkit.match.filters import inside_mask
@@ -58,7 +58,7 @@ def with_found_masks(
         try:
             hints = Hints(points=tuple(points[name]))
             found[name] = find(images[name], hints)
-        except NothingFound as error:
+        except NothingFoundError as error:
             reason = error.what
         else:
             mask = torch.from_numpy(found[name].mask)

@@ -19,7 +19,7 @@ from warpkit.features.segmenters import SEGMENTERS, Segmenter, check_prompts, lo
 from warpkit.image.foreground import (
     FoundObject,
     Hints,
-    NothingFound,
+    NothingFoundError,
     box_mask,
     check_hints,
     find_object,
@@ -109,7 +109,7 @@ def segment_object(
 
     Raises:
         InputError: a box or points that do not lie in the image, or a network that cannot be read.
-        NothingFound: there is no object in it.
+        NothingFoundError: there is no object in it.
     """
     image, hints = check_image(image), hints or Hints()
     height, width = image.shape[:2]
@@ -133,7 +133,11 @@ def segment_object(
         if box is not None:
             mask &= box_mask(box, height=height, width=width)
     if not mask.any():
-        raise nothing_found() if text is None else NothingFound(f"nothing was found for {text!r}")
+        raise (
+            nothing_found()
+            if text is None
+            else NothingFoundError(f"nothing was found for {text!r}")
+        )
     overlaps = [(look > 0).numpy() for look in looks]
     agreement = float(np.mean([(mask & one).sum() / (mask | one).sum() for one in overlaps]))
     more = mask_doubts(mask, agreement, box, hints.background)

@@ -16,7 +16,7 @@ from PIL import Image as PilImage
 from warpkit.arrays import Image, Mask
 from warpkit.checks import is_file, require
 from warpkit.features.segmenters import load_segmenter
-from warpkit.image.foreground import FoundObject, Hints, NothingFound
+from warpkit.image.foreground import FoundObject, Hints, NothingFoundError
 from warpkit.image.segment import object_finder, segment_object
 from warpkit.io.masks import read_objects
 from warpkit.synthesize.config import MaskConfig, PairSettings
@@ -118,7 +118,7 @@ class ObjectMasks:
                 return self._kept[plan.path]
         try:
             found = self._find(image.image, category)
-        except NothingFound:
+        except NothingFoundError:
             found = None
         if plan.path is not None:
             with self._lock:
