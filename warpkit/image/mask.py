@@ -109,11 +109,11 @@ def run_mask(
     hints = parse_hints(box=box, points=points, background=background, height=height, width=width)
     found = object_finder(device, segmenter=segmenter, text=text)(image, hints)
     labels = found.mask.astype(np.uint8)
-    with written_together(output, preview) as (file, picture):
-        assert file is not None
-        assert picture is not None
-        write_labels(file, labels)
-        write_image(picture, overlay_labels(image, labels))
+    with written_together(output, preview) as (mask_file, picture_file):
+        assert mask_file is not None
+        assert picture_file is not None
+        write_labels(mask_file, labels)
+        write_image(picture_file, overlay_labels(image, labels))
     return found, preview
 
 
