@@ -16,27 +16,23 @@ import numpy.typing as npt
 import torch
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import check_points, is_file, require
+from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.found_masks import MaskChoice, with_found_masks
+from warpkit.image.match_files import MatchFiles
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.image.segment import check_finding, object_finder
 from warpkit.io.config import flat
-from warpkit.io.images import write_image
-from warpkit.io.masks import write_labels
 from warpkit.io.pictures import read_picture
 from warpkit.io.points import read_queries
-from warpkit.io.whole import write_json, written_together
 from warpkit.match.farthest import farthest_points
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.points import candidate_sites, match_points
 from warpkit.match.settings import MatchFilters
 from warpkit.match.similarity import similarity_map
-from warpkit.runs.folder import check_result_file
 from warpkit.types import Describer, DescriptorMap, Matches
-from warpkit.viz import draw_matches, draw_similarity
 
 __all__ = [
     "MatchSettings",
@@ -371,28 +367,15 @@ def run_match(
         matcher is None or settings.field == "nearest",
         f"the engine {options.engine} searches nearest neighbours: add --field nearest",
     )
-    results = [Path(name) for name in (output, picture, similarity) if name is not None]
-    inputs = (source, target, source_mask, target_mask)
-    beside: dict[str, Path] = {}
-    if output is not None:
-        stem = Path(output).with_suffix("")
-        names = ("source_mask", "target_mask")
-        beside = {name: stem.with_name(f"{stem.name}_{name}.png") for name in names}
-    given = {"source_mask": source_mask, "target_mask": target_mask}
-    mask_files = {name: file for name, file in beside.items() if given[name] is None}
-    if not _finds(settings, points):
-        mask_files = {}
-    written = (*results, *mask_files.values())
-    for path in written:
-        check_result_file(path, overwrite=overwrite, inputs=inputs)
-    require(
-        len({path.resolve() for path in written}) == len(written),
-        f"the results cannot share a file, got {', '.join(map(str, written))}",
+    files = MatchFiles.checked(
+        output,
+        picture,
+        similarity,
+        images=(source, target),
+        masks={"source_mask": source_mask, "target_mask": target_mask},
+        finds=_finds(settings, points),
+        overwrite=overwrite,
     )
-    former: dict[str, Path] = {}  # masks of a result that is replaced
-    if overwrite and output is not None and is_file(output):
-        others = {Path(path).resolve() for path in (*inputs, *results) if path is not None}
-        former = {name: file for name, file in beside.items() if file.resolve() not in others}
     pair = ImagePair.checked(
         read_picture(source),
         read_picture(target),
@@ -404,11 +387,6 @@ def run_match(
     )
     asked = pair
     pair, xy = _outlined(asked, points, settings, options.device)
-    mask_files = {
-        name: file
-        for name, file in mask_files.items()
-        if getattr(pair, name) is not getattr(asked, name)
-    }
     describer = describer or options.load_extractor()
     found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     result = {
@@ -417,37 +395,13 @@ def run_match(
         "similarity": _rounded(found.similarity[:, 0], 4),
         "valid": found.valid[:, 0].tolist(),
     }
-    files = (output, picture, similarity, *mask_files.values())
-    with written_together(*files) as (file, drawing, map_file, *mask_places):
-        for name, place in zip(mask_files, mask_places, strict=True):
-            assert place is not None
-            write_labels(place, getattr(pair, name).numpy().astype(np.uint8))
-        if drawing is not None:
-            rows = torch.arange(len(xy))
-            if points is None:
-                rows = torch.nonzero(found.valid[:, 0].cpu())[:, 0]
-                rows = rows[farthest_points(found.source_xy.cpu()[rows], _DRAWN)]
-            drawn = draw_matches(
-                pair.source,
-                pair.target,
-                found.source_xy.cpu()[rows].numpy(),
-                found.target_xy[:, 0].cpu()[rows].numpy(),
-                found.valid[:, 0].cpu()[rows].numpy(),
-            )
-            write_image(drawing, drawn)
-        if map_file is not None:
-            seen = similarity_map(maps[0], maps[1], found.source_xy[0])
-            drawn = draw_similarity(
-                pair.source,
-                pair.target,
-                found.source_xy[0].cpu(),
-                found.target_xy[0, 0].cpu(),
-                seen.cpu().numpy(),
-            )
-            write_image(map_file, drawn)
-        if file is not None:
-            write_json(file, result)
-    for name, former_file in former.items():
-        if name not in mask_files and is_file(former_file):
-            former_file.unlink()
+    rows = torch.arange(len(xy))
+    if points is None and picture is not None:
+        rows = torch.nonzero(found.valid[:, 0].cpu())[:, 0]
+        rows = rows[farthest_points(found.source_xy.cpu()[rows], _DRAWN)]
+    names = [name for name in files.masks if getattr(pair, name) is not getattr(asked, name)]
+    seen = None
+    if similarity is not None:
+        seen = similarity_map(maps[0], maps[1], found.source_xy[0]).cpu().numpy()
+    files.write(result, pair, found, drawn=rows, similarity=seen, found_masks=names)
     return result
