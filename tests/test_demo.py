@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from small_samples import use_small_samples
 import warpkit
 from warpkit import demo
 from warpkit.checks import InputError
+from warpkit.describe.options import ModelOptions
 from warpkit.render import CLIPS, RenderedFrame, render_image
+from warpkit.runs.clock import Stopwatch
+from warpkit.runs.folder import OutputFolder
 
 ROOT = Path(__file__).parents[1]
 Cli = Callable[..., Ran]
@@ -48,9 +52,10 @@ def test_demo(
     files = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
     assert not [name for name in files if "/." in f"/{name}"]
     frames = [f"{t:05d}.png" for t in (0, 2, 4)]
-    # Both masks where both birds were found, none where one was in doubt.
+    # Both masks where both birds were found, none where one was in doubt; the page says which.
     found = [name for name in files if name.endswith("_mask.png")]
     assert len(found) in (0, 2)
+    assert ("Both birds are found by themselves" in (out / "index.html").read_text()) == bool(found)
     assert sorted(files) == sorted(
         [
             *("index.html", "run.json", "pair/kingfisher.jpg", "pair/macaw.jpg", *found),
@@ -80,6 +85,31 @@ def test_demo(
     record = json.loads((out / "run.json").read_text())
     assert record["report"] == report
     assert (record["config"]["frames"], record["config"]["size"]) == (3, 32)
+
+
+def test_the_page_says_where_no_bird_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_warp_files", lambda *_: None)
+    monkeypatch.setattr(demo, "_warp_lines", lambda _: ())
+    with OutputFolder(tmp_path / "out", overwrite=False) as folder:
+        job = demo._Demo(folder, ModelOptions(), Stopwatch())
+        text = demo._photographs(job).text
+        assert text.startswith("The birds were not found for sure, so whole pictures are warped; ")
+        folder.file("pair/warp/source_mask.png").touch()
+        assert demo._photographs(job).text.startswith("Both birds are found by themselves; ")
+
+
+def test_the_command_of_ones_own_pair_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_warp_files", lambda *_: None)
+    monkeypatch.setattr(demo, "_warp_lines", lambda _: ())
+    with OutputFolder(tmp_path / "out", overwrite=False) as folder:
+        job = demo._Demo(folder, ModelOptions(), Stopwatch())
+        section = demo._own_pair(job, [Path("my cat.png"), Path("b.png")], (None, Path("it's.png")))
+    words = ["warp", "my cat.png", "b.png", "-o", "out", "--target-mask", "it's.png"]
+    assert shlex.split(section.command) == ["warpkit", *words]
 
 
 def test_own_pair(cli: Cli, files: Path, tmp_path: Path) -> None:

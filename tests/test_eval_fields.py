@@ -289,9 +289,11 @@ def test_clips_carry_the_masks_of_both_frames() -> None:
     assert truth.source_mask[y, x].mean() > 0.98
 
 
-def test_sets_without_masks_have_none_to_give(pairs: Path, tmp_path: Path) -> None:
+def test_sets_without_masks_have_none_to_give(cli: Cli, pairs: Path) -> None:
     with pytest.raises(InputError, match="the set 'known' has no object masks to give"):
         run_eval_warp("known", pairs, settings=EvalWarpSettings(masks=True), options=SMALL)
+    ran = cli("eval", "warp", "known", "--root", pairs, "--masks", small=False)
+    assert "the set 'known' has no object masks to give" in ran.messages[0]
 
 
 def test_warp_reports_the_fields_figures(cli: Cli, pairs: Path, tmp_path: Path) -> None:

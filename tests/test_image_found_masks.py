@@ -14,6 +14,7 @@ import torch
 
 import warpkit
 from warpkit import WarpSettings
+from warpkit.image.foreground import FoundObject, Hints, NothingFoundError, nothing_found
 from warpkit.image.found_masks import with_found_masks
 from warpkit.image.match import MatchSettings
 from warpkit.image.pair import ImagePair
@@ -76,6 +77,39 @@ def test_what_is_doubtful_is_not_taken(
     (line,) = said()
     assert line.startswith("the target: ")
     assert "Whole pictures are warped; give --target-mask" in line
+
+
+@pytest.mark.parametrize(
+    ("finds", "reason"),
+    [
+        (nothing_found(), "no object was found"),
+        (NothingFoundError("nothing was found for 'a: b'"), "nothing was found for 'a: b'"),
+    ],
+)
+def test_nothing_that_is_found_is_said_with_its_reason(
+    finds: NothingFoundError, reason: str, fish: tuple[RenderedFrame, ...], said: Callable
+) -> None:
+    def find(_image: np.ndarray, _hints: Hints) -> FoundObject:
+        raise finds
+
+    pair = with_found_masks(ImagePair.checked(*(frame.image for frame in fish)), find)
+    assert pair.source_mask is None
+    (line,) = said()
+    assert line.startswith(f"the source: {reason}. Whole pictures are warped; give --source-mask")
+
+
+def test_what_cannot_look_is_not_taken_for_a_picture_without_an_object(
+    cli: Callable, tmp_path: Path, fish: tuple[RenderedFrame, ...]
+) -> None:
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "sam2"}')
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    pair = write_pair(tmp_path, fish)
+    ran = cli("warp", *pair, "--segmenter", folder, "-o", tmp_path / "out")
+    assert ran.code == 2
+    assert f"{folder} " in ran.messages[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_guide_off_what_was_found_is_said(
@@ -147,8 +181,19 @@ def test_matches_all_over_the_object_that_was_found(
     share = len(result["source_points"]) * 64 / int(expected.source_mask.sum())
     assert 0.8 < share < 1.2  # a point every 8 x 8 pixels of the object
     assert drawn.is_file()
+    # A mask and a picture cannot share a file, and no mask stays of a result that is replaced.
+    shared = ("--picture", tmp_path / "m_source_mask.png", "--overwrite")
+    assert "cannot share a file" in cli("match", *pair, "--all", "-o", out, *shared).messages[0]
+    again = ("match", *pair, "--all", "-o", out, "--set", "spacing=32", "--overwrite")
+    masks = [tmp_path / f"m_{role}_mask.png" for role in ("source", "target")]
+    ran = cli(*again, "--source-mask", masks[0], "--target-mask", masks[1])
+    assert ran.code == 0, ran.err
+    assert all(mask.is_file() for mask in masks)  # inputs stay
+    ran = cli(*again, "--mask", "none")
+    assert ran.code == 0, ran.err
+    left = ["a.png", "b.png", "m.json", "m.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
     # What lies where a mask would go is not replaced.
-    (tmp_path / "m_source_mask.png").unlink()
     (tmp_path / "m_target_mask.png").write_text("mine")
     out.unlink()
     drawn.unlink()

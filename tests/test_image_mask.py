@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import warpkit
-from warpkit.checks import InputError
+from warpkit.checks import InputError, OutputError
 from warpkit.features.foreground import (
     ForegroundHead,
     ForegroundModel,
@@ -117,6 +117,9 @@ def test_pieces_are_those_that_points_lie_on() -> None:
     assert mask_pieces(mask, off=((3.0, 3.0),)).sum() == 4
     assert mask_pieces(mask, off=((3.0, 3.0), (12.0, 4.0))).sum() == 64 + 4  # nothing would stay
     assert not mask_pieces(np.zeros((3, 3), bool)).any()
+    # Points reach half a pixel beyond the outer centres.
+    assert mask_pieces(mask, at=((19.5, -0.5),)).sum() == 1
+    assert mask_pieces(mask, off=((19.5, 9.5),)).sum() == 64 + 4
 
 
 def test_what_speaks_against_a_mask_is_said() -> None:
@@ -130,6 +133,7 @@ def test_what_speaks_against_a_mask_is_said() -> None:
     off = "it holds a point that is said to be off the object"
     assert mask_doubts(mask, 0.9, None, ((12.0, 12.0),)) == (off,)
     assert mask_doubts(mask, 0.9, None, ((2.0, 12.0),)) == ()
+    assert mask_doubts(mask, 0.9, None, ((39.5, 39.5),)) == ()
 
 
 def test_the_same_picture_gives_the_same_mask(network: ForegroundModel) -> None:
@@ -194,6 +198,46 @@ def test_the_command_mask(cli: Callable, tmp_path: Path, balloons: RenderedFrame
     over_input = (*command[:4], "-o", tmp_path / "a.png", "--overwrite")
     assert "is an input" in cli(*over_input, small=False).messages[0]
     assert "PNG files" in cli(*command[:4], "-o", tmp_path / "m.jpg", small=False).messages[0]
+
+
+def test_a_point_on_the_edge(cli: Callable, tmp_path: Path, balloons: RenderedFrame) -> None:
+    warpkit.write_image(tmp_path / "a.png", balloons.image)  # of even sides
+    command = ("mask", tmp_path / "a.png", "--not", "100%,100%", "--not", "0%,0%")
+    ran = cli(*command, "--point", "100%,50%", "-o", tmp_path / "m.png", small=False)
+    assert ran.code == 0, ran.err
+
+
+def test_what_hides_under_transparency_is_not_seen(
+    cli: Callable, tmp_path: Path, balloons: RenderedFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "warpkit")
+    alpha = (255 * (balloons.labels == 1)).astype(np.uint8)
+    hidden = np.where(alpha[..., None] > 0, balloons.image, 255 - balloons.image)
+    for name, colors in (("a", balloons.image), ("b", hidden)):
+        warpkit.write_image(tmp_path / f"{name}.png", np.dstack([colors, alpha]))
+        ran = cli("mask", tmp_path / f"{name}.png", "-o", tmp_path / f"{name}_m.png", small=False)
+        assert ran.code == 0, ran.err
+        assert f"{name}.png is transparent in part" in caplog.text
+    for end in ("m.png", "m_preview.jpg"):
+        assert (tmp_path / f"a_{end}").read_bytes() == (tmp_path / f"b_{end}").read_bytes()
+
+
+def test_a_mask_comes_with_its_preview_or_not_at_all(
+    cli: Callable, tmp_path: Path, balloons: RenderedFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _image: np.ndarray) -> None:
+        raise OutputError(f"cannot write {path}: no space left on device")
+
+    warpkit.write_image(tmp_path / "a.png", balloons.image)
+    (tmp_path / "m.png").write_text("mine")
+    monkeypatch.setattr("warpkit.image.mask.write_image", full)
+    command = ("mask", tmp_path / "a.png", "-o", tmp_path / "m.png", "--overwrite")
+    ran = cli(*command, small=False)
+    assert ran.messages[-1].endswith(
+        f"cannot write {tmp_path}/m_preview.jpg: no space left on device"
+    )
+    assert (tmp_path / "m.png").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "m.png"]
 
 
 def test_masks_of_a_video(cli: Callable, files: Path, tmp_path: Path) -> None:

@@ -46,7 +46,10 @@ def test_file_and_picture(cli: Cli, files: Path, tmp_path: Path) -> None:
     command = ("match", *pair(files), "--points", files / "points.json", "-o", out)
     ran = cli(*command, "--picture", picture)
     assert (ran.code, ran.messages) == (0, [])
-    rule = "matching back ends within 10 % of the source's longer side of the point"
+    rule = (
+        "matching back ends at most 10 % of the longer side of the source's object (its mask's box,"
+        " else the image) from the point"
+    )
     assert ran.out == f"open {picture}\n2 points written to {out}, 2 valid ({rule})\n"
     result = json.loads(out.read_text())
     assert result["source_points"] == json.loads((files / "points.json").read_text())

@@ -285,6 +285,13 @@ def test_offline_says_how_to_get_it(hub: FakeHub) -> None:
     assert "\n" not in message
     assert "`warpkit models download clipseg`" in message
     assert "--segmenter FOLDER" in message
+    # `models download` takes a segmenter by its alias: that is advised, or nothing of the kind.
+    with pytest.raises(InputError, match="`warpkit models download clipseg`, or give"):
+        load_segmenter(RELEASES["clipseg"].hub_ids[0], CPU)
+    with pytest.raises(InputError) as refused:
+        load_segmenter("facebook/sam2.1-hiera-small", CPU)
+    assert "Use it once on a connected machine, which downloads it, or give" in str(refused.value)
+    assert "models download" not in str(refused.value)
 
 
 def test_the_commands_take_a_segmenter(

@@ -16,7 +16,7 @@ import warpkit
 from warpkit.checks import InputError
 from warpkit.features.foreground import FOREGROUND_WEIGHTS
 from warpkit.features.segmenters import Segmenter, segmenter_weights
-from warpkit.image.foreground import FoundObject, find_object, load_foreground
+from warpkit.image.foreground import FoundObject, NothingFoundError, find_object, load_foreground
 from warpkit.render import CLIPS, render_frame
 from warpkit.runs.cache import file_sha256
 from warpkit.synthesize import run as job
@@ -30,6 +30,7 @@ from warpkit.synthesize.config import (
 from warpkit.synthesize.pair_pipeline import PairPipeline
 from warpkit.synthesize.records import encode_records
 from warpkit.synthesize.run import run_synthesize
+from warpkit.synthesize.sources import set_sources
 
 HEIGHT, WIDTH = 64, 96
 
@@ -172,13 +173,18 @@ def test_doubtful_ones_can_be_dropped(photographs, tmp_path):
 
 def test_a_picture_without_an_object_drops_its_pair(photographs, monkeypatch):
     def find(image, _hints):
-        raise InputError("no object was found")
+        raise error
 
     monkeypatch.setattr("warpkit.synthesize.object_masks.object_finder", lambda _: find)
     asked = config(photographs)
     maker = PairPipeline(asked, OPTIONS.load_extractor())
+    error = NothingFoundError("no object was found")
     (record,) = maker.make([asked.plans().pair(0)])
     assert record.meta["reason"] == "no object found"
+    # What cannot look is no picture without an object.
+    error = InputError("the weights are damaged")
+    with pytest.raises(InputError, match="the weights are damaged"):
+        maker.make([asked.plans().pair(1)])
 
 
 def test_a_segmenter_finds_what_the_category_names(photographs, tmp_path, monkeypatch):
@@ -201,7 +207,12 @@ def test_a_segmenter_finds_what_the_category_names(photographs, tmp_path, monkey
         y, x = np.nonzero(warpkit.read_mask(path))
         assert (y.min(), y.max(), x.min(), x.max()) == (20, 39, 24, 71)
     weights = segmenter_weights(str(folder))
-    assert f"found by the segmenter {weights}, not" in (tmp_path / "out/README.md").read_text()
+    line = f"found by the segmenter {weights} (licence: not known), not by people"
+    assert line in (tmp_path / "out/README.md").read_text()
+    monkeypatch.setattr("warpkit.synthesize.sources.segmenter_weights", lambda _: "its-name@abc")
+    known = config(tmp_path / "photos", masks=MaskConfig(segmenter="sam2"))
+    line = "found by the segmenter its-name@abc (licence: Apache-2.0), not by people"
+    assert set_sources(known, OPTIONS)["masks"] == line
     # Other weights are another run.
     assert job._task(asked, OPTIONS)["segmenter"] == weights
     (folder / "model.safetensors").write_bytes(b"other weights")
@@ -233,8 +244,20 @@ def test_where_masks_come_from(photographs):
     assert kind(None, segmenter="sam2") == "auto"
     with pytest.raises(InputError, match=r"masks\.segmenter belongs to masks\.kind: auto"):
         MaskConfig(kind="whole", segmenter="sam2")
+    for values, message in (({"clusters": 0}, "2 or more, got 0"), ({"iterations": -1}, "got -1")):
+        with pytest.raises(InputError, match=message):
+            MaskConfig(kind="found", **values)
     with pytest.raises(InputError, match=r"belong to masks\.kind: found, got auto"):
         MaskConfig(kind="auto", clusters=4)
+
+
+def test_a_given_mask_that_is_missing(photographs, tmp_path):
+    asked = config(photographs, masks=MaskConfig(kind="given", folder=tmp_path))
+    maker = PairPipeline(asked, OPTIONS.load_extractor())
+    with pytest.raises(
+        InputError, match=r"no mask at .*\d\d\.png: .* needs one, or masks\.kind=auto"
+    ):
+        maker.make([asked.plans().pair(0)])
 
 
 def test_the_flag_takes_pictures_whole(cli, photographs, tmp_path):

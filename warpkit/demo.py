@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,9 +178,9 @@ def _own_pair(
     job: _Demo, images: Sequence[Path], masks: tuple[Path | None, Path | None]
 ) -> _Section:
     result = _warp_files(job, images[0], images[1], masks)
-    command = f"warpkit warp {images[0]} {images[1]} -o out"
+    command = ["warpkit", "warp", str(images[0]), str(images[1]), "-o", "out"]
     for flag, mask in zip(("--source-mask", "--target-mask"), masks, strict=True):
-        command += "" if mask is None else f" {flag} {mask}"
+        command += [] if mask is None else [flag, str(mask)]
     return _Section(
         "Your pair",
         "Objects without a mask are found by themselves. Another one: warpkit mask IMAGE --box or"
@@ -187,7 +188,7 @@ def _own_pair(
         (("pair/warp/composite.png", f"{images[0].name} on {images[1].name}"),),
         (("pair/warp/overview.png", "both with the outlines of their objects, and the field"),),
         _warp_lines(result),
-        command,
+        shlex.join(command),
     )
 
 
@@ -197,10 +198,16 @@ def _photographs(job: _Demo) -> _Section:
     shutil.copyfile(SOURCE, job.folder.file(source))
     shutil.copyfile(TARGET, job.folder.file(target))
     result = _warp_files(job, job.folder.file(source), job.folder.file(target))
+    found = job.folder.file("pair/warp/source_mask.png").is_file()
+    birds = "Both birds are found by themselves; every pixel of the macaw is matched to one of the"
+    if not found:
+        birds = (
+            "The birds were not found for sure, so whole pictures are warped; every pixel of the"
+        )
+        birds += " macaw's picture is matched to one of the picture of the"
     return _Section(
         "Two photographs",
-        "Both birds are found by themselves; every pixel of the macaw is matched to one of the"
-        " kingfisher, so that neighbours stay neighbours, and takes its colour.",
+        f"{birds} kingfisher, so that neighbours stay neighbours, and takes its colour.",
         (
             (
                 "pair/warp/composite.png",

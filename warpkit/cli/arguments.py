@@ -34,7 +34,7 @@ SPELLED = {
     "species": "data.species",
     "pairing": "data.pairing",
     "prompts": "generation.prompts",
-    "masks": "masks.kind",
+    "mask_kind": "masks.kind",
     "mask_segmenter": "masks.segmenter",
 }
 

@@ -10,7 +10,7 @@ from warpkit.cli.arguments import add_model, told
 
 __all__ = ["add_synthesize", "synthesize"]
 
-_FLAGS = ("images", "masks", "mask_segmenter", "pairs", "executor", "workers")
+_FLAGS = ("images", "mask_kind", "mask_segmenter", "pairs", "executor", "workers")
 
 
 def add_synthesize(commands: Any) -> None:
@@ -69,7 +69,7 @@ def synthesize(args: argparse.Namespace) -> None:
     require(args.output is not None, "say where to write: -o DIR")
     from warpkit.synthesize.run import SynthesizeSettings, run_synthesize
 
-    args.masks = {"auto": "auto", "none": "whole"}.get(args.mask)
+    args.mask_kind = {"auto": "auto", "none": "whole"}.get(args.mask)
     flags = [*_FLAGS]
     if args.known_warps:
         flags.append("known_warps")

@@ -176,10 +176,13 @@ def find_source(
                 failures.append(f"{hub_id}: {_reason(error)}")
     where = "in the local cache (offline mode)" if local_files_only else "locally or on the hub"
     at = "" if revision is None else f" at revision '{revision}'"
+    flag, known = ("model", model) if family != "segmenter" else ("segmenter", release_name(model))
+    how = "Use it once on a connected machine, which downloads it,"
+    if known is not None:  # of segmenters the command takes aliases alone
+        how = f"Download it once on a connected machine with `warpkit models download {known}`,"
     raise InputError(
-        f"model '{model}' was not found {where}{at}; tried {'; '.join(failures)}. Download it once"
-        f" on a connected machine with `warpkit models download {model}`, or give the folder of a"
-        f" model with --{'segmenter' if family == 'segmenter' else 'model'} FOLDER"
+        f"model '{model}' was not found {where}{at}; tried {'; '.join(failures)}. {how} or give the"
+        f" folder of a model with --{flag} FOLDER"
     )
 
 

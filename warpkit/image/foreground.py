@@ -20,11 +20,11 @@ from warpkit.features.foreground import HINTS, ForegroundModel
 from warpkit.features.registry import resolve_device
 
 __all__ = [
-    "NOTHING_FOUND",
     "SURE",
     "ForegroundModel",
     "FoundObject",
     "Hints",
+    "NothingFoundError",
     "box_mask",
     "check_box",
     "check_hints",
@@ -32,6 +32,7 @@ __all__ = [
     "load_foreground",
     "mask_doubts",
     "mask_pieces",
+    "nothing_found",
 ]
 
 # Least and most pixels of the longer side at which the whole image is looked at, what was found
@@ -47,12 +48,23 @@ _CRUMB = 0.05  # of the largest piece; smaller ones are left out
 _Region = tuple[slice, slice]
 """Rows and columns of an image."""
 
-NOTHING_FOUND = (
-    "no object was found: give a box around it (x1,y1,x2,y2) or a point on it (x,y), or paint its"
-    " mask"
-)
 SURE = 0.7
 """Agreement of the looks from which a mask is not called doubtful."""
+
+
+class NothingFoundError(InputError):
+    """A picture was looked at, and no object was found in it.
+
+    Any other `InputError` of a finder says that it could not look.
+
+    Args:
+        what: was not found.
+        advice: what helps, the rest of the message.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(what + advice)
+        self.what = what
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,14 @@ class FoundObject:
     mask: Mask
     agreement: float
     doubts: tuple[str, ...]
+
+
+def nothing_found() -> NothingFoundError:
+    """What is raised where the most prominent object, or that of hints, is not found."""
+    return NothingFoundError(
+        "no object was found",
+        ": give a box around it (x1,y1,x2,y2) or a point on it (x,y), or paint its mask",
+    )
 
 
 def load_foreground(device: str = "auto") -> ForegroundModel:
@@ -151,7 +171,8 @@ def find_object(
         model: loaded before; None loads it, on the CPU.
 
     Raises:
-        InputError: a box or points that do not lie in the image, or nothing was found.
+        InputError: a box or points that do not lie in the image.
+        NothingFoundError: there is no object in it.
     """
     image = check_image(image)
     height, width = image.shape[:2]
@@ -172,7 +193,7 @@ def find_object(
     if box is not None:
         mask &= box_mask(box, height=height, width=width)
     if not mask.any():
-        raise InputError(NOTHING_FOUND)
+        raise nothing_found()
     agreement = float(np.mean([one.agreement(mask) for one in seen]))
     return FoundObject(mask, agreement, mask_doubts(mask, agreement, box, hints.background))
 
@@ -328,12 +349,20 @@ def mask_pieces(
     areas = stats[1:, cv2.CC_STAT_AREA]
     if len(areas) == 0:
         return mask
-    asked = {int(pieces[round(y), round(x)]) for x, y in at} - {0}
+    asked = {int(pieces[pixel]) for pixel in _pixels_at(at, mask)} - {0}
     large = {int(piece) for piece in 1 + np.flatnonzero(areas >= share * areas.max())}
     chosen = asked or large
-    left = chosen - {int(pieces[round(y), round(x)]) for x, y in off}
+    left = chosen - {int(pieces[pixel]) for pixel in _pixels_at(off, mask)}
     kept: Mask = np.isin(pieces, list(left or chosen))
     return kept
+
+
+def _pixels_at(points: Sequence[tuple[float, float]], mask: Mask) -> list[tuple[int, int]]:
+    """Row and column of the pixel that each point lies in, edges of the image included."""
+    height, width = mask.shape
+    return [
+        (min(max(round(y), 0), height - 1), min(max(round(x), 0), width - 1)) for x, y in points
+    ]
 
 
 def mask_doubts(
@@ -344,7 +373,7 @@ def mask_doubts(
 ) -> tuple[str, ...]:
     """What speaks against a mask (see `FoundObject`)."""
     doubts = []
-    if any(mask[round(y), round(x)] for x, y in background):
+    if any(mask[pixel] for pixel in _pixels_at(background, mask)):
         doubts.append("it holds a point that is said to be off the object")
     share = float(mask.mean())
     sides = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]

@@ -13,8 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from warpkit.checks import InputError
-from warpkit.image.foreground import FoundObject, Hints
+from warpkit.image.foreground import FoundObject, Hints, NothingFoundError
 from warpkit.image.pair import ImagePair
 from warpkit.image.segment import Finder
 from warpkit.match.filters import inside_mask
@@ -41,9 +40,11 @@ def with_found_masks(
     Args:
         pair: checked; a mask that was given, or a transparent background, stays as it is.
         find: finds the object of a picture; see `warpkit.image.segment.object_finder`.
-        model: see `warpkit.image.foreground.load_foreground`.
         source_points: more points `(x, y)` on the source's object, in pixels.
         done: with the pictures, as the line says it.
+
+    Raises:
+        InputError: what finds objects cannot be loaded.
     """
     masks = {"source": pair.source_mask, "target": pair.target_mask}
     missing = [name for name, mask in masks.items() if mask is None]
@@ -57,8 +58,8 @@ def with_found_masks(
         try:
             hints = Hints(points=tuple(points[name]))
             found[name] = find(images[name], hints)
-        except InputError:
-            reason = "no object was found"
+        except NothingFoundError as error:
+            reason = error.what
         else:
             mask = torch.from_numpy(found[name].mask)
             at = torch.tensor(points[name], dtype=torch.float32).reshape(-1, 2)

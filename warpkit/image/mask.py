@@ -5,6 +5,7 @@ In: an image, or a video and a moment, and hints. Out: a mask with a picture of 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +16,19 @@ from warpkit.arrays import Image
 from warpkit.checks import InputError, require
 from warpkit.image.foreground import FoundObject, Hints
 from warpkit.image.segment import object_finder
+from warpkit.image.transparency import opaque_part, seen_picture
 from warpkit.io.frames import open_frames
-from warpkit.io.images import IMAGE_SUFFIXES, read_image, write_image
+from warpkit.io.images import IMAGE_SUFFIXES, write_image
 from warpkit.io.masks import write_labels
 from warpkit.io.moments import frame_at
+from warpkit.io.pictures import read_picture
+from warpkit.io.whole import written_together
 from warpkit.runs.folder import check_result_file
 from warpkit.viz import overlay_labels
 
 __all__ = ["parse_hints", "run_mask"]
+
+_log = logging.getLogger("warpkit")
 
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d*)?|-?\.\d+)\s*(%?)\s*")
 
@@ -77,7 +83,8 @@ def run_mask(
     """Find the object of an image or of a frame and write its mask, with a picture beside it.
 
     Args:
-        path: an image, a video or a folder of frames.
+        path: an image, a video or a folder of frames. Of an image with transparency what is opaque
+            is looked at, as `warp` does.
         output: the `.png` to write, object 1 on 0; the picture is called `<stem>_preview.jpg`.
         frame: a moment of a video or folder (see `warpkit.io.moments`); None is its first frame.
         box, points, background: see `parse_hints`; none finds the most prominent object.
@@ -102,13 +109,23 @@ def run_mask(
     hints = parse_hints(box=box, points=points, background=background, height=height, width=width)
     found = object_finder(device, segmenter=segmenter, text=text)(image, hints)
     labels = found.mask.astype(np.uint8)
-    write_labels(output, labels)
-    write_image(preview, overlay_labels(image, labels))
+    with written_together(output, preview) as (mask_file, picture_file):
+        assert mask_file is not None
+        assert picture_file is not None
+        write_labels(mask_file, labels)
+        write_image(picture_file, overlay_labels(image, labels))
     return found, preview
 
 
 def _read(path: Path, frame: str | None) -> Image:
     if frame is None and path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
-        return read_image(path)
+        picture = read_picture(path)
+        if opaque_part(picture) is not None:
+            _log.info(
+                "%s is transparent in part: without a mask, warp and match take what is opaque of"
+                " it as its object",
+                path,
+            )
+        return seen_picture(picture)
     frames = open_frames(path)
     return frames.read(frame_at(frames, frame or "0")).image

@@ -20,23 +20,19 @@ from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.found_masks import MaskChoice, with_found_masks
+from warpkit.image.match_files import MatchFiles
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.image.segment import check_finding, object_finder
 from warpkit.io.config import flat
-from warpkit.io.images import write_image
-from warpkit.io.masks import write_labels
 from warpkit.io.pictures import read_picture
 from warpkit.io.points import read_queries
-from warpkit.io.whole import write_json, written_together
 from warpkit.match.farthest import farthest_points
 from warpkit.match.filters import above_similarity
 from warpkit.match.matcher import Matcher, asked_matcher
 from warpkit.match.points import candidate_sites, match_points
 from warpkit.match.settings import MatchFilters
 from warpkit.match.similarity import similarity_map
-from warpkit.runs.folder import check_result_file
 from warpkit.types import Describer, DescriptorMap, Matches
-from warpkit.viz import draw_matches, draw_similarity
 
 __all__ = [
     "MatchSettings",
@@ -114,8 +110,10 @@ def valid_rule(filters: MatchFilters) -> str:
     names = [name for name, is_asked in asked.items() if is_asked]
     if names:
         return f"passed {' and '.join(names)}"
-    near = f"{100 * _TOLERANCE:.0f} % of the source's longer side"
-    return f"matching back ends within {near} of the point"
+    return (
+        f"matching back ends at most {100 * _TOLERANCE:.0f} % of the longer side of the source's"
+        " object (its mask's box, else the image) from the point"
+    )
 
 
 def match(
@@ -342,7 +340,8 @@ def run_match(
     """Match points between two image files.
 
     Masks that were found are written beside `output`, as `<stem>_source_mask.png` and
-    `<stem>_target_mask.png`.
+    `<stem>_target_mask.png`; where `output` is replaced, one of that name that was not found again
+    is removed.
 
     Args:
         points: `(x, y)` pixels of the source; None takes points all over its object.
@@ -368,23 +367,14 @@ def run_match(
         matcher is None or settings.field == "nearest",
         f"the engine {options.engine} searches nearest neighbours: add --field nearest",
     )
-    written = [Path(name) for name in (output, picture, similarity) if name is not None]
-    mask_files: dict[str, Path] = {}
-    if output is not None and _finds(settings, points):
-        ends = {"source_mask": source_mask, "target_mask": target_mask}
-        stem = Path(output).with_suffix("")
-        mask_files = {
-            name: stem.with_name(f"{stem.name}_{name}.png")
-            for name, given in ends.items()
-            if given is None
-        }
-    for path in (*written, *mask_files.values()):
-        check_result_file(
-            path, overwrite=overwrite, inputs=(source, target, source_mask, target_mask)
-        )
-    require(
-        len({path.resolve() for path in written}) == len(written),
-        f"the results cannot share a file, got {', '.join(map(str, written))}",
+    files = MatchFiles.checked(
+        output,
+        picture,
+        similarity,
+        images=(source, target),
+        masks={"source_mask": source_mask, "target_mask": target_mask},
+        finds=_finds(settings, points),
+        overwrite=overwrite,
     )
     pair = ImagePair.checked(
         read_picture(source),
@@ -397,11 +387,6 @@ def run_match(
     )
     asked = pair
     pair, xy = _outlined(asked, points, settings, options.device)
-    mask_files = {
-        name: file
-        for name, file in mask_files.items()
-        if getattr(pair, name) is not getattr(asked, name)
-    }
     describer = describer or options.load_extractor()
     found, *maps = _match_pair(pair, xy, describer, settings, matcher)
     result = {
@@ -410,34 +395,13 @@ def run_match(
         "similarity": _rounded(found.similarity[:, 0], 4),
         "valid": found.valid[:, 0].tolist(),
     }
-    files = (output, picture, similarity, *mask_files.values())
-    with written_together(*files) as (file, drawing, map_file, *mask_places):
-        for name, place in zip(mask_files, mask_places, strict=True):
-            assert place is not None
-            write_labels(place, getattr(pair, name).numpy().astype(np.uint8))
-        if drawing is not None:
-            rows = torch.arange(len(xy))
-            if points is None:
-                rows = torch.nonzero(found.valid[:, 0].cpu())[:, 0]
-                rows = rows[farthest_points(found.source_xy.cpu()[rows], _DRAWN)]
-            drawn = draw_matches(
-                pair.source,
-                pair.target,
-                found.source_xy.cpu()[rows].numpy(),
-                found.target_xy[:, 0].cpu()[rows].numpy(),
-                found.valid[:, 0].cpu()[rows].numpy(),
-            )
-            write_image(drawing, drawn)
-        if map_file is not None:
-            seen = similarity_map(maps[0], maps[1], found.source_xy[0])
-            drawn = draw_similarity(
-                pair.source,
-                pair.target,
-                found.source_xy[0].cpu(),
-                found.target_xy[0, 0].cpu(),
-                seen.cpu().numpy(),
-            )
-            write_image(map_file, drawn)
-        if file is not None:
-            write_json(file, result)
+    rows = torch.arange(len(xy))
+    if points is None and picture is not None:
+        rows = torch.nonzero(found.valid[:, 0].cpu())[:, 0]
+        rows = rows[farthest_points(found.source_xy.cpu()[rows], _DRAWN)]
+    names = [name for name in files.masks if getattr(pair, name) is not getattr(asked, name)]
+    seen = None
+    if similarity is not None:
+        seen = similarity_map(maps[0], maps[1], found.source_xy[0]).cpu().numpy()
+    files.write(result, pair, found, drawn=rows, similarity=seen, found_masks=names)
     return result

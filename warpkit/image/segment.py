@@ -13,19 +13,20 @@ import numpy as np
 import torch
 
 from warpkit.arrays import Image
-from warpkit.checks import InputError, check_image, require
+from warpkit.checks import check_image, require
 from warpkit.features.registry import resolve_device
 from warpkit.features.segmenters import SEGMENTERS, Segmenter, check_prompts, load_segmenter
 from warpkit.image.foreground import (
-    NOTHING_FOUND,
     FoundObject,
     Hints,
+    NothingFoundError,
     box_mask,
     check_hints,
     find_object,
     load_foreground,
     mask_doubts,
     mask_pieces,
+    nothing_found,
 )
 
 __all__ = ["Finder", "check_finding", "object_finder", "segment_object"]
@@ -107,7 +108,8 @@ def segment_object(
         first: finds the object that is outlined where nothing names it; its doubts stay.
 
     Raises:
-        InputError: a box or points that do not lie in the image, or nothing was found.
+        InputError: a box or points that do not lie in the image, or a network that cannot be read.
+        NothingFoundError: there is no object in it.
     """
     image, hints = check_image(image), hints or Hints()
     height, width = image.shape[:2]
@@ -131,7 +133,11 @@ def segment_object(
         if box is not None:
             mask &= box_mask(box, height=height, width=width)
     if not mask.any():
-        raise InputError(NOTHING_FOUND if text is None else f"nothing was found for {text!r}")
+        raise (
+            nothing_found()
+            if text is None
+            else NothingFoundError(f"nothing was found for {text!r}")
+        )
     overlaps = [(look > 0).numpy() for look in looks]
     agreement = float(np.mean([(mask & one).sum() / (mask | one).sum() for one in overlaps]))
     more = mask_doubts(mask, agreement, box, hints.background)

@@ -152,8 +152,14 @@ class MaskConfig:
             self.segmenter is None or (self.kind in (None, "auto") and not by_clusters),
             "masks.segmenter belongs to masks.kind: auto, without clusters and iterations",
         )
-        require((self.clusters or 2) >= 2, f"clusters must be 2 or more, got {self.clusters}")
-        require((self.iterations or 0) >= 0, f"iterations must be 0 or more, got {self.iterations}")
+        require(
+            self.clusters is None or self.clusters >= 2,
+            f"clusters must be 2 or more, got {self.clusters}",
+        )
+        require(
+            self.iterations is None or self.iterations >= 0,
+            f"iterations must be 0 or more, got {self.iterations}",
+        )
         require(
             0 <= self.smallest < self.largest <= 1,
             f"an object covers from smallest to largest of 0..1, got {self.smallest:g} to"

@@ -14,9 +14,9 @@ import torch
 from PIL import Image as PilImage
 
 from warpkit.arrays import Image, Mask
-from warpkit.checks import InputError, is_file, require
+from warpkit.checks import is_file, require
 from warpkit.features.segmenters import load_segmenter
-from warpkit.image.foreground import FoundObject, Hints
+from warpkit.image.foreground import FoundObject, Hints, NothingFoundError
 from warpkit.image.segment import object_finder, segment_object
 from warpkit.io.masks import read_objects
 from warpkit.synthesize.config import MaskConfig, PairSettings
@@ -118,7 +118,7 @@ class ObjectMasks:
                 return self._kept[plan.path]
         try:
             found = self._find(image.image, category)
-        except InputError:
+        except NothingFoundError:
             found = None
         if plan.path is not None:
             with self._lock:
@@ -147,7 +147,7 @@ def _finder(config: MaskConfig, device: torch.device) -> Callable[[Image, str], 
 def _given_mask(config: MaskConfig, plan: ImagePlan, *, height: int, width: int) -> Mask:
     assert config.folder is not None and plan.path is not None
     path = (config.folder / plan.path).with_suffix(".png")
-    require(is_file(path), f"no mask at {path}: every photograph needs one, or masks.kind=found")
+    require(is_file(path), f"no mask at {path}: every photograph needs one, or masks.kind=auto")
     mask = read_objects(path) > 0
     if mask.shape == (height, width):
         return mask

@@ -5,6 +5,7 @@ from __future__ import annotations
 from warpkit.describe.options import ModelOptions
 from warpkit.describe.table import resolve_model
 from warpkit.features.foreground import FOREGROUND_WEIGHTS
+from warpkit.features.model_sources import RELEASES, release_name
 from warpkit.features.segmenters import segmenter_weights
 from warpkit.io.text import valid_text
 from warpkit.runs.cache import file_sha256
@@ -38,6 +39,11 @@ def set_sources(settings: PairSettings, options: ModelOptions) -> dict[str, str]
         digest = file_sha256(FOREGROUND_WEIGHTS)
         sources["masks"] = f"found by the foreground head (weights {digest[:12]}), not by people"
     if settings.masks.segmenter is not None:
-        weights = segmenter_weights(settings.masks.segmenter)
-        sources["masks"] = f"found by the segmenter {weights}, not by people"
+        segmenter = settings.masks.segmenter
+        alias = release_name(segmenter)
+        licence = "not known" if alias is None else RELEASES[alias].licence
+        sources["masks"] = (
+            f"found by the segmenter {segmenter_weights(segmenter)} (licence: {licence}), not by"
+            " people"
+        )
     return sources
