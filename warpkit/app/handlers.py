@@ -23,6 +23,7 @@ __all__ = [
     "find_object_in",
     "show_found",
     "show_upload",
+    "shown_in",
     "visitor_of",
     "wrong",
 ]
@@ -40,6 +41,11 @@ def drawn(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
 
 
+def shown_in(value: Any) -> dict[str, Any]:
+    """The picture that a canvas shows, and which frame of a video; an answer is for these alone."""
+    return {"picture": drawn(value, "picture"), "frame": drawn(value, "frame")}
+
+
 def show_upload(upload: Upload, **masks: Any) -> Canvas:
     """A canvas with an upload, and masks over it: `labels` that were given, or `found`."""
     more = {name: encode_labels(mask) for name, mask in masks.items() if mask is not None}
@@ -49,7 +55,7 @@ def show_upload(upload: Upload, **masks: Any) -> Canvas:
 
 def wrong(value: Any, error: InputError) -> Canvas:
     """A canvas as it is, with an error under it."""
-    return canvas_value(picture=drawn(value, "picture"), message=str(error), wrong=True)
+    return canvas_value(**shown_in(value), message=str(error), wrong=True)
 
 
 def bind_canvas(
@@ -89,7 +95,7 @@ def bind_canvas(
 def show_mask(value: Any, labels: Any, title: Any) -> Canvas:
     """The canvas with a mask that was read from a file."""
     return canvas_value(
-        picture=drawn(value, "picture"), message=f"mask of {title}", labels=encode_labels(labels)
+        **shown_in(value), message=f"mask of {title}", labels=encode_labels(labels)
     )
 
 
@@ -112,7 +118,7 @@ def show_found(value: Any, found: Found, *, label: int = 1) -> Canvas:
     sure = f"outlined, {100 * found.agreement:.0f} % sure"
     doubts = "".join(f"; {doubt}" for doubt in found.doubts)
     return canvas_value(
-        picture=drawn(value, "picture"),
+        **shown_in(value),
         message=f"{sure}{doubts}: paint or erase what is wrong",
         wrong=bool(found.doubts),
         labels=encode_labels(found.labels * label),

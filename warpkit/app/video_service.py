@@ -252,12 +252,12 @@ class VideoService:
         return service.submit(visitor, model, "video", lambda w: self._run(session, run, model, w))
 
     @in_words
-    def correct(self, visitor: str, model: str, *, run: Any, position: Any, labels: str) -> Job:
+    def correct(self, visitor: str, model: str, *, run: Any, frame: Any, labels: str) -> Job:
         """Annotate another frame of a finished run, and compute anew what that changes.
 
         Args:
             run: name of the run.
-            position: of the frame among those taken.
+            frame: its number in the video.
             labels: painted object ids as a canvas sends them.
 
         Returns:
@@ -270,7 +270,7 @@ class VideoService:
             f"this run was with the model {known.options.model}: choose it again for corrections",
         )
         require(bool(known.masks), "corrections are masks: propagate a painted object first")
-        frame = self._frame(known, position)
+        require(frame in known.frames, f"this run has no frame {frame!r}: open one of its frames")
         size = {"height": known.clip.height, "width": known.clip.width}
         found = decode_labels(labels, **size)
         if found is None:
