@@ -101,6 +101,34 @@ def test_transparency_of_an_upload_is_a_mask_and_stays_hidden(
     assert head.startswith("data:image") and np.abs(canvas[0, 0] - mean).max() < 8
 
 
+def test_what_lacks_a_mask_is_named(
+    service: Service,
+    ends: list[Path],
+    tmp_path: Path,
+    clip: list,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        raise InputError("no object was found")
+
+    monkeypatch.setattr("warpkit.image.warp.object_finder", lambda *_, **__: nothing)
+    inside = clip[0].labels > 0
+    cut = np.dstack([clip[0].image, np.where(inside, 255, 0).astype(np.uint8)])
+    warpkit.write_image(tmp_path / "cut.png", cut)
+    painted = encode_labels((clip[-1].labels > 0).astype(np.uint8))
+    plain, clear = ends[0], tmp_path / "cut.png"
+    for source, labels, words in (
+        (clear, painted, None),
+        (plain, painted, "no object was found for sure in the source, so the whole of it"),
+        (clear, "", "no object was found for sure in the target, so the whole of it"),
+        (plain, "", "no object was found for sure, so whole pictures were warped"),
+    ):
+        names = uploaded(service, [source, ends[1]], "v")
+        job = WarpService(service).warp("v", "tiny", target_labels=labels, **names)
+        doubt = finished(job).result.doubt or ""
+        assert doubt.startswith(words) if words else "no object" not in doubt
+
+
 def test_a_warp_gives_what_the_command_gives(
     service: Service, ends: list[Path], clip: list, model: warpkit.Model
 ) -> None:
