@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from warpkit.app.page import build_page
 from warpkit.app.pictures import encode_labels
 from warpkit.app.service import Service
 from warpkit.app.tab_video import corrected, drawn_on
+from warpkit.app.video_service import VideoService
 from warpkit.app.workspace import Workspace
 from warpkit.checks import InputError
 
@@ -105,3 +107,67 @@ def test_a_new_run_takes_the_correction_of_the_one_before_away(
     refused = handler("video")(drawn, 3, "tiny", 2, 6, VISITOR)
     (answer,) = asyncio.run(every(refused))
     assert "drawn is on frame 0" in answer[0]
+
+
+def test_the_loop_goes_on_while_an_object_is_looked_for(
+    service: Service, handler: Callable[[str], Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def cut_out(*_: Any) -> None:
+        threads.append(threading.get_ident())
+        raise InputError("seen")
+
+    monkeypatch.setattr(service, "cut_out", cut_out)
+    answers = asyncio.run(every(handler("look")({"find": True}, None, "tiny", VISITOR)))
+    assert answers[0][0]["message"] == "seen"
+    assert threads[0] != threading.get_ident()
+
+
+def test_a_frame_of_a_result_is_drawn_beside_the_loop(
+    handler: Callable[[str], Callable[..., Any]], files: Path, service: Service, monkeypatch: Any
+) -> None:
+    threads, drawn = [], VideoService.frame_picture
+
+    def frame_picture(self: Any, *place: Any) -> Path:
+        threads.append(threading.get_ident())
+        return drawn(self, *place)
+
+    monkeypatch.setattr(VideoService, "frame_picture", frame_picture)
+    path = landed(service, files / "clip.mp4")
+    shown = handler("upload_video")({"upload": path, "title": "clip.mp4"}, 0, VISITOR)[0]
+    asked = shown | {"points": [[30, 20]]}
+    answers = asyncio.run(every(handler("video")(asked, 3, "tiny", 0, 6, VISITOR)))
+    assert "3 frames" in answers[-1][0]
+    assert threads and threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("name", ["warp", "points"])
+def test_a_result_is_not_shown_beside_other_pictures(
+    service: Service, handler: Callable[[str], Callable[..., Any]], files: Path, name: str
+) -> None:
+    """Another picture is opened while a job runs, and once while it has just finished."""
+
+    def send(canvas: str) -> Any:
+        path = landed(service, files / "frames/000.png")
+        return handler(f"upload_{name}_{canvas}")({"upload": path, "title": "a.png"}, VISITOR)[0]
+
+    source, target = send("source") | {"points": [[30, 20]]}, send("target")
+    settings = (*("tiny", "paste", "bilinear", "nearest", "auto", True, "none"), "keep", "none", 1)
+    more = settings if name == "warp" else (False, "tiny")
+
+    async def answers(*, open_after: float | None) -> list[list[Any]]:
+        found = []
+        async for answer in handler(name)(source, target, *more, VISITOR):
+            found.append(answer)
+            if open_after is not None and len(found) == 1:
+                await asyncio.sleep(open_after)
+                send("target")
+        return found
+
+    assert "pixels warped" in (line := asyncio.run(answers(open_after=None))[-1][0]) or (
+        "point matched" in line
+    )
+    for after in (0, 1):
+        lines = [answer[0] for answer in asyncio.run(answers(open_after=after))]
+        assert all("job-bar" in line for line in lines), lines

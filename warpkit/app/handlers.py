@@ -19,6 +19,7 @@ __all__ = [
     "bind_cancel",
     "bind_canvas",
     "drawn",
+    "drop",
     "enabled_when",
     "find_object_in",
     "show_found",
@@ -59,12 +60,16 @@ def wrong(value: Any, error: InputError) -> Canvas:
 
 
 def bind_canvas(
-    service: Service, canvas: gr.HTML, results: Sequence[tuple[Component, Any]] = ()
+    service: Service,
+    canvas: gr.HTML,
+    results: Sequence[tuple[Component, Any]] = (),
+    tags: Sequence[str] = (),
 ) -> None:
     """Answer a canvas that sends a picture, or a mask of the one it shows.
 
     Args:
         results: of the picture before, and what they become when another one is opened.
+        tags: kinds of jobs whose results belong to the picture before: they are dropped.
     """
 
     def upload(value: Any, request: gr.Request) -> Any:
@@ -79,9 +84,11 @@ def bind_canvas(
             if drawn(value, "kind") == "mask":
                 labels = service.take_mask(visitor, drawn(value, "picture"), path, title)
                 return show_mask(value, (labels > 0).astype(labels.dtype), title), False
-            return show_upload(service.take_picture(visitor, path, title)), True
+            shown = show_upload(service.take_picture(visitor, path, title))
         except InputError as error:
             return wrong(value, error), False
+        drop(service, visitor, tags)
+        return shown, True
 
     canvas.upload(
         upload,
@@ -90,6 +97,12 @@ def bind_canvas(
         api_name=f"upload_{str(canvas.elem_id).replace('-', '_')}",
         show_progress="hidden",
     )
+
+
+def drop(service: Service, visitor: str, tags: Sequence[str]) -> None:
+    """End a visitor's jobs of these kinds, since other pictures than theirs are shown now."""
+    for tag in tags:
+        service.queue.drop(visitor, tag)
 
 
 def show_mask(value: Any, labels: Any, title: Any) -> Canvas:

@@ -125,14 +125,14 @@ class Service:
 
     def leave(self, visitor: str) -> None:
         """A visitor has gone: jobs end, files go."""
-        self.queue.cancel_all(visitor)
+        self.queue.forget(visitor)
         self.kept.drop(visitor)
         self.workspace.drop(visitor)
 
     def clean(self) -> None:
         """Forget visitors that have been idle for long."""
         for visitor in self.workspace.clean(idle_seconds=3600 * self.limits.idle_hours):
-            self.queue.cancel_all(visitor)
+            self.queue.forget(visitor)
             self.kept.drop(visitor)
 
     def submit(

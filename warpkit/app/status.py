@@ -61,9 +61,9 @@ def _bar(text: str, share: float | None) -> str:
 
 
 async def follow(queue: JobQueue, job: Job) -> AsyncIterator[str]:
-    """Status lines of a job as long as it waits or runs."""
+    """Status lines of a job as long as it waits or runs, and somebody waits for it."""
     shown = ""
-    while not job.ended:
+    while not (job.ended or queue.dropped(job)):
         line = status(job, queue.position(job))
         if line != shown:
             shown = line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from warpkit.app.handlers import (
     asked_box,
     bind_cancel,
     drawn,
+    drop,
     enabled_when,
     show_found,
     show_mask,
@@ -36,6 +38,7 @@ _HINT = (
     " video. Where the result is wrong, correct that frame: only what this changes is recomputed."
 )
 _OBJECTS = 4
+_JOBS = ("video",)  # kinds of the jobs on a video
 _DRAWN = "v[0]?.picture && (v[0].labels || v[0].layer || v[0].edit || v[0].points?.length)"
 
 
@@ -146,17 +149,20 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     async def follow_run(job: Job, visitor: str) -> AsyncIterator[list[Any]]:
         async for text in follow(service.queue, job):
             yield [text, *nothing]
+        if service.queue.dropped(job):
+            return  # another video is shown now
         if job.state != "done":
             yield [status(job, 0), *nothing]
             return
         found: VideoRun = job.result
         movie_path = found.video()
+        drawing = await asyncio.to_thread(videos.frame_picture, visitor, found.name, 0)
         yield [
             said(f"{found.text}; {job.seconds:.1f} s"),
             found.name,
             None if movie_path is None else str(movie_path),
             gr.update(maximum=max(1, len(found.frames) - 1), value=0, visible=True),
-            gr.update(value=str(videos.frame_picture(visitor, found.name, 0)), visible=True),
+            gr.update(value=str(drawing), visible=True),
             '<div class="curves"><p>Confidence over time</p>'
             + (found.folder / "confidence.svg").read_text(encoding="utf-8")
             + "</div>",
@@ -220,6 +226,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
             frame, _ = videos.frame(visitor, taken.name)
         except InputError as error:
             return [wrong(value, error), *kept]
+        drop(service, visitor, _JOBS)
         shown = canvas_value(frame, picture=taken.name, frame=0, message=_words(taken))
         return [shown, *span(taken), None, "", *no_run()]
 
@@ -256,7 +263,9 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         ]
 
     def load(name: str, request: gr.Request) -> list[Any]:
-        return finished(example(name), visitor_of(request))
+        visitor = visitor_of(request)
+        drop(service, visitor, _JOBS)
+        return finished(example(name), visitor)
 
     def opened_first(request: gr.Request) -> list[Any]:
         return finished(clips[0], visitor_of(request))
