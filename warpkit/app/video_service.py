@@ -103,13 +103,14 @@ class VideoService:
         return session.add(Upload(kept.name, kept, name, frames.height, frames.width, count))
 
     def example_clip(self, visitor: str, one: Example) -> Upload:
-        """The clip of an example as the visitor's own upload."""
-        session = self.service.workspace.session(visitor)
-        kept = session.new_file(".mp4")
-        shutil.copyfile(one.file("clip.mp4"), kept)
-        frames = open_frames(kept)
-        size = frames.height, frames.width
-        return session.add(Upload(kept.name, kept, one.name, *size, frames.count or 0))
+        """The clip of an example, lent to the visitor."""
+        path = one.file("clip.mp4")
+        frames = open_frames(path)
+        upload = Upload(
+            *(f"example {one.name} {path.name}", path, one.name),
+            *(frames.height, frames.width, frames.count or 0),
+        )
+        return self.service.workspace.session(visitor).lend(upload)
 
     @in_words
     def frame(self, visitor: str, clip: Any, index: Any = 0) -> tuple[Path, float]:
