@@ -20,9 +20,9 @@ from warpkit.app.datasets import DataSets
 from warpkit.app.page import build_page
 from warpkit.app.pictures import encode_labels
 from warpkit.app.service import Service
-from warpkit.app.tab_video import corrected, drawn_on
-from warpkit.app.video_service import VideoService
-from warpkit.app.workspace import Workspace
+from warpkit.app.tab_video import clip_words, corrected, drawn_on
+from warpkit.app.video_service import VideoService, summary
+from warpkit.app.workspace import Upload, Workspace
 from warpkit.checks import InputError
 
 VISITOR: Any = SimpleNamespace(session_hash="v")
@@ -171,3 +171,23 @@ def test_a_result_is_not_shown_beside_other_pictures(
     for after in (0, 1):
         lines = [answer[0] for answer in asyncio.run(answers(open_after=after))]
         assert all("job-bar" in line for line in lines), lines
+
+
+def test_one_is_not_several() -> None:
+    clip = Upload("a.mp4", Path("a.mp4"), "a.mp4", 48, 80, 1)
+    assert clip_words(clip) == "a.mp4: 1 frame, 80 x 48 pixels"
+    assert summary([{"frame": 0, "name": "a"}], {}) == "1 frame"
+    assert summary([{"frame": i, "name": "a"} for i in range(2)], {}) == "2 frames"
+
+
+def test_one_pair_of_a_set_is_counted(
+    handler: Callable[[str], Callable[..., Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = SimpleNamespace(
+        pairs=[0], points=1, categories=["fish"], problems=["x"], of=lambda _: [0]
+    )
+    monkeypatch.setattr(DataSets, "read", lambda *_: one)
+    monkeypatch.setattr(DataSets, "sheet", lambda *_, **__: tmp_path / "sheet.png")
+    line = list(handler("set")("a", VISITOR))[-1][0]
+    assert "1 pair, page 1 of 1; the whole set: 1 pair, 1 point, 1 category" in line
+    assert "1 item is broken, first: x" in line

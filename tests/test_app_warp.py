@@ -143,7 +143,7 @@ def test_a_warp_gives_what_the_command_gives(
     result = finished(job).result
     expected = model.warp(clip[0].image, clip[-1].image, source_mask=masks[0], target_mask=masks[1])
     assert np.array_equal(warpkit.read_image(result.folder / "composite.png"), expected.composite)
-    assert result.text.startswith(f"{masks[1].sum()} pixels warped, mean cosine ")
+    assert result.text.startswith(f"{masks[1].sum():,} pixels warped, mean cosine ")
     assert "the way back confirms" in result.text
     assert result.doubt == expected.doubt
     with zipfile.ZipFile(result.archive) as archive:
@@ -245,7 +245,7 @@ def test_settings_reach_the_warp(service: Service, ends: list[Path]) -> None:
         WarpService(service).warp("v", "tiny", mask="none", field="nearest", **names)
     ).result
     assert record(nearest)["config"]["field"] == "nearest"
-    assert nearest.text.startswith(f"{48 * 80} pixels warped, mean cosine ")
+    assert nearest.text.startswith(f"{48 * 80:,} pixels warped, mean cosine ")
     assert "way back" not in nearest.text
     assert nearest.doubt is None
     for name, value in (
@@ -432,6 +432,12 @@ def warped(found: FieldQuality | None) -> WarpResult:
 )
 def test_quality_in_words(found: FieldQuality | None, guides: int, words: str) -> None:
     assert warp_words(warped(found), guides=guides) == words
+
+
+def test_one_pixel_is_no_pixels() -> None:
+    found = warped(None)
+    found.warped[0, 1:, 3] = 0
+    assert warp_words(found).startswith("1 pixel warped, ")
 
 
 def test_doubt_is_a_warning() -> None:

@@ -107,9 +107,7 @@ def drop(service: Service, visitor: str, tags: Sequence[str]) -> None:
 
 def show_mask(value: Any, labels: Any, title: Any) -> Canvas:
     """The canvas with a mask that was read from a file."""
-    return canvas_value(
-        **shown_in(value), message=f"mask of {title}", labels=encode_labels(labels)
-    )
+    return canvas_value(**shown_in(value), message=f"mask of {title}", labels=encode_labels(labels))
 
 
 def find_object_in(service: Service, visitor: str, value: Any) -> Canvas:

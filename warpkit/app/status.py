@@ -7,6 +7,7 @@ import html
 from collections.abc import AsyncIterator
 
 from warpkit.app.queue import Job, JobQueue
+from warpkit.checks import counted
 
 __all__ = ["failed", "follow", "said", "status", "warned"]
 
@@ -37,8 +38,8 @@ def status(job: Job, before: int) -> str:
     if job.state == "waiting":
         if before == 0:
             return _bar("starting", None)
-        jobs = "1 job is" if before == 1 else f"{before} jobs are"
-        return _bar(f"waiting: {jobs} before this one", None)
+        are = "is" if before == 1 else "are"
+        return _bar(f"waiting: {counted(before, 'job')} {are} before this one", None)
     if job.state == "running":
         known = job.total is not None and job.total > 0
         share = job.done / job.total if known and job.total else None

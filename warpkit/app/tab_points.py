@@ -20,7 +20,7 @@ from warpkit.app.handlers import (
 from warpkit.app.pictures import canvas_value
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status
-from warpkit.checks import InputError
+from warpkit.checks import InputError, counted
 from warpkit.match.settings import MatchFilters
 
 __all__ = ["points_tab"]
@@ -127,7 +127,9 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     hidden, off = gr.update(visible=False), gr.update(interactive=False)
     for one in (source, target):
-        bind_canvas(service, one, [(line, ""), (table, ""), (picture, hidden), (export, off)], _JOBS)
+        bind_canvas(
+            service, one, [(line, ""), (table, ""), (picture, hidden), (export, off)], _JOBS
+        )
     enabled_when(
         run,
         "v[0]?.picture && v[1]?.picture && v[0].points?.length",
@@ -146,8 +148,7 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
 
 
 def _counted(found: dict[str, Any]) -> str:
-    count = len(found["valid"])
-    return f"{count} {'point' if count == 1 else 'points'} matched"
+    return f"{counted(len(found['valid']), 'point')} matched"
 
 
 def _table(found: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from warpkit.app.queue import Job
 from warpkit.app.status import failed, follow, said, status
 from warpkit.app.video_service import VideoRun, VideoService
 from warpkit.app.workspace import Upload
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 
 __all__ = ["video_tab"]
 
@@ -227,7 +227,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         except InputError as error:
             return [wrong(value, error), *kept]
         drop(service, visitor, _JOBS)
-        shown = canvas_value(frame, picture=taken.name, frame=0, message=_words(taken))
+        shown = canvas_value(frame, picture=taken.name, frame=0, message=clip_words(taken))
         return [shown, *span(taken), None, "", *no_run()]
 
     def span(clip: Upload) -> list[Any]:
@@ -252,12 +252,12 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         labels = one.mask("clip")
         more = {} if labels is None else {"labels": encode_labels(labels)}
         return [
-            canvas_value(frame, picture=clip.name, frame=0, message=_words(clip), **more),
+            canvas_value(frame, picture=clip.name, frame=0, message=clip_words(clip), **more),
             *span(clip),
             str(one.file("tracked.mp4")),
             said(
                 f"Example, by the model {one.record['model']}: the mask of the first frame tracked"
-                f" through {clip.frames} frames"
+                f" through {counted(clip.frames, 'frame')}"
             ),
             *no_run(),
         ]
@@ -330,9 +330,9 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     bind_cancel(service, cancel, line, "video")
 
 
-def _words(clip: Upload) -> str:
+def clip_words(clip: Upload) -> str:
     """What a video is, in words."""
-    count = f"{clip.frames} frames, " if clip.frames else ""
+    count = f"{counted(clip.frames, 'frame')}, " if clip.frames else ""
     return f"{clip.title}: {count}{clip.width} x {clip.height} pixels"
 
 

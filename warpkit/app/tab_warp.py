@@ -260,7 +260,9 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     off = gr.update(interactive=False)
     for one in (source, target):
-        bind_canvas(service, one, [(line, ""), (composite, None), (overview, None), (archive, off)], _JOBS)
+        bind_canvas(
+            service, one, [(line, ""), (composite, None), (overview, None), (archive, off)], _JOBS
+        )
     enabled_when(
         run,
         "v[0]?.picture && v[1]?.picture",

@@ -17,7 +17,7 @@ from warpkit.app.pictures import decode_labels, decode_layer
 from warpkit.app.queue import Job
 from warpkit.app.service import Found, Labels, Service, in_words, safe_title
 from warpkit.app.workspace import Session, Upload, Workspace
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 from warpkit.describe.options import ModelOptions
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
@@ -218,7 +218,7 @@ class VideoService:
         taken = -(-(end - begin) // step)
         require(
             taken <= limits.frames,
-            f"{taken} frames of {upload.title}: this page takes at most {limits.frames}. Take every"
+            f"{counted(taken, 'frame')} of {upload.title}: this page takes at most {limits.frames}. Take every"
             f" {-(-(end - begin) // limits.frames)}th frame or a part, or use the command line",
         )
         size = {"height": upload.height, "width": upload.width}
@@ -371,15 +371,15 @@ class VideoService:
             run,
             archive=Path(archive),
             rows=rows,
-            text=_summary(rows, run.masks),
+            text=summary(rows, run.masks),
         )
         session.runs[run.name] = finished
         return finished
 
 
-def _summary(rows: list[Row], masks: Mapping[int, Path]) -> str:
+def summary(rows: list[Row], masks: Mapping[int, Path]) -> str:
     """A sentence about a run."""
-    words = f"{len(rows)} frames"
+    words = counted(len(rows), "frame")
     sure = [(row["frame_confidence"], row["frame"]) for row in rows if "frame_confidence" in row]
     if sure:
         value, frame = min(sure)

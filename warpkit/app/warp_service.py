@@ -14,7 +14,7 @@ from warpkit.app.queue import Job
 from warpkit.app.service import Service, in_words
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.arrays import Labels
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, counted, one_of, require
 from warpkit.coherent import MIRRORS, FieldQuality
 from warpkit.image.warp import WarpResult, WarpSettings, run_warp
 from warpkit.image.transparency import opaque_part
@@ -228,14 +228,14 @@ def warp_words(result: WarpResult, *, guides: int = 0) -> str:
     Args:
         guides: how many it was given.
     """
-    pixels = int((result.warped[..., 3] > 0).sum())
+    pixels = counted(int((result.warped[..., 3] > 0).sum()), "pixel")
     quality = result.quality
     if quality is None:
         valid = result.warp.valid.numpy()
         mean = float(result.warp.similarity.numpy()[valid].mean()) if valid.any() else 0.0
-        return f"{pixels} pixels warped, mean cosine {mean:.3f}"
+        return f"{pixels} warped, mean cosine {mean:.3f}"
     parts = [
-        f"{pixels} pixels warped",
+        f"{pixels} warped",
         f"mean cosine {quality.cosine:.3f}",
         f"the way back confirms {100 * quality.consistent:.0f} %",
         f"{quality.folds:.1f} % folds",
