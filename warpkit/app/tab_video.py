@@ -351,8 +351,8 @@ def drawn_on(value: Any, start: Any) -> Any:
     frame = shown_frame(value, start)
     require(
         frame == start,
-        f"what is drawn is on frame {frame!r}, the first frame is set to {start!r}: wait until frame"
-        f" {start!r} is shown and draw on it, or set the first frame back to {frame!r}",
+        f"what is drawn is on frame {frame!r}, the first frame is set to {start!r}: wait until that"
+        f" is shown and draw on it, or set the first frame back to {frame!r}",
     )
     return frame
 

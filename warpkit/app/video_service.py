@@ -218,7 +218,7 @@ class VideoService:
         taken = -(-(end - begin) // step)
         require(
             taken <= limits.frames,
-            f"{counted(taken, 'frame')} of {upload.title}: this page takes at most {limits.frames}. Take every"
+            f"{taken} frames of {upload.title}: this page takes at most {limits.frames}. Take every"
             f" {-(-(end - begin) // limits.frames)}th frame or a part, or use the command line",
         )
         size = {"height": upload.height, "width": upload.width}

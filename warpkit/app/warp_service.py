@@ -16,8 +16,8 @@ from warpkit.app.workspace import Upload, Workspace
 from warpkit.arrays import Labels
 from warpkit.checks import InputError, counted, one_of, require
 from warpkit.coherent import MIRRORS, FieldQuality
-from warpkit.image.warp import WarpResult, WarpSettings, run_warp
 from warpkit.image.transparency import opaque_part
+from warpkit.image.warp import WarpResult, WarpSettings, run_warp
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.pictures import read_picture
 from warpkit.runs.progress import ProgressCallback
