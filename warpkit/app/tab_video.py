@@ -303,7 +303,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         except InputError as error:
             return [canvas_value(message=str(error), wrong=True), gr.skip()]
         words = f"frame {index} with the mask that was tracked"
-        more = {"picture": name, "frame": index, "labels": encode_labels(labels)}
+        more: dict[str, Any] = {"picture": name, "frame": index, "labels": encode_labels(labels)}
         return [canvas_value(path, message=words, **more), gr.update(interactive=True)]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
