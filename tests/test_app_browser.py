@@ -29,14 +29,18 @@ if TYPE_CHECKING:
 pytestmark = NEEDS_CHROMIUM
 
 
+def pixels_in(line: str) -> int:
+    return int(re.findall(r"([\d,]+) pixels", line)[0].replace(",", ""))
+
+
 def test_warp(tab: Tab, files: Path, tmp_path: Path) -> None:
     choose(tab, "warp-source", files / "frames/000.png")
     choose(tab, "warp-target", files / "frames/006.png")
     for canvas in ("warp-source", "warp-target"):
         drag(tab, canvas, "paint", (0.3, 0.4), (0.6, 0.6))
     tab.click("#warp-run")
-    painted = sentence(tab, "warp", r"\d+ pixels warped")
-    count = int(re.findall(r"(\d+) pixels", painted)[0])
+    painted = sentence(tab, "warp", r"[\d,]+ pixels warped")
+    count = pixels_in(painted)
     assert 20 < count < 48 * 80  # what the mouse painted, not the whole picture
     tab.wait_for_selector("#warp-composite img")
     open_tab(tab, "Field and similarity")
@@ -64,7 +68,7 @@ def test_warp(tab: Tab, files: Path, tmp_path: Path) -> None:
     tab.get_by_role("button", name="Settings").click()
     tab.locator("#warp-mask").get_by_label("the whole picture").check()
     tab.click("#warp-run")
-    sentence(tab, "warp", f"{48 * 80} pixels warped")
+    sentence(tab, "warp", f"{48 * 80:,} pixels warped")
 
 
 def marks(tab: Tab, canvas: str) -> list[tuple[str, str]]:
@@ -141,7 +145,7 @@ def test_settings_of_a_warp(tab: Tab, files: Path) -> None:
     tab.locator("#warp-field").get_by_label("nearest").check()
     tab.locator("#warp-mask").get_by_label("the whole picture").check()
     tab.click("#warp-run")
-    sentence(tab, "warp", rf"{48 * 80} pixels warped, mean cosine [\d.]+;")
+    sentence(tab, "warp", rf"{48 * 80:,} pixels warped, mean cosine [\d.]+;")
 
 
 def test_a_box_finds_the_object(tab: Tab, tmp_path: Path) -> None:
@@ -154,8 +158,8 @@ def test_a_box_finds_the_object(tab: Tab, tmp_path: Path) -> None:
         drag(tab, canvas, "box", *corners)
         expect(tab.locator(f"#{canvas} .wp-message")).to_contain_text("outlined", timeout=SLOW)
     tab.click("#warp-run")
-    line = sentence(tab, "warp", r"\d+ pixels warped")
-    assert 0.7 * len(x) < int(re.findall(r"(\d+) pixels", line)[0]) < 1.3 * len(x)
+    line = sentence(tab, "warp", r"[\d,]+ pixels warped")
+    assert 0.7 * len(x) < pixels_in(line) < 1.3 * len(x)
 
 
 def test_rubbish_gets_a_message(tab: Tab, files: Path) -> None:

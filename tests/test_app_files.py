@@ -42,7 +42,7 @@ def test_examples_are_finished(service: Service) -> None:
         for upload, role in ((source, "source"), (target, "target")):
             mask = one.mask(role)
             assert mask is None or mask.shape == (upload.height, upload.width)
-            assert upload.path.parent == service.workspace.session("v").folder
+            assert service.workspace.session("v").upload(upload.name).path == upload.path
         composite = warpkit.read_image(one.file("composite.jpg"))
         assert composite.shape == (target.height, target.width, 3)
         assert len(one.record["points"]["target_points"]) == 6
@@ -52,6 +52,28 @@ def test_examples_are_finished(service: Service) -> None:
     for name in ("../fish", None, ""):
         with pytest.raises(InputError, match="unknown example"):
             example(name)
+
+
+def test_examples_push_no_file_of_ones_own_out(tmp_path: Path, files: Path) -> None:
+    service = Service(Workspace(tmp_path / "work", most_uploads=2), OPTIONS)
+    own = [picture(service, files / f"frames/00{i}.png") for i in range(2)]
+    inputs = {path: path.read_bytes() for path in EXAMPLES.rglob("*") if path.is_file()}
+    clips = [one for one in all_examples() if one.file("clip.mp4").is_file()]
+    opened = [upload for one in all_examples() for upload in service.example_pair("v", one)]
+    opened += [VideoService(service).example_clip("v", one) for one in clips]
+    session = service.workspace.session("v")
+    assert len({upload.name for upload in opened}) == len(opened)
+    for upload in (*own, *opened):
+        assert session.upload(upload.name) == upload
+    # Nothing is copied, and with the visitor goes nothing of the page's own.
+    assert sorted(session.folder.iterdir()) == sorted(upload.path for upload in own)
+    with pytest.raises(InputError, match="has been removed"):
+        service.workspace.session("other").upload(opened[0].name)
+    message = f"{opened[0].path}: broken"
+    assert service.workspace.words("v", message) == f"{opened[0].title}: broken"
+    service.leave("v")
+    service.close()
+    assert {path: path.read_bytes() for path in inputs} == inputs
 
 
 def test_a_mask_file_is_as_large_as_its_picture(

@@ -52,7 +52,7 @@ def width_of(shown: Locator) -> float:
 
 
 def test_the_first_view_shows_a_result_without_a_click(tab: Tab) -> None:
-    sentence(tab, "warp", r"Example, by the model embedded: \d+ pixels warped")
+    sentence(tab, "warp", r"Example, by the model embedded: [\d,]+ pixels warped")
     composite = tab.locator("#warp-composite img").first
     expect(composite).to_be_visible()
     assert natural_width(composite) == FIRST_WIDTH
@@ -68,7 +68,7 @@ def test_the_first_view_shows_a_result_without_a_click(tab: Tab) -> None:
 
 def test_the_composite_is_in_view_after_a_click_on_warp(tab: Tab) -> None:
     tab.click("#warp-run")
-    sentence(tab, "warp", r"^\s*\d+ pixels warped")
+    sentence(tab, "warp", r"^\s*[\d,]+ pixels warped")
     expect(tab.locator("#warp-download")).to_be_enabled()
     shown = tab.locator("#warp-composite img").first
     assert natural_width(shown) == FIRST_WIDTH
@@ -143,7 +143,7 @@ def test_a_mask_that_is_found_is_shown_and_can_be_painted_on(tab: Tab, files: Pa
     tab.click("#warp-source .wp-clear")
     expect(badges).to_have_text("no mask")
     tab.click("#warp-run")
-    sentence(tab, "warp", r"^\s*\d+ pixels warped")
+    sentence(tab, "warp", r"^\s*[\d,]+ pixels warped")
     expect(badges).to_have_text("mask: found")
     expect(tab.locator("#warp-target .wp-badge")).to_have_text("mask: given")
     drag(tab, "warp-source", "erase", (0.05, 0.05))

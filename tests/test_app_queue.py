@@ -190,3 +190,23 @@ def test_closing_ends_everything() -> None:
     assert [job.state for job in jobs] == ["cancelled", "cancelled"]
     with pytest.raises(InputError, match="being closed"):
         queue.submit("a", value(1))
+
+
+def test_what_nobody_waits_for_is_dropped_even_when_it_has_finished(queue: JobQueue) -> None:
+    done, gate = queue.submit("m", value(1), owner="a", tag="warp"), Gate()
+    assert done.wait(LONG)
+    runs = queue.submit("m", gate, owner="a", tag="warp")
+    others = [
+        queue.submit("m", value(2), owner=owner, tag=tag)
+        for owner, tag in (("a", "points"), ("b", "warp"))
+    ]
+    assert gate.running.wait(LONG)
+    queue.drop("a", "warp")
+    later = queue.submit("m", value(3), owner="a", tag="warp")
+    assert [queue.dropped(job) for job in (done, runs, *others, later)] == [1, 1, 0, 0, 0]
+    assert runs.wait(LONG)
+    assert runs.state == "cancelled"
+    assert later.wait(LONG)
+    assert later.state == "done"
+    queue.forget("a")
+    assert not queue.dropped(done)

@@ -186,11 +186,14 @@ def test_a_video_is_propagated_looked_at_and_corrected(
     fixed = np.zeros_like(tracked)
     fixed[5:20, 10:30] = 1
     again = finished(
-        videos.correct("v", "tiny", run=run.name, position=2, labels=encode_labels(fixed))
+        videos.correct("v", "tiny", run=run.name, frame=index, labels=encode_labels(fixed))
     ).result
     assert again.name == run.name
     assert sorted(again.masks) == [0, 4]
     assert np.array_equal(warpkit.read_labels(again.folder / "masks/00004.png"), fixed)
+    for frame in (3, -1, "4", None):
+        with pytest.raises(InputError, match="this run has no frame"):
+            videos.correct("v", "tiny", run=run.name, frame=frame, labels="")
     for position in (4, -1, "1", 0.5, None):
         with pytest.raises(InputError, match="frame"):
             videos.frame_picture("v", run.name, position)

@@ -101,6 +101,34 @@ def test_transparency_of_an_upload_is_a_mask_and_stays_hidden(
     assert head.startswith("data:image") and np.abs(canvas[0, 0] - mean).max() < 8
 
 
+def test_what_lacks_a_mask_is_named(
+    service: Service,
+    ends: list[Path],
+    tmp_path: Path,
+    clip: list,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        raise InputError("no object was found")
+
+    monkeypatch.setattr("warpkit.image.warp.object_finder", lambda *_, **__: nothing)
+    inside = clip[0].labels > 0
+    cut = np.dstack([clip[0].image, np.where(inside, 255, 0).astype(np.uint8)])
+    warpkit.write_image(tmp_path / "cut.png", cut)
+    painted = encode_labels((clip[-1].labels > 0).astype(np.uint8))
+    plain, clear = ends[0], tmp_path / "cut.png"
+    for source, labels, words in (
+        (clear, painted, None),
+        (plain, painted, "no object was found for sure in the source, so the whole of it"),
+        (clear, "", "no object was found for sure in the target, so the whole of it"),
+        (plain, "", "no object was found for sure, so whole pictures were warped"),
+    ):
+        names = uploaded(service, [source, ends[1]], "v")
+        job = WarpService(service).warp("v", "tiny", target_labels=labels, **names)
+        doubt = finished(job).result.doubt or ""
+        assert doubt.startswith(words) if words else "no object" not in doubt
+
+
 def test_a_warp_gives_what_the_command_gives(
     service: Service, ends: list[Path], clip: list, model: warpkit.Model
 ) -> None:
@@ -115,7 +143,7 @@ def test_a_warp_gives_what_the_command_gives(
     result = finished(job).result
     expected = model.warp(clip[0].image, clip[-1].image, source_mask=masks[0], target_mask=masks[1])
     assert np.array_equal(warpkit.read_image(result.folder / "composite.png"), expected.composite)
-    assert result.text.startswith(f"{masks[1].sum()} pixels warped, mean cosine ")
+    assert result.text.startswith(f"{masks[1].sum():,} pixels warped, mean cosine ")
     assert "the way back confirms" in result.text
     assert result.doubt == expected.doubt
     with zipfile.ZipFile(result.archive) as archive:
@@ -217,7 +245,7 @@ def test_settings_reach_the_warp(service: Service, ends: list[Path]) -> None:
         WarpService(service).warp("v", "tiny", mask="none", field="nearest", **names)
     ).result
     assert record(nearest)["config"]["field"] == "nearest"
-    assert nearest.text.startswith(f"{48 * 80} pixels warped, mean cosine ")
+    assert nearest.text.startswith(f"{48 * 80:,} pixels warped, mean cosine ")
     assert "way back" not in nearest.text
     assert nearest.doubt is None
     for name, value in (
@@ -404,6 +432,12 @@ def warped(found: FieldQuality | None) -> WarpResult:
 )
 def test_quality_in_words(found: FieldQuality | None, guides: int, words: str) -> None:
     assert warp_words(warped(found), guides=guides) == words
+
+
+def test_one_pixel_is_no_pixels() -> None:
+    found = warped(None)
+    found.warped[0, 1:, 3] = 0
+    assert warp_words(found).startswith("1 pixel warped, ")
 
 
 def test_doubt_is_a_warning() -> None:

@@ -64,7 +64,7 @@ NOTHING: dict[str, tuple[Press, str]] = {
     "video": (lambda s, one: VideoService(s).propagate("v", "tiny", clip=None), "choose a video"),  # type: ignore[arg-type]
     "video box": (lambda s, one: VideoService(s).cut_out("v", "", [1, 1, 9, 9]), "choose a video"),
     "correct": (
-        lambda s, one: VideoService(s).correct("v", "tiny", run="", position=0, labels=""),
+        lambda s, one: VideoService(s).correct("v", "tiny", run="", frame=0, labels=""),
         "there is no finished run: propagate first",
     ),
     "inspect": (

@@ -19,10 +19,12 @@ __all__ = [
     "bind_cancel",
     "bind_canvas",
     "drawn",
+    "drop",
     "enabled_when",
     "find_object_in",
     "show_found",
     "show_upload",
+    "shown_in",
     "visitor_of",
     "wrong",
 ]
@@ -40,6 +42,11 @@ def drawn(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
 
 
+def shown_in(value: Any) -> dict[str, Any]:
+    """The picture that a canvas shows, and which frame of a video; an answer is for these alone."""
+    return {"picture": drawn(value, "picture"), "frame": drawn(value, "frame")}
+
+
 def show_upload(upload: Upload, **masks: Any) -> Canvas:
     """A canvas with an upload, and masks over it: `labels` that were given, or `found`."""
     more = {name: encode_labels(mask) for name, mask in masks.items() if mask is not None}
@@ -49,16 +56,20 @@ def show_upload(upload: Upload, **masks: Any) -> Canvas:
 
 def wrong(value: Any, error: InputError) -> Canvas:
     """A canvas as it is, with an error under it."""
-    return canvas_value(picture=drawn(value, "picture"), message=str(error), wrong=True)
+    return canvas_value(**shown_in(value), message=str(error), wrong=True)
 
 
 def bind_canvas(
-    service: Service, canvas: gr.HTML, results: Sequence[tuple[Component, Any]] = ()
+    service: Service,
+    canvas: gr.HTML,
+    results: Sequence[tuple[Component, Any]] = (),
+    tags: Sequence[str] = (),
 ) -> None:
     """Answer a canvas that sends a picture, or a mask of the one it shows.
 
     Args:
         results: of the picture before, and what they become when another one is opened.
+        tags: kinds of jobs whose results belong to the picture before: they are dropped.
     """
 
     def upload(value: Any, request: gr.Request) -> Any:
@@ -73,9 +84,11 @@ def bind_canvas(
             if drawn(value, "kind") == "mask":
                 labels = service.take_mask(visitor, drawn(value, "picture"), path, title)
                 return show_mask(value, (labels > 0).astype(labels.dtype), title), False
-            return show_upload(service.take_picture(visitor, path, title)), True
+            shown = show_upload(service.take_picture(visitor, path, title))
         except InputError as error:
             return wrong(value, error), False
+        drop(service, visitor, tags)
+        return shown, True
 
     canvas.upload(
         upload,
@@ -86,11 +99,15 @@ def bind_canvas(
     )
 
 
+def drop(service: Service, visitor: str, tags: Sequence[str]) -> None:
+    """End a visitor's jobs of these kinds, since other pictures than theirs are shown now."""
+    for tag in tags:
+        service.queue.drop(visitor, tag)
+
+
 def show_mask(value: Any, labels: Any, title: Any) -> Canvas:
     """The canvas with a mask that was read from a file."""
-    return canvas_value(
-        picture=drawn(value, "picture"), message=f"mask of {title}", labels=encode_labels(labels)
-    )
+    return canvas_value(**shown_in(value), message=f"mask of {title}", labels=encode_labels(labels))
 
 
 def find_object_in(service: Service, visitor: str, value: Any) -> Canvas:
@@ -112,7 +129,7 @@ def show_found(value: Any, found: Found, *, label: int = 1) -> Canvas:
     sure = f"outlined, {100 * found.agreement:.0f} % sure"
     doubts = "".join(f"; {doubt}" for doubt in found.doubts)
     return canvas_value(
-        picture=drawn(value, "picture"),
+        **shown_in(value),
         message=f"{sure}{doubts}: paint or erase what is wrong",
         wrong=bool(found.doubts),
         labels=encode_labels(found.labels * label),

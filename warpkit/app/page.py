@@ -16,6 +16,7 @@ from warpkit.app.tab_points import points_tab
 from warpkit.app.tab_video import video_tab
 from warpkit.app.tab_warp import warp_tab
 from warpkit.app.video_service import VideoService
+from warpkit.checks import counted
 from warpkit.version import __version__
 
 __all__ = ["build_page", "theme"]
@@ -76,7 +77,7 @@ def model_line(service: Service, model: str) -> str:
     if model not in service.models.names:
         return "unknown model"
     jobs = service.queue.busy().get(model, 0)
-    words = "no job" if jobs == 0 else "1 job" if jobs == 1 else f"{jobs} jobs"
+    words = counted(jobs, "job") if jobs else "no job"
     return (
         f"device {service.models.device(model)}, {service.models.state()[model]}; memory in use"
         f" {service.models.memory()}; {words}"

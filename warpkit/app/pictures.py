@@ -61,7 +61,8 @@ def canvas_value(
         picture: its name.
         message: a line under the canvas; None leaves the one that is there.
         more: `labels`, `found` (labels that nobody gave), `layer`, `edit`, `points`, `marks`,
-            `wrong` (the message is an error), `object`.
+            `wrong` (the message is an error), `object`, `frame` (its number, of a picture that is
+            one of a video), `image` (empty to empty the canvas).
     """
     value: dict[str, Any] = {"serial": next(_SERIAL), "message": message, "picture": picture}
     if path is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -95,6 +96,7 @@ class JobQueue:
         self._running: dict[str, Job] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._closed = False
+        self._dropped: dict[tuple[str, str], float] = {}
 
     def submit(
         self, model: str, work: Callable[[ProgressCallback], Any], *, owner: str = "", tag: str = ""
@@ -154,6 +156,23 @@ class JobQueue:
         for job in mine:
             self.cancel(job)
         return len(mine)
+
+    def drop(self, owner: str, tag: str) -> None:
+        """End an owner's jobs of a kind, whose results, even finished ones, nobody waits for."""
+        with self._change:
+            self._dropped[owner, tag] = time.monotonic()
+        self.cancel_all(owner, tag)
+
+    def dropped(self, job: Job) -> bool:
+        """Whether nobody waits for its result any more."""
+        with self._change:
+            return job.submitted <= self._dropped.get((job.owner, job.tag), -math.inf)
+
+    def forget(self, owner: str) -> None:
+        """End all jobs of an owner who has gone, and remember nothing of them."""
+        self.cancel_all(owner)
+        with self._change:
+            self._dropped = {key: at for key, at in self._dropped.items() if key[0] != owner}
 
     def busy(self) -> dict[str, int]:
         """Jobs that run or wait, a model."""

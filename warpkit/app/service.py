@@ -125,14 +125,14 @@ class Service:
 
     def leave(self, visitor: str) -> None:
         """A visitor has gone: jobs end, files go."""
-        self.queue.cancel_all(visitor)
+        self.queue.forget(visitor)
         self.kept.drop(visitor)
         self.workspace.drop(visitor)
 
     def clean(self) -> None:
         """Forget visitors that have been idle for long."""
         for visitor in self.workspace.clean(idle_seconds=3600 * self.limits.idle_hours):
-            self.queue.cancel_all(visitor)
+            self.queue.forget(visitor)
             self.kept.drop(visitor)
 
     def submit(
@@ -207,13 +207,13 @@ class Service:
         return labels
 
     def example_pair(self, visitor: str, one: Example) -> tuple[Upload, Upload]:
-        """Source and target of an example as the visitor's own uploads."""
+        """Source and target of an example, lent to the visitor."""
         session = self.workspace.session(visitor)
         found = []
         for role in ("source", "target"):
-            kept = session.new_file(".jpg")
-            shutil.copyfile(one.file(f"{role}.jpg"), kept)
-            found.append(session.add(Upload(kept.name, kept, one.name, *image_size(kept))))
+            path = one.file(f"{role}.jpg")
+            upload = Upload(f"example {one.name} {path.name}", path, one.name, *image_size(path))
+            found.append(session.lend(upload))
         return found[0], found[1]
 
     @in_words

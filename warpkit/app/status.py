@@ -7,6 +7,7 @@ import html
 from collections.abc import AsyncIterator
 
 from warpkit.app.queue import Job, JobQueue
+from warpkit.checks import counted
 
 __all__ = ["failed", "follow", "said", "status", "warned"]
 
@@ -37,8 +38,8 @@ def status(job: Job, before: int) -> str:
     if job.state == "waiting":
         if before == 0:
             return _bar("starting", None)
-        jobs = "1 job is" if before == 1 else f"{before} jobs are"
-        return _bar(f"waiting: {jobs} before this one", None)
+        are = "is" if before == 1 else "are"
+        return _bar(f"waiting: {counted(before, 'job')} {are} before this one", None)
     if job.state == "running":
         known = job.total is not None and job.total > 0
         share = job.done / job.total if known and job.total else None
@@ -61,9 +62,9 @@ def _bar(text: str, share: float | None) -> str:
 
 
 async def follow(queue: JobQueue, job: Job) -> AsyncIterator[str]:
-    """Status lines of a job as long as it waits or runs."""
+    """Status lines of a job as long as it waits or runs, and somebody waits for it."""
     shown = ""
-    while not job.ended:
+    while not (job.ended or queue.dropped(job)):
         line = status(job, queue.position(job))
         if line != shown:
             shown = line

@@ -12,7 +12,7 @@ from warpkit.app.datasets import EXAMPLE_SET, PAGE, DataSets
 from warpkit.app.handlers import visitor_of
 from warpkit.app.service import Service
 from warpkit.app.status import failed, said
-from warpkit.checks import InputError
+from warpkit.checks import InputError, counted
 
 __all__ = ["dataset_tab"]
 
@@ -64,13 +64,15 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
         session = service.workspace.session(visitor)
         drawing = sets.sheet(session, name, category=kind, page=page)
         words = (
-            f"{count} {'pair' if count == 1 else 'pairs'}, page {page + 1} of {pages}; the whole"
-            f" set: {len(found.pairs)} pairs, {found.points} points, {len(found.categories)}"
-            " categories"
+            f"{counted(count, 'pair')}, page {page + 1} of {pages}; the whole set:"
+            f" {counted(len(found.pairs), 'pair')}, {counted(found.points, 'point')},"
+            f" {counted(len(found.categories), 'category', 'categories')}"
         )
         if found.problems:
             first = told(visitor, found.problems[0])
-            words += f"; {len(found.problems)} items are broken, first: {first}"
+            broken = len(found.problems)
+            are = "is" if broken == 1 else "are"
+            words += f"; {counted(broken, 'item')} {are} broken, first: {first}"
         return [
             said(words),
             gr.update(value=str(drawing), visible=True),

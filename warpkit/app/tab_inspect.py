@@ -12,7 +12,7 @@ from warpkit.app.examples import Example, all_examples, example
 from warpkit.app.handlers import Canvas, bind_cancel, bind_canvas, drawn, show_upload, visitor_of
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status
-from warpkit.checks import InputError
+from warpkit.checks import InputError, counted
 
 __all__ = ["inspect_tab"]
 
@@ -87,8 +87,10 @@ def inspect_tab(service: Service, page: gr.Blocks) -> None:
         pictures = [(str(path), titles.get(path.name, "every layer")) for path in job.result]
         # What a picture looks like to the model comes first.
         pictures.sort(key=lambda one: one[1] == titles["mixing.png"])
-        count = "1 picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
-        yield [said(f"{count}, {job.seconds:.1f} s"), gr.update(value=pictures, visible=True)]
+        yield [
+            said(f"{counted(len(pictures), 'picture')}, {job.seconds:.1f} s"),
+            gr.update(value=pictures, visible=True),
+        ]
 
     def shown(one: Example, visitor: str) -> Canvas:
         return show_upload(service.example_pair(visitor, one)[0])

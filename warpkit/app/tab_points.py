@@ -13,16 +13,19 @@ from warpkit.app.handlers import (
     bind_cancel,
     bind_canvas,
     drawn,
+    drop,
     enabled_when,
     visitor_of,
 )
 from warpkit.app.pictures import canvas_value
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status
-from warpkit.checks import InputError
+from warpkit.checks import InputError, counted
 from warpkit.match.settings import MatchFilters
 
 __all__ = ["points_tab"]
+
+_JOBS = ("points",)  # kinds of the jobs on the two pictures
 
 
 def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
@@ -82,6 +85,8 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
             return
         async for text in follow(service.queue, job):
             yield [text, *nothing]
+        if service.queue.dropped(job):
+            return  # other pictures are shown now
         if job.state != "done":
             yield [status(job, 0), *nothing]
             return
@@ -112,7 +117,9 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
         ]
 
     def load(name: str, request: gr.Request) -> list[Any]:
-        return finished(example(name), visitor_of(request))
+        visitor = visitor_of(request)
+        drop(service, visitor, _JOBS)
+        return finished(example(name), visitor)
 
     def first(request: gr.Request) -> list[Any]:
         return finished(all_examples()[0], visitor_of(request))
@@ -120,7 +127,9 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     hidden, off = gr.update(visible=False), gr.update(interactive=False)
     for one in (source, target):
-        bind_canvas(service, one, [(line, ""), (table, ""), (picture, hidden), (export, off)])
+        bind_canvas(
+            service, one, [(line, ""), (table, ""), (picture, hidden), (export, off)], _JOBS
+        )
     enabled_when(
         run,
         "v[0]?.picture && v[1]?.picture && v[0].points?.length",
@@ -139,8 +148,7 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
 
 
 def _counted(found: dict[str, Any]) -> str:
-    count = len(found["valid"])
-    return f"{count} {'point' if count == 1 else 'points'} matched"
+    return f"{counted(len(found['valid']), 'point')} matched"
 
 
 def _table(found: dict[str, Any]) -> str:

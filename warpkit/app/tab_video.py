@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,9 +15,11 @@ from warpkit.app.handlers import (
     asked_box,
     bind_cancel,
     drawn,
+    drop,
     enabled_when,
     show_found,
     show_mask,
+    shown_in,
     visitor_of,
     wrong,
 )
@@ -25,7 +28,7 @@ from warpkit.app.queue import Job
 from warpkit.app.status import failed, follow, said, status
 from warpkit.app.video_service import VideoRun, VideoService
 from warpkit.app.workspace import Upload
-from warpkit.checks import InputError
+from warpkit.checks import InputError, counted, require
 
 __all__ = ["video_tab"]
 
@@ -35,6 +38,7 @@ _HINT = (
     " video. Where the result is wrong, correct that frame: only what this changes is recomputed."
 )
 _OBJECTS = 4
+_JOBS = ("video",)  # kinds of the jobs on a video
 _DRAWN = "v[0]?.picture && (v[0].labels || v[0].layer || v[0].edit || v[0].points?.length)"
 
 
@@ -126,29 +130,39 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
             sheet = gr.Image(
                 label="Frames to look at first", elem_id="video-sheet", visible=False, **still_
             )
-    at = gr.State(0)
     shown = [line, name, movie, scrub, still, curves, sheet, archive, take]
-    nothing = [gr.skip()] * (len(shown) - 1)
+    # A frame that is open for a correction goes where its run does.
+    correction = [fix, again]
+    nothing, as_it_is = [gr.skip()] * (len(shown) - 1), [gr.skip()] * len(correction)
     # What a video that is opened changes: the sliders, its result, and all that a run brought.
-    opened = [first, start, last, movie, line, name, scrub, still, curves, sheet, archive, take]
+    results = [movie, line, name, scrub, still, curves, sheet, archive, take]
+    opened = [first, start, last, *results, *correction]
     kept = [gr.skip()] * (len(opened) - 1)
     hidden, off = gr.update(visible=False), gr.update(interactive=False)
-    no_run = ["", hidden, hidden, "", hidden, off, off]
+
+    def no_correction() -> list[Any]:
+        return [canvas_value(image=""), off]
+
+    def no_run() -> list[Any]:
+        return ["", hidden, hidden, "", hidden, off, off, *no_correction()]
 
     async def follow_run(job: Job, visitor: str) -> AsyncIterator[list[Any]]:
         async for text in follow(service.queue, job):
             yield [text, *nothing]
+        if service.queue.dropped(job):
+            return  # another video is shown now
         if job.state != "done":
             yield [status(job, 0), *nothing]
             return
         found: VideoRun = job.result
         movie_path = found.video()
+        drawing = await asyncio.to_thread(videos.frame_picture, visitor, found.name, 0)
         yield [
             said(f"{found.text}; {job.seconds:.1f} s"),
             found.name,
             None if movie_path is None else str(movie_path),
             gr.update(maximum=max(1, len(found.frames) - 1), value=0, visible=True),
-            gr.update(value=str(videos.frame_picture(visitor, found.name, 0)), visible=True),
+            gr.update(value=str(drawing), visible=True),
             '<div class="curves"><p>Confidence over time</p>'
             + (found.folder / "confidence.svg").read_text(encoding="utf-8")
             + "</div>",
@@ -162,6 +176,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     ) -> AsyncIterator[list[Any]]:
         visitor = visitor_of(request)
         try:
+            begin = drawn_on(first, start)
             job = videos.propagate(
                 visitor,
                 model,
@@ -170,24 +185,24 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
                 layer=drawn(first, "layer") or "",
                 edit=drawn(first, "edit"),
                 points=drawn(first, "points"),
-                start=start,
+                start=begin,
                 last=last,
                 stride=stride,
             )
         except InputError as error:
-            yield [failed(str(error)), *nothing]
+            yield [failed(str(error)), *nothing, *as_it_is]
             return
+        yield [gr.skip(), *nothing, *no_correction()]
         async for values in follow_run(job, visitor):
-            yield values
+            # One that was opened meanwhile is of the run before.
+            yield [*values, *(no_correction() if job.state == "done" else as_it_is)]
 
     async def correct(
-        name: str, at: int, fix: Any, model: str, request: gr.Request
+        name: str, fix: Any, model: str, request: gr.Request
     ) -> AsyncIterator[list[Any]]:
         visitor = visitor_of(request)
         try:
-            job = videos.correct(
-                visitor, model, run=name, position=at, labels=drawn(fix, "labels") or ""
-            )
+            job = videos.correct(visitor, model, **corrected(name, fix))
         except InputError as error:
             yield [failed(str(error)), *nothing]
             return
@@ -202,15 +217,18 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
                 labels = videos.take_mask(visitor, clip, path, title)
                 return [show_mask(value, labels, title), *kept]
             if kind == "edit":
+                at = shown_frame(value, at)
                 edit, rgba = videos.take_edit(visitor, clip, path, title, frame=at)
                 more: dict[str, Any] = {"layer": encode_layer(rgba), "edit": edit.name}
-                return [canvas_value(picture=clip, message=f"edit of {edit.title}", **more), *kept]
+                more |= shown_in(value)
+                return [canvas_value(message=f"edit of {edit.title}", **more), *kept]
             taken = videos.take_clip(visitor, path, title)
             frame, _ = videos.frame(visitor, taken.name)
         except InputError as error:
             return [wrong(value, error), *kept]
-        shown = canvas_value(frame, picture=taken.name, message=_words(taken))
-        return [shown, *span(taken), None, "", *no_run]
+        drop(service, visitor, _JOBS)
+        shown = canvas_value(frame, picture=taken.name, frame=0, message=clip_words(taken))
+        return [shown, *span(taken), None, "", *no_run()]
 
     def span(clip: Upload) -> list[Any]:
         """The sliders of the first and the last frame, set to a whole video."""
@@ -224,7 +242,8 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
             frame, seconds = videos.frame(visitor_of(request), clip, start)
         except InputError as error:
             return wrong(value, error)
-        return canvas_value(frame, picture=clip, message=f"frame {start}, at {seconds:.2f} s")
+        words = f"frame {start}, at {seconds:.2f} s"
+        return canvas_value(frame, picture=clip, frame=start, message=words)
 
     def finished(one: Example, visitor: str) -> list[Any]:
         """An example with its result, which was made before."""
@@ -233,38 +252,40 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         labels = one.mask("clip")
         more = {} if labels is None else {"labels": encode_labels(labels)}
         return [
-            canvas_value(frame, picture=clip.name, message=_words(clip), **more),
+            canvas_value(frame, picture=clip.name, frame=0, message=clip_words(clip), **more),
             *span(clip),
             str(one.file("tracked.mp4")),
             said(
                 f"Example, by the model {one.record['model']}: the mask of the first frame tracked"
-                f" through {clip.frames} frames"
+                f" through {counted(clip.frames, 'frame')}"
             ),
-            *no_run,
+            *no_run(),
         ]
 
     def load(name: str, request: gr.Request) -> list[Any]:
-        return finished(example(name), visitor_of(request))
+        visitor = visitor_of(request)
+        drop(service, visitor, _JOBS)
+        return finished(example(name), visitor)
 
     def opened_first(request: gr.Request) -> list[Any]:
         return finished(clips[0], visitor_of(request))
 
     def find(value: Any, start: Any, request: gr.Request) -> Canvas:
-        label = _object(value)
+        label, frame = _object(value), shown_frame(value, start)
         try:
             found = videos.cut_out(
-                visitor_of(request), drawn(value, "picture"), asked_box(value), frame=start
+                visitor_of(request), drawn(value, "picture"), asked_box(value), frame=frame
             )
         except InputError as error:
             return wrong(value, error)
         return show_found(value, found, label=label)
 
-    def find_to_fix(value: Any, name: str, at: int, request: gr.Request) -> Canvas:
+    def find_to_fix(value: Any, request: gr.Request) -> Canvas:
         label, visitor = _object(value), visitor_of(request)
         try:
-            known = videos.run(visitor, name)
+            known = videos.run(visitor, drawn(value, "picture"))
             found = videos.cut_out(
-                visitor, known.clip.name, asked_box(value), frame=known.frames[at]
+                visitor, known.clip.name, asked_box(value), frame=drawn(value, "frame")
             )
         except InputError as error:
             return wrong(value, error)
@@ -280,12 +301,10 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         try:
             index, path, labels = videos.frame_to_correct(visitor_of(request), name, position)
         except InputError as error:
-            return [canvas_value(message=str(error), wrong=True), 0, gr.skip()]
+            return [canvas_value(message=str(error), wrong=True), gr.skip()]
         words = f"frame {index} with the mask that was tracked"
-        value = canvas_value(
-            path, picture=f"frame {index}", message=words, labels=encode_labels(labels)
-        )
-        return [value, int(position), gr.update(interactive=True)]
+        more: dict[str, Any] = {"picture": name, "frame": index, "labels": encode_labels(labels)}
+        return [canvas_value(path, message=words, **more), gr.update(interactive=True)]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     first.upload(upload, [first, start], opened, api_name="upload_video", **quiet)
@@ -298,23 +317,60 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         **quiet,
     )
     first.select(find, [first, start], first, api_name="box_video", **quiet)
-    fix.select(find_to_fix, [fix, name, at], fix, api_visibility="private", **quiet)
+    fix.select(find_to_fix, fix, fix, api_visibility="private", **quiet)
     examples.select(load, examples, opened, api_name="example_video", **quiet)
     if clips:
         page.load(opened_first, None, opened, api_visibility="private", **quiet)
     asked = [first, stride, model, start, last]
-    run.click(propagate, asked, shown, api_name="video", **quiet)
+    run.click(propagate, asked, [*shown, *correction], api_name="video", **quiet)
     enabled_when(run, _DRAWN, [first], [first.change, first.input])
-    again.click(correct, [name, at, fix, model], shown, api_name="correct", **quiet)
+    again.click(correct, [name, fix, model], shown, api_name="correct", **quiet)
     scrub.change(look, [name, scrub], still, api_name="frame", trigger_mode="always_last", **quiet)
-    take.click(open_frame, [name, scrub], [fix, at, again], api_visibility="private", **quiet)
+    take.click(open_frame, [name, scrub], correction, api_visibility="private", **quiet)
     bind_cancel(service, cancel, line, "video")
 
 
-def _words(clip: Upload) -> str:
+def clip_words(clip: Upload) -> str:
     """What a video is, in words."""
-    count = f"{clip.frames} frames, " if clip.frames else ""
+    count = f"{counted(clip.frames, 'frame')}, " if clip.frames else ""
     return f"{clip.title}: {count}{clip.width} x {clip.height} pixels"
+
+
+def shown_frame(value: Any, start: Any) -> Any:
+    """The frame that the first canvas shows; `start` of a script that names none."""
+    frame = drawn(value, "frame")
+    return start if frame is None else frame
+
+
+def drawn_on(value: Any, start: Any) -> Any:
+    """The first frame of a run, which is the one that was drawn on.
+
+    Raises:
+        InputError: another one is shown than the slider says.
+    """
+    frame = shown_frame(value, start)
+    require(
+        frame == start,
+        f"what is drawn is on frame {frame!r}, the first frame is set to {start!r}: wait until that"
+        f" is shown and draw on it, or set the first frame back to {frame!r}",
+    )
+    return frame
+
+
+def corrected(name: Any, value: Any) -> dict[str, Any]:
+    """What a correction says: its run, the frame that it was drawn on, and the mask.
+
+    Args:
+        name: of the run that is shown.
+
+    Raises:
+        InputError: the frame is of another run.
+    """
+    require(
+        not name or drawn(value, "picture") == name,
+        "what is drawn is not on a frame of this result: open the frame to correct again",
+    )
+    return {"run": name, "frame": drawn(value, "frame"), "labels": drawn(value, "labels") or ""}
 
 
 def _object(value: Any) -> int:

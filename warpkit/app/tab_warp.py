@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from warpkit.app.handlers import (
     bind_cancel,
     bind_canvas,
     drawn,
+    drop,
     enabled_when,
     find_object_in,
     show_upload,
@@ -33,6 +35,8 @@ _HINT = (
     " An object without a mask is found by itself: paint it, or draw a box, where that goes wrong."
     " Guides mend a warp: click a place in one picture, then the same place in the other."
 )
+
+_JOBS = "warp", "look"  # kinds of the jobs on the two pictures
 
 
 def _settings() -> list[Any]:
@@ -176,6 +180,8 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
             return
         async for text in follow(service.queue, job):
             yield [text, *nothing]
+        if service.queue.dropped(job):
+            return  # other pictures are shown now
         if job.state != "done":
             yield [status(job, 0), *nothing]
             return
@@ -197,7 +203,7 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
         here: Any, there: Any, model: str, request: gr.Request
     ) -> AsyncIterator[list[Any]]:
         if drawn(here, "click") is None:
-            found = find_object_in(service, visitor_of(request), here)
+            found = await asyncio.to_thread(find_object_in, service, visitor_of(request), here)
             yield [found, gr.skip(), gr.skip(), gr.skip()]
             return
         try:
@@ -214,6 +220,8 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
             return
         async for text in follow(service.queue, job):
             yield [gr.skip(), text, gr.skip(), gr.skip()]
+        if service.queue.dropped(job):
+            return  # other pictures are shown now
         if job.state != "done":
             yield [gr.skip(), status(job, 0), gr.skip(), gr.skip()]
             return
@@ -242,7 +250,9 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
         ]
 
     def load(name: str, request: gr.Request) -> list[Any]:
-        return finished(example(name), visitor_of(request))
+        visitor = visitor_of(request)
+        drop(service, visitor, _JOBS)
+        return finished(example(name), visitor)
 
     def first(request: gr.Request) -> list[Any]:
         return finished(all_examples()[0], visitor_of(request))
@@ -250,7 +260,9 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     off = gr.update(interactive=False)
     for one in (source, target):
-        bind_canvas(service, one, [(line, ""), (composite, None), (overview, None), (archive, off)])
+        bind_canvas(
+            service, one, [(line, ""), (composite, None), (overview, None), (archive, off)], _JOBS
+        )
     enabled_when(
         run,
         "v[0]?.picture && v[1]?.picture",

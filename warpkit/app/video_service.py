@@ -17,7 +17,7 @@ from warpkit.app.pictures import decode_labels, decode_layer
 from warpkit.app.queue import Job
 from warpkit.app.service import Found, Labels, Service, in_words, safe_title
 from warpkit.app.workspace import Session, Upload, Workspace
-from warpkit.checks import InputError, require
+from warpkit.checks import InputError, counted, require
 from warpkit.describe.options import ModelOptions
 from warpkit.io.frames import open_frames
 from warpkit.io.images import read_image, write_image
@@ -103,13 +103,14 @@ class VideoService:
         return session.add(Upload(kept.name, kept, name, frames.height, frames.width, count))
 
     def example_clip(self, visitor: str, one: Example) -> Upload:
-        """The clip of an example as the visitor's own upload."""
-        session = self.service.workspace.session(visitor)
-        kept = session.new_file(".mp4")
-        shutil.copyfile(one.file("clip.mp4"), kept)
-        frames = open_frames(kept)
-        size = frames.height, frames.width
-        return session.add(Upload(kept.name, kept, one.name, *size, frames.count or 0))
+        """The clip of an example, lent to the visitor."""
+        path = one.file("clip.mp4")
+        frames = open_frames(path)
+        upload = Upload(
+            *(f"example {one.name} {path.name}", path, one.name),
+            *(frames.height, frames.width, frames.count or 0),
+        )
+        return self.service.workspace.session(visitor).lend(upload)
 
     @in_words
     def frame(self, visitor: str, clip: Any, index: Any = 0) -> tuple[Path, float]:
@@ -252,12 +253,12 @@ class VideoService:
         return service.submit(visitor, model, "video", lambda w: self._run(session, run, model, w))
 
     @in_words
-    def correct(self, visitor: str, model: str, *, run: Any, position: Any, labels: str) -> Job:
+    def correct(self, visitor: str, model: str, *, run: Any, frame: Any, labels: str) -> Job:
         """Annotate another frame of a finished run, and compute anew what that changes.
 
         Args:
             run: name of the run.
-            position: of the frame among those taken.
+            frame: its number in the video.
             labels: painted object ids as a canvas sends them.
 
         Returns:
@@ -270,7 +271,7 @@ class VideoService:
             f"this run was with the model {known.options.model}: choose it again for corrections",
         )
         require(bool(known.masks), "corrections are masks: propagate a painted object first")
-        frame = self._frame(known, position)
+        require(frame in known.frames, f"this run has no frame {frame!r}: open one of its frames")
         size = {"height": known.clip.height, "width": known.clip.width}
         found = decode_labels(labels, **size)
         if found is None:
@@ -370,15 +371,15 @@ class VideoService:
             run,
             archive=Path(archive),
             rows=rows,
-            text=_summary(rows, run.masks),
+            text=summary(rows, run.masks),
         )
         session.runs[run.name] = finished
         return finished
 
 
-def _summary(rows: list[Row], masks: Mapping[int, Path]) -> str:
+def summary(rows: list[Row], masks: Mapping[int, Path]) -> str:
     """A sentence about a run."""
-    words = f"{len(rows)} frames"
+    words = counted(len(rows), "frame")
     sure = [(row["frame_confidence"], row["frame"]) for row in rows if "frame_confidence" in row]
     if sure:
         value, frame = min(sure)

@@ -14,8 +14,9 @@ from warpkit.app.queue import Job
 from warpkit.app.service import Service, in_words
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.arrays import Labels
-from warpkit.checks import InputError, one_of, require
+from warpkit.checks import InputError, counted, one_of, require
 from warpkit.coherent import MIRRORS, FieldQuality
+from warpkit.image.transparency import opaque_part
 from warpkit.image.warp import WarpResult, WarpSettings, run_warp
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.pictures import read_picture
@@ -23,10 +24,6 @@ from warpkit.runs.progress import ProgressCallback
 
 __all__ = ["WarpFiles", "WarpService", "warp_words"]
 
-_UNSURE = (
-    "no object was found for sure, so whole pictures were warped: paint a mask in both, or draw a"
-    " box around the object"
-)
 _GUIDES = "guides are pairs of points: click one picture and then the other"
 
 
@@ -168,10 +165,9 @@ class WarpService:
                 if (path := folder / f"{role}_mask.png").is_file()
             }
             text = warp_words(result, guides=0 if pairs is None else len(pairs))
-            doubt = result.doubt
-            if mask == "auto" and None in masks and not found and not _transparent(pictures):
-                doubt = f"{_UNSURE}. {doubt}" if doubt else _UNSURE
-            return WarpFiles(folder, archive, text, doubt, found)
+            missing = _without_mask(pictures, masks) if mask == "auto" and not found else []
+            doubts = [*([_unsure(missing)] if missing else []), *filter(None, [result.doubt])]
+            return WarpFiles(folder, archive, text, ". ".join(doubts) or None, found)
 
         return service.submit(visitor, model, "warp", work)
 
@@ -204,9 +200,26 @@ class WarpService:
         return found
 
 
-def _transparent(pictures: list[Upload]) -> bool:
-    """Whether both pictures have transparency, which is their mask."""
-    return all(read_picture(one.path).channels.shape[-1] == 4 for one in pictures)
+def _without_mask(pictures: list[Upload], masks: list[Path | None]) -> list[str]:
+    """Which of `source` and `target` have no mask: neither a painted one nor transparency."""
+    return [
+        role
+        for role, upload, mask in zip(("source", "target"), pictures, masks, strict=True)
+        if mask is None and opaque_part(read_picture(upload.path)) is None
+    ]
+
+
+def _unsure(roles: list[str]) -> str:
+    """That no object was found in these pictures, and what helps."""
+    if len(roles) == 1:
+        return (
+            f"no object was found for sure in the {roles[0]}, so the whole of it was taken: paint a"
+            " mask there, or draw a box around the object"
+        )
+    return (
+        "no object was found for sure, so whole pictures were warped: paint a mask in both, or"
+        " draw a box around the object"
+    )
 
 
 def warp_words(result: WarpResult, *, guides: int = 0) -> str:
@@ -215,14 +228,14 @@ def warp_words(result: WarpResult, *, guides: int = 0) -> str:
     Args:
         guides: how many it was given.
     """
-    pixels = int((result.warped[..., 3] > 0).sum())
+    pixels = counted(int((result.warped[..., 3] > 0).sum()), "pixel")
     quality = result.quality
     if quality is None:
         valid = result.warp.valid.numpy()
         mean = float(result.warp.similarity.numpy()[valid].mean()) if valid.any() else 0.0
-        return f"{pixels} pixels warped, mean cosine {mean:.3f}"
+        return f"{pixels} warped, mean cosine {mean:.3f}"
     parts = [
-        f"{pixels} pixels warped",
+        f"{pixels} warped",
         f"mean cosine {quality.cosine:.3f}",
         f"the way back confirms {100 * quality.consistent:.0f} %",
         f"{quality.folds:.1f} % folds",

@@ -51,11 +51,16 @@ class Upload:
 
 @dataclass
 class Session:
-    """One visitor: a folder, the uploads in it, the finished runs on videos by name, warps."""
+    """One visitor: a folder, the uploads in it, the finished runs on videos by name, warps.
+
+    Attributes:
+        lent: files of the page itself, such as its examples: shared by all, and only read.
+    """
 
     folder: Path
     most: int
     uploads: dict[str, Upload] = field(default_factory=dict)
+    lent: dict[str, Upload] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
     warps: list[Path] = field(default_factory=list)
     used: float = field(default_factory=time.monotonic)
@@ -85,8 +90,13 @@ class Session:
             gone.path.unlink(missing_ok=True)
         return upload
 
+    def lend(self, upload: Upload) -> Upload:
+        """Let the visitor ask for a file of the page itself: not counted, and never removed."""
+        self.lent[upload.name] = upload
+        return upload
+
     def upload(self, name: str | None, what: str = "a picture") -> Upload:
-        """One's own upload by its name.
+        """One's own upload, or what was lent, by its name.
 
         Args:
             what: it is, for who has chosen none.
@@ -95,9 +105,10 @@ class Session:
             InputError: none was chosen, or another name, a path among them.
         """
         require(name not in (None, ""), f"choose {what} first")
-        if not isinstance(name, str) or name not in self.uploads:
+        known = self.lent | self.uploads
+        if not isinstance(name, str) or name not in known:
             raise InputError(f"choose {what} first: the one that was chosen has been removed")
-        return self.uploads[name]
+        return known[name]
 
     def pair(self, source: str | None, target: str | None) -> list[Upload]:
         """A source and a target picture by their names; raises as `upload` does."""
@@ -163,6 +174,9 @@ class Workspace:
         with self._lock:
             found = self._sessions.get(key)
             uploads = [] if found is None else list(found.uploads.values())
+            lent = [] if found is None else list(found.lent.values())
+        for upload in lent:
+            text = text.replace(str(upload.path), upload.title)
         for upload in uploads:
             for place in (str(upload.path), upload.path.name):
                 text = text.replace(place, upload.title)

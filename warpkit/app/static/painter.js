@@ -1,6 +1,7 @@
 // A picture to choose, paint on, box and click. Labels are kept as bytes, one a pixel, never blended.
-// In: value = {picture, image, width, height, labels, found, layer, edit, points, marks, message, serial}.
-// Out: value = {picture, labels, layer, edit, box, points, guides, click, find, upload, title, kind};
+// In: value = {picture, frame, image, width, height, labels, found, layer, edit, points, marks, message,
+// serial}; an empty image empties the canvas, none leaves the picture and frame that are shown.
+// Out: value = {picture, frame, labels, layer, edit, box, points, guides, click, find, upload, title, kind};
 // points in image pixels, guides as pairs of points, source first (guides.js). `found` is a mask that
 // nobody gave: its outline is shown, and it is the painter's own once it is painted on. `edit` names
 // the file that the layer was read from, as long as nothing is painted on it.
@@ -10,7 +11,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   const stage = find("wp-stage"), canvas = find("wp-canvas"), file = find("wp-file");
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const tools = [...element.querySelectorAll("[data-tool]")];
-  const state = { found: null, edit: null, raw: null, tints: {}, picture: null, image: null, width: 0, height: 0, labels: null, layer: null, undo: [], box: null, points: [], marks: [], tool: tools.length ? tools[0].dataset.tool : "", drawing: false, last: null, start: null, busy: false };
+  const state = { found: null, edit: null, raw: null, tints: {}, picture: null, frame: null, image: null, width: 0, height: 0, labels: null, layer: null, undo: [], box: null, points: [], marks: [], tool: tools.length ? tools[0].dataset.tool : "", drawing: false, last: null, start: null, busy: false };
   const root = find("wp"), end = root.dataset.end;
   const guides = root.dataset.guides ? window.warpkitGuides(root.dataset.guides) : null;
   let serial = null;
@@ -26,7 +27,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   }
 
   function content() {
-    return { picture: state.picture, labels: exportLabels(), layer: exportLayer(), edit: state.edit, box: state.box, object: object(), points: state.points, guides: guides ? guides.finished() : [], width: state.width, height: state.height };
+    return { picture: state.picture, frame: state.frame, labels: exportLabels(), layer: exportLayer(), edit: state.edit, box: state.box, object: object(), points: state.points, guides: guides ? guides.finished() : [], width: state.width, height: state.height };
   }
 
   function send(extra, event) {
@@ -310,37 +311,46 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
   }
 
   // The levels of a PNG as bytes, one for every pixel that is shown.
-  async function readIds(url) {
-    const one = await load(url), copy = newLayer(), pen = copy.getContext("2d");
+  function readIds(image) {
+    const copy = newLayer(), pen = copy.getContext("2d");
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(one, 0, 0, canvas.width, canvas.height);
+    pen.drawImage(image, 0, 0, canvas.width, canvas.height);
     const pixels = pen.getImageData(0, 0, canvas.width, canvas.height).data, ids = new Uint8Array(canvas.width * canvas.height);
     for (let i = 0; i < ids.length; i++) ids[i] = pixels[4 * i];
     return ids;
   }
 
-  async function show(value) {
+  // One value after another, however long each takes to load: what comes last is shown last.
+  let shown = Promise.resolve();
+  function show(value) {
     if (!value || value.serial === undefined || value.serial === serial) return;
     serial = value.serial;
-    // What was found in a picture that is no longer shown.
-    if (!value.image && value.picture && value.picture !== state.picture) return;
-    if (value.image) {
-      state.image = await load(value.image);
-      canvas.width = state.image.naturalWidth; canvas.height = state.image.naturalHeight;
-      find("wp-picture").style.setProperty("--wp-ratio", canvas.width / canvas.height);
-      context.drawImage(state.image, 0, 0);
-      state.raw = context.getImageData(0, 0, canvas.width, canvas.height).data;
-      stage.classList.add("wp-full");
-    }
-    if (value.image || value.picture) state.picture = value.picture;
-    if (value.image) {
+    shown = shown.then(() => present(value)).catch(() => say("this could not be shown: open it again", true));
+  }
+
+  async function present(value) {
+    const [image, labels, found, layer] = await Promise.all([value.image, value.labels, value.found, value.layer].map((url) => url ? load(url) : null));
+    // From here on nothing waits: picture and masks change together.
+    // What was found in a picture, or a frame of it, that is no longer shown.
+    if (value.image === undefined && value.picture && (value.picture !== state.picture || (value.frame ?? null) !== state.frame)) return;
+    if (value.image !== undefined) {
+      canvas.width = image ? image.naturalWidth : 1; canvas.height = image ? image.naturalHeight : 1;
+      if (image) {
+        find("wp-picture").style.setProperty("--wp-ratio", canvas.width / canvas.height);
+        context.drawImage(image, 0, 0);
+      }
+      stage.classList.toggle("wp-full", Boolean(image));
+      if (!image && root.classList.contains("wp-large")) find("wp-enlarge").click();
+      Object.assign(state, {
+        image, picture: image ? value.picture : null, frame: image ? value.frame ?? null : null, raw: context.getImageData(0, 0, canvas.width, canvas.height).data, width: value.width || 0, height: value.height || 0,
+        labels: image && new Uint8Array(canvas.width * canvas.height), layer: image && newLayer(), undo: [], box: null, points: [], marks: [], found: null, edit: null, tints: {}, drawing: false,
+      });
       // The points of another picture mean nothing in this one.
       if (guides) guides.clear(false);
-      Object.assign(state, { width: value.width, height: value.height, labels: new Uint8Array(canvas.width * canvas.height), layer: newLayer(), undo: [], box: null, points: [], marks: [], found: null, edit: null, tints: {} });
     }
-    if (value.labels && state.labels) {
-      if (!value.image) remember();
-      const ids = await readIds(value.labels);
+    if (labels && state.labels) {
+      if (!image) remember();
+      const ids = readIds(labels);
       for (let i = 0; i < state.labels.length; i++) {
         if (ids[i]) state.labels[i] = ids[i];
         else if (!value.object || state.labels[i] === value.object) state.labels[i] = 0;
@@ -348,21 +358,19 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
       state.box = null;
       state.found = null;
     }
-    if (value.found !== undefined && state.labels) state.found = value.found ? await readIds(value.found) : null;
-    if (value.layer && state.labels) {
-      if (!value.image) remember();
+    if (value.found !== undefined && state.labels) state.found = found && readIds(found);
+    if (layer && state.labels) {
+      if (!image) remember();
       state.layer = newLayer();
-      state.layer.getContext("2d").drawImage(await load(value.layer), 0, 0, canvas.width, canvas.height);
+      state.layer.getContext("2d").drawImage(layer, 0, 0, canvas.width, canvas.height);
       state.layer.touched = true;
       state.edit = value.edit || null;
     }
     if (value.points) state.points = value.points;
     if (value.marks) state.marks = value.marks;
     if (value.message !== null) say(value.message, value.wrong);
-    redraw();
-    if (state.image) {
-      props.value = content();
-    }
+    if (state.image) redraw(); else refresh();
+    if (state.image || value.image !== undefined) props.value = content();
     root.dataset.picture = state.picture || "";
   }
   refresh();
