@@ -201,7 +201,7 @@ def _warm_up(service: Any) -> None:
     def work(progress: Any) -> None:
         import numpy as np
 
-        from warpkit.image.warp import warp
+        from warpkit.image.warp import WarpSettings, warp
         from warpkit.match.matcher import asked_matcher
 
         progress("loading the model", 0, None)
@@ -210,7 +210,8 @@ def _warm_up(service: Any) -> None:
         picture = np.zeros((32, 32, 3), np.uint8)
         picture[8:24, 8:24] = 255
         matcher = asked_matcher(service.models.options(model).engine)
-        warp(picture, picture, describer=describer, matcher=matcher)
+        settings = WarpSettings(mask="none")
+        warp(picture, picture, describer=describer, matcher=matcher, settings=settings)
 
     service.submit("", model, "warm-up", work)
 

@@ -48,6 +48,7 @@ class Summary:
         matches: matches left after each filter, summed over all pairs that came so far.
         doubtful: ids of kept pairs with a found mask that is doubted (see `warpkit.synthesize.
             mask_trust`).
+        found: how many masks of kept pairs were found.
         agreement: of the masks of kept pairs that the foreground head or a segmenter found, how far
             zoomed and mirrored views agree on each.
         prompts: how often each prompt was used by a kept pair.
@@ -61,6 +62,7 @@ class Summary:
     categories: Counter[str] = field(default_factory=Counter)
     matches: Counter[str] = field(default_factory=Counter)
     doubtful: list[str] = field(default_factory=list)
+    found: int = 0
     agreement: list[float] = field(default_factory=list)
     prompts: Counter[str] = field(default_factory=Counter)
 
@@ -79,6 +81,7 @@ class Summary:
         ends = (meta["source"], meta["target"])
         if doubtful(record):
             self.doubtful.append(record.id)
+        self.found += sum("mask_agreement" in end or "mask_trust" in end for end in ends)
         self.agreement += [end["mask_agreement"] for end in ends if "mask_agreement" in end]
         self.prompts.update(end["prompt"] for end in ends if "prompt" in end)
 
@@ -99,7 +102,7 @@ class Summary:
             "dropped": dict(sorted(self.dropped.items())),
             "splits": dict(sorted(self.splits.items())),
             "doubtful_masks": len(self.doubtful),
-            "found_masks": len(self.agreement),
+            "found_masks": self.found,
             "categories": dict(sorted(self.categories.items())),
             "matches": dict(self.matches),
         }
