@@ -363,5 +363,10 @@ def test_doubt_names_what_helps(source: DescriptorMap) -> None:
     assert text is not None and "20 %" in text and "masks of both objects" in text
     assert "masks" not in (bad.doubt(masked=True, guided=False) or "")
     uneven = dataclasses.replace(good, sd_log_j=1.3)
+    loose = dataclasses.replace(
+        good, consistent=0.75
+    )  # enough for whole pictures, not inside masks
+    assert loose.doubt(masked=False, guided=False) is None
+    assert "agrees for 75 %" in (loose.doubt(masked=True, guided=False) or "")
     assert "parts are stretched" in (uneven.doubt(masked=True, guided=False) or "")
     assert uneven.doubt(masked=False, guided=False) is None  # of whole pictures it says little

@@ -12,6 +12,7 @@ __all__ = ["FieldQuality", "field_regularity"]
 
 # Below these a warp is likely bad; where they come from: docs/warping.md.
 _LEAST_CONSISTENT = 0.5
+_LEAST_CONSISTENT_MASKED = 0.8  # inside masks of both objects
 _LEAST_INSIDE = 0.6
 _MOST_FOLDS = 10.0
 _MOST_UNEVEN = 1.25  # of objects inside masks
@@ -56,7 +57,7 @@ class FieldQuality:
             guided: whether guides were given.
         """
         why = []
-        if self.consistent < _LEAST_CONSISTENT:
+        if self.consistent < (_LEAST_CONSISTENT_MASKED if masked else _LEAST_CONSISTENT):
             why.append(f"the way back agrees for {100 * self.consistent:.0f} % of the pixels only")
         if self.inside < _LEAST_INSIDE:
             why.append(
