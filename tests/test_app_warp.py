@@ -29,6 +29,7 @@ from warpkit.app.warp_service import WarpService, warp_words
 from warpkit.app.workspace import Workspace
 from warpkit.checks import InputError
 from warpkit.coherent import FieldQuality
+from warpkit.image.foreground import NothingFoundError
 from warpkit.image.warp import WarpResult
 from warpkit.types import DescriptorMap, Warp
 
@@ -109,7 +110,7 @@ def test_what_lacks_a_mask_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def nothing(*_: Any, **__: Any) -> None:
-        raise InputError("no object was found")
+        raise NothingFoundError("no object was found")
 
     monkeypatch.setattr("warpkit.image.warp.object_finder", lambda *_, **__: nothing)
     inside = clip[0].labels > 0
