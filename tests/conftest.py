@@ -157,6 +157,21 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     assert not found.folder.exists()
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """What the page's handlers ask, without the page."""
+    pytest.importorskip("gradio", reason="the page needs Gradio: pip install gradio")
+    from app_service_tools import OPTIONS
+
+    from warpkit.app.service import Service
+    from warpkit.app.workspace import Workspace
+
+    made = Service(Workspace(tmp_path_factory.mktemp("page") / "work"), OPTIONS)
+    yield made
+    made.close()
+    assert not made.workspace.root.exists()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium, for all tests that look at the page."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,6 @@ from warpkit.app.video_service import VideoService
 from warpkit.app.workspace import Workspace
 from warpkit.checks import InputError
 from warpkit.synthesize.browse import draw_pair, read_set
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(Workspace(tmp_path_factory.mktemp("page") / "work"), OPTIONS)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install gradio")
 
-from app_service_tools import OPTIONS, landed
+from app_service_tools import landed
 
 from warpkit.app.datasets import DataSets
 from warpkit.app.page import build_page
@@ -22,17 +22,10 @@ from warpkit.app.pictures import encode_labels
 from warpkit.app.service import Service
 from warpkit.app.tab_video import clip_words, corrected, drawn_on
 from warpkit.app.video_service import VideoService, summary
-from warpkit.app.workspace import Upload, Workspace
+from warpkit.app.workspace import Upload
 from warpkit.checks import InputError
 
 VISITOR: Any = SimpleNamespace(session_hash="v")
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(Workspace(tmp_path_factory.mktemp("page") / "work"), OPTIONS)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,19 +21,11 @@ from warpkit.app.queue import Job
 from warpkit.app.service import Service, safe_title
 from warpkit.app.video_service import VideoRun, VideoService
 from warpkit.app.warp_service import WarpService
-from warpkit.app.workspace import Upload, Workspace
+from warpkit.app.workspace import Upload
 from warpkit.checks import InputError
 from warpkit.match.settings import MatchFilters
 from warpkit.render import CLIPS, render_frame
 from warpkit.synthesize.browse import read_set
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(Workspace(tmp_path_factory.mktemp("page") / "work"), OPTIONS)
-    yield made
-    made.close()
-    assert not made.workspace.root.exists()
 
 
 @pytest.fixture(scope="module")

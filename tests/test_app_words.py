@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from app_service_tools import OPTIONS, finished, landed, picture
+from app_service_tools import finished, landed, picture
 
 import warpkit
 from warpkit.app.datasets import EXAMPLE_SET, DataSets
@@ -18,17 +18,8 @@ from warpkit.app.queue import Job
 from warpkit.app.service import Service
 from warpkit.app.video_service import VideoService
 from warpkit.app.warp_service import WarpService
-from warpkit.app.workspace import Workspace
 from warpkit.checks import InputError, OutputError
 from warpkit.match.settings import MatchFilters
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(Workspace(tmp_path_factory.mktemp("page") / "work"), OPTIONS)
-    yield made
-    made.close()
-
 
 Press = Callable[[Service, str], object]
 P1: dict[str, Any] = {"points": [[1, 1]], "filters": MatchFilters()}

@@ -6,7 +6,7 @@ import filecmp
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,27 +87,25 @@ def test_demo(
     assert (record["config"]["frames"], record["config"]["size"]) == (3, 32)
 
 
-def test_the_page_says_where_no_bird_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def unwarped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[demo._Demo]:
+    """A demo whose warps are not made."""
     monkeypatch.setattr(demo, "_warp_files", lambda *_: None)
     monkeypatch.setattr(demo, "_warp_lines", lambda _: ())
     with OutputFolder(tmp_path / "out", overwrite=False) as folder:
-        job = demo._Demo(folder, ModelOptions(), Stopwatch())
-        text = demo._photographs(job).text
-        assert text.startswith("The birds were not found for sure, so whole pictures are warped; ")
-        folder.file("pair/warp/source_mask.png").touch()
-        assert demo._photographs(job).text.startswith("Both birds are found by themselves; ")
+        yield demo._Demo(folder, ModelOptions(), Stopwatch())
 
 
-def test_the_command_of_ones_own_pair_can_be_pasted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "_warp_files", lambda *_: None)
-    monkeypatch.setattr(demo, "_warp_lines", lambda _: ())
-    with OutputFolder(tmp_path / "out", overwrite=False) as folder:
-        job = demo._Demo(folder, ModelOptions(), Stopwatch())
-        section = demo._own_pair(job, [Path("my cat.png"), Path("b.png")], (None, Path("it's.png")))
+def test_the_page_says_where_no_bird_was_found(unwarped: demo._Demo) -> None:
+    text = demo._photographs(unwarped).text
+    assert text.startswith("The birds were not found for sure, so whole pictures are warped; ")
+    unwarped.folder.file("pair/warp/source_mask.png").touch()
+    assert demo._photographs(unwarped).text.startswith("Both birds are found by themselves; ")
+
+
+def test_the_command_of_ones_own_pair_can_be_pasted(unwarped: demo._Demo) -> None:
+    pair = [Path("my cat.png"), Path("b.png")]
+    section = demo._own_pair(unwarped, pair, (None, Path("it's.png")))
     words = ["warp", "my cat.png", "b.png", "-o", "out", "--target-mask", "it's.png"]
     assert shlex.split(section.command) == ["warpkit", *words]
 

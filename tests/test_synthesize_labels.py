@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_synthesis import disc, noise
 
+from warpkit.arrays import mask_box
 from warpkit.checks import InputError
 from warpkit.coherent import coherent_fields
 from warpkit.coords import lattice_sites
@@ -26,7 +27,6 @@ from warpkit.synthesize.labels import (
     filter_candidates,
     find_candidates,
     label_task,
-    mask_box,
     object_side,
 )
 from warpkit.synthesize.measures import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Image", "Labels", "Mask"]
+__all__ = ["Image", "Labels", "Mask", "mask_box"]
 
 Image = npt.NDArray[np.uint8]
 """Pixels in sRGB, uint8 (H, W, 3)."""
@@ -15,3 +15,9 @@ Labels = npt.NDArray[np.uint8]
 
 Mask = npt.NDArray[np.bool_]
 """Which pixels, bool (H, W)."""
+
+
+def mask_box(mask: Mask) -> tuple[float, float, float, float]:
+    """The box `(x1, y1, x2, y2)` of the pixel centres of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])

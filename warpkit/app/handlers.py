@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from warpkit.app.examples import Example, example
 from warpkit.app.pictures import canvas_value, encode_labels
 from warpkit.app.service import Found, Service
 from warpkit.app.status import said
@@ -18,6 +19,7 @@ __all__ = [
     "Canvas",
     "bind_cancel",
     "bind_canvas",
+    "bind_examples",
     "drawn",
     "drop",
     "enabled_when",
@@ -97,6 +99,37 @@ def bind_canvas(
         api_name=f"upload_{str(canvas.elem_id).replace('-', '_')}",
         show_progress="hidden",
     )
+
+
+def bind_examples(
+    service: Service,
+    page: gr.Blocks,
+    thumbnails: gr.HTML,
+    shown: Callable[[Example, str], Any],
+    outputs: Any,
+    *,
+    first: Example,
+    api_name: str,
+    tags: Sequence[str] = (),
+) -> None:
+    """Show an example whose thumbnail is clicked, and the first one when the page opens.
+
+    Args:
+        shown: the outputs for an example and a visitor.
+        tags: kinds of jobs whose results belong to what was shown before: they are dropped.
+    """
+
+    def load(name: str, request: gr.Request) -> Any:
+        visitor = visitor_of(request)
+        drop(service, visitor, tags)
+        return shown(example(name), visitor)
+
+    def opened(request: gr.Request) -> Any:
+        return shown(first, visitor_of(request))
+
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    thumbnails.select(load, thumbnails, outputs, api_name=api_name, **quiet)
+    page.load(opened, None, outputs, api_visibility="private", **quiet)
 
 
 def drop(service: Service, visitor: str, tags: Sequence[str]) -> None:

@@ -8,8 +8,16 @@ from typing import Any
 import gradio as gr
 
 from warpkit.app.canvas import BUTTONS, canvas, thumbnails
-from warpkit.app.examples import Example, all_examples, example
-from warpkit.app.handlers import Canvas, bind_cancel, bind_canvas, drawn, show_upload, visitor_of
+from warpkit.app.examples import Example, all_examples
+from warpkit.app.handlers import (
+    Canvas,
+    bind_cancel,
+    bind_canvas,
+    bind_examples,
+    drawn,
+    show_upload,
+    visitor_of,
+)
 from warpkit.app.service import Service
 from warpkit.app.status import failed, follow, said, status
 from warpkit.checks import InputError, counted
@@ -95,15 +103,10 @@ def inspect_tab(service: Service, page: gr.Blocks) -> None:
     def shown(one: Example, visitor: str) -> Canvas:
         return show_upload(service.example_pair(visitor, one)[0])
 
-    def load(name: str, request: gr.Request) -> Canvas:
-        return shown(example(name), visitor_of(request))
-
-    def first(request: gr.Request) -> Canvas:
-        return shown(all_examples()[0], visitor_of(request))
-
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     bind_canvas(service, picture)
     run.click(inspect, [picture, model, layers], [line, gallery], api_name="inspect", **quiet)
-    examples.select(load, examples, picture, api_name="example_inspect", **quiet)
-    page.load(first, None, picture, api_visibility="private", **quiet)
+    bind_examples(
+        service, page, examples, shown, picture, first=all_examples()[0], api_name="example_inspect"
+    )
     bind_cancel(service, cancel, line, "inspect")

@@ -8,12 +8,12 @@ from typing import Any
 import gradio as gr
 
 from warpkit.app.canvas import BUTTONS, canvas, thumbnails
-from warpkit.app.examples import Example, all_examples, example
+from warpkit.app.examples import Example, all_examples
 from warpkit.app.handlers import (
     bind_cancel,
     bind_canvas,
+    bind_examples,
     drawn,
-    drop,
     enabled_when,
     visitor_of,
 )
@@ -116,14 +116,6 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
             gr.update(interactive=False),
         ]
 
-    def load(name: str, request: gr.Request) -> list[Any]:
-        visitor = visitor_of(request)
-        drop(service, visitor, _JOBS)
-        return finished(example(name), visitor)
-
-    def first(request: gr.Request) -> list[Any]:
-        return finished(all_examples()[0], visitor_of(request))
-
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     hidden, off = gr.update(visible=False), gr.update(interactive=False)
     for one in (source, target):
@@ -142,8 +134,16 @@ def points_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     # The newest click counts: earlier ones need not be finished.
     source.input(match, asked, shown, api_visibility="private", trigger_mode="always_last", **quiet)
     opened = [source, target, line, table, picture, export]
-    examples.select(load, examples, opened, api_name="example_points", **quiet)
-    page.load(first, None, opened, api_visibility="private", **quiet)
+    bind_examples(
+        service,
+        page,
+        examples,
+        finished,
+        opened,
+        first=all_examples()[0],
+        api_name="example_points",
+        tags=_JOBS,
+    )
     bind_cancel(service, cancel, line, "points")
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 
 from warpkit.app.canvas import BUTTONS, canvas, thumbnails
-from warpkit.app.examples import Example, all_examples, example
+from warpkit.app.examples import Example, all_examples
 from warpkit.app.handlers import (
     Canvas,
     asked_box,
     bind_cancel,
+    bind_examples,
     drawn,
     drop,
     enabled_when,
@@ -262,14 +263,6 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
             *no_run(),
         ]
 
-    def load(name: str, request: gr.Request) -> list[Any]:
-        visitor = visitor_of(request)
-        drop(service, visitor, _JOBS)
-        return finished(example(name), visitor)
-
-    def opened_first(request: gr.Request) -> list[Any]:
-        return finished(clips[0], visitor_of(request))
-
     def find(value: Any, start: Any, request: gr.Request) -> Canvas:
         label, frame = _object(value), shown_frame(value, start)
         try:
@@ -318,9 +311,17 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     )
     first.select(find, [first, start], first, api_name="box_video", **quiet)
     fix.select(find_to_fix, fix, fix, api_visibility="private", **quiet)
-    examples.select(load, examples, opened, api_name="example_video", **quiet)
     if clips:
-        page.load(opened_first, None, opened, api_visibility="private", **quiet)
+        bind_examples(
+            service,
+            page,
+            examples,
+            finished,
+            opened,
+            first=clips[0],
+            api_name="example_video",
+            tags=_JOBS,
+        )
     asked = [first, stride, model, start, last]
     run.click(propagate, asked, [*shown, *correction], api_name="video", **quiet)
     enabled_when(run, _DRAWN, [first], [first.change, first.input])

@@ -9,13 +9,13 @@ from typing import Any
 import gradio as gr
 
 from warpkit.app.canvas import BUTTONS, canvas, thumbnails
-from warpkit.app.examples import Example, all_examples, example
+from warpkit.app.examples import Example, all_examples
 from warpkit.app.handlers import (
     Canvas,
     bind_cancel,
     bind_canvas,
+    bind_examples,
     drawn,
-    drop,
     enabled_when,
     find_object_in,
     show_upload,
@@ -249,14 +249,6 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
             gr.Tabs(selected="result"),
         ]
 
-    def load(name: str, request: gr.Request) -> list[Any]:
-        visitor = visitor_of(request)
-        drop(service, visitor, _JOBS)
-        return finished(example(name), visitor)
-
-    def first(request: gr.Request) -> list[Any]:
-        return finished(all_examples()[0], visitor_of(request))
-
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     off = gr.update(interactive=False)
     for one in (source, target):
@@ -277,8 +269,16 @@ def warp_tab(service: Service, model: gr.Dropdown, page: gr.Blocks) -> None:
     for here, there, name in ((source, target, "look"), (target, source, "look_back")):
         here.select(locate, [here, there, model], [here, line, look, views], api_name=name, **quiet)
     opened = [source, target, composite, overview, line, archive, views]
-    examples.select(load, examples, opened, api_name="example", **quiet)
-    page.load(first, None, opened, api_visibility="private", **quiet)
+    bind_examples(
+        service,
+        page,
+        examples,
+        finished,
+        opened,
+        first=all_examples()[0],
+        api_name="example",
+        tags=_JOBS,
+    )
     bind_cancel(service, cancel, line, "warp")
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warpkit.arrays import Image, Mask
+from warpkit.arrays import Image, Mask, mask_box
 from warpkit.checks import InputError, check_image, check_points, require
 from warpkit.features.foreground import HINTS, ForegroundModel
 from warpkit.features.registry import resolve_device
@@ -331,8 +331,7 @@ def _extent(
     found = (logits > 0).numpy()
     if not found.any():  # the likeliest part: the nearer look may be surer
         found = (logits >= logits.flatten().quantile(0.97)).numpy()
-    rows, columns = np.nonzero(mask_pieces(found, share=1.0, at=points))
-    return float(columns.min()), float(rows.min()), float(columns.max()), float(rows.max())
+    return mask_box(mask_pieces(found, share=1.0, at=points))
 
 
 def _around(box: tuple[float, ...], *, height: int, width: int) -> _Region:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.arrays import Image, Mask
+from warpkit.arrays import Image, Mask, mask_box
 from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
@@ -243,8 +243,8 @@ def _reach(pair: ImagePair) -> float:
     """How far from a point the way back may end, in pixels of the source."""
     height, width = pair.source.shape[:2]
     if pair.source_mask is not None:
-        rows, columns = (pair.source_mask.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
-        height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+        x1, y1, x2, y2 = mask_box(pair.source_mask.numpy())
+        height, width = y2 - y1 + 1, x2 - x1 + 1
     return _TOLERANCE * max(height, width)
 
 

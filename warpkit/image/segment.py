@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from warpkit.arrays import Image
+from warpkit.arrays import Image, mask_box
 from warpkit.checks import check_image, require
 from warpkit.features.registry import resolve_device
 from warpkit.features.segmenters import SEGMENTERS, Segmenter, check_prompts, load_segmenter
@@ -117,7 +117,7 @@ def segment_object(
     doubts: tuple[str, ...] = ()
     if text is None and box is None and not hints.points and first is not None:
         found = first(image, hints)
-        prompt, doubts = _box_of(found), found.doubts
+        prompt, doubts = mask_box(found.mask), found.doubts
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     looks = []
     for mirrored in (False, True):
@@ -142,11 +142,6 @@ def segment_object(
     agreement = float(np.mean([(mask & one).sum() / (mask | one).sum() for one in overlaps]))
     more = mask_doubts(mask, agreement, box, hints.background)
     return FoundObject(mask, agreement, (*doubts, *more))
-
-
-def _box_of(found: FoundObject) -> tuple[float, ...]:
-    rows, columns = np.nonzero(found.mask)
-    return tuple(float(n) for n in (columns.min(), rows.min(), columns.max(), rows.max()))
 
 
 def _prompts(

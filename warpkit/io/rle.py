@@ -16,6 +16,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from warpkit.arrays import mask_box
 from warpkit.checks import OutputError, require
 from warpkit.io.images import check_target
 from warpkit.io.whole import Partial
@@ -143,6 +144,5 @@ class CocoMaskWriter:
 
 def _box(mask: npt.NDArray[np.bool_]) -> list[int]:
     """Bounding box [x, y, width, height] of a mask that holds a pixel."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-    return [int(columns[0]), int(rows[0]), int(width), int(height)]
+    x1, y1, x2, y2 = map(int, mask_box(mask))
+    return [x1, y1, x2 - x1 + 1, y2 - y1 + 1]

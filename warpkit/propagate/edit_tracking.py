@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpkit.arrays import Image, Labels, Mask
+from warpkit.arrays import Image, Labels, Mask, mask_box
 from warpkit.checks import check_image, one_of, require, usable_array
 from warpkit.coords import pixel_grid
 from warpkit.propagate.cell_matches import ObjectCells
@@ -233,12 +233,11 @@ class EditTracker:
     def _box(self, mask: Mask) -> tuple[slice, slice]:
         """The part of a frame that an edit of the mask can reach."""
         margin = int(2 * self._border()) + 16
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-        first, second = (
-            slice(max(0, int(ends[0]) - margin), int(ends[-1]) + 1 + margin)
-            for ends in (rows, columns)
+        x1, y1, x2, y2 = map(int, mask_box(mask))
+        return (
+            slice(max(0, y1 - margin), y2 + 1 + margin),
+            slice(max(0, x1 - margin), x2 + 1 + margin),
         )
-        return first, second
 
     def _laid(self, i: int, field: ObjectField, mask: Mask, image: Image) -> Array:
         """The layer of one object over the part of a frame that these cover, (h, w, 4)."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpkit.arrays import mask_box
 from warpkit.checks import check_image, check_mask, check_same_size, one_of, require, usable_array
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
@@ -233,9 +234,9 @@ def colormap_layer(mask: npt.NDArray[np.bool_], *, opacity: float = 0.8) -> Edit
     mask = usable_array(mask)
     size = mask.shape if getattr(mask, "ndim", 0) == 2 else (0, 0)
     mask = check_mask(mask, height=size[0], width=size[1], name="object mask")
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    y = (np.arange(mask.shape[0]) - rows[0] + 0.5) / (rows[-1] - rows[0] + 1)
-    x = (np.arange(mask.shape[1]) - columns[0] + 0.5) / (columns[-1] - columns[0] + 1)
+    x1, y1, x2, y2 = mask_box(mask)
+    y = (np.arange(mask.shape[0]) - y1 + 0.5) / (y2 - y1 + 1)
+    x = (np.arange(mask.shape[1]) - x1 + 0.5) / (x2 - x1 + 1)
     across = (1 - x)[None, :, None] * _CORNERS[:, :1] + x[None, :, None] * _CORNERS[:, 1:]
     colour = (1 - y)[:, None, None] * across[0] + y[:, None, None] * across[1]
     layer = np.zeros((*mask.shape, 4), dtype=np.float32)

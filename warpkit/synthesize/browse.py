@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from warpkit.arrays import Image
+from warpkit.arrays import Image, mask_box
 from warpkit.checks import InputError, is_file, require
 from warpkit.datasets.dhf import read_dhf_item, write_dhf_json
 from warpkit.datasets.json_fields import check_folder, load_json
@@ -204,16 +203,10 @@ def write_rendered_set(
                 places[1],
                 np.stack([x, y], axis=1).astype(np.float32),
                 target.target_xy[y, x],
-                _box(source.labels > 0),
-                _box(target.labels > 0),
+                mask_box(source.labels > 0),
+                mask_box(target.labels > 0),
                 name,
             )
         )
     write_dhf_json(output / "pairs.json", pairs, output)
     return pairs
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """The box x1, y1, x2, y2 around the pixels of a mask."""
-    y, x = np.nonzero(mask)
-    return float(x.min()), float(y.min()), float(x.max()), float(y.max())

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from warpkit.arrays import Mask
+from warpkit.arrays import Mask, mask_box
 from warpkit.checks import check_mask
 from warpkit.coherent import CoherentField, FieldTask
 from warpkit.coords import sample_bilinear
-from warpkit.datasets.pair import Box
 from warpkit.match.farthest import farthest_points
 from warpkit.match.filters import (
     affine_residual,
@@ -41,7 +40,6 @@ __all__ = [
     "filter_candidates",
     "find_candidates",
     "label_task",
-    "mask_box",
     "object_side",
 ]
 
@@ -106,12 +104,6 @@ class Labels:
     similarity: Tensor | None
     coherence: Tensor | None
     left: Mapping[str, int]
-
-
-def mask_box(mask: Mask) -> Box:
-    """The box `(x1, y1, x2, y2)` of the pixel centres of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
 
 
 def object_side(mask: Mask) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from warpkit.arrays import mask_box
 from warpkit.checks import InputError
 from warpkit.coherent import CoherentField, coherent_fields
 from warpkit.coords import sample_nearest
@@ -44,7 +45,6 @@ from warpkit.synthesize.labels import (
     exact_candidates,
     find_candidates,
     label_task,
-    mask_box,
 )
 from warpkit.synthesize.measures import image_hash, image_problem, pair_problem
 from warpkit.synthesize.object_masks import ObjectMasks

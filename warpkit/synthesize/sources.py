@@ -34,16 +34,18 @@ def set_sources(settings: PairSettings, options: ModelOptions) -> dict[str, str]
             " licences"
         )
     sources["labels"] = "known warps, exact" if settings.known_warps else "matched, not by people"
-    sources["masks"] = settings.mask_kind
-    if settings.mask_kind == "auto":
-        digest = file_sha256(FOREGROUND_WEIGHTS)
-        sources["masks"] = f"found by the foreground head (weights {digest[:12]}), not by people"
-    if settings.masks.segmenter is not None:
-        segmenter = settings.masks.segmenter
+    sources["masks"] = _mask_source(settings)
+    return sources
+
+
+def _mask_source(settings: PairSettings) -> str:
+    segmenter = settings.masks.segmenter
+    if segmenter is not None:
         alias = release_name(segmenter)
         licence = "not known" if alias is None else RELEASES[alias].licence
-        sources["masks"] = (
-            f"found by the segmenter {segmenter_weights(segmenter)} (licence: {licence}), not by"
-            " people"
-        )
-    return sources
+        weights = segmenter_weights(segmenter)
+        return f"found by the segmenter {weights} (licence: {licence}), not by people"
+    if settings.mask_kind == "auto":
+        digest = file_sha256(FOREGROUND_WEIGHTS)
+        return f"found by the foreground head (weights {digest[:12]}), not by people"
+    return settings.mask_kind
