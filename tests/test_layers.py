@@ -38,7 +38,7 @@ ALLOWED = {
     "viz": GROUND | {"arrays", "coords"},
     "image": (TOOLS - {"coords", "version"})
     | {"aggregate", "arrays", "coherent", "features", "viz", "warp"},
-    "video": (TOOLS - {"coords"}) | {"arrays", "propagate", "viz", "warp"},
+    "video": (TOOLS - {"coords"}) | {"arrays", "features", "propagate", "viz", "warp"},
     "evaluate": (TOOLS - {"version"})
     | {"aggregate", "arrays", "coherent", "datasets", "features", "image", "propagate"}
     | {"render", "video", "viz", "warp"},

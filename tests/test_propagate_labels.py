@@ -37,6 +37,7 @@ def plain(**settings: object) -> LabelConfig:
     return LabelConfig(
         **(
             {"annotated_bias": 0.0, "colour": 0.0, "sharpen": 0.0, "context": 7, "top_k": 5}
+            | {"ridge": 0.0, "ridge_similarity": 0.0}
             | settings
         )
     )
@@ -190,7 +191,9 @@ def test_frames_need_their_images_unless_nothing_looks_at_them():
     labels = np.ones((12, 14), dtype=np.uint8)
     for settings in ({"colour": 1.0}, {"sharpen": 0.1}):
         propagator = LabelPropagator(plain(**settings), [1])
-        with pytest.raises(InputError, match="give every frame's image, or set colour and sharpen"):
+        with pytest.raises(
+            InputError, match="give every frame's image, or set colour, objectness and sharpen"
+        ):
             propagator.annotate(frame, labels)
         with pytest.raises(InputError, match="frame's image"):
             propagator.annotate(frame, labels, np.zeros((12, 15, 3), np.uint8))

@@ -6,9 +6,11 @@ A small head over the frozen strides of EfficientNet-Lite0, coarse to fine. It i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -24,10 +26,16 @@ __all__ = [
     "POINT_RADIUS",
     "ForegroundHead",
     "ForegroundModel",
+    "around_box",
     "load_foreground_head",
     "save_foreground_head",
     "stage_maps",
 ]
+
+Box = Sequence[float]
+Image = npt.NDArray[np.uint8]
+Region = tuple[slice, slice]
+"""Rows and columns of an image."""
 
 FOREGROUND_WEIGHTS = Path(__file__).parents[1] / "weights" / "foreground-head.safetensors"
 
@@ -38,6 +46,11 @@ outside, 0 everywhere without one), and 1 everywhere if there is any hint."""
 POINT_RADIUS = 0.025
 """Of a disc around a point, share of the longer side."""
 
+# Margin around a box that is looked at, as a share of its longer side.
+_MARGIN = 0.2
+# Pixels of the longer side of a box with its margin when it is looked at once; smaller ones are
+# enlarged, though not more than so many times.
+_BOX_SIDE, _ENLARGED = 320, 4
 _GROUPS = 8
 # Dilation of the depthwise convolutions at each stride, coarsest first.
 _DILATIONS = {15: (1, 1), 10: (1, 2, 1), 4: (1, 1), 2: (1,)}
@@ -153,6 +166,47 @@ class ForegroundModel:
                 stage_maps(self.backbone, images), hints.to(self.backbone.device)
             )[0]
         return fine
+
+    def at_box(self, image: Image, box: Box) -> tuple[Region, Tensor]:
+        """One look at a box: logits of the object in it at the pixels of the box and a margin.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            box: `(x1, y1, x2, y2)`, pixels whose centres are at integers, both corners inside.
+
+        Returns:
+            The rows and columns looked at, and float (rows, columns) on the model's device.
+        """
+        region = around_box(box, height=image.shape[0], width=image.shape[1])
+        part = torch.tensor(image[region], device=self.backbone.device)
+        pixels = part.permute(2, 0, 1)[None].float() / 255
+        hints = _box_hints(box, region).to(pixels)
+        height, width = part.shape[:2]
+        scale = min(_ENLARGED, _BOX_SIDE / max(height, width))
+        step = self.multiple
+        size = tuple(max(2 * step, step * round(n * scale / step)) for n in (height, width))
+        pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+        hints = F.adaptive_max_pool2d(hints, size) if scale < 1 else F.interpolate(hints, size=size)
+        seen = F.interpolate(self.logits(pixels, hints), size=(height, width), mode="bicubic")
+        return region, seen[0, 0]
+
+
+def around_box(box: Box, *, height: int, width: int) -> Region:
+    """Rows and columns of a box `(x1, y1, x2, y2)` with a margin, within an image."""
+    margin = _MARGIN * (1 + max(box[2] - box[0], box[3] - box[1]))
+    left, top = (max(0, int(value - margin)) for value in box[:2])
+    right, bottom = (int(value + margin) + 2 for value in box[2:])
+    return slice(top, min(height, bottom)), slice(left, min(width, right))
+
+
+def _box_hints(box: Box, region: Region) -> Tensor:
+    """The planes (1, 4, rows, columns) of a box alone, within a region of the image."""
+    y, x = (torch.arange(part.start, part.stop) for part in region)
+    rows, columns = (y >= box[1]) & (y <= box[3]), (x >= box[0]) & (x <= box[2])
+    planes = torch.zeros(1, len(HINTS), len(y), len(x))
+    planes[0, HINTS.index("box")] = (rows[:, None] & columns[None]).float() * 2 - 1
+    planes[0, HINTS.index("given")] = 1
+    return planes
 
 
 def stage_maps(backbone: EfficientNetBackbone, images: Tensor) -> dict[int, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from warpkit.arrays import Image, Mask, mask_box
 from warpkit.checks import InputError, check_image, check_points, require
-from warpkit.features.foreground import HINTS, ForegroundModel
+from warpkit.features.foreground import HINTS, ForegroundModel, Region, around_box
 from warpkit.features.registry import resolve_device
 
 __all__ = [
@@ -39,14 +39,10 @@ __all__ = [
 # there, the same again with its box as a hint, and the region of a box that was given; between them
 # twice the image's own pixels.
 _WHOLE, _NEAR, _TOLD, _BOXED = (288, 288), (288, 448), (448, 448), (320, 640)
-_MARGIN = 0.2  # of the region's longer side, around it
 # Weights of nearer looks within their regions: of the first, and of one that follows another.
 _FIRST, _SECOND = 0.75, 0.5
 _DISC = 0.025  # radius of a point's disc as a share of the long side, as in training
 _CRUMB = 0.05  # of the largest piece; smaller ones are left out
-
-_Region = tuple[slice, slice]
-"""Rows and columns of an image."""
 
 SURE = 0.7
 """Agreement of the looks from which a mask is not called doubtful."""
@@ -207,7 +203,7 @@ class _Seen:
         mean: logits (H, W) of all looks together.
     """
 
-    looks: list[tuple[_Region, Tensor]]
+    looks: list[tuple[Region, Tensor]]
     mean: Tensor
 
     def agreement(self, mask: Mask) -> float:
@@ -229,7 +225,7 @@ def _see(
     height, width = pixels.shape[-2:]
     planes = _planes(hints, box, height=height, width=width)
     if box is not None:
-        region = _around(box, height=height, width=width)
+        region = around_box(box, height=height, width=width)
         boxed = _looks(model, pixels, planes, region, _BOXED)
         mean = torch.full((height, width), -math.inf)
         mean[region] = _mean(boxed)
@@ -241,7 +237,7 @@ def _see(
         found = _extent(mean, hints.points)
         if told:
             planes = _planes(Hints(box=found), found, height=height, width=width)
-        region = _around(found, height=height, width=width)
+        region = around_box(found, height=height, width=width)
         # One is seen as it is and the other mirrored: both of each are no better, and take twice as
         # long.
         near = _looks(model, pixels, planes, region, _TOLD if told else _NEAR, (told,))
@@ -294,10 +290,10 @@ def _looks(
     model: ForegroundModel,
     pixels: Tensor,
     planes: Tensor,
-    region: _Region,
+    region: Region,
     sides: tuple[int, int],
     mirrored: tuple[bool, ...] = (False, True),
-) -> list[tuple[_Region, Tensor]]:
+) -> list[tuple[Region, Tensor]]:
     """Looks at a region whose longer side is brought into a range: one as it is, one mirrored.
 
     Args:
@@ -320,7 +316,7 @@ def _looks(
     ]
 
 
-def _mean(looks: list[tuple[_Region, Tensor]]) -> Tensor:
+def _mean(looks: list[tuple[Region, Tensor]]) -> Tensor:
     return torch.stack([look for _, look in looks]).mean(dim=0)
 
 
@@ -332,14 +328,6 @@ def _extent(
     if not found.any():  # the likeliest part: the nearer look may be surer
         found = (logits >= logits.flatten().quantile(0.97)).numpy()
     return mask_box(mask_pieces(found, share=1.0, at=points))
-
-
-def _around(box: tuple[float, ...], *, height: int, width: int) -> _Region:
-    """Rows and columns of a box with a margin."""
-    margin = _MARGIN * (1 + max(box[2] - box[0], box[3] - box[1]))
-    left, top = (max(0, int(value - margin)) for value in box[:2])
-    right, bottom = (int(value + margin) + 2 for value in box[2:])
-    return slice(top, min(height, bottom)), slice(left, min(width, right))
 
 
 def mask_pieces(

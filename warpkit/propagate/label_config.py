@@ -27,6 +27,16 @@ class LabelConfig:
         colour: weight of colour beside the descriptor: the similarity of two cells is the cosine
             of their descriptors less `colour` times the squared distance of their mean colours
             (CIELAB, lightness 100 = 1). 0 compares descriptors alone.
+        ridge: weight, in log odds, of a linear model of each object against the rest (ridge
+            regression on descriptors and colours, learned in annotated frames) beside the labels
+            of the context. It knows what the object never looked like, where the context has
+            nothing that is alike. 0 leaves it out.
+        ridge_similarity: cells whose scores under that model differ are less similar, by this times
+            the squared difference: what is alike but tells object from rest counts more.
+        ridge_rate: weight of a propagated frame in what the model learns, beside an annotated one.
+        ridge_penalty: weight of the model's squared coefficients beside its mean squared error.
+        objectness: weight, in log odds, of what a network that finds objects sees in the box of
+            each one, where that agrees with the labels. 0 leaves it out, and does not load it.
         channels: descriptors are compared by their parts along this many principal directions of
             the first annotated frame's descriptors, which costs less and hardly changes what is
             similar; 0 compares whole ones.
@@ -43,12 +53,17 @@ class LabelConfig:
     """
 
     context: int = 7
-    top_k: int = 15
+    top_k: int = 8
     temperature: float = 0.1
     radius: float = 0.2
     window_annotated: bool = False
     annotated_bias: float = 0.1
-    colour: float = 2.0
+    colour: float = 3.0
+    ridge: float = 0.3
+    ridge_similarity: float = 0.1
+    ridge_rate: float = 0.05
+    ridge_penalty: float = 1e-3
+    objectness: float = 0.5
     channels: int = 128
     refine: int = 1
     sharpen: float = 0.025
@@ -69,6 +84,13 @@ class LabelConfig:
         bias = self.annotated_bias
         require(0 <= bias < float("inf"), f"annotated_bias must be 0 or more, got {bias}")
         require(0 <= self.colour < float("inf"), f"colour must be 0 or more, got {self.colour}")
+        for name in ("ridge", "ridge_similarity", "ridge_rate", "objectness"):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), f"{name} must be 0 or more, got {value}")
+        require(
+            0 < self.ridge_penalty < float("inf"),
+            f"ridge_penalty must be positive, got {self.ridge_penalty}",
+        )
         require(self.channels >= 0, f"channels must be 0 or more, got {self.channels}")
         require(
             0 <= self.sharpen <= 0.5,
@@ -82,6 +104,11 @@ class LabelConfig:
             0 <= self.min_evidence <= 1,
             f"min_evidence must lie between 0 and 1, got {self.min_evidence}",
         )
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a linear model of each object is learned."""
+        return self.ridge > 0 or self.ridge_similarity > 0
 
     @property
     def needs_images(self) -> bool:

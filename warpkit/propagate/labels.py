@@ -4,15 +4,16 @@ In: the descriptor map and the labels of one or more annotated frames, then the 
 every following frame, one at a time, each with its image. Out: the labels of that frame at the
 original size.
 Every cell takes the soft labels of the context cells it resembles most, in descriptor and colour;
-the context is the annotated frames, which are never forgotten, and the last few predictions. The
-borders of the decided masks follow the edges of the image. Memory does not grow with the length of
-the clip.
+the context is the annotated frames, which are never forgotten, and the last few predictions. A
+linear model of what tells each object from the rest, and a network that knows objects in general,
+add their evidence. The borders of the decided masks follow the edges of the image. Memory does not
+grow with the length of the clip.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,10 +36,18 @@ from warpkit.propagate.coverage import (
     soft_at_pixels,
 )
 from warpkit.propagate.label_config import LabelConfig
+from warpkit.propagate.object_model import ObjectModel, object_scores
+from warpkit.propagate.objectness import BoxLook, object_evidence
 from warpkit.propagate.sharpen import sharpen_soft
 from warpkit.types import DescriptorMap
 
 __all__ = ["Annotation", "LabelFrame", "LabelPropagator", "decide_labels", "label_memory"]
+
+
+# The context is believed to be sure to so much, so that other evidence can speak against it.
+_CERTAIN = 0.02
+# Less than this is no label: cells that may take none need not be searched for.
+_CRUMB = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +83,33 @@ class LabelFrame:
 
 @dataclass(frozen=True, eq=False)
 class _ContextFrame:
-    keys: Tensor  # (h, w, C), what queries are multiplied with
+    cells: Tensor  # (h, w, C), descriptors and colours
+    norm: Tensor  # (h, w), added to the similarity of a cell
     soft: Tensor  # (K, h, w)
+
+    def keys(self, coefficients: Tensor | None, weight: float) -> Tensor:
+        """(h, w, C + K + 1), what queries are multiplied with."""
+        if coefficients is None:
+            return torch.cat([self.cells, self.norm[..., None]], dim=-1)
+        scores = _scaled_scores(self.cells, coefficients, weight)
+        norm = self.norm - scores.square().sum(dim=-1) / 2
+        return torch.cat([self.cells, scores, norm[..., None]], dim=-1)
+
+
+def _scaled_scores(cells: Tensor, coefficients: Tensor, weight: float) -> Tensor:
+    """(h, w, K), whose products are `2 * weight` times those of scores."""
+    return (2 * weight) ** 0.5 * object_scores(cells, coefficients).permute(1, 2, 0)
 
 
 class LabelPropagator:
     """Propagates the labels of annotated frames, frame by frame.
 
-    Source: the protocol of DINO and DIFT for video label propagation (windowed top-k affinity).
+    Source: the protocol of DINO and DIFT for video label propagation (windowed top-k affinity);
+    for the model of each object see `warpkit.propagate.object_model`.
+
+    Args:
+        look: what looks at the box of an object where `config.objectness` asks for it; without it
+            nothing does.
 
     Example:
         >>> import numpy as np, torch
@@ -95,8 +123,12 @@ class LabelPropagator:
         3
     """
 
-    def __init__(self, config: LabelConfig, object_ids: Sequence[int]) -> None:
+    def __init__(
+        self, config: LabelConfig, object_ids: Sequence[int], *, look: BoxLook | None = None
+    ) -> None:
         self.config = config
+        self._look = look if config.objectness > 0 else None
+        self._model = ObjectModel(config.ridge_penalty) if config.has_model else None
         self.object_ids = check_object_ids(object_ids)
         self._annotated: list[_ContextFrame] = []
         self._recent: deque[_ContextFrame] = deque(maxlen=config.context)
@@ -126,9 +158,11 @@ class LabelPropagator:
         planes = one_hot(labels, self.object_ids, descriptors.data.device)
         if self._directions is None and 0 < self.config.channels < descriptors.channels:
             self._directions = principal_directions(_unit(descriptors), self.config.channels)
-        _, keys = self._rows(descriptors, image)
-        keys[..., -1] += self.config.annotated_bias
-        self._annotated.append(_ContextFrame(keys, cell_coverage(planes, descriptors)))
+        cells, norm = self._cells(descriptors, image)
+        soft = cell_coverage(planes, descriptors)
+        if self._model is not None:
+            self._model.annotate(cells, soft)
+        self._annotated.append(_ContextFrame(cells, norm + self.config.annotated_bias, soft))
 
     def step(self, descriptors: DescriptorMap, image: Image | None = None) -> LabelFrame:
         """The labels of the next frame, which then becomes context.
@@ -148,48 +182,62 @@ class LabelPropagator:
         require(bool(self._annotated), "no frame is annotated: call annotate before step")
         image = self._check(descriptors, image)
         coarse, descriptors = descriptors, finer_grid(descriptors, self.config.refine)
-        queries, keys = self._rows(descriptors, image)
+        cells, norm = self._cells(descriptors, image)
         frames = [*self._annotated, *self._recent]
         window = self._window(descriptors)
         first = window if self.config.window_annotated else None
         windows = [first] * len(self._annotated) + [window] * len(self._recent)
+        weight = self.config.ridge_similarity
+        coefficients = None if self._model is None else self._model.coefficients()
+        parts = [cells, torch.ones_like(norm)[..., None]]
+        if coefficients is not None:
+            parts.insert(1, _scaled_scores(cells, coefficients, weight))
         blended = propagate_values(
-            queries,
-            [frame.keys for frame in frames],
+            torch.cat(parts, dim=-1),
+            [frame.keys(coefficients, weight) for frame in frames],
             windows,
             [frame.soft.flatten(1).T for frame in frames],
             k=self.config.top_k,
             temperature=self.config.temperature,
         )
         soft = blended.T.reshape(-1, *descriptors.grid_size).contiguous()
+        soft = self._with_evidence(soft, cells, coefficients, descriptors, image)
         soft = self._without_absent(soft)
         kept = soft
         if self.config.harden:
             decided = decide_labels(soft, coarse, image, self.object_ids, self.config)
             planes = one_hot(decided.labels, self.object_ids, soft.device)
             kept = cell_coverage(planes, descriptors)
-        self._recent.append(_ContextFrame(keys, kept))
+        if self._model is not None:
+            self._model.update(cells, kept, self.config.ridge_rate)
+        self._recent.append(_ContextFrame(cells, norm, kept))
         return soft
 
     def forget(self) -> None:
         """Drop the last predictions, as at a scene cut; the annotated frames stay."""
         self._recent.clear()
+        if self._model is not None:
+            self._model.forget()
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` needs beside the frames themselves.
 
         Returns:
             `object_ids` int64 (K,) and `soft` float32 (n, K, h, w): the labels kept for the last
-            `n <= context` frames, oldest first.
+            `n <= context` frames, oldest first; where objects have models, also `updates`, what
+            these learned in propagated frames.
         """
         require(bool(self._annotated), "no frame is annotated: there is no state to keep")
         empty = self._annotated[0].soft.new_empty((0, *self._annotated[0].soft.shape))
         soft = torch.stack([f.soft for f in self._recent]) if self._recent else empty
-        return {"object_ids": torch.tensor(self.object_ids), "soft": soft.clone()}
+        state = {"object_ids": torch.tensor(self.object_ids), "soft": soft.clone()}
+        if self._model is not None and self._model.updates is not None:
+            state["updates"] = self._model.updates.clone()
+        return state
 
     def restore(
         self,
-        state: dict[str, Tensor],
+        state: Mapping[str, Tensor],
         context: Sequence[DescriptorMap],
         annotations: Sequence[Annotation],
         images: Sequence[Image | None] | None = None,
@@ -225,6 +273,8 @@ class LabelPropagator:
         self._annotated.clear()
         self._recent.clear()
         self._layout = self._directions = None
+        if self._model is not None:
+            self._model = ObjectModel(self.config.ridge_penalty)
         for known in annotations:
             self.annotate(known.descriptors, known.labels, known.image)
         for descriptors, image, kept in zip(context, images, soft, strict=True):
@@ -238,7 +288,10 @@ class LabelPropagator:
             # A copy of its own: the caller's tensor may change, and rounding in matrix products
             # may depend on where in memory a tensor starts.
             kept = kept.to(descriptors.data.device, copy=True)
-            self._recent.append(_ContextFrame(self._rows(descriptors, image)[1], kept))
+            self._recent.append(_ContextFrame(*self._cells(descriptors, image), kept))
+        if self._model is not None and "updates" in state:
+            device = self._annotated[0].soft.device
+            self._model.updates = state["updates"].to(device, copy=True)
 
     def _check(self, descriptors: DescriptorMap, image: Image | None) -> Image | None:
         layout = (
@@ -256,9 +309,9 @@ class LabelPropagator:
             f" {self._layout}, got {layout}",
         )
         require(
-            image is not None or not self.config.needs_images,
-            "label propagation compares colours and follows image edges: give every frame's image,"
-            " or set colour and sharpen to 0",
+            image is not None or not (self.config.needs_images or self._look is not None),
+            "label propagation compares colours, looks at objects and follows image edges: give"
+            " every frame's image, or set colour, objectness and sharpen to 0",
         )
         if image is not None:
             image = check_image(image, "a frame")
@@ -270,19 +323,38 @@ class LabelPropagator:
             )
         return image
 
-    def _rows(self, descriptors: DescriptorMap, image: Image | None) -> tuple[Tensor, Tensor]:
-        """Queries and keys (h, w, C) whose products order the keys of a query by similarity.
-
-        The last channel of keys is added to their similarity.
-        """
+    def _cells(self, descriptors: DescriptorMap, image: Image | None) -> tuple[Tensor, Tensor]:
+        """What cells look like (h, w, C), and what is added to their similarities (h, w)."""
         unit = _unit(descriptors)
         if self._directions is not None:
             unit = unit @ self._directions
         if self.config.colour == 0:
-            one = torch.ones_like(unit[..., :1])
-            return torch.cat([unit, one], dim=-1), torch.cat([unit, 0 * one], dim=-1)
+            return unit, torch.zeros_like(unit[..., 0])
         assert image is not None
-        return with_colour(unit, cell_colours(image, descriptors), weight=self.config.colour)
+        _, keys = with_colour(unit, cell_colours(image, descriptors), weight=self.config.colour)
+        return keys[..., :-1].contiguous(), keys[..., -1]
+
+    def _with_evidence(
+        self,
+        soft: Tensor,
+        cells: Tensor,
+        coefficients: Tensor | None,
+        descriptors: DescriptorMap,
+        image: Image | None,
+    ) -> Tensor:
+        """Soft labels (K, h, w) and what the models of the objects and a look at each add."""
+        if coefficients is None and self._look is None:
+            return soft
+        odds = torch.logit(soft, eps=_CERTAIN)
+        if coefficients is not None:
+            odds += self.config.ridge * object_scores(cells, coefficients)
+        if self._look is not None:
+            assert image is not None
+            seen = object_evidence(odds.sigmoid(), descriptors, image, self._look)
+            odds += self.config.objectness * seen
+        soft = odds.sigmoid()
+        soft = soft.masked_fill(soft < _CRUMB, 0)
+        return soft / soft.sum(dim=0).clamp(min=1)
 
     def _window(self, descriptors: DescriptorMap) -> Window:
         reach = self.config.radius * min(descriptors.height, descriptors.width)

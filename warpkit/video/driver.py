@@ -147,7 +147,7 @@ def _restore(
     done, state = store.done, store.state
     soft = state.get("soft", torch.zeros(0))
     context, images = _described(run, clip, stretch, done - len(soft), done)
-    run.restore(soft, context, images, known, done)
+    run.restore({**state, "soft": soft}, context, images, known, done)
     run.restore_edit(state, clip.one(done - 1).image)
 
 
@@ -205,10 +205,12 @@ def _propagate_back(
     run.begin(stretch, known, backward=True)
     if kept:
         _log.info("going on before frame %d of an interrupted run", kept[-1])
-        state = store.back(kept[-1])["kept"]
-        end = min(kept[-1] + -(-len(state) // run.chunk) * run.chunk, stop)
+        state = store.back(kept[-1])
+        count = len(state["kept"])
+        end = min(kept[-1] + -(-count // run.chunk) * run.chunk, stop)
         context, images = _described(run, clip, stretch, kept[-1], end)
-        context, images = context[: len(state)], images[: len(state)]
+        context, images = context[:count], images[:count]
+        state = {**state, "soft": state["kept"]}
         run.restore(state, context[::-1], images[::-1], known, kept[-1])
     todo = starts[: len(starts) - len(kept)]
     left = min(todo[-1] + run.chunk, stop) - stretch.first
@@ -216,7 +218,8 @@ def _propagate_back(
         for start, shots, cut_after in clip.ahead(_blocks(clip, todo, stop, run.chunk)):
             cuts = [*(shot.cut for shot in shots[1:]), cut_after]
             soft = run.propagate_back([shot.frame.image for shot in shots], cuts)
-            store.keep_back(start, {"soft": soft, "kept": run.state()["soft"]})
+            state = run.state()
+            store.keep_back(start, {**state, "kept": state["soft"], "soft": soft})
             bar.update(len(shots))
             progress("propagating backward", bar.n, left)
     store.wait()  # what was propagated backward is read next

@@ -14,6 +14,7 @@ import torch
 from warpkit.arrays import Image
 from warpkit.checks import check_same_size, require
 from warpkit.describe.extractor import describe_checked
+from warpkit.features.foreground import ForegroundModel
 from warpkit.match.matcher import Matcher
 from warpkit.propagate import (
     Annotation,
@@ -22,6 +23,7 @@ from warpkit.propagate import (
     warp_labels_many,
 )
 from warpkit.propagate.labels import decide_labels
+from warpkit.propagate.objectness import BoxLook
 from warpkit.propagate.passes import Stretch, merge_soft
 from warpkit.propagate.points import PointTracker, TrackedPoints
 from warpkit.runs.clock import Stopwatch
@@ -99,6 +101,9 @@ class Propagation:
         if self._points is not None:
             self._tracker = self.new_tracker()
             self.join(self._tracker, 0, self._first, first)
+        self._look_at_box: BoxLook | None = None
+        if given.annotations and settings.mode == "label" and settings.label.objectness > 0:
+            self._look_at_box = ForegroundModel(self._first.data.device).at_box
         self._position = 0
         self._stretch: Stretch | None = None
         self._labels: LabelPropagator | None = None
@@ -147,7 +152,9 @@ class Propagation:
         self._labels = None
         anchor = stretch.after if backward else stretch.before
         if self.settings.mode == "label" and stretch.known and anchor is not None:
-            self._labels = LabelPropagator(self.settings.label, self.object_ids)
+            self._labels = LabelPropagator(
+                self.settings.label, self.object_ids, look=self._look_at_box
+            )
             for known in self._annotated(images):
                 self._labels.annotate(known.descriptors, known.labels, known.image)
         if self._edit is not None and not backward:
@@ -347,7 +354,7 @@ class Propagation:
 
     def restore(
         self,
-        soft: torch.Tensor,
+        labels: Mapping[str, torch.Tensor],
         context: Sequence[DescriptorMap],
         images: Sequence[Image],
         known: Mapping[int, Image],
@@ -356,16 +363,16 @@ class Propagation:
         """Go on in the stretch begun as if its frames up to `position` had been propagated here.
 
         Args:
-            soft: float (n, K, h, w), labels kept for the last frames, in the order propagated.
-            context: descriptors of these frames.
+            labels: what `state` gave, as far as it is about labels.
+            context: descriptors of the frames of its `soft`, in the order propagated.
             images: uint8 RGB (H, W, 3), these frames.
             known: as in `begin`.
             position: of the frame that `advance` meets next.
         """
         self._position = position
         if self._labels is not None:
-            state = {"object_ids": torch.tensor(self.object_ids), "soft": soft}
-            self._labels.restore(state, context, self._annotated(known), images)
+            ids = {"object_ids": torch.tensor(self.object_ids)}
+            self._labels.restore(ids | dict(labels), context, self._annotated(known), images)
 
     def restore_edit(self, state: Mapping[str, torch.Tensor], image: Image) -> None:
         """Let the edit go on from what `state` gave.
