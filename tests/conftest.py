@@ -6,6 +6,7 @@ Nothing here depends on what the embedded model has learned.
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -38,6 +39,16 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # says so aloud where it is not se
 # On tensors this small, threads would only wait for each other; nor in processes that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Imports and thousands of tests stay; nobody looks for garbage among them, again and again."""
+    gc.disable()
+    found = yield
+    gc.freeze()
+    gc.enable()
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 __all__ = ["Ended", "FreshPython", "fresh_python"]
 
 _DRIVER = """
-import json, os, runpy, sys
+import gc, json, os, runpy, sys
 import cv2
 import diffusers.models.unets.unet_2d_condition
 import kornia.filters
@@ -42,6 +42,7 @@ def run(job):
         runpy.run_path(first, run_name="__main__")
 
 
+gc.freeze()  # no child copies pages to look for garbage among what it was born with
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
