@@ -258,9 +258,9 @@ def test_scores_of_masks_tell_what_is_shown_in_vain(run, tmp_path):
 
 def test_rendered_pairs_are_read_back_with_exact_points(run, tmp_path):
     lines = run(
-        str(EXAMPLES / "render_pairs.py"), "pairs", "--count", "3", "--points", "5", folder=tmp_path
+        str(EXAMPLES / "render_pairs.py"), "pairs", "--count", "2", "--points", "5", folder=tmp_path
     )
-    assert lines == ["3 pairs in pairs/pairs.json"]
+    assert lines == ["2 pairs in pairs/pairs.json"]
     pairs, problems = read_synth(tmp_path / "pairs")
     assert problems == []
     for pair in pairs:
