@@ -13,7 +13,7 @@ from warpkit.describe.cache import DescriptorCache
 from warpkit.describe.extractor import Extractor, ModelDescriber
 from warpkit.describe.load import load_extractor
 from warpkit.describe.model_file import check_size
-from warpkit.describe.table import is_model_file, resolve_model
+from warpkit.describe.table import EMBEDDED, is_model_file, resolve_model
 from warpkit.features.registry import resolve_device
 from warpkit.features.unet_calls import Acceleration
 from warpkit.io.config import to_dict
@@ -89,6 +89,14 @@ class ModelOptions:
             InputError: there is no such device.
         """
         return resolve_device(self.device)
+
+    def at_hand(self) -> bool:
+        """Whether the model ships and runs on the CPU: it is loaded in less than a second.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        return self.model in EMBEDDED and self.torch_device().type == "cpu"
 
     def load_extractor(self) -> ModelDescriber:
         """The model, ready to describe images."""

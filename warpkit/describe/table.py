@@ -17,12 +17,15 @@ from warpkit.features.single_file import is_single_file
 from warpkit.features.tiny import TINY_WEIGHTS
 from warpkit.io.config import load_config
 
-__all__ = ["MODELS", "ModelPreset", "aggregator_path", "is_model_file", "resolve_model"]
+__all__ = ["EMBEDDED", "MODELS", "ModelPreset", "aggregator_path", "is_model_file", "resolve_model"]
 
 _OWN_AGGREGATORS = {
     name: TINY_WEIGHTS.with_name(f"{name}-aggregator.safetensors")
     for name in ("tiny", "efficientnet-lite0")
 }
+EMBEDDED = frozenset({"embedded", *_OWN_AGGREGATORS})
+"""Models that come with the package: small, and there without a download."""
+
 _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?(.+)")
 
 

@@ -5,8 +5,10 @@ Weights by Google (Apache-2.0, ImageNet labels), from two small packages.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,10 @@ __all__ = ["STAGES", "EfficientNetBackbone", "efficientnet_backbone", "load_effi
 
 STAGES: dict[int, tuple[int, int]] = {2: (24, 4), 4: (40, 8), 10: (112, 16), 15: (320, 32)}
 """Last block of each stride: its channels and its stride."""
+
+# Networks in use, by device: descriptors and foreground take the same, which is read once.
+_SHARED: WeakValueDictionary[torch.device, Any] = WeakValueDictionary()
+_READING = threading.Lock()
 
 
 def load_efficientnet() -> Any:
@@ -55,24 +61,42 @@ def _without_norms(net: Any) -> Any:
     return net
 
 
+def _network(device: torch.device) -> Any:
+    return _without_norms(load_efficientnet()).to(device).to(memory_format=torch.channels_last)
+
+
+def _shared_network(device: torch.device) -> Any:
+    """The network on a device, as long as somebody has it."""
+    with _READING:
+        net = _SHARED.get(device)
+        if net is None:
+            net = _SHARED[device] = _network(device)
+        return net
+
+
 class EfficientNetBackbone(Backbone):
     """Outputs of the chosen blocks, in the order of their depth.
 
     Args:
         blocks: indices of blocks, keys of `STAGES`.
         size: default side of the model's input in pixels.
+        shared: have the network in common with others on this device, who do not change it.
     """
 
     def __init__(
-        self, *, device: torch.device, blocks: Sequence[int] = tuple(STAGES), size: int = 256
+        self,
+        *,
+        device: torch.device,
+        blocks: Sequence[int] = tuple(STAGES),
+        size: int = 256,
+        shared: bool = False,
     ) -> None:
         known = ", ".join(map(str, STAGES))
         require(
             len(blocks) > 0 and list(blocks) == sorted(set(blocks)) and set(blocks) <= set(STAGES),
             f"blocks must be some of {known} in rising order, got {list(blocks)}",
         )
-        self.net = _without_norms(load_efficientnet()).to(device)
-        self.net.to(memory_format=torch.channels_last)
+        self.net = _shared_network(device) if shared else _network(device)
         self.blocks = tuple(blocks)
         layers = tuple(Layer(f"blocks.{i}", *STAGES[i]) for i in self.blocks)
         self.spec = BackboneSpec(
@@ -124,4 +148,4 @@ def efficientnet_backbone(
         steps == (0,) and num_steps == 1,
         f"efficientnet-lite0 has the one step 0 of 1, got steps {steps} of {num_steps}",
     )
-    return EfficientNetBackbone(device=device, size=size)
+    return EfficientNetBackbone(device=device, size=size, shared=True)

@@ -148,7 +148,7 @@ class ForegroundModel:
     """Height and width of what it is given are multiples of this."""
 
     def __init__(self, device: torch.device, weights: Path = FOREGROUND_WEIGHTS) -> None:
-        self.backbone = EfficientNetBackbone(device=device)
+        self.backbone = EfficientNetBackbone(device=device, shared=True)
         self.head = load_foreground_head(weights).to(device)
 
     def logits(self, images: Tensor, hints: Tensor) -> Tensor:

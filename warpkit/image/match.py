@@ -6,8 +6,9 @@ In: two images and points of the first. Out: `Matches` from `match`, a JSON file
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from warpkit.arrays import Image, Mask, mask_box
 from warpkit.checks import check_points, require
 from warpkit.coherent import FieldName, Mirror, match_points_coherent, points_config
 from warpkit.describe.options import ModelOptions, TaskSettings
+from warpkit.image.described import PairMaps, described_beside
 from warpkit.image.found_masks import MaskChoice, with_found_masks
 from warpkit.image.match_files import MatchFiles
 from warpkit.image.pair import ImagePair, read_mask_file
@@ -154,7 +156,8 @@ def match(
         field=settings.field,
     )
     pair, xy = _outlined(pair, points, settings, "cpu")
-    return _match_pair(pair, xy, describer, settings, matcher)[0]
+    maps = partial(pair.describe, describer, mirrored=_flipped(pair, settings))
+    return _match_pair(pair, xy, maps, settings, matcher)[0]
 
 
 def _outlined(
@@ -188,21 +191,24 @@ def _checked_points(points: npt.ArrayLike, pair: ImagePair) -> torch.Tensor:
     return torch.from_numpy(check_points(points, height=height, width=width))
 
 
+def _flipped(pair: ImagePair, settings: MatchSettings) -> Image | None:
+    """The image that is described mirrored as well."""
+    return pair.target if settings.field != "nearest" and settings.mirror != "never" else None
+
+
 def _match_pair(
     pair: ImagePair,
     xy: torch.Tensor,
-    describer: Describer,
+    maps: Callable[[], PairMaps],
     settings: MatchSettings,
     matcher: Matcher | None,
 ) -> tuple[Matches, DescriptorMap, DescriptorMap]:
     """`match` of what was checked, and the maps of both images."""
     masks: dict[str, Any] = {"source_mask": pair.source_mask, "target_mask": pair.target_mask}
-    coherent = settings.field != "nearest"
-    flipped = pair.target if coherent and settings.mirror != "never" else None
-    source, target, mirrored = pair.describe(describer, mirrored=flipped)
+    source, target, mirrored = maps()
     filters = settings.filters
     unfiltered = not filters.looks_back and filters.min_similarity is None
-    if not coherent:
+    if settings.field == "nearest":
         if unfiltered:
             filters = dataclasses.replace(filters, cycle_distance=_reach(pair))
         found = match_points(source, target, xy, **masks, matcher=matcher, filters=filters)
@@ -292,7 +298,8 @@ def similarity_at(
     pair = ImagePair.checked(source, target, target_mask=target_mask)
     settings = settings or MatchSettings()
     pair, xy = _outlined(pair, [point], settings, "cpu")
-    found, *maps = _match_pair(pair, xy, describer, settings, matcher)
+    described = partial(pair.describe, describer, mirrored=_flipped(pair, settings))
+    found, *maps = _match_pair(pair, xy, described, settings, matcher)
     seen = similarity_map(maps[0], maps[1], point)
     return PointSimilarity(
         found.source_xy[0].cpu().numpy(),
@@ -386,9 +393,10 @@ def run_match(
         names=(f"source mask {source_mask}", f"target mask {target_mask}"),
     )
     asked = pair
-    pair, xy = _outlined(asked, points, settings, options.device)
-    describer = describer or options.load_extractor()
-    found, *maps = _match_pair(pair, xy, describer, settings, matcher)
+    flipped = _flipped(asked, settings)
+    with described_beside(asked, options, describer, mirrored=flipped) as described:
+        pair, xy = _outlined(asked, points, settings, options.device)
+        found, *maps = _match_pair(pair, xy, described, settings, matcher)
     result = {
         "source_points": _rounded(found.source_xy, 3),
         "target_points": _rounded(found.target_xy[:, 0], 3),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from warpkit.checks import require
 from warpkit.coherent import CoherentConfig, FieldQuality, Guides, Mirror, coherent_field
 from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.image.composite import composed
+from warpkit.image.described import PairMaps, described_beside
 from warpkit.image.found_masks import MaskChoice, with_found_masks
 from warpkit.image.pair import ImagePair, read_mask_file
 from warpkit.image.segment import check_finding, object_finder
@@ -181,7 +184,9 @@ def warp(
         guides=guides,
         field=settings.field,
     )
-    return _warp_pair(_outlined(pair, settings, "cpu"), describer, settings, matcher, progress)
+    pair = _outlined(pair, settings, "cpu")
+    maps = partial(pair.describe, describer, mirrored=_flipped(pair, settings))
+    return _warp_pair(pair, maps, settings, matcher, progress)
 
 
 def _outlined(pair: ImagePair, settings: WarpSettings, device: str) -> ImagePair:
@@ -192,9 +197,14 @@ def _outlined(pair: ImagePair, settings: WarpSettings, device: str) -> ImagePair
     return pair
 
 
+def _flipped(pair: ImagePair, settings: WarpSettings) -> Image | None:
+    """The image that is described mirrored as well."""
+    return pair.source if settings.field == "coherent" and settings.mirror != "never" else None
+
+
 def _warp_pair(
     pair: ImagePair,
-    describer: Describer,
+    maps: Callable[[], PairMaps],
     settings: WarpSettings,
     matcher: Matcher | None,
     progress: ProgressCallback,
@@ -209,8 +219,7 @@ def _warp_pair(
                 " nearest uses it",
                 matcher.name,
             )
-        flipped = None if settings.mirror == "never" else pair.source
-        source_map, target_map, mirrored = pair.describe(describer, mirrored=flipped)
+        source_map, target_map, mirrored = maps()
         progress("matching pixels", 1, 3)
         solved = coherent_field(
             source_map,
@@ -229,7 +238,7 @@ def _warp_pair(
             else field
         )
     else:
-        source_map, target_map, _ = pair.describe(describer)
+        source_map, target_map, _ = maps()
         progress("matching pixels", 1, 3)
         field = shown = _nearest_field(pair, source_map, target_map, settings, matcher)
     progress("warping colours", 2, 3)
@@ -330,7 +339,7 @@ def run_warp(
     """
     settings, options = settings or WarpSettings(), options or ModelOptions()
     matcher = asked_matcher(options.engine)
-    clock = Stopwatch()
+    clock = Stopwatch("find masks", "load model")
     given = read_guides(guides) if isinstance(guides, str | Path) else guides
     names = f"source mask {source_mask}", f"target mask {target_mask}"
     pictures = _same_colors(read_picture(source), read_picture(target))
@@ -345,14 +354,17 @@ def run_warp(
     read = [source, target, source_mask, target_mask]
     if isinstance(guides, str | Path) and Path(guides).suffix.lower() in (".csv", ".json"):
         read.append(guides)
-    with OutputFolder(output, overwrite=overwrite, inputs=read) as folder:
-        asked = pair
+    asked = pair
+    with (
+        OutputFolder(output, overwrite=overwrite, inputs=read) as folder,
+        described_beside(
+            asked, options, describer, mirrored=_flipped(asked, settings), clock=clock
+        ) as maps,
+    ):
         with clock.stage("find masks"):
             pair = _outlined(asked, settings, options.device)
-        with clock.stage("load model"):
-            describer = describer or options.load_extractor()
         with clock.stage("warp"):
-            result = _warp_pair(pair, describer, settings, matcher, progress)
+            result = _warp_pair(pair, maps, settings, matcher, progress)
         with clock.stage("write"):
             profile = pictures[1].profile
             write_picture(folder.file("warped.png"), result.warped, profile)
