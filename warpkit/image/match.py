@@ -155,24 +155,23 @@ def match(
         guides=guides,
         field=settings.field,
     )
-    pair, xy = _outlined(pair, points, settings, "cpu")
+    pair, xy = _outlined(pair, _checked_points(points, pair), settings, "cpu")
     maps = partial(pair.describe, describer, mirrored=_flipped(pair, settings))
     return _match_pair(pair, xy, maps, settings, matcher)[0]
 
 
 def _outlined(
-    pair: ImagePair, points: npt.ArrayLike | None, settings: MatchSettings, device: str
+    pair: ImagePair, given: torch.Tensor | None, settings: MatchSettings, device: str
 ) -> tuple[ImagePair, torch.Tensor]:
     """The pair with the masks that are to be found, and the points to match."""
-    given = None if points is None else _checked_points(points, pair)
-    if _finds(settings, points) and (pair.source_mask is None or pair.target_mask is None):
+    if _finds(settings, given) and (pair.source_mask is None or pair.target_mask is None):
         on_source = [] if given is None else given.tolist()
         finder = object_finder(device, segmenter=settings.segmenter, text=settings.text)
         pair = with_found_masks(pair, finder, source_points=on_source, done="matched")
     return pair, _points_all_over(pair, settings.spacing) if given is None else given
 
 
-def _finds(settings: MatchSettings, points: npt.ArrayLike | None) -> bool:
+def _finds(settings: MatchSettings, points: npt.ArrayLike | torch.Tensor | None) -> bool:
     """Whether objects are looked for where a mask is missing."""
     asked = points is None or settings.segmenter is not None
     return settings.mask == "auto" or (settings.mask is None and asked)
@@ -186,7 +185,9 @@ def _points_all_over(pair: ImagePair, spacing: int | None) -> torch.Tensor:
     return candidate_sites(blank, pair.source_mask, factor=spacing).xy
 
 
-def _checked_points(points: npt.ArrayLike, pair: ImagePair) -> torch.Tensor:
+def _checked_points(points: npt.ArrayLike | None, pair: ImagePair) -> torch.Tensor | None:
+    if points is None:
+        return None
     height, width = pair.source.shape[:2]
     return torch.from_numpy(check_points(points, height=height, width=width))
 
@@ -297,7 +298,7 @@ def similarity_at(
     """
     pair = ImagePair.checked(source, target, target_mask=target_mask)
     settings = settings or MatchSettings()
-    pair, xy = _outlined(pair, [point], settings, "cpu")
+    pair, xy = _outlined(pair, _checked_points([point], pair), settings, "cpu")
     described = partial(pair.describe, describer, mirrored=_flipped(pair, settings))
     found, *maps = _match_pair(pair, xy, described, settings, matcher)
     seen = similarity_map(maps[0], maps[1], point)
@@ -392,10 +393,10 @@ def run_match(
         field=settings.field,
         names=(f"source mask {source_mask}", f"target mask {target_mask}"),
     )
-    asked = pair
+    asked, given = pair, _checked_points(points, pair)
     flipped = _flipped(asked, settings)
     with described_beside(asked, options, describer, mirrored=flipped) as described:
-        pair, xy = _outlined(asked, points, settings, options.device)
+        pair, xy = _outlined(asked, given, settings, options.device)
         found, *maps = _match_pair(pair, xy, described, settings, matcher)
     result = {
         "source_points": _rounded(found.source_xy, 3),
