@@ -69,6 +69,20 @@ def test_warp_and_match_with_the_default_model_import_little(tmp_path: Path) -> 
     assert ran.stdout.splitlines()[-1] == "[]"
 
 
+def test_nobody_looks_for_garbage_in_what_a_command_imports() -> None:
+    """Where the process is the command; else the collector is the caller's affair."""
+    ran = python(
+        "-c",
+        "import gc, sys\nfrom warpkit.cli import main as program\n"
+        "kept = lambda args: print(gc.isenabled(), gc.get_freeze_count() > 100_000)\n"
+        "program._COMMANDS['mask'] = kept\n"
+        "program.main(['mask', 'a.png', '-o', 'b.png'])\n"
+        "sys.argv = ['warpkit', 'mask', 'a.png', '-o', 'b.png']\nprogram.main()",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["True False", "True True"]
+
+
 def test_import_is_light_and_names_come_when_used() -> None:
     ran = python(
         "-c",

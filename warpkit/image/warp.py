@@ -39,6 +39,7 @@ from warpkit.match.settings import MatchFilters
 from warpkit.runs.clock import Stopwatch
 from warpkit.runs.folder import OutputFolder, run_record
 from warpkit.runs.progress import ProgressCallback, no_progress
+from warpkit.runs.threads import WriteBehind
 from warpkit.types import Describer, DescriptorMap, Warp
 from warpkit.warp.blend import BlendMode
 from warpkit.warp.field import dense_warp
@@ -365,10 +366,16 @@ def run_warp(
             pair = _outlined(asked, settings, options.device)
         with clock.stage("warp"):
             result = _warp_pair(pair, maps, settings, matcher, progress)
-        with clock.stage("write"):
+        with clock.stage("write"), WriteBehind(depth=8) as writer:
             profile = pictures[1].profile
-            write_picture(folder.file("warped.png"), result.warped, profile)
-            write_picture(folder.file("composite.png"), result.composite, profile)
+            writer.do(write_picture, folder.file("warped.png"), result.warped, profile)
+            writer.do(write_picture, folder.file("composite.png"), result.composite, profile)
+            for name in ("source_mask", "target_mask"):
+                found = getattr(pair, name)
+                if found is not getattr(asked, name):
+                    labels = found.numpy().astype(np.uint8)
+                    writer.do(write_labels, folder.file(f"{name}.png"), labels)
+            writer.do(_write_field, folder.file("warp.npz"), result.warp)
             overview = warp_overview(
                 pair.source,
                 pair.target,
@@ -380,16 +387,6 @@ def run_warp(
                 target_mask=_array(pair.target_mask),
             )
             write_image(folder.file("overview.png"), overview)
-            for name in ("source_mask", "target_mask"):
-                found = getattr(pair, name)
-                if found is not getattr(asked, name):
-                    write_labels(folder.file(f"{name}.png"), found.numpy().astype(np.uint8))
-            np.savez_compressed(
-                folder.file("warp.npz"),
-                source_xy=result.warp.source_xy.numpy().astype(np.float32),
-                similarity=result.warp.similarity.numpy().astype(np.float32),
-                valid=result.warp.valid.numpy(),
-            )
         inputs: dict[str, Any] = {
             "source": str(source),
             "target": str(target),
@@ -404,6 +401,15 @@ def run_warp(
         record = run_record("warp", (options, settings), clock.seconds, facts)
         write_json(folder.file("run.json"), record)
     return result
+
+
+def _write_field(path: Path, field: Warp) -> None:
+    np.savez_compressed(
+        path,
+        source_xy=field.source_xy.numpy().astype(np.float32),
+        similarity=field.similarity.numpy().astype(np.float32),
+        valid=field.valid.numpy(),
+    )
 
 
 def _same_colors(
