@@ -9,7 +9,7 @@ import pytest
 from conftest import Ran
 
 from warpkit.checks import InputError, check_file, exists, is_dir, is_file
-from warpkit.image import match as match_module
+from warpkit.image.pair import ImagePair
 from warpkit.io.config import load_config
 from warpkit.io.images import check_target
 from warpkit.runs.folder import OutputFolder, check_result_file
@@ -91,7 +91,7 @@ def test_commands_say_it_in_one_line(
     for file, given in (("a.png", "frames/000.png"), ("clip.mp4",) * 2, ("mask.png",) * 2):
         (tmp_path / file).symlink_to(files / given)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(match_module, "_match_pair", None)
+    monkeypatch.setattr(ImagePair, "describe", None)
     monkeypatch.setattr(video_module, "propagate_clip", None)
     ran = cli(*(part.replace("NAME", name) for part in command), small=False)
     assert ran.code == 2 and len(ran.err.splitlines()) == 1
