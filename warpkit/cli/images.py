@@ -80,31 +80,24 @@ def add_warp(commands: Any) -> None:
 
 def warp(args: argparse.Namespace) -> None:
     """Warp one image's object onto another's."""
-    from warpkit.checks import counted
     from warpkit.image.warp import WarpSettings, run_warp
-    from warpkit.image.warp_overview import quality_words
+    from warpkit.image.warp_words import warp_words
     from warpkit.io.guides import read_guide_flags
 
     laid = ("blend", "tone", "shading", "strength", "interpolation")
     how = told(WarpSettings, args, ("mask", "segmenter", "text", *laid, "field", "mirror", "fill"))
+    guides = read_guide_flags(args.guide)
     result = run_warp(
         args.source,
         args.target,
         args.output,
         source_mask=args.source_mask,
         target_mask=args.target_mask,
-        guides=read_guide_flags(args.guide),
+        guides=guides,
         **how,
         overwrite=args.overwrite,
     )
-    valid = result.warp.valid
-    if result.quality is None:
-        similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
-        print(f"{counted(int(valid.sum()), 'pixel')} warped, mean cosine {similarity:.2f}")
-    else:
-        shown = int((result.warped[..., 3] > 0).sum())
-        print(f"{counted(shown, 'pixel')} warped, {int(valid.sum()):,} valid: the way back agrees")
-        print(quality_words(result.quality))
+    print(warp_words(result, guides=0 if guides is None else len(guides)))
     if result.doubt is not None:
         print(result.doubt)
     print(f"open {args.output / 'overview.png'}")
