@@ -15,7 +15,8 @@ from warpkit.checks import counted
 __all__ = ["Bar", "ProgressCallback", "no_progress"]
 
 _LOGGER = logging.getLogger("warpkit")
-_EVERY = 60.0  # seconds between two lines of a log
+# Seconds between two lines of a log: a tenth of the time so far, within these.
+_EVERY = 10.0, 60.0
 _now = time.monotonic
 
 
@@ -38,7 +39,7 @@ def no_progress(stage: str, done: int, total: int | None) -> None:
 
 
 class Bar:
-    """A bar on a terminal; in a log one line a minute, of all bars together.
+    """A bar on a terminal; in a log a line every ten seconds at first, later every minute.
 
     A context manager, and an iterable where it is given items.
 
@@ -55,8 +56,9 @@ class Bar:
         n: how many are done.
     """
 
-    # Short bars that follow one another would never be a minute old each.
-    _said: float | None = None
+    # When the first bar began and one spoke last: those that follow one another are short each.
+    _began: float | None = None
+    _said = 0.0
 
     def __init__(
         self,
@@ -75,8 +77,8 @@ class Bar:
         self.n = self._initial = initial
         self._what, self._unit = desc, unit
         self._shown, self._started = shown, _now()
-        if Bar._said is None:
-            Bar._said = self._started
+        if Bar._began is None:
+            Bar._began = Bar._said = self._started
         self._facts = ""
         self._bar: tqdm[Any] | None = None
         if shown and sys.stderr.isatty():
@@ -87,9 +89,15 @@ class Bar:
         self.n += count
         if self._bar is not None:
             self._bar.update(count)
-        elif self._shown and _now() - (Bar._said or 0) >= _EVERY:
+        elif self._shown and self._is_due():
             Bar._said = _now()
             _LOGGER.info("%s", self._line())
+
+    @staticmethod
+    def _is_due() -> bool:
+        least, most = _EVERY
+        tenth = (_now() - (Bar._began or 0.0)) / 10
+        return _now() - Bar._said >= min(max(tenth, least), most)
 
     def say(self, facts: Mapping[str, str]) -> None:
         """Figures to show beside it from now on."""

@@ -354,14 +354,16 @@ def _make(
     stages: dict[str, float] = {}
     started = time.perf_counter()
     # Closed at once when this stops: a cluster that was started for it ends with it.
-    bar = Bar(total=count, initial=count - len(todo), unit="chunk", desc="pairs")
+    pairs = [min(settings.batch, len(plans) - n * settings.batch) for n in range(count)]
+    there = sum(pairs) - sum(pairs[number] for number in todo)
+    bar = Bar(total=len(plans), initial=there, unit="pair", desc="synthesize")
     with bar, contextlib.closing(made):
         for chunk in made:
             with clock.stage("keep"):
                 write_bytes(_chunk_path(folder, chunk.number), chunk.data)
             for name, seconds in chunk.seconds.items():
                 stages[name] = stages.get(name, 0.0) + seconds
-            bar.update()
+            bar.update(pairs[chunk.number])
     clock.seconds["make"] = time.perf_counter() - started
     return stages
 
