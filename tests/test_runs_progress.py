@@ -89,11 +89,27 @@ def test_what_is_not_known_is_left_out(clock: Clock, caplog: pytest.LogCaptureFi
     going_on.update(5)
     assert caplog.messages == [
         "read: 1 frame",
-        "train: 95 of 100 steps, loss 0.25, about 02:02 left",
+        "train: 95 of 100 steps, loss 0.25, about 01:01 left",
     ]
     clock.now += 61
     assert list(inner) == []  # counted, and not shown
     assert len(caplog.messages) == 2
+
+
+def test_the_time_left_leaves_out_that_of_another_bar(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Bar(total=11, desc="propagate", unit="frame") as bar:
+        bar.update()
+        for _ in Bar(range(10), desc="backward", unit="frame"):
+            clock.now += 9
+        for _ in range(10):
+            clock.now += 2
+            bar.update()
+    assert [message.split(":")[0] for message in caplog.messages] == ["backward"] * 5 + [
+        "propagate"
+    ]
+    assert caplog.messages[-1] == "propagate: 6 of 11 frames, about 00:10 left"
 
 
 class Terminal(io.StringIO):

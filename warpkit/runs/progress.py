@@ -74,11 +74,12 @@ class Bar:
         if total is None and isinstance(items, Sized):
             total = len(items) or None
         self._items, self._total = items, total
-        self.n = self._initial = initial
-        self._what, self._unit = desc, unit
-        self._shown, self._started = shown, _now()
+        self.n = initial
+        self._what, self._unit, self._shown = desc, unit, shown
+        # The time left is told from what was done since: another bar may have run meanwhile.
+        self._since, self._before = _now(), initial
         if Bar._began is None:
-            Bar._began = Bar._said = self._started
+            Bar._began = Bar._said = self._since
         self._facts = ""
         self._bar: tqdm[Any] | None = None
         if shown and sys.stderr.isatty():
@@ -86,6 +87,8 @@ class Bar:
 
     def update(self, count: int = 1) -> None:
         """So many more are done."""
+        if Bar._said > self._since:
+            self._since, self._before = Bar._said, self.n
         self.n += count
         if self._bar is not None:
             self._bar.update(count)
@@ -111,10 +114,10 @@ class Bar:
         else:
             count = f"{self.n:,} of {counted(self._total, self._unit)}"
         line = f"{self._what}: {count}{self._facts}"
-        done = self.n - self._initial
+        done = self.n - self._before
         if self._total is None or done <= 0:
             return line
-        left = round((_now() - self._started) / done * max(0, self._total - self.n))
+        left = round((_now() - self._since) / done * max(0, self._total - self.n))
         return f"{line}, about {tqdm.format_interval(left)} left"
 
     def close(self) -> None:
