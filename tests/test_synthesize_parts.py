@@ -26,6 +26,7 @@ from warpkit.synthesize.config import (
 from warpkit.synthesize.generation import Generator
 from warpkit.synthesize.masks import cluster_cells, find_mask, foreground_cells
 from warpkit.synthesize.measures import (
+    PrecisionRow,
     image_hash,
     image_problem,
     pair_problem,
@@ -235,6 +236,34 @@ def test_the_card_names_categories_of_which_nothing_was_kept():
         record(f"{n:07d}", status="dropped", reason="dark", category=f"c{n}") for n in range(53)
     ]
     assert " and 3 more.\n" in card([*made[:1], *many])
+
+
+def test_the_card_of_a_small_set_has_the_settings_that_made_it() -> None:
+    measured = [
+        PrecisionRow(setting, name, None, kept, right, right, 1.0)
+        for setting, name, kept, right in (
+            ("no filter", "", 1.0, 0.5),
+            ("cycle <= 0.2", "cycle", 0.9, 0.6),
+            ("ratio <= 0.9", "ratio", 0.8, 0.7),
+            ("... cycle 0.1", "", 0.7, 0.8),
+            ("... ratio 0.7", "", 0.4, 0.95),
+        )
+    ]
+
+    def card(pairs: int) -> str:
+        summary = summarise(record(f"{n:07d}") for n in range(pairs))
+        return data_card(
+            summary, configuration="", sources={}, formats=["dhf"], rows=measured, images=7
+        )
+
+    small, large = card(99), card(100)
+    assert [line for line in small.splitlines() if "95.0%" in line or "50.0%" in line] == [
+        "| no filter | 100.0% | 50.0% | 50.0% | 100% |",
+        "| ... ratio 0.7 | 40.0% | 95.0% | 95.0% | 100% |",
+    ]
+    assert "... cycle 0.1" in small and "`quality.md` has each filter alone" in small
+    assert "cycle <= 0.2" not in small and "ratio <= 0.9" not in small
+    assert all(row.setting in large for row in measured) and "quality.md" not in large
 
 
 def test_run_lengths_go_down_the_columns():
