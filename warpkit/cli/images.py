@@ -18,8 +18,12 @@ def add_warp(commands: Any) -> None:
     parser = commands.add_parser("warp", help="warp one image's object onto another's")
     parser.add_argument("source", type=Path, help="image to take the appearance from")
     parser.add_argument("target", type=Path, help="image to put it on")
-    parser.add_argument("--source-mask", type=Path, help="mask of the source object")
-    parser.add_argument("--target-mask", type=Path, help="mask of the target object")
+    parser.add_argument(
+        "--source-mask", type=Path, metavar="FILE", help="mask of the source object"
+    )
+    parser.add_argument(
+        "--target-mask", type=Path, metavar="FILE", help="mask of the target object"
+    )
     parser.add_argument(
         "--mask",
         choices=("auto", "none"),
@@ -72,8 +76,8 @@ def add_warp(commands: Any) -> None:
         dest="fill",
         action="store_const",
         const=False,
-        help="leave the target as it is where the field is not valid: where the way back does not"
-        " lead to the start",
+        help="leave the target as it is at pixels that do not return to their place when they are"
+        " warped back, or that come from outside the source's mask",
     )
     add_common(parser)
 
@@ -116,10 +120,21 @@ def add_match(commands: Any) -> None:
     parser.add_argument("source", type=Path, help="image the points are in")
     parser.add_argument("target", type=Path, help="image to find them in")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--points", help='"x,y;x,y", or a file: .csv, .json, .npz')
+    which.add_argument(
+        "--points",
+        metavar='"X,Y;X,Y"|FILE',
+        help="points in the source, in pixels; a file is .csv, .json or .npz",
+    )
     which.add_argument("--all", action="store_true", help="points all over the source's object")
-    parser.add_argument("--source-mask", type=Path, help="mask of the source object")
-    parser.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
+    parser.add_argument(
+        "--source-mask", type=Path, metavar="FILE", help="mask of the source object"
+    )
+    parser.add_argument(
+        "--target-mask",
+        type=Path,
+        metavar="FILE",
+        help="mask of the object in which points are looked for",
+    )
     parser.add_argument(
         "--mask",
         choices=("auto", "none"),
@@ -191,7 +206,9 @@ def match(args: argparse.Namespace) -> None:
 
 def add_extract(commands: Any) -> None:
     """Add the parser of `extract`."""
-    parser = commands.add_parser("extract", help="write the descriptors of images")
+    parser = commands.add_parser(
+        "extract", help="write what a model computes of images: a descriptor per cell"
+    )
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="images, or folders of them"
     )
