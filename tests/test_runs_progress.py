@@ -71,7 +71,7 @@ def test_short_work_says_nothing_and_a_row_of_it_as_long_work(
             clock.now += 2
     assert caplog.messages == [
         "method 2: 1 of 2 pairs, about 00:02 left",
-        "method 4: 2 of 2 pairs, about 00:00 left",
+        "method 4: 2 of 2 pairs",
         "method 7: 1 of 2 pairs, about 00:02 left",
     ]
 

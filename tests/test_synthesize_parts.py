@@ -38,6 +38,7 @@ from warpkit.synthesize.plan import (
     list_photos,
 )
 from warpkit.synthesize.records import Record, decode_records, encode_records
+from warpkit.synthesize.run import SynthesizeSettings, run_synthesize
 from warpkit.synthesize.splits import split_of
 from warpkit.synthesize.summary import summarise, without_duplicates
 from warpkit.synthesize.writers.coco import run_lengths
@@ -324,3 +325,22 @@ def test_a_former_key_says_what_to_give_in_its_place(tmp_path):
         load_config(PairSettings, tmp_path / "set.yaml")
     assert "unknown key 'labels.filters.mutual'" in str(refused.value)
     assert "give 'labels.filters.cycle: 0' in its place" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("formats", "instead"),
+    [
+        (("spair", "parquet", "coco"), ', or leave it out by --set "formats=[spair,coco]"'),
+        (("parquet",), ""),
+    ],
+)
+def test_parquet_without_its_package_says_how_to_go_on(
+    formats, instead, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError) as refused:
+        run_synthesize(tmp_path / "out", settings=SynthesizeSettings(formats=formats))
+    assert str(refused.value) == (
+        f"the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]'{instead}"
+    )
+    assert not (tmp_path / "out").exists()

@@ -115,9 +115,9 @@ class Bar:
             count = f"{self.n:,} of {counted(self._total, self._unit)}"
         line = f"{self._what}: {count}{self._facts}"
         done = self.n - self._before
-        if self._total is None or done <= 0:
+        if self._total is None or done <= 0 or self.n >= self._total:
             return line
-        left = round((_now() - self._since) / done * max(0, self._total - self.n))
+        left = round((_now() - self._since) / done * (self._total - self.n))
         return f"{line}, about {tqdm.format_interval(left)} left"
 
     def close(self) -> None:

@@ -206,10 +206,11 @@ def _check_packages(settings: SynthesizeSettings) -> None:
     """Raise before hours of work if a format's library is missing."""
     from importlib.util import find_spec
 
+    others = ",".join(name for name in settings.formats if name != "parquet")
     require(
         "parquet" not in settings.formats or find_spec("pyarrow") is not None,
-        "the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]', or leave it"
-        " out of formats",
+        "the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]'"
+        + (f', or leave it out by --set "formats=[{others}]"' if others else ""),
     )
     require(
         settings.executor == "local" or find_spec("ray") is not None,
