@@ -53,7 +53,8 @@ SAID = "5 pixels warped: 88 % return to their place when warped back, mean cosin
             "5 pixels warped, source mirrored: 88 % return to their place when warped back, mean"
             " cosine 0.81, the guide is met",
         ),
-        (quality(guide_error=0.5), 2, f"{SAID}, all 2 guides are met"),
+        (quality(guide_error=0.5), 2, f"{SAID}, both guides are met"),
+        (quality(guide_error=0.5), 3, f"{SAID}, all 3 guides are met"),
         (
             quality(unmet=(1,), guide_error=9.0),
             2,

@@ -34,7 +34,9 @@ def _guides_words(quality: FieldQuality, guides: int) -> str:
     """Which guides the field meets, by their numbers."""
     unmet = [str(i + 1) for i in quality.unmet]
     if not unmet:
-        return "the guide is met" if guides == 1 else f"all {guides} guides are met"
+        return {1: "the guide is met", 2: "both guides are met"}.get(
+            guides, f"all {guides} guides are met"
+        )
     if len(unmet) == 1:
         return f"guide {unmet[0]} is not met: it contradicts others"
     return f"guides {', '.join(unmet[:-1])} and {unmet[-1]} are not met: they contradict others"
