@@ -29,10 +29,10 @@ from PIL import Image as PilImage
 from scripts import errors_in_one_line
 
 from warpkit.app.examples import EXAMPLES, RECORD, input_hashes
-from warpkit.app.warp_service import warp_words
 from warpkit.describe.options import ModelOptions
 from warpkit.image.match import run_match
 from warpkit.image.warp import run_warp
+from warpkit.image.warp_words import warp_words
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.video import VideoWriter
 from warpkit.io.whole import write_json

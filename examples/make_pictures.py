@@ -34,6 +34,8 @@ from scripts import errors_in_one_line
 from warpkit import MatchSettings, PropagateSettings, WarpSettings
 from warpkit.demo import CLIP, SAMPLES, SOURCE, STRIDE, TARGET
 from warpkit.describe.options import ModelOptions
+from warpkit.image.inspect import run_inspect
+from warpkit.image.match import run_match
 from warpkit.image.warp import run_warp
 from warpkit.io.images import read_image, write_image
 from warpkit.io.whole import write_json
@@ -65,7 +67,7 @@ class Group:
         pictures: files of docs/images that appear, by what they are called in `{out}`.
         inputs: files and folders below the project that they are made from.
         settings: default settings that count.
-        results: whether `small_results` concern them.
+        results: those of `small_results` that concern them.
         page: a document that is made as well, by what it is called in `{out}`.
     """
 
@@ -73,7 +75,7 @@ class Group:
     pictures: dict[str, str]
     inputs: tuple[str, ...]
     settings: tuple[Any, ...] = ()
-    results: bool = False
+    results: tuple[str, ...] = ()
     page: str | None = None
 
 
@@ -93,14 +95,14 @@ GROUPS = {
         pictures={name: name for name in ("photographs.jpg", "propagation.gif")},
         inputs=(f"{EXAMPLES}/make_readme_pictures.py", "warpkit/samples", *EMBEDDED, FOREGROUND),
         settings=_TASKS,
-        results=True,
+        results=("warp", "propagate"),
     ),
     "gallery": Group(
         commands=(_script("make_gallery.py", "-o", "{out}"),),
         pictures={f"gallery/{name}": f"images/gallery/{name}" for name in _GALLERY},
         inputs=(f"{EXAMPLES}/make_gallery.py", "warpkit/samples", *EMBEDDED, FOREGROUND),
         settings=_TASKS,
-        results=True,
+        results=("warp", "propagate", "match", "inspect"),
         page="gallery.md",
     ),
     "cells": Group(
@@ -159,7 +161,7 @@ def main() -> None:
         print("every picture is as today's program makes it")
 
 
-def stale(record: dict[str, Any], results: list[str]) -> dict[str, str]:
+def stale(record: dict[str, Any], results: dict[str, list[str]]) -> dict[str, str]:
     """The groups that have to be made anew, each with the reason.
 
     Args:
@@ -175,7 +177,9 @@ def stale(record: dict[str, Any], results: list[str]) -> dict[str, str]:
             reasons[name] = "an input changed (scripts, pictures, weights or default settings)"
         elif known["pictures"] != picture_hashes(group):
             reasons[name] = "a picture is not the one that was made"
-        elif group.results and differ(known["results"], results):
+        elif known.get("results", {}).keys() != set(group.results):
+            reasons[name] = "what is computed for it was never recorded"
+        elif any(differ(known["results"][one], results[one]) for one in group.results):
             reasons[name] = "the program computes something else"
     return reasons
 
@@ -228,17 +232,19 @@ def make(group: Group) -> None:
             shutil.copyfile(Path(folder) / group.page, ROOT / "docs" / group.page)
 
 
-def facts(group: Group, results: list[str]) -> dict[str, Any]:
+def facts(group: Group, results: dict[str, list[str]]) -> dict[str, Any]:
     """From what the pictures of a group were made, as `pictures.json` has it."""
     known: dict[str, Any] = {"inputs": inputs_hash(group), "pictures": picture_hashes(group)}
-    return known | ({"results": results} if group.results else {})
+    mine = {name: results[name] for name in group.results}
+    return known | ({"results": mine} if mine else {})
 
 
-def small_results() -> list[str]:
-    """What the program makes today of small inputs: mean colours of blocks, a text a picture.
+def small_results() -> dict[str, list[str]]:
+    """What the program makes today of small inputs, by task: mean colours of blocks, one text per
+    picture.
 
-    Two photographs warped, objects found by themselves, and a mask and an edit three frames on: by
-    the default model on little pictures, in seconds.
+    Two photographs warped, objects found by themselves; a mask and an edit three frames on; a point
+    matched; and what a model sees. By the models of the gallery on little pictures, in seconds.
     """
     options = ModelOptions(device="cpu", size=96)
     describer = options.load_extractor()
@@ -259,10 +265,20 @@ def small_results() -> list[str]:
             options=options,
             describer=describer,
         )
-        last = f"{3 * STRIDE:05d}.png"
-        shown = [folder / "warp/composite.png", folder / "warp/overview.png"]
-        shown += [out / "frames" / last, out / "contact_sheet.png"]
-        return [_blocks(read_image(path)) for path in shown]
+        drawn = {name: folder / f"{name}.png" for name in ("picture", "similarity")}
+        height, width = read_image(pair[0]).shape[:2]
+        middle = [[width // 2, height // 2]]
+        run_match(*pair, middle, **drawn, options=options, describer=describer)
+        single = ModelOptions(model="tiny", device="cpu", size=96)
+        shown = {
+            "warp": [folder / "warp/composite.png", folder / "warp/overview.png"],
+            "propagate": [out / "frames" / f"{3 * STRIDE:05d}.png", out / "contact_sheet.png"],
+            "match": [*drawn.values()],
+            "inspect": run_inspect(pair[1:], folder / "inspect", options=single),
+        }
+        return {
+            task: [_blocks(read_image(path)) for path in paths] for task, paths in shown.items()
+        }
 
 
 def _smaller(image: np.ndarray, times: int) -> np.ndarray:

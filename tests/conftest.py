@@ -25,6 +25,7 @@ from warpkit.cli.main import main
 from warpkit.features import tiny
 from warpkit.io.text import valid_text
 from warpkit.render import CLIPS, RenderedFrame, render_frame
+from warpkit.runs.progress import Bar
 
 FRAMES, HEIGHT, WIDTH = 7, 48, 80
 
@@ -98,6 +99,12 @@ class Ran:
     def messages(self) -> list[str]:
         lines = re.split(r"[\r\n]+", self.err)
         return [line for line in lines if line.strip() and not _BAR.search(line)]
+
+
+@pytest.fixture(autouse=True)
+def progress_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command says how far it is because another one ran before it in this process."""
+    monkeypatch.setattr(Bar, "_began", None)
 
 
 @pytest.fixture

@@ -195,6 +195,18 @@ def test_masks_and_edits_are_read_from_files(tab: Tab, files: Path, tmp_path: Pa
     assert np.abs(edited[inside].mean(axis=0) - (20, 220, 40)).max() < 3
 
 
+def test_an_error_of_a_mask_goes_with_the_next_warp(tab: Tab, files: Path) -> None:
+    choose(tab, "warp-source", files / "frames/000.png")
+    choose(tab, "warp-target", files / "frames/006.png")
+    tab.set_input_files("#warp-source .wp-load-mask", files / "narrow.png")
+    red = tab.locator("#warp-source .wp-message.wp-wrong")
+    expect(red).to_contain_text("narrow.png is 60 x 48 pixels", timeout=SLOW)
+    tab.click("#warp-run")
+    sentence(tab, "warp", r"^\s*[\d,]+ pixels warped")
+    expect(red).to_have_count(0)
+    expect(tab.locator("#warp-source .wp-message")).to_be_empty()
+
+
 def test_a_part_of_a_video_is_taken(tab: Tab, files: Path, tmp_path: Path) -> None:
     open_tab(tab, "Video")
     choose(tab, "video-first", files / "clip.mp4")

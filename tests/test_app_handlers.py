@@ -17,6 +17,7 @@ pytest.importorskip("gradio", reason="the page needs Gradio: pip install gradio"
 from app_service_tools import landed
 
 from warpkit.app.datasets import DataSets
+from warpkit.app.examples import all_examples
 from warpkit.app.page import build_page
 from warpkit.app.pictures import encode_labels
 from warpkit.app.service import Service
@@ -84,6 +85,15 @@ def test_an_object_is_looked_for_in_the_frame_that_is_shown(
     # The slider has moved on, the canvas has not.
     assert np.array_equal(asked[0], asked[1])
     assert not np.array_equal(asked[0], asked[2])
+
+
+def test_a_frame_names_the_video_that_it_is_of(
+    service: Service, handler: Callable[[str], Callable[..., Any]], files: Path
+) -> None:
+    path = landed(service, files / "clip.mp4")
+    shown = handler("upload_video")({"upload": path, "title": "clip.mp4"}, 0, VISITOR)[0]
+    answer = handler("begin_at")(shown, 3, VISITOR)
+    assert (answer["of"], answer["picture"], answer["frame"]) == (*[shown["picture"]] * 2, 3)
 
 
 def test_a_new_run_takes_the_correction_of_the_one_before_away(
@@ -165,6 +175,35 @@ def test_a_result_is_not_shown_beside_other_pictures(
         assert all("job-bar" in line for line in lines), lines
 
 
+def test_pictures_of_a_model_go_with_theirs(
+    service: Service, handler: Callable[[str], Callable[..., Any]], files: Path
+) -> None:
+    def send() -> list[Any]:
+        path = landed(service, files / "frames/000.png")
+        return handler("upload_inspect_picture")({"upload": path, "title": "a.png"}, VISITOR)
+
+    async def answers(*, open_another: bool) -> list[list[Any]]:
+        found = []
+        async for answer in handler("inspect")(picture, "tiny", False, VISITOR):
+            found.append(answer)
+            if open_another and len(found) == 1:
+                send()
+        return found
+
+    picture, line, gallery = send()
+    assert (line, gallery["value"], gallery["visible"]) == ("", None, False)
+    shown = asyncio.run(answers(open_another=False))[-1][1]
+    assert [title for _, title in shown["value"]] == [
+        "the picture as the model sees it",
+        "mixing weights",
+    ]
+    dropped = asyncio.run(answers(open_another=True))
+    assert all("job-bar" in line and "value" not in after for line, after in dropped)
+    first = all_examples()[0]
+    _, line, gallery = handler("example_inspect")(first.name, VISITOR)
+    assert (line, gallery["visible"]) == ("", False)
+
+
 def test_one_is_not_several() -> None:
     clip = Upload("a.mp4", Path("a.mp4"), "a.mp4", 48, 80, 1)
     assert clip_words(clip) == "a.mp4: 1 frame, 80 x 48 pixels"
@@ -180,6 +219,11 @@ def test_one_pair_of_a_set_is_counted(
     )
     monkeypatch.setattr(DataSets, "read", lambda *_: one)
     monkeypatch.setattr(DataSets, "sheet", lambda *_, **__: tmp_path / "sheet.png")
-    line = list(handler("set")("a", VISITOR))[-1][0]
+    shown = tmp_path / "p.png"
+    monkeypatch.setattr(DataSets, "pair", lambda *_, number, **__: (shown, str(number)))
+    line, sheet, *_, number, pair, facts = list(handler("set")("a", VISITOR))[-1]
+    # Sheet and first pair are there at once.
+    assert (sheet["value"], pair["value"]) == (str(tmp_path / "sheet.png"), str(tmp_path / "p.png"))
+    assert (number, facts["value"]) == (0, "0")
     assert "1 pair, page 1 of 1; the whole set: 1 pair, 1 point, 1 category" in line
     assert "1 item is broken, first: x" in line

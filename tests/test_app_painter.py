@@ -112,6 +112,39 @@ def test_a_mask_that_loads_slowly_is_not_of_the_next_picture(
     assert (shown["picture"], shown["labels"], shown["size"]) == ("1.png", "", [32, 20])
 
 
+def test_a_frame_of_a_video_that_is_no_longer_shown_comes_too_late(
+    painter: Tab, frames: list[Path]
+) -> None:
+    def frame(clip: str, number: int, **more: Any) -> dict[str, Any]:
+        path = frames[clip == "b.mp4"]
+        return canvas_value(path, picture=clip, frame=number, message=f"{clip} {number}", **more)
+
+    shown = told(painter, frame("a.mp4", 0), frame("a.mp4", 7, of="a.mp4"))
+    assert (shown["picture"], shown["frame"]) == ("a.mp4", 7)
+    shown = told(painter, frame("b.mp4", 0), frame("a.mp4", 9, of="a.mp4"))
+    assert (shown["picture"], shown["frame"], shown["size"]) == ("b.mp4", 0, [32, 20])
+    assert painter.inner_text(".wp-message") == "b.mp4 0"
+
+
+def test_what_comes_too_late_is_not_what_the_canvas_says(painter: Tab, frames: list[Path]) -> None:
+    one, other = (canvas_value(path, picture=path.name) for path in frames)
+    shown = told(painter, one, other, canvas_value(picture="0.png", labels=MASK))
+    assert (shown["picture"], shown["width"], shown["labels"]) == ("1.png", 32, "")
+
+
+def test_an_error_goes_when_the_work_is_done(painter: Tab, frames: list[Path]) -> None:
+    def line(**more: Any) -> str:
+        told(painter, canvas_value(picture="0.png", **more))
+        return str(painter.inner_text(".wp-message"))
+
+    told(painter, canvas_value(frames[0], picture="0.png"))
+    assert line(message="too small", wrong=True) == "too small"
+    assert line(message=None) == "too small"
+    assert line(message=None, settled=True) == ""
+    assert line(message="0.png, 40 x 24 pixels") == "0.png, 40 x 24 pixels"
+    assert line(message=None, settled=True) == "0.png, 40 x 24 pixels"
+
+
 def test_a_canvas_is_emptied(painter: Tab, frames: list[Path]) -> None:
     told(painter, canvas_value(frames[0], picture="run", frame=4, labels=MASK))
     shown = told(painter, canvas_value(image=""))

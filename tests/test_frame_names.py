@@ -80,7 +80,40 @@ def test_a_number_that_no_file_has(
         with pytest.raises(InputError, match=f"no frame is called '{name}'"):
             frames.find(name)
     assert by_index({"2": Path("m.png")}, frames) == {2: Path("m.png")}
-    assert caplog.messages == ["the mask m.png is of the frame that is called 00010, number 2"]
+    assert caplog.messages == ["the mask m.png is used for frame 00010 (number 2, counted from 0)"]
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "index", "said"),
+    [
+        ([f"{n:05d}.png" for n in range(7)], "4", 4, None),  # nothing else can be meant
+        ([f"{n:05d}.png" for n in range(7)], "00004", 4, None),
+        ([], "4", 4, None),
+        ([], "04", 4, None),
+        (FROM_1, "4", 3, "the mask m.png is used for frame 00004 (number 3, counted from 0)"),
+        (
+            [f"{n}a.png" for n in range(7)],
+            "4",
+            4,
+            "the mask m.png is used for frame 4a (number 4, counted from 0)",
+        ),
+        (FROM_1, "00004.jpg", 3, None),
+    ],
+)
+def test_a_frame_that_could_be_another_is_said(
+    tmp_path: Path,
+    clip: list[RenderedFrame],
+    files: Path,
+    caplog: pytest.LogCaptureFixture,
+    names: list[str],
+    name: str,
+    index: int,
+    said: str | None,
+) -> None:
+    caplog.set_level(logging.INFO, "warpkit")
+    folder = write_frames(tmp_path / "f", names, clip) if names else files / "clip.mp4"
+    assert by_index({name: Path("m.png")}, open_frames(folder)) == {index: Path("m.png")}
+    assert caplog.messages == ([] if said is None else [said])
 
 
 def test_frames_of_a_video_are_numbers(files: Path) -> None:
@@ -127,9 +160,9 @@ def test_a_run_of_numbered_files(
         assert listed(out / folder) == sorted(f"{stem}.png" for stem in stems)
     images = json.loads((out / "masks.json").read_text())["images"]
     assert [(image["id"], image["file_name"]) for image in images] == list(enumerate(names))
-    said = [text for text in caplog.messages if "is of the frame that is called" in text]
+    said = [text for text in caplog.messages if "is used for frame" in text]
     assert said == [
-        f"the mask {later} is of the frame that is called {stems[position]}, number {position}"
+        f"the mask {later} is used for frame {stems[position]} (number {position}, counted from 0)"
     ]
     # What one made one can score: from the folder of results, and from that above it.
     write_frames(tmp_path / "set/JPEGImages/480p/out", names, clip)
@@ -148,22 +181,46 @@ def test_a_run_of_numbered_files(
 @pytest.mark.parametrize(
     ("names", "mask", "start", "index", "said"),
     [
-        (FROM_1, "00004.png", 0, 3, "of the frame that is called 00004, number 3"),
-        (FROM_1, "4.png", 0, 3, "of the frame that is called 00004, number 3"),
+        (FROM_1, "00004.png", 0, 3, "used for frame 00004 (number 3, counted from 0)"),
+        (FROM_1, "4.png", 0, 3, "used for frame 00004 (number 3, counted from 0)"),
         (FROM_1, "00001.png", 0, 0, None),
         (FROM_1, "1.png", 0, 0, None),
         (FROM_1, "00000.png", 0, 0, None),
-        (FROM_1, "00009.png", 0, 0, "taken for the first frame, 00001: write --mask FRAME="),
+        (
+            FROM_1,
+            "00009.png",
+            0,
+            0,
+            "used for the first frame, 00001; if it is of another frame, write --mask FRAME=",
+        ),
         (FROM_1, "mask.png", 0, 0, None),
         (FROM_1, "00004.png", 3, 3, None),
-        (FROM_1, "00004.png", 2, 3, "of the frame that is called 00004, number 3"),
-        (FROM_1, "00002.png", 3, 3, "taken for the first frame, 00004: write --mask FRAME="),
-        (EVERY_5, "00010.png", 0, 2, "of the frame that is called 00010, number 2"),
-        (EVERY_5, "2.png", 0, 0, "taken for the first frame, 00000: write --mask FRAME="),
-        (NAMED, "shot2_004_v1.png", 0, 3, "of the frame that is called shot2_004_v1, number 3"),
+        (FROM_1, "00004.png", 2, 3, "used for frame 00004 (number 3, counted from 0)"),
+        (
+            FROM_1,
+            "00002.png",
+            3,
+            3,
+            "used for the first frame, 00004; if it is of another frame, write --mask FRAME=",
+        ),
+        (EVERY_5, "00010.png", 0, 2, "used for frame 00010 (number 2, counted from 0)"),
+        (
+            EVERY_5,
+            "2.png",
+            0,
+            0,
+            "used for the first frame, 00000; if it is of another frame, write --mask FRAME=",
+        ),
+        (NAMED, "shot2_004_v1.png", 0, 3, "used for frame shot2_004_v1 (number 3, counted from 0)"),
         ([], "00000.png", 0, 0, None),
         ([], "mask.png", 0, 0, None),
-        ([], "00004.png", 0, 0, "taken for the first frame, 0: write --mask FRAME="),
+        (
+            [],
+            "00004.png",
+            0,
+            0,
+            "used for the first frame, 0; if it is of another frame, write --mask FRAME=",
+        ),
         ([], "00004.png", 4, 4, None),
     ],
 )

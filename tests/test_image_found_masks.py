@@ -76,7 +76,7 @@ def test_what_is_doubtful_is_not_taken(
     assert pair.target_mask is None
     (line,) = said()
     assert line.startswith("the target: ")
-    assert "Whole pictures are warped; give --target-mask" in line
+    assert "), so whole pictures are warped: give --target-mask, painted or" in line
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,9 @@ def test_nothing_that_is_found_is_said_with_its_reason(
     pair = with_found_masks(ImagePair.checked(*(frame.image for frame in fish)), find)
     assert pair.source_mask is None
     (line,) = said()
-    assert line.startswith(f"the source: {reason}. Whole pictures are warped; give --source-mask")
+    assert line.startswith(
+        f"the source: {reason}, so whole pictures are warped: give --source-mask"
+    )
 
 
 def test_what_cannot_look_is_not_taken_for_a_picture_without_an_object(
@@ -215,7 +217,7 @@ def test_a_match_of_given_points_finds_objects_only_when_told(
     # A point that is no part of the object: whole pictures are searched, which is said.
     off = model.match(*images, [[159, 0]], settings=MatchSettings(mask="auto"))
     assert torch.equal(off.target_xy, model.match(*images, [[159, 0]]).target_xy)
-    assert "Whole pictures are matched; give --source-mask" in said()[-1]
+    assert "so whole pictures are matched: give --source-mask" in said()[-1]
 
 
 def test_all_points_of_whole_pictures_and_of_given_masks(

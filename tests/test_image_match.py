@@ -47,8 +47,8 @@ def test_file_and_picture(cli: Cli, files: Path, tmp_path: Path) -> None:
     ran = cli(*command, "--picture", picture)
     assert (ran.code, ran.messages) == (0, [])
     rule = (
-        "matching back ends at most 10 % of the longer side of the source's object (its mask's box,"
-        " else the image) from the point"
+        "matched back, they end within 10 % of the source object's longer side from where they"
+        " began"
     )
     assert ran.out == f"open {picture}\n2 points written to {out}, 2 valid ({rule})\n"
     result = json.loads(out.read_text())

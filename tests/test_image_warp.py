@@ -79,7 +79,12 @@ def test_files_of_the_command(cli: Cli, files: Path, tmp_path: Path) -> None:
     assert record["inputs"]["target_mask"] == str(files / "last_mask.png")
     assert {"cosine", "inside", "folds", "sd_log_j", "inverse_error"} <= set(record["quality"])
     assert record["quality"]["mirrored"] in (True, False)
-    assert f"{target_mask.sum():,} pixels warped, {valid.sum():,} valid" in ran.out
+    quality = record["quality"]
+    mirrored = ", source mirrored" if quality["mirrored"] else ""
+    assert ran.out.splitlines()[0].startswith(
+        f"{target_mask.sum():,} pixels warped{mirrored}: {100 * quality['consistent']:.0f} % return"
+        f" to their place when warped back, mean cosine {quality['cosine']:.2f}"
+    )
     assert str(out / "overview.png") in ran.out
 
 

@@ -51,31 +51,34 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str
         commands=(("draw.py", "{out}"),),
         pictures={"a.png": "a.png"},
         inputs=("draw.py",),
-        results=True,
+        results=("warp",),
     )
     monkeypatch.setattr(make_pictures, "GROUPS", {"one": made})
     monkeypatch.setattr(make_pictures, "ROOT", tmp_path)
     monkeypatch.setattr(make_pictures, "IMAGES", tmp_path / "images")
     make_pictures.make(made)
-    return {"one": make_pictures.facts(made, ["00ff80"])}
+    return {"one": make_pictures.facts(made, {"warp": ["00ff80"]})}
 
 
 def test_what_makes_a_picture_stale(group: dict[str, dict[str, object]], tmp_path: Path) -> None:
     def reason(results: str = "00ff80") -> str:
-        return make_pictures.stale(group, [results]).get("one", "")
+        return make_pictures.stale(group, {"warp": [results], "match": ["00"]}).get("one", "")
 
     assert (tmp_path / "images/a.png").read_bytes() == b"1"
     assert reason() == ""
     assert reason("04fb84") == ""  # off by 4: as between two machines
     assert reason("05ff80") == "the program computes something else"
     assert reason("00ff") == "the program computes something else"
+    known = group["one"].pop("results")
+    assert reason() == "what is computed for it was never recorded"
+    group["one"]["results"] = known
     (tmp_path / "images/a.png").write_bytes(b"2")
     assert reason() == "a picture is not the one that was made"
     (tmp_path / "images/a.png").unlink()
     assert reason() == "a picture is not the one that was made"
     (tmp_path / "draw.py").write_text("other")
     assert reason().startswith("an input changed (")
-    assert make_pictures.stale({}, ["00ff80"]) == {"one": "was never made"}
+    assert make_pictures.stale({}, {"warp": ["00ff80"]}) == {"one": "was never made"}
 
 
 def test_blocks_are_mean_colours() -> None:

@@ -1,9 +1,10 @@
-"""Progress: a bar on a terminal, in a log a line a minute, in memory nothing."""
+"""Progress: a bar on a terminal, in a log a line every ten seconds and later every minute."""
 
 from __future__ import annotations
 
 import ast
 import io
+import itertools
 import logging
 import sys
 from collections.abc import Callable
@@ -30,36 +31,48 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Clock:
     found = Clock()
     monkeypatch.setattr(progress, "_now", found)
-    monkeypatch.setattr(Bar, "_said", None)
     caplog.set_level(logging.INFO, logger="warpkit")
     return found
 
 
-def test_a_log_gets_a_line_a_minute(
+def test_a_log_gets_a_line_every_ten_seconds(
     clock: Clock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Bar(total=600, desc="propagate", unit="frame") as bar:
-        for _ in range(300):
+        for _ in range(60):
             clock.now += 0.5
             bar.update()
-        assert bar.n == 300
+        assert bar.n == 60
     assert caplog.messages == [
-        "propagate: 120 of 600 frames, about 04:00 left",
-        "propagate: 240 of 600 frames, about 03:00 left",
+        "propagate: 20 of 600 frames, about 04:50 left",
+        "propagate: 40 of 600 frames, about 04:40 left",
+        "propagate: 60 of 600 frames, about 04:30 left",
     ]
     assert capsys.readouterr().err == ""
 
 
-def test_short_work_says_nothing_and_a_row_of_it_a_line_a_minute(
+def test_a_long_log_gets_a_line_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    said = []
+    with Bar(total=1000, desc="train", unit="step") as bar:
+        for _ in range(1000):
+            clock.now += 1
+            bar.update()
+            if len(caplog.messages) > len(said):
+                said.append(bar.n)
+    assert said[:12] == [*range(10, 101, 10), 112, 125]  # after a tenth of the time so far
+    assert [after - before for before, after in itertools.pairwise(said)][-5:] == [60] * 5
+
+
+def test_short_work_says_nothing_and_a_row_of_it_as_long_work(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(9):
-        for _ in Bar(range(10), desc=f"method {number}", unit="pair"):
+        for _ in Bar(range(2), desc=f"method {number}", unit="pair"):
             clock.now += 2
     assert caplog.messages == [
-        "method 2: 10 of 10 pairs, about 00:00 left",
-        "method 5: 10 of 10 pairs, about 00:00 left",
-        "method 8: 10 of 10 pairs, about 00:00 left",
+        "method 2: 1 of 2 pairs, about 00:02 left",
+        "method 4: 2 of 2 pairs",
+        "method 7: 1 of 2 pairs, about 00:02 left",
     ]
 
 
@@ -76,11 +89,27 @@ def test_what_is_not_known_is_left_out(clock: Clock, caplog: pytest.LogCaptureFi
     going_on.update(5)
     assert caplog.messages == [
         "read: 1 frame",
-        "train: 95 of 100 steps, loss 0.25, about 02:02 left",
+        "train: 95 of 100 steps, loss 0.25, about 01:01 left",
     ]
     clock.now += 61
     assert list(inner) == []  # counted, and not shown
     assert len(caplog.messages) == 2
+
+
+def test_the_time_left_leaves_out_that_of_another_bar(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Bar(total=11, desc="propagate", unit="frame") as bar:
+        bar.update()
+        for _ in Bar(range(10), desc="backward", unit="frame"):
+            clock.now += 9
+        for _ in range(10):
+            clock.now += 2
+            bar.update()
+    assert [message.split(":")[0] for message in caplog.messages] == ["backward"] * 5 + [
+        "propagate"
+    ]
+    assert caplog.messages[-1] == "propagate: 6 of 11 frames, about 00:10 left"
 
 
 class Terminal(io.StringIO):
@@ -133,7 +162,7 @@ def davis(files: Path, tmp_path: Path) -> Path:
         ("extract {files}/frames -o {out}", ["extract: 7 of 7 images"]),
         (
             "synthesize --pairs 1 --images {files}/frames --set formats=[dhf] -o {out}",
-            ["pairs: 1 of 1 chunk"],
+            ["synthesize: 1 of 1 pair", "known warps: 1 of 1 image"],
         ),
         (
             "eval davis --root {davis} --year 2016 --no-cache --workers 1 --model tiny --size 32",
@@ -152,7 +181,7 @@ def test_commands_tell_a_log(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_EVERY", (0.0, 0.0))
     told = [part.format(files=files, davis=davis, out=davis / "out") for part in command.split()]
     cli(*told, small=told[0] != "eval")
     for line in lines:

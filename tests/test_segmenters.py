@@ -285,13 +285,29 @@ def test_offline_says_how_to_get_it(hub: FakeHub) -> None:
     assert "\n" not in message
     assert "`warpkit models download clipseg`" in message
     assert "--segmenter FOLDER" in message
-    # `models download` takes a segmenter by its alias: that is advised, or nothing of the kind.
-    with pytest.raises(InputError, match="`warpkit models download clipseg`, or give"):
-        load_segmenter(RELEASES["clipseg"].hub_ids[0], CPU)
+    for name in (RELEASES["clipseg"].hub_ids[0], "facebook/sam2.1-hiera-small"):
+        with pytest.raises(InputError, match=f"`warpkit models download {name}`, or give"):
+            load_segmenter(name, CPU)
+    # What no name tells apart the command would take for Stable Diffusion.
     with pytest.raises(InputError) as refused:
-        load_segmenter("facebook/sam2.1-hiera-small", CPU)
+        load_segmenter("someone/outlines", CPU)
     assert "Use it once on a connected machine, which downloads it, or give" in str(refused.value)
     assert "models download" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["facebook/sam2.1-hiera-tiny", "facebook/sam2.1-hiera-small"])
+def test_a_segmenter_is_downloaded_by_its_hub_id(
+    hub: FakeHub, cli: Callable, folders: dict[str, Path], name: str
+) -> None:
+    hub.repositories[name] = folders["sam2"]
+    done = cli("models", "download", name, "--yes", small=False)
+    assert (done.code, done.out) == (0, f"{name}: {hub._place(name, None)}\n")
+    licence = "Apache-2.0" if name.endswith("tiny") else "see its page on the hub"
+    assert f"licence {licence}" in done.err
+    assert {f"{name}/config.json", f"{name}/model.safetensors"} <= set(hub.downloads)
+    assert cli("models", "verify", name, small=False).code == 0
+    hub.online = False
+    assert load_segmenter(name, CPU).kind == "sam2"
 
 
 def test_the_commands_take_a_segmenter(

@@ -26,6 +26,7 @@ from warpkit.synthesize.config import (
 from warpkit.synthesize.generation import Generator
 from warpkit.synthesize.masks import cluster_cells, find_mask, foreground_cells
 from warpkit.synthesize.measures import (
+    PrecisionRow,
     image_hash,
     image_problem,
     pair_problem,
@@ -37,6 +38,7 @@ from warpkit.synthesize.plan import (
     list_photos,
 )
 from warpkit.synthesize.records import Record, decode_records, encode_records
+from warpkit.synthesize.run import SynthesizeSettings, run_synthesize
 from warpkit.synthesize.splits import split_of
 from warpkit.synthesize.summary import summarise, without_duplicates
 from warpkit.synthesize.writers.coco import run_lengths
@@ -237,6 +239,34 @@ def test_the_card_names_categories_of_which_nothing_was_kept():
     assert " and 3 more.\n" in card([*made[:1], *many])
 
 
+def test_the_card_of_a_small_set_has_the_settings_that_made_it() -> None:
+    measured = [
+        PrecisionRow(setting, name, None, kept, right, right, 1.0)
+        for setting, name, kept, right in (
+            ("no filter", "", 1.0, 0.5),
+            ("cycle <= 0.2", "cycle", 0.9, 0.6),
+            ("ratio <= 0.9", "ratio", 0.8, 0.7),
+            ("... cycle 0.1", "", 0.7, 0.8),
+            ("... ratio 0.7", "", 0.4, 0.95),
+        )
+    ]
+
+    def card(pairs: int) -> str:
+        summary = summarise(record(f"{n:07d}") for n in range(pairs))
+        return data_card(
+            summary, configuration="", sources={}, formats=["dhf"], rows=measured, images=7
+        )
+
+    small, large = card(99), card(100)
+    assert [line for line in small.splitlines() if "95.0%" in line or "50.0%" in line] == [
+        "| no filter | 100.0% | 50.0% | 50.0% | 100% |",
+        "| ... ratio 0.7 | 40.0% | 95.0% | 95.0% | 100% |",
+    ]
+    assert "... cycle 0.1" in small and "`quality.md` has each filter alone" in small
+    assert "cycle <= 0.2" not in small and "ratio <= 0.9" not in small
+    assert all(row.setting in large for row in measured) and "quality.md" not in large
+
+
 def test_run_lengths_go_down_the_columns():
     mask = np.array([[1, 0], [1, 1], [0, 1]], bool)
     assert run_lengths(mask) == {"size": [3, 2], "counts": [0, 2, 2, 2]}
@@ -295,3 +325,22 @@ def test_a_former_key_says_what_to_give_in_its_place(tmp_path):
         load_config(PairSettings, tmp_path / "set.yaml")
     assert "unknown key 'labels.filters.mutual'" in str(refused.value)
     assert "give 'labels.filters.cycle: 0' in its place" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("formats", "instead"),
+    [
+        (("spair", "parquet", "coco"), ', or leave it out by --set "formats=[spair,coco]"'),
+        (("parquet",), ""),
+    ],
+)
+def test_parquet_without_its_package_says_how_to_go_on(
+    formats, instead, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError) as refused:
+        run_synthesize(tmp_path / "out", settings=SynthesizeSettings(formats=formats))
+    assert str(refused.value) == (
+        f"the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]'{instead}"
+    )
+    assert not (tmp_path / "out").exists()

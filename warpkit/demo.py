@@ -23,6 +23,7 @@ from warpkit.describe.options import ModelOptions, TaskSettings
 from warpkit.evaluate.baselines import copy_first_labels
 from warpkit.evaluate.jaccard import score_sequence
 from warpkit.image.warp import WarpResult, run_warp
+from warpkit.image.warp_words import warp_words
 from warpkit.io.images import read_image, write_image
 from warpkit.io.masks import read_labels
 from warpkit.io.whole import write_json
@@ -165,12 +166,7 @@ def _warp_files(
 
 
 def _warp_lines(result: WarpResult) -> tuple[str, ...]:
-    quality = result.quality
-    assert quality is not None  # the demo's field is coherent
-    line = (
-        f"pair: the way back agrees for {100 * quality.consistent:.0f} % of the pixels, mean cosine"
-        f" {quality.cosine:.2f}"
-    )
+    line = f"pair: {warp_words(result)}"
     return (line,) if result.doubt is None else (line, result.doubt)
 
 

@@ -53,8 +53,8 @@ def build_page(service: Service, sets: DataSets) -> gr.Blocks:
             video_tab(VideoService(service), model, page)
         with gr.Tab("Inspect", id="inspect"):
             inspect_tab(service, page)
-        with gr.Tab("Data set", id="dataset"):
-            dataset_tab(service, sets)
+        with gr.Tab("Data set", id="dataset") as tab:
+            dataset_tab(service, sets, tab)
 
         def describe(model: str, request: gr.Request) -> str:
             service.workspace.session(visitor_of(request))

@@ -62,7 +62,9 @@ def canvas_value(
         message: a line under the canvas; None leaves the one that is there.
         more: `labels`, `found` (labels that nobody gave), `layer`, `edit`, `points`, `marks`,
             `wrong` (the message is an error), `object`, `frame` (its number, of a picture that is
-            one of a video), `image` (empty to empty the canvas).
+            one of a video), `image` (empty to empty the canvas), `of` (the picture that it answers
+            for: where another is shown by now it comes too late), `settled` (an error of before is
+            none any more).
     """
     value: dict[str, Any] = {"serial": next(_SERIAL), "message": message, "picture": picture}
     if path is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from warpkit.app.canvas import BUTTONS
-from warpkit.app.datasets import EXAMPLE_SET, PAGE, DataSets
+from warpkit.app.datasets import PAGE, DataSets
 from warpkit.app.handlers import visitor_of
 from warpkit.app.service import Service
 from warpkit.app.status import failed, said
@@ -19,16 +19,18 @@ __all__ = ["dataset_tab"]
 _ALL = "all"
 
 
-def dataset_tab(service: Service, sets: DataSets) -> None:
-    """Build the tab inside the open `gr.Tab`."""
+def dataset_tab(service: Service, sets: DataSets, tab: gr.Tab) -> None:
+    """Build the tab inside the open `gr.Tab`; it opens the first set when it is first shown."""
     gr.Markdown(
         "Look through the sets below the folder that the page was started with (`--data`), such as"
-        " those of `warpkit synthesize`: pairs, their labelled points, their masks as outlines.",
+        " those of `warpkit synthesize`: pairs, their labelled points, their masks as outlines."
+        " Without such a folder there is an example, drawn by this program.",
         elem_classes="hint",
     )
     still: dict[str, Any] = {"type": "filepath", "interactive": False, "buttons": BUTTONS}
     with gr.Row():
-        name = gr.Dropdown(sets.names(), value=EXAMPLE_SET, label="Set", elem_id="set-name")
+        names = sets.names()
+        name = gr.Dropdown(names, value=names[0], label="Set", elem_id="set-name")
         category = gr.Dropdown([_ALL], value=_ALL, label="Category", elem_id="set-category")
         number = gr.Number(0, label="Pair", precision=0, minimum=0, elem_id="set-number")
     with gr.Row():
@@ -38,7 +40,7 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
         show = gr.Button("Show this pair", elem_id="set-show", min_width=140, interactive=False)
         again = gr.Button("Look for sets again", elem_id="set-again", min_width=140)
     line = gr.HTML(elem_id="set-status")
-    page = gr.State(0)
+    page, seen = gr.State(0), gr.State(False)
     with gr.Row():
         with gr.Column(scale=3, min_width=340):
             sheet = gr.Image(label="Pairs", elem_id="set-sheet", height=520, visible=False, **still)
@@ -82,18 +84,30 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
             gr.update(interactive=True),
         ]
 
-    nothing = [gr.skip()] * 3
+    def drawn_pair(name: Any, category: Any, number: Any, visitor: str) -> list[Any]:
+        kind = None if category == _ALL else category
+        session = service.workspace.session(visitor)
+        drawing, text = sets.pair(session, name, category=kind, number=number)
+        return [gr.update(value=str(drawing), visible=True), gr.update(value=text, visible=True)]
+
+    nothing, as_it_is = [gr.skip()] * 3, [gr.skip()] * 4
 
     def opened(name: Any, request: gr.Request) -> Iterator[list[Any]]:
-        yield [said("reading the set ..."), gr.skip(), 0, *nothing, gr.skip()]
+        yield [said("reading the set ..."), gr.skip(), 0, *nothing, *as_it_is]
+        visitor = visitor_of(request)
         try:
             found = sets.read(name)
             choices = [_ALL, *found.categories]
-            turned = turn(name, _ALL, 0, 0, visitor_of(request))
+            turned = turn(name, _ALL, 0, 0, visitor)
+            first = drawn_pair(name, _ALL, 0, visitor)
         except InputError as error:
-            yield [failed(told(visitor_of(request), error)), gr.skip(), 0, *nothing, gr.skip()]
+            yield [failed(told(visitor, error)), gr.skip(), 0, *nothing, *as_it_is]
             return
-        yield [*turned, gr.update(choices=choices, value=_ALL)]
+        yield [*turned, gr.update(choices=choices, value=_ALL), 0, *first]
+
+    def looked(name: Any, seen: bool, request: gr.Request) -> Iterator[list[Any]]:
+        for values in [] if seen else opened(name, request):
+            yield [*values, True]
 
     def moved(step: int, restart: bool = False) -> Any:
         def move(name: Any, category: Any, page: int, request: gr.Request) -> list[Any]:
@@ -105,21 +119,16 @@ def dataset_tab(service: Service, sets: DataSets) -> None:
         return move
 
     def one(name: Any, category: Any, number: Any, request: gr.Request) -> list[Any]:
-        kind = None if category == _ALL else category
-        session = service.workspace.session(visitor_of(request))
         try:
-            drawing, text = sets.pair(session, name, category=kind, number=number)
+            return [gr.skip(), *drawn_pair(name, category, number, visitor_of(request))]
         except InputError as error:
             return [failed(told(visitor_of(request), error)), gr.skip(), gr.skip()]
-        return [
-            gr.skip(),
-            gr.update(value=str(drawing), visible=True),
-            gr.update(value=text, visible=True),
-        ]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     turned, asked = [line, sheet, page, before, after, show], [name, category, page]
-    open_.click(opened, name, [*turned, category], api_name="set", **quiet)
+    whole = [*turned, category, number, pair, facts]
+    open_.click(opened, name, whole, api_name="set", **quiet)
+    tab.select(looked, [name, seen], [*whole, seen], api_visibility="private", **quiet)
     before.click(moved(-1), asked, turned, api_visibility="private", **quiet)
     after.click(moved(1), asked, turned, api_visibility="private", **quiet)
     category.input(moved(0, restart=True), asked, turned, api_visibility="private", **quiet)

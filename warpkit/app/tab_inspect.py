@@ -10,7 +10,6 @@ import gradio as gr
 from warpkit.app.canvas import BUTTONS, canvas, thumbnails
 from warpkit.app.examples import Example, all_examples
 from warpkit.app.handlers import (
-    Canvas,
     bind_cancel,
     bind_canvas,
     bind_examples,
@@ -23,6 +22,8 @@ from warpkit.app.status import failed, follow, said, status
 from warpkit.checks import InputError, counted
 
 __all__ = ["inspect_tab"]
+
+_JOBS = ("inspect",)  # kinds of the jobs on the picture
 
 _HINT = (
     "Will a model do on your pictures? It draws your picture as the model sees it: places of one"
@@ -88,6 +89,8 @@ def inspect_tab(service: Service, page: gr.Blocks) -> None:
             return
         async for text in follow(service.queue, job):
             yield [text, gr.skip()]
+        if service.queue.dropped(job):
+            return  # another picture is shown now
         if job.state != "done":
             yield [status(job, 0), gr.skip()]
             return
@@ -100,13 +103,21 @@ def inspect_tab(service: Service, page: gr.Blocks) -> None:
             gr.update(value=pictures, visible=True),
         ]
 
-    def shown(one: Example, visitor: str) -> Canvas:
-        return show_upload(service.example_pair(visitor, one)[0])
+    def shown(one: Example, visitor: str) -> list[Any]:
+        return [show_upload(service.example_pair(visitor, one)[0]), "", hidden]
 
     quiet: dict[str, Any] = {"show_progress": "hidden"}
-    bind_canvas(service, picture)
+    hidden = gr.update(value=None, visible=False)
+    bind_canvas(service, picture, [(line, ""), (gallery, hidden)], _JOBS)
     run.click(inspect, [picture, model, layers], [line, gallery], api_name="inspect", **quiet)
     bind_examples(
-        service, page, examples, shown, picture, first=all_examples()[0], api_name="example_inspect"
+        service,
+        page,
+        examples,
+        shown,
+        [picture, line, gallery],
+        first=all_examples()[0],
+        api_name="example_inspect",
+        tags=_JOBS,
     )
     bind_cancel(service, cancel, line, "inspect")

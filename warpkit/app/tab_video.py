@@ -244,7 +244,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         except InputError as error:
             return wrong(value, error)
         words = f"frame {start}, at {seconds:.2f} s"
-        return canvas_value(frame, picture=clip, frame=start, message=words)
+        return canvas_value(frame, picture=clip, frame=start, message=words, of=clip)
 
     def finished(one: Example, visitor: str) -> list[Any]:
         """An example with its result, which was made before."""

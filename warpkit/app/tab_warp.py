@@ -288,5 +288,6 @@ def found_in(value: Any, files: WarpFiles, role: str) -> Canvas:
     return canvas_value(
         picture=drawn(value, "picture"),
         message=None,
+        settled=True,
         found="" if labels is None else encode_labels(labels),
     )

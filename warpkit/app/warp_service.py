@@ -14,15 +14,16 @@ from warpkit.app.queue import Job
 from warpkit.app.service import Service, in_words
 from warpkit.app.workspace import Upload, Workspace
 from warpkit.arrays import Labels
-from warpkit.checks import InputError, counted, one_of, require
-from warpkit.coherent import MIRRORS, FieldQuality
+from warpkit.checks import InputError, one_of, require
+from warpkit.coherent import MIRRORS
 from warpkit.image.transparency import opaque_part
-from warpkit.image.warp import WarpResult, WarpSettings, run_warp
+from warpkit.image.warp import WarpSettings, run_warp
+from warpkit.image.warp_words import warp_words
 from warpkit.io.masks import read_labels, write_labels
 from warpkit.io.pictures import read_picture
 from warpkit.runs.progress import ProgressCallback
 
-__all__ = ["WarpFiles", "WarpService", "warp_words"]
+__all__ = ["WarpFiles", "WarpService"]
 
 _GUIDES = "guides are pairs of points: click one picture and then the other"
 
@@ -220,37 +221,3 @@ def _unsure(roles: list[str]) -> str:
         "no object was found for sure, so whole pictures were warped: paint a mask in both, or"
         " draw a box around the object"
     )
-
-
-def warp_words(result: WarpResult, *, guides: int = 0) -> str:
-    """How good a warp is, in words.
-
-    Args:
-        guides: how many it was given.
-    """
-    pixels = counted(int((result.warped[..., 3] > 0).sum()), "pixel")
-    quality = result.quality
-    if quality is None:
-        valid = result.warp.valid.numpy()
-        mean = float(result.warp.similarity.numpy()[valid].mean()) if valid.any() else 0.0
-        return f"{pixels} warped, mean cosine {mean:.3f}"
-    parts = [
-        f"{pixels} warped",
-        f"mean cosine {quality.cosine:.3f}",
-        f"the way back confirms {100 * quality.consistent:.0f} %",
-        f"{quality.folds:.1f} % folds",
-        "source mirrored" if quality.mirrored else "source as it is",
-    ]
-    if guides:
-        parts.append(_guides_words(quality, guides))
-    return ", ".join(parts)
-
-
-def _guides_words(quality: FieldQuality, guides: int) -> str:
-    """Which guides the field meets, by the numbers that the canvases show."""
-    unmet = [str(i + 1) for i in quality.unmet]
-    if not unmet:
-        return "the guide is met" if guides == 1 else f"all {guides} guides are met"
-    if len(unmet) == 1:
-        return f"guide {unmet[0]} is not met"
-    return f"guides {', '.join(unmet[:-1])} and {unmet[-1]} are not met"

@@ -76,21 +76,32 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Options of the model, and of where settings come from."""
     parser.add_argument(
         "--model",
-        help="a name of `warpkit models`, FILE.yaml, a folder or an id of the Hugging Face hub",
+        help="a name of `warpkit models`, FILE.yaml, a folder or an id of the Hugging Face hub"
+        " (default embedded; tiny where a single network is needed)",
     )
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:N, mps")
     parser.add_argument(
-        "--aggregator", help="another aggregator for the model (.safetensors or .pt)"
+        "--aggregator",
+        metavar="FILE",
+        help="another aggregator for the model (.safetensors or .pt)",
     )
     parser.add_argument(
-        "--size", type=int, help="side in pixels to which images are resized for the model"
+        "--size",
+        type=int,
+        metavar="N",
+        help="side in pixels to which images are resized for the model (default: the model's own)",
     )
     parser.add_argument(
         "--fit",
         choices=("pad", "stretch"),
-        help="how images are resized: keep proportions and pad, or stretch to a square",
+        help="how images are resized: keep proportions and pad, or stretch to a square (default:"
+        " the model's own)",
     )
-    parser.add_argument("--engine", help="matching engine: auto, grid, faiss, reference")
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="what searches nearest neighbours: auto (default), grid, faiss or reference",
+    )
     add_config(parser)
 
 
@@ -107,7 +118,11 @@ def add_segmenter(parser: argparse.ArgumentParser) -> None:
 def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", type=Path, metavar="FILE.yaml", help="file of settings")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting; repeat for more. A wrong key names all there are",
     )
 
 

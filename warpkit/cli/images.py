@@ -18,8 +18,12 @@ def add_warp(commands: Any) -> None:
     parser = commands.add_parser("warp", help="warp one image's object onto another's")
     parser.add_argument("source", type=Path, help="image to take the appearance from")
     parser.add_argument("target", type=Path, help="image to put it on")
-    parser.add_argument("--source-mask", type=Path, help="mask of the source object")
-    parser.add_argument("--target-mask", type=Path, help="mask of the target object")
+    parser.add_argument(
+        "--source-mask", type=Path, metavar="FILE", help="mask of the source object"
+    )
+    parser.add_argument(
+        "--target-mask", type=Path, metavar="FILE", help="mask of the target object"
+    )
     parser.add_argument(
         "--mask",
         choices=("auto", "none"),
@@ -72,39 +76,32 @@ def add_warp(commands: Any) -> None:
         dest="fill",
         action="store_const",
         const=False,
-        help="leave the target as it is where the field is not valid: where the way back does not"
-        " lead to the start",
+        help="leave the target as it is at pixels that do not return to their place when they are"
+        " warped back, or that come from outside the source's mask",
     )
     add_common(parser)
 
 
 def warp(args: argparse.Namespace) -> None:
     """Warp one image's object onto another's."""
-    from warpkit.checks import counted
     from warpkit.image.warp import WarpSettings, run_warp
-    from warpkit.image.warp_overview import quality_words
+    from warpkit.image.warp_words import warp_words
     from warpkit.io.guides import read_guide_flags
 
     laid = ("blend", "tone", "shading", "strength", "interpolation")
     how = told(WarpSettings, args, ("mask", "segmenter", "text", *laid, "field", "mirror", "fill"))
+    guides = read_guide_flags(args.guide)
     result = run_warp(
         args.source,
         args.target,
         args.output,
         source_mask=args.source_mask,
         target_mask=args.target_mask,
-        guides=read_guide_flags(args.guide),
+        guides=guides,
         **how,
         overwrite=args.overwrite,
     )
-    valid = result.warp.valid
-    if result.quality is None:
-        similarity = float(result.warp.similarity[valid].mean()) if bool(valid.any()) else 0.0
-        print(f"{counted(int(valid.sum()), 'pixel')} warped, mean cosine {similarity:.2f}")
-    else:
-        shown = int((result.warped[..., 3] > 0).sum())
-        print(f"{counted(shown, 'pixel')} warped, {int(valid.sum()):,} valid: the way back agrees")
-        print(quality_words(result.quality))
+    print(warp_words(result, guides=0 if guides is None else len(guides)))
     if result.doubt is not None:
         print(result.doubt)
     print(f"open {args.output / 'overview.png'}")
@@ -123,10 +120,21 @@ def add_match(commands: Any) -> None:
     parser.add_argument("source", type=Path, help="image the points are in")
     parser.add_argument("target", type=Path, help="image to find them in")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--points", help='"x,y;x,y", or a file: .csv, .json, .npz')
+    which.add_argument(
+        "--points",
+        metavar='"X,Y;X,Y"|FILE',
+        help="points in the source, in pixels; a file is .csv, .json or .npz",
+    )
     which.add_argument("--all", action="store_true", help="points all over the source's object")
-    parser.add_argument("--source-mask", type=Path, help="mask of the source object")
-    parser.add_argument("--target-mask", type=Path, help="only these pixels are candidates")
+    parser.add_argument(
+        "--source-mask", type=Path, metavar="FILE", help="mask of the source object"
+    )
+    parser.add_argument(
+        "--target-mask",
+        type=Path,
+        metavar="FILE",
+        help="mask of the object in which points are looked for",
+    )
     parser.add_argument(
         "--mask",
         choices=("auto", "none"),
@@ -198,7 +206,9 @@ def match(args: argparse.Namespace) -> None:
 
 def add_extract(commands: Any) -> None:
     """Add the parser of `extract`."""
-    parser = commands.add_parser("extract", help="write the descriptors of images")
+    parser = commands.add_parser(
+        "extract", help="write what a model computes of images: a descriptor per cell"
+    )
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="images, or folders of them"
     )

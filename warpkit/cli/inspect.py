@@ -14,7 +14,7 @@ def add_inspect(commands: Any) -> None:
     """Add the `inspect` command to the parser's."""
     parser = commands.add_parser(
         "inspect",
-        help="draw mixing weights, descriptors and layers",
+        help="draw what a model tells apart in pictures, and by which layers",
         description="Draws the aggregator's mixing weights and the main directions of descriptors"
         " and layers; without images the weights alone.",
     )

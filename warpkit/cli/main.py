@@ -44,24 +44,34 @@ def command_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
         prog="warpkit",
-        description="Dense warping and video propagation with Diffusion Hyperfeatures.",
+        description="Put the object of one picture onto that of another, follow masks, edits and"
+        " points through a video, and make data sets of matching points: dense warping and video"
+        " propagation with Diffusion Hyperfeatures.",
+        epilog="First steps: `warpkit demo`, or `warpkit warp A.jpg B.jpg -o out` with two pictures"
+        " of one kind of thing. `warpkit COMMAND --help` explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"warpkit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser(
-        "demo", help="warp an example pair and propagate through an example clip, offline"
+        "demo", help="warp a pair of photographs, and follow a mask and an edit through a clip"
     )
     demo.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="your own pair")
-    demo.add_argument("--source-mask", type=Path, help="mask of the first image's object")
-    demo.add_argument("--target-mask", type=Path, help="mask of the second image's object")
+    demo.add_argument(
+        "--source-mask", type=Path, metavar="FILE", help="mask of the first image's object"
+    )
+    demo.add_argument(
+        "--target-mask", type=Path, metavar="FILE", help="mask of the second image's object"
+    )
     add_common(demo, output="warpkit-demo")
 
     add_warp(commands)
     add_match(commands)
+    add_mask(commands)
+    add_frame(commands)
 
     propagate = commands.add_parser(
-        "propagate", help="propagate a mask, edit or points through a clip"
+        "propagate", help="follow masks, an edit or points through a video"
     )
     propagate.add_argument("video", type=Path, help="video file or folder of frames")
     propagate.add_argument(
@@ -76,12 +86,20 @@ def command_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the output is a finished run with other masks: recompute only what they change",
     )
-    propagate.add_argument("--edit", type=Path, help="edited first frame, or RGBA layer over it")
     propagate.add_argument(
-        "--colormap", action="store_true", help="propagate a colour map over the mask as an edit"
+        "--edit",
+        type=Path,
+        metavar="FILE",
+        help="the first frame, repainted; or a transparent picture to lay over it",
+    )
+    propagate.add_argument(
+        "--colormap",
+        action="store_true",
+        help="as an edit, paint every place of the masked object in its own colour",
     )
     propagate.add_argument(
         "--points",
+        metavar='"X,Y;X,Y"|FILE',
         help='FILE.csv, .json or .npz, or "x,y;x,y" in the first frame, "frame:x,y" in others',
     )
     propagate.add_argument(
@@ -96,10 +114,14 @@ def command_parser() -> argparse.ArgumentParser:
         help="how an edit is propagated: track (default) follows every object from frame to frame;"
         " backward-warp and forward-warp use a dense field to each frame",
     )
-    propagate.add_argument("--start", type=int, default=0, help="first frame (default 0)")
-    propagate.add_argument("--end", type=int, help="frame to stop before (default: the end)")
     propagate.add_argument(
-        "--stride", type=int, default=1, help="take every N-th frame (default 1)"
+        "--start", type=int, metavar="N", default=0, help="first frame (default 0)"
+    )
+    propagate.add_argument(
+        "--end", type=int, metavar="N", help="frame to stop before (default: the end)"
+    )
+    propagate.add_argument(
+        "--stride", type=int, metavar="N", default=1, help="take every N-th frame (default 1)"
     )
     propagate.add_argument(
         "--cuts",
@@ -123,7 +145,12 @@ def command_parser() -> argparse.ArgumentParser:
     )
     add_common(propagate)
 
+    add_synthesize(commands)
+    add_app(commands)
+    add_models(commands)
+    add_inspect(commands)
     add_extract(commands)
+    add_eval(commands)
 
     bench = commands.add_parser("bench", help="measure speed and memory side by side")
     bench.add_argument(
@@ -145,16 +172,6 @@ def command_parser() -> argparse.ArgumentParser:
     bench.add_argument("--batches", help="extract: images per batch (default 1,2,8,32)")
     add_common(bench, output="warpkit-bench")
 
-    add_frame(commands)
-    add_mask(commands)
-    add_eval(commands)
-    add_inspect(commands)
-
-    add_models(commands)
-
-    add_synthesize(commands)
-    add_app(commands)
-
     train = commands.add_parser(
         "train", help="train an aggregator, a small backbone or the foreground head"
     )
@@ -169,7 +186,9 @@ def command_parser() -> argparse.ArgumentParser:
             "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to fill"
         )
         add_config(trainer)
-    export = kinds.add_parser("export", help="write an aggregator in the published layout")
+    export = kinds.add_parser(
+        "export", help="write an aggregator as the authors publish theirs (.pt)"
+    )
     export.add_argument("checkpoint", type=Path, help="aggregator.safetensors of a run")
     export.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE.pt", help="the file to write"

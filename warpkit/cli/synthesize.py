@@ -16,13 +16,19 @@ _FLAGS = ("images", "mask_kind", "mask_segmenter", "pairs", "executor", "workers
 def add_synthesize(commands: Any) -> None:
     """Add the command `synthesize` and its sub-command `verify`."""
     parser = commands.add_parser(
-        "synthesize", help="make a data set of pairs with pseudo-labelled points"
+        "synthesize", help="make a data set of image pairs with matching points"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder to fill")
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
-    parser.add_argument("--pairs", type=int, help="how many pairs to make (default 40)")
     parser.add_argument(
-        "--images", type=str, metavar="DIR", help="pair the photographs of this folder"
+        "--pairs", type=int, metavar="N", help="how many pairs to make (default 40)"
+    )
+    parser.add_argument(
+        "--images",
+        type=str,
+        metavar="DIR",
+        help="pair the photographs of this folder, which has one folder per category (default:"
+        " generate images)",
     )
     parser.add_argument(
         "--mask",
@@ -50,7 +56,9 @@ def add_synthesize(commands: Any) -> None:
         choices=("local", "ray"),
         help="where pairs are made: this machine (default) or a Ray cluster",
     )
-    parser.add_argument("--workers", type=int, help="number of workers of --executor ray")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="number of workers of --executor ray"
+    )
     add_model(parser)
     actions = parser.add_subparsers(dest="action", metavar="verify DIR")
     verify = actions.add_parser("verify", help="check a finished set")

@@ -58,7 +58,10 @@ class FieldQuality:
         """
         why = []
         if self.consistent < (_LEAST_CONSISTENT_MASKED if masked else _LEAST_CONSISTENT):
-            why.append(f"the way back agrees for {100 * self.consistent:.0f} % of the pixels only")
+            why.append(
+                f"only {100 * self.consistent:.0f} % of the pixels return to their place when"
+                " warped back"
+            )
         if self.inside < _LEAST_INSIDE:
             why.append(
                 f"{100 - 100 * self.inside:.0f} % of the pixels come from outside the source's mask"

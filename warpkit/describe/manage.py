@@ -13,7 +13,7 @@ from pathlib import Path
 
 from warpkit.aggregate.checkpoint import load_aggregator, save_aggregator
 from warpkit.aggregate.network import AggregationConfig
-from warpkit.checks import InputError, counted, is_file, require
+from warpkit.checks import InputError, counted, is_dir, is_file, require
 from warpkit.describe.published import PUBLISHED_AGGREGATORS, verify_aggregator
 from warpkit.describe.table import MODELS, ModelPreset, resolve_model
 from warpkit.features.architecture import decoder_layers
@@ -25,6 +25,7 @@ from warpkit.features.model_sources import (
     find_file,
     find_remote,
     find_source,
+    segmenter_named,
     verify_source,
 )
 from warpkit.features.single_file import EmptyPromptTokens, is_single_file
@@ -116,7 +117,7 @@ def download_model(
     Raises:
         InputError: nothing to download, out of reach, damaged on its way, or declined.
     """
-    if name in _SEGMENTERS:
+    if segmenter_named(name) and not is_dir(name):
         return [_fetched(name, "segmenter", revision, confirm)]
     preset = resolve_model(name)
     model, family = _model(preset), _family(preset)
@@ -169,7 +170,7 @@ def verify_model(name: str) -> list[str]:
     Raises:
         InputError: it is not here, no hashes were kept, or a file is not as it was.
     """
-    if name in _SEGMENTERS:
+    if segmenter_named(name) and not is_dir(name):
         source = find_source(name, family="segmenter", local_files_only=True)
         wrong = verify_source(source)
     else:

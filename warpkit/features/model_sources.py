@@ -31,6 +31,7 @@ __all__ = [
     "find_source",
     "list_remote",
     "release_name",
+    "segmenter_named",
     "verify_source",
 ]
 
@@ -92,6 +93,17 @@ def release_name(model: str) -> str | None:
         if model == alias or model in release.hub_ids:
             return alias
     return None
+
+
+def segmenter_named(model: str) -> bool:
+    """Whether an alias or hub id names a segmenter, which others than published ones do by the kind
+    in their name, as `facebook/sam2.1-hiera-small`.
+    """
+    known = release_name(model)
+    if known is not None:
+        return RELEASES[known].family == "segmenter"
+    kinds = [alias for alias, release in RELEASES.items() if release.family == "segmenter"]
+    return model.count("/") == 1 and any(kind in model.lower() for kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -176,10 +188,10 @@ def find_source(
                 failures.append(f"{hub_id}: {_reason(error)}")
     where = "in the local cache (offline mode)" if local_files_only else "locally or on the hub"
     at = "" if revision is None else f" at revision '{revision}'"
-    flag, known = ("model", model) if family != "segmenter" else ("segmenter", release_name(model))
+    flag = "segmenter" if family == "segmenter" else "model"
     how = "Use it once on a connected machine, which downloads it,"
-    if known is not None:  # of segmenters the command takes aliases alone
-        how = f"Download it once on a connected machine with `warpkit models download {known}`,"
+    if segmenter_named(model) == (family == "segmenter"):  # as the command takes it
+        how = f"Download it once on a connected machine with `warpkit models download {model}`,"
     raise InputError(
         f"model '{model}' was not found {where}{at}; tried {'; '.join(failures)}. {how} or give the"
         f" folder of a model with --{flag} FOLDER"

@@ -67,10 +67,10 @@ def with_found_masks(
             doubts = (*found[name].doubts, *(("a given point lies off it",) if off else ()))
             if not doubts:
                 continue
-            reason = "the object that was found is doubtful: " + " and ".join(doubts)
+            reason = f"the object that was found is doubtful ({' and '.join(doubts)})"
         _log.warning(
-            "the %s: %s. Whole pictures are %s; give --%s-mask, which `warpkit mask` makes from"
-            " a box or a point, or paint it",
+            "the %s: %s, so whole pictures are %s: give --%s-mask, painted or made by `warpkit"
+            " mask` with a box or a point",
             *(name, reason, done, name),
         )
         return pair

@@ -113,8 +113,8 @@ def valid_rule(filters: MatchFilters) -> str:
     if names:
         return f"passed {' and '.join(names)}"
     return (
-        f"matching back ends at most {100 * _TOLERANCE:.0f} % of the longer side of the source's"
-        " object (its mask's box, else the image) from the point"
+        f"matched back, they end within {100 * _TOLERANCE:.0f} % of the source object's longer side"
+        " from where they began"
     )
 
 

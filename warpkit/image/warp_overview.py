@@ -1,9 +1,8 @@
-"""A warp in one picture, and how good its field is in one line."""
+"""A warp in one picture."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from warpkit.io.pictures import Levels
 from warpkit.types import Warp
 from warpkit.viz import add_scale, field_colors, heat, overlay_labels, panel, source_colors
 
-__all__ = ["quality_words", "warp_overview"]
+__all__ = ["warp_overview"]
 
 
 def warp_overview(
@@ -90,20 +89,3 @@ def _field_title(quality: FieldQuality | None) -> str:
         f" {100 * quality.consistent:.0f} %, {quality.folds:.1f} % folded,"
         f" cosine {quality.cosine:.2f}"
     )
-
-
-def quality_words(quality: FieldQuality) -> str:
-    """The figures of a field in one line."""
-    words = (
-        f"mean cosine {quality.cosine:.2f}; the way back agrees for"
-        f" {100 * quality.consistent:.0f} % (off by {quality.inverse_error:.1f} px on average);"
-        f" {100 * quality.inside:.0f} % come from inside the source's mask;"
-        f" {quality.folds:.1f} % folded; local areas vary by a factor of"
-        f" {math.exp(quality.sd_log_j):.2f}"
-    )
-    if quality.mirrored:
-        words += "; source mirrored"
-    if quality.unmet:
-        missed = ", ".join(str(i + 1) for i in quality.unmet)
-        words += f"; guide {missed} is not met: it contradicts the others"
-    return words

@@ -15,7 +15,8 @@ from warpkit.checks import counted
 __all__ = ["Bar", "ProgressCallback", "no_progress"]
 
 _LOGGER = logging.getLogger("warpkit")
-_EVERY = 60.0  # seconds between two lines of a log
+# Seconds between two lines of a log: a tenth of the time so far, within these.
+_EVERY = 10.0, 60.0
 _now = time.monotonic
 
 
@@ -38,7 +39,7 @@ def no_progress(stage: str, done: int, total: int | None) -> None:
 
 
 class Bar:
-    """A bar on a terminal; in a log one line a minute, of all bars together.
+    """A bar on a terminal; in a log a line every ten seconds at first, later every minute.
 
     A context manager, and an iterable where it is given items.
 
@@ -55,8 +56,9 @@ class Bar:
         n: how many are done.
     """
 
-    # Short bars that follow one another would never be a minute old each.
-    _said: float | None = None
+    # When the first bar began and one spoke last: those that follow one another are short each.
+    _began: float | None = None
+    _said = 0.0
 
     def __init__(
         self,
@@ -72,11 +74,12 @@ class Bar:
         if total is None and isinstance(items, Sized):
             total = len(items) or None
         self._items, self._total = items, total
-        self.n = self._initial = initial
-        self._what, self._unit = desc, unit
-        self._shown, self._started = shown, _now()
-        if Bar._said is None:
-            Bar._said = self._started
+        self.n = initial
+        self._what, self._unit, self._shown = desc, unit, shown
+        # The time left is told from what was done since: another bar may have run meanwhile.
+        self._since, self._before = _now(), initial
+        if Bar._began is None:
+            Bar._began = Bar._said = self._since
         self._facts = ""
         self._bar: tqdm[Any] | None = None
         if shown and sys.stderr.isatty():
@@ -84,12 +87,20 @@ class Bar:
 
     def update(self, count: int = 1) -> None:
         """So many more are done."""
+        if Bar._said > self._since:
+            self._since, self._before = Bar._said, self.n
         self.n += count
         if self._bar is not None:
             self._bar.update(count)
-        elif self._shown and _now() - (Bar._said or 0) >= _EVERY:
+        elif self._shown and self._is_due():
             Bar._said = _now()
             _LOGGER.info("%s", self._line())
+
+    @staticmethod
+    def _is_due() -> bool:
+        least, most = _EVERY
+        tenth = (_now() - (Bar._began or 0.0)) / 10
+        return _now() - Bar._said >= min(max(tenth, least), most)
 
     def say(self, facts: Mapping[str, str]) -> None:
         """Figures to show beside it from now on."""
@@ -103,10 +114,10 @@ class Bar:
         else:
             count = f"{self.n:,} of {counted(self._total, self._unit)}"
         line = f"{self._what}: {count}{self._facts}"
-        done = self.n - self._initial
-        if self._total is None or done <= 0:
+        done = self.n - self._before
+        if self._total is None or done <= 0 or self.n >= self._total:
             return line
-        left = round((_now() - self._started) / done * max(0, self._total - self.n))
+        left = round((_now() - self._since) / done * (self._total - self.n))
         return f"{line}, about {tqdm.format_interval(left)} left"
 
     def close(self) -> None:

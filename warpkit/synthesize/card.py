@@ -12,6 +12,7 @@ from warpkit.synthesize.summary import Summary
 __all__ = ["data_card"]
 
 _MOST_LISTED = 50
+_SMALL = 100  # kept pairs; of fewer the card has only the settings that made them
 
 
 def data_card(
@@ -66,7 +67,7 @@ def data_card(
     if filters:
         header = ["| matches left after | matches | share |", "|---|---|---|"]
         parts += ["\n".join([*header, *filters])]
-    parts += ["## What the labels are worth", _worth(rows, images)]
+    parts += ["## What the labels are worth", _worth(rows, images, summary)]
     if summary.agreement:
         found = summary.found_words()
         parts += [f"Masks: {found}. Each record says so (`mask_agreement`, `mask_doubts`)."]
@@ -85,18 +86,23 @@ def data_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _worth(rows: Sequence[PrecisionRow], images: int) -> str:
+def _worth(rows: Sequence[PrecisionRow], images: int, summary: Summary) -> str:
     if not rows:
         return (
             "Not measured. Labels of known warps are exact; others are what the model's descriptors"
             " and the filters say, not annotations by people."
         )
+    more = ""
+    if len(summary.kept) < _SMALL:
+        rows = [row for row in rows if not row.filter]
+        more = " `quality.md` has each filter alone, at limits from lenient to strict."
+    bent = "1 image of the set was" if images == 1 else f"{images} images of the set were"
     return (
-        f"{images} images of the set were bent by random known warps and matched with themselves,"
-        " so that every match can be checked: the share of matches that lie within 5 % and 10 % of"
-        " the object's longer side. The last lines are the run's own filters, one after the other."
-        " Two different objects are harder than an object and its warp: take this as an upper"
-        " bound.\n\n" + precision_table(rows)
+        f"{bent} bent by random known warps and matched with themselves, so that every match can be"
+        " checked: the share of matches that lie within 5 % and 10 % of the object's longer side."
+        f" The last lines are the run's own filters, one after the other.{more} Two different"
+        " objects are harder than an object and its warp: take this as an upper bound.\n\n"
+        + precision_table(rows)
     )
 
 

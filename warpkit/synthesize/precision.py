@@ -12,6 +12,7 @@ from warpkit.io.text import read_json
 from warpkit.io.whole import write_json, write_text
 from warpkit.match.matcher import Matcher
 from warpkit.runs.folder import OutputFolder
+from warpkit.runs.progress import Bar
 from warpkit.synthesize.config import PairSettings
 from warpkit.synthesize.measures import (
     PrecisionRow,
@@ -60,7 +61,7 @@ def measure_set(
             seed=int(record.id),
             matcher=matcher,
         )
-        for record in shown
+        for record in Bar(shown, desc="known warps", unit="image")
     ]
     measured = [one for one in found if one is not None]
     if not measured:

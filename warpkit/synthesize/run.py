@@ -206,10 +206,11 @@ def _check_packages(settings: SynthesizeSettings) -> None:
     """Raise before hours of work if a format's library is missing."""
     from importlib.util import find_spec
 
+    others = ",".join(name for name in settings.formats if name != "parquet")
     require(
         "parquet" not in settings.formats or find_spec("pyarrow") is not None,
-        "the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]', or leave it"
-        " out of formats",
+        "the format parquet needs pyarrow: pip install 'warpkit-hyperfeatures[synth]'"
+        + (f', or leave it out by --set "formats=[{others}]"' if others else ""),
     )
     require(
         settings.executor == "local" or find_spec("ray") is not None,
@@ -354,14 +355,16 @@ def _make(
     stages: dict[str, float] = {}
     started = time.perf_counter()
     # Closed at once when this stops: a cluster that was started for it ends with it.
-    bar = Bar(total=count, initial=count - len(todo), unit="chunk", desc="pairs")
+    pairs = [min(settings.batch, len(plans) - n * settings.batch) for n in range(count)]
+    there = sum(pairs) - sum(pairs[number] for number in todo)
+    bar = Bar(total=len(plans), initial=there, unit="pair", desc="synthesize")
     with bar, contextlib.closing(made):
         for chunk in made:
             with clock.stage("keep"):
                 write_bytes(_chunk_path(folder, chunk.number), chunk.data)
             for name, seconds in chunk.seconds.items():
                 stages[name] = stages.get(name, 0.0) + seconds
-            bar.update()
+            bar.update(pairs[chunk.number])
     clock.seconds["make"] = time.perf_counter() - started
     return stages
 

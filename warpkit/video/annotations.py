@@ -78,22 +78,24 @@ def by_index(masks: MasksByFrame, frames: Frames, *, start: int = 0) -> dict[int
             f" and {path}: write --mask FRAME=PNG for those of other frames",
         )
         found[index] = path
-        if index == own != start or (
-            isinstance(name, str) and name.isdecimal() and not name == file == str(index)
-        ):
-            _log.info("the mask %s is of the frame that is called %s, number %d", path, file, index)
-        elif isinstance(name, Path) and own != index and _other_number(name.stem, start):
+        text, numbered = name.stem if isinstance(name, Path) else str(name), _is_number(file, index)
+        # A frame that was named for sure needs no words.
+        sure = not text.isdecimal() or (_is_number(text, index) and numbered)
+        if index == own != start or (isinstance(name, str) and not sure):
+            which = "" if numbered else f" (number {index}, counted from 0)"
+            _log.info("the mask %s is used for frame %s%s", path, file, which)
+        elif isinstance(name, Path) and own != index and not (sure or _is_number(text, start)):
             _log.info(
-                "the mask %s is taken for the first frame, %s: write --mask FRAME=%s if it is of"
-                " another",
+                "the mask %s is used for the first frame, %s; if it is of another frame, write"
+                " --mask FRAME=%s",
                 *(path, file, path),
             )
     return found
 
 
-def _other_number(name: str, number: int) -> bool:
-    """Whether a name is a number, and another."""
-    return re.fullmatch("[0-9]+", name) is not None and name.lstrip("0") != str(number or "")
+def _is_number(name: str, number: int) -> bool:
+    """Whether a name is this number, with any zeros before it."""
+    return re.fullmatch("[0-9]+", name) is not None and name.lstrip("0") == str(number or "")
 
 
 def read_annotations(

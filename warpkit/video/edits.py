@@ -159,8 +159,8 @@ def _inside(edit: EditLayer, mask: npt.NDArray[np.bool_]) -> EditLayer:
     outside = float(edit.alpha[~mask].sum() / max(float(edit.alpha.sum()), 1e-6))
     if outside > 0.05:
         _log.warning(
-            "%.0f %% of the edit lies outside the mask and is left out; without a mask all of it"
-            " is used",
+            "%.0f %% of what the edit changes lies outside the first frame's mask and will not be"
+            " in the video: to keep it, draw the mask around it too, or give no mask",
             100 * outside,
         )
     return EditLayer(edit.premultiplied * mask[..., None].astype(np.float32))

@@ -1,6 +1,6 @@
 // A picture to choose, paint on, box and click. Labels are kept as bytes, one a pixel, never blended.
-// In: value = {picture, frame, image, width, height, labels, found, layer, edit, points, marks, message,
-// serial}; an empty image empties the canvas, none leaves the picture and frame that are shown.
+// In: value = {picture, frame, image, width, height, labels, found, layer, edit, points, marks, message, of,
+// settled, serial}; an empty image empties the canvas, none leaves the picture and frame that are shown.
 // Out: value = {picture, frame, labels, layer, edit, box, points, guides, click, find, upload, title, kind};
 // points in image pixels, guides as pairs of points, source first (guides.js). `found` is a mask that
 // nobody gave: its outline is shown, and it is the painter's own once it is painted on. `edit` names
@@ -332,7 +332,8 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     const [image, labels, found, layer] = await Promise.all([value.image, value.labels, value.found, value.layer].map((url) => url ? load(url) : null));
     // From here on nothing waits: picture and masks change together.
     // What was found in a picture, or a frame of it, that is no longer shown.
-    if (value.image === undefined && value.picture && (value.picture !== state.picture || (value.frame ?? null) !== state.frame)) return;
+    const late = value.image === undefined ? value.picture && (value.picture !== state.picture || (value.frame ?? null) !== state.frame) : value.of && value.of !== state.picture;
+    if (late) { props.value = content(); return; }
     if (value.image !== undefined) {
       canvas.width = image ? image.naturalWidth : 1; canvas.height = image ? image.naturalHeight : 1;
       if (image) {
@@ -369,6 +370,7 @@ window.warpkitPainter = function (element, props, trigger, upload, watch) {
     if (value.points) state.points = value.points;
     if (value.marks) state.marks = value.marks;
     if (value.message !== null) say(value.message, value.wrong);
+    else if (value.settled && find("wp-message").classList.contains("wp-wrong")) say("");
     if (state.image) redraw(); else refresh();
     if (state.image || value.image !== undefined) props.value = content();
     root.dataset.picture = state.picture || "";
