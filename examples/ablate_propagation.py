@@ -2,7 +2,8 @@
 
     python examples/ablate_propagation.py DAVIS --model tiny -o table.md
 
-Every row changes one setting of the defaults (`LabelConfig`), so rows compare with the first. Every
+The first rows leave out parts of the defaults (`LabelConfig`); from "context alone" on, every row
+changes one setting of that one, so rows compare with it. Every
 frame is described once per model and size; a row that is in the output's `.jsonl` already is not
 run again, so a stopped run goes on. `--steps N` adds a row with N calls of a diffusion model, mixed
 by an aggregator that was trained on them (`warpkit train aggregator --set layer_steps=[0,1,2]`).
@@ -22,28 +23,35 @@ from warpkit.datasets.davis import DavisSequence, read_davis, read_davis_labels
 from warpkit.describe.extractor import Extractor
 from warpkit.describe.load import load_extractor
 from warpkit.evaluate.jaccard import SequenceScore, score_sequence
+from warpkit.features.foreground import ForegroundModel
 from warpkit.io.images import read_image
 from warpkit.io.whole import write_text
 from warpkit.propagate import LabelConfig, LabelPropagator
 from warpkit.types import DescriptorMap
 
 DEFAULTS = LabelConfig()
+# The labels of the context alone: what the settings before them are compared on.
+CONTEXT = replace(DEFAULTS, ridge=0, ridge_similarity=0, objectness=0, top_k=15, colour=2)
 ROWS: list[tuple[str, LabelConfig]] = [("defaults", DEFAULTS)]
-ROWS += [(f"context {n}", replace(DEFAULTS, context=n)) for n in (0, 2, 4, 14)]
-ROWS += [(f"top-k {k}", replace(DEFAULTS, top_k=k)) for k in (5, 10, 30)]
-ROWS += [(f"temperature {t}", replace(DEFAULTS, temperature=t)) for t in (0.05, 0.2)]
-ROWS += [(f"window {r}", replace(DEFAULTS, radius=r)) for r in (0.1, 0.15, 0.3)]
-ROWS += [("annotated frame windowed", replace(DEFAULTS, window_annotated=True))]
-ROWS += [
-    (f"annotated bias {b:g}", replace(DEFAULTS, annotated_bias=b)) for b in (0, 0.05, 0.2, 0.4)
-]
-ROWS += [(f"colour {c:g}", replace(DEFAULTS, colour=c)) for c in (0, 0.5, 1, 4)]
-ROWS += [(f"{c or 'all'} channels", replace(DEFAULTS, channels=c)) for c in (0, 32, 64)]
-ROWS += [(f"sharpening {s:g}", replace(DEFAULTS, sharpen=s)) for s in (0, 0.0125, 0.05)]
-ROWS += [("neither colour nor sharpening", replace(DEFAULTS, colour=0, sharpen=0))]
-ROWS += [("context of decided labels", replace(DEFAULTS, harden=True))]
-ROWS += [("rescaled", replace(DEFAULTS, rescale=True))]
-FINER = ("grid x 2 in each direction", replace(DEFAULTS, refine=2))
+ROWS += [("no look at objects", replace(DEFAULTS, objectness=0))]
+ROWS += [("no model of objects", replace(DEFAULTS, ridge=0, ridge_similarity=0))]
+ROWS += [("its scores in similarities alone", replace(DEFAULTS, ridge=0))]
+ROWS += [("its scores beside labels alone", replace(DEFAULTS, ridge_similarity=0))]
+ROWS += [("neither model nor look", replace(DEFAULTS, ridge=0, ridge_similarity=0, objectness=0))]
+ROWS += [("context alone", CONTEXT)]
+ROWS += [(f"context {n}", replace(CONTEXT, context=n)) for n in (0, 2, 4, 14)]
+ROWS += [(f"top-k {k}", replace(CONTEXT, top_k=k)) for k in (5, 10, 30)]
+ROWS += [(f"temperature {t}", replace(CONTEXT, temperature=t)) for t in (0.05, 0.2)]
+ROWS += [(f"window {r}", replace(CONTEXT, radius=r)) for r in (0.1, 0.15, 0.3)]
+ROWS += [("annotated frame windowed", replace(CONTEXT, window_annotated=True))]
+ROWS += [(f"annotated bias {b:g}", replace(CONTEXT, annotated_bias=b)) for b in (0, 0.05, 0.2, 0.4)]
+ROWS += [(f"colour {c:g}", replace(CONTEXT, colour=c)) for c in (0, 0.5, 1, 4)]
+ROWS += [(f"{c or 'all'} channels", replace(CONTEXT, channels=c)) for c in (0, 32, 64)]
+ROWS += [(f"sharpening {s:g}", replace(CONTEXT, sharpen=s)) for s in (0, 0.0125, 0.05)]
+ROWS += [("neither colour nor sharpening", replace(CONTEXT, colour=0, sharpen=0))]
+ROWS += [("context of decided labels", replace(CONTEXT, harden=True))]
+ROWS += [("rescaled", replace(CONTEXT, rescale=True))]
+FINER = ("grid x 2 in each direction", replace(CONTEXT, refine=2))
 
 
 def score(
@@ -52,7 +60,10 @@ def score(
     """The score of one sequence and the seconds a frame, descriptors excluded."""
     year = sequence.known_year()
     first = read_davis_labels(sequence.mask_paths[0], year=year)
-    propagator = LabelPropagator(config, [int(i) for i in np.unique(first) if i > 0])
+    ids = [int(i) for i in np.unique(first) if i > 0]
+    device = maps[0].data.device
+    look = ForegroundModel(device).at_box if config.objectness else None
+    propagator = LabelPropagator(config, ids, look=look)
     images = [read_image(path) for path in sequence.frame_paths]
     started = time.perf_counter()
     propagator.annotate(maps[0], first, images[0])
@@ -101,7 +112,7 @@ def main() -> None:
     runs.append(({"size": sizes[0], "aggregator": args.aggregator}, rows))
     for size in sizes[1:]:
         given = {"size": size, "aggregator": args.aggregator}
-        runs.append((given, [(f"input {size}", DEFAULTS)]))
+        runs.append((given, [(f"input {size}", CONTEXT)]))
     if args.steps:
         name = f"{args.steps} inversion steps"
         taken = {"size": sizes[0], "steps": tuple(range(args.steps)), "num_steps": 50}

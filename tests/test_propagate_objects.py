@@ -9,7 +9,7 @@ import torch
 from warpkit.checks import InputError
 from warpkit.features.foreground import ForegroundModel, around_box
 from warpkit.propagate.label_config import LabelConfig
-from warpkit.propagate.labels import Annotation, LabelPropagator
+from warpkit.propagate.labels import Annotation, LabelPropagator, decide_labels
 from warpkit.propagate.object_model import ObjectModel, cell_features, object_scores
 from warpkit.propagate.objectness import object_evidence
 from warpkit.types import DescriptorMap
@@ -141,8 +141,8 @@ def test_evidence_of_a_look_counts_where_it_agrees():
         asked.append(box)
         region = around_box(box, height=40, width=80)
         y, x = np.mgrid[region]
-        # All of the first object and a column more; of the second one a corner.
-        thing = (y >= 8) & (y < 24) & (x >= 16) & (x < 44)
+        # All of the first object and half a cell more; of the second one a corner.
+        thing = (y >= 8) & (y < 24) & (x >= 16) & (x < 42)
         if box[0] > 40:
             thing = (y < 12) & (x < 52)
         return region, torch.from_numpy(np.where(thing, 5.0, -5.0)).float()
@@ -151,9 +151,28 @@ def test_evidence_of_a_look_counts_where_it_agrees():
     # The box of cells 4..9 x 2..5 is 16..39 x 8..23, and a twentieth of 23 more on every side.
     np.testing.assert_allclose(asked[0], (14.85, 6.85, 40.15, 24.15))
     assert len(asked) == 2
-    assert evidence[0, 3, 10] == 3
-    assert evidence[0, 8, 1] == -3
-    assert (evidence[1:] == 0).all()
+    assert evidence.cells[0, 3, 9] == 3
+    assert evidence.cells[0, 8, 1] == -3
+    assert (evidence.cells[1:] == 0).all()
+    # The object ends at x = 42, in the middle of a cell, whose mean is 0: at pixels it goes from 3 to -3.
+    assert evidence.cells[0, 3, 10] == 0
+    assert (evidence.finer[0, 14, 40:42] > 0).all()
+    assert (evidence.finer[0, 14, 42:44] < 0).all()
+    assert evidence.finer[0, 14, 25] == 0
+    assert (evidence.finer[1:] == 0).all()
+
+
+def test_finer_evidence_moves_borders_and_makes_no_object():
+    grid = DescriptorMap.covering(torch.zeros(1, 1, 4), height=4, width=16)
+    soft = torch.tensor([[[1.0, 0.6, 0, 0]], [[0.0, 0, 0, 0]]])
+    image = np.zeros((4, 16, 3), np.uint8)
+    config = settings()
+    before = decide_labels(soft, grid, image, [1, 2], config).labels
+    assert (before == [[1] * 7 + [0] * 9]).all()
+    finer = torch.full((2, 4, 16), 3.0)
+    finer[0, :, 6:] = -3
+    after = decide_labels(soft, grid, image, [1, 2], config, finer).labels
+    assert (after == [[1] * 6 + [0] * 10]).all()
 
 
 @pytest.fixture(scope="module")

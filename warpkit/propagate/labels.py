@@ -41,13 +41,23 @@ from warpkit.propagate.objectness import BoxLook, object_evidence
 from warpkit.propagate.sharpen import sharpen_soft
 from warpkit.types import DescriptorMap
 
-__all__ = ["Annotation", "LabelFrame", "LabelPropagator", "decide_labels", "label_memory"]
+__all__ = [
+    "Annotation",
+    "LabelFrame",
+    "LabelPropagator",
+    "decide_labels",
+    "finer_evidence",
+    "label_memory",
+]
 
 
 # The context is believed to be sure to so much, so that other evidence can speak against it.
 _CERTAIN = 0.02
 # Less than this is no label: cells that may take none need not be searched for.
 _CRUMB = 0.05
+# Between cells what a look sees counts by so much more than for whole cells: of where a border runs
+# there, nothing else knows.
+_FINER = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +184,18 @@ class LabelPropagator:
             InputError: if no frame is annotated yet, or the grid or the image's size is another.
         """
         image = None if image is None else check_image(image, "a frame")
-        soft = self.propagate(descriptors, image)
-        return decide_labels(soft, descriptors, image, self.object_ids, self.config)
+        soft, finer = self.propagate(descriptors, image)
+        return decide_labels(soft, descriptors, image, self.object_ids, self.config, finer)
 
-    def propagate(self, descriptors: DescriptorMap, image: Image | None = None) -> Tensor:
-        """As `step`, but the soft labels (K, h, w) alone, before pixels are decided."""
+    def propagate(
+        self, descriptors: DescriptorMap, image: Image | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `step`, but before pixels are decided.
+
+        Returns:
+            The soft labels (K, h, w), and, where objects are looked at, what `decide_labels` takes
+            as `finer`.
+        """
         require(bool(self._annotated), "no frame is annotated: call annotate before step")
         image = self._check(descriptors, image)
         coarse, descriptors = descriptors, finer_grid(descriptors, self.config.refine)
@@ -201,17 +218,17 @@ class LabelPropagator:
             temperature=self.config.temperature,
         )
         soft = blended.T.reshape(-1, *descriptors.grid_size).contiguous()
-        soft = self._with_evidence(soft, cells, coefficients, descriptors, image)
+        soft, finer = self._with_evidence(soft, cells, coefficients, descriptors, image)
         soft = self._without_absent(soft)
         kept = soft
         if self.config.harden:
-            decided = decide_labels(soft, coarse, image, self.object_ids, self.config)
+            decided = decide_labels(soft, coarse, image, self.object_ids, self.config, finer)
             planes = one_hot(decided.labels, self.object_ids, soft.device)
             kept = cell_coverage(planes, descriptors)
         if self._model is not None:
             self._model.update(cells, kept, self.config.ridge_rate)
         self._recent.append(_ContextFrame(cells, norm, kept))
-        return soft
+        return soft, finer
 
     def forget(self) -> None:
         """Drop the last predictions, as at a scene cut; the annotated frames stay."""
@@ -341,20 +358,22 @@ class LabelPropagator:
         coefficients: Tensor | None,
         descriptors: DescriptorMap,
         image: Image | None,
-    ) -> Tensor:
-        """Soft labels (K, h, w) and what the models of the objects and a look at each add."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Soft labels (K, h, w) with what models of objects and looks at them add, and `finer`."""
         if coefficients is None and self._look is None:
-            return soft
+            return soft, None
+        finer = None
         odds = torch.logit(soft, eps=_CERTAIN)
         if coefficients is not None:
             odds += self.config.ridge * object_scores(cells, coefficients)
         if self._look is not None:
             assert image is not None
             seen = object_evidence(odds.sigmoid(), descriptors, image, self._look)
-            odds += self.config.objectness * seen
+            odds += self.config.objectness * seen.cells
+            finer = _FINER * self.config.objectness * seen.finer
         soft = odds.sigmoid()
         soft = soft.masked_fill(soft < _CRUMB, 0)
-        return soft / soft.sum(dim=0).clamp(min=1)
+        return soft / soft.sum(dim=0).clamp(min=1), finer
 
     def _window(self, descriptors: DescriptorMap) -> Window:
         reach = self.config.radius * min(descriptors.height, descriptors.width)
@@ -368,6 +387,19 @@ class LabelPropagator:
         evidence = soft.flatten(1).amax(dim=1)
         present = (evidence > 0) & (evidence >= self.config.min_evidence * known.amax(dim=0))
         return soft * present[:, None, None]
+
+
+def finer_evidence(
+    soft: Tensor, descriptors: DescriptorMap, image: Image, config: LabelConfig, look: BoxLook
+) -> Tensor:
+    """What `decide_labels` takes as `finer`, for soft labels that were propagated elsewhere.
+
+    Args:
+        soft: float (K, h, w), on the grid of `descriptors`, made finer by `config.refine`.
+        image: uint8 RGB (H, W, 3), the frame.
+    """
+    seen = object_evidence(soft, finer_grid(descriptors, config.refine), image, look)
+    return _FINER * config.objectness * seen.finer
 
 
 def label_memory(
@@ -399,6 +431,7 @@ def decide_labels(
     image: Image | None,
     object_ids: Sequence[int],
     config: LabelConfig,
+    finer: Tensor | None = None,
 ) -> LabelFrame:
     """Labels and confidence at the original size: the largest of the objects and the rest.
 
@@ -407,6 +440,7 @@ def decide_labels(
             `config.refine`.
         image: uint8 RGB (H, W, 3), the frame; used where `config.sharpen` asks for it.
         object_ids: id of every plane.
+        finer: float (K, H, W), log odds to be added between cells; see `LabelPropagator.propagate`.
     """
     pixels = soft
     if config.rescale:
@@ -417,6 +451,9 @@ def decide_labels(
         cell_width=descriptors.cell_width / config.refine,
     )
     objects = soft_at_pixels(pixels, cells)
+    if finer is not None:
+        odds = torch.logit(objects, eps=_CERTAIN) + finer
+        objects = odds.sigmoid_().masked_fill_(objects == 0, 0)
     if config.sharpen > 0:
         assert image is not None
         objects = sharpen_soft(

@@ -1,22 +1,23 @@
 """What a network that knows objects in general says of an object's labels in a frame.
 
-In: soft labels of a frame, and the frame. Out: evidence per cell, from a look at the box of every
-object. Label propagation sees that a part looks like the object's of an earlier frame; the network
-sees that it belongs to the thing in the box, though it never looked so before.
+In: soft labels of a frame, and the frame. Out: evidence per cell and between cells, from a look at
+the box of every object. Label propagation sees that a part looks like the object's of an earlier
+frame; the network sees that it belongs to the thing in the box, though it never looked so before.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from warpkit.arrays import Image
-from warpkit.propagate.coverage import cell_coverage
+from warpkit.propagate.coverage import cell_coverage, soft_at_pixels
 from warpkit.types import DescriptorMap
 
-__all__ = ["BoxLook", "object_evidence"]
+__all__ = ["BoxLook", "ObjectEvidence", "object_evidence"]
 
 # Evidence counts no more than this, and outside what was looked at it speaks against the object.
 _LIMIT = 3.0
@@ -45,30 +46,45 @@ class BoxLook(Protocol):
         """
 
 
+@dataclass(frozen=True, eq=False)
+class ObjectEvidence:
+    """Log odds of objects, 0 for those that were not looked at.
+
+    Attributes:
+        cells: float (K, h, w), means over the cells of the grid.
+        finer: float (K, H, W), at pixels: what the means do not say of the borders between cells.
+    """
+
+    cells: Tensor
+    finer: Tensor
+
+
 def object_evidence(
     soft: Tensor, descriptors: DescriptorMap, image: Image, look: BoxLook
-) -> Tensor:
-    """Log odds to be added to those of soft labels: float (K, h, w), 0 for what is not seen.
+) -> ObjectEvidence:
+    """What a look at each object's box adds to the log odds of its soft labels.
 
     Args:
         soft: float (K, h, w) in [0, 1], on the grid of `descriptors`.
         descriptors: of the frame.
         image: uint8 RGB (H, W, 3), the frame.
     """
-    evidence = torch.zeros_like(soft)
-    for plane, labels in zip(evidence, soft, strict=True):
+    evidence, finer = torch.zeros_like(soft), soft.new_zeros((len(soft), *image.shape[:2]))
+    for plane, between, labels in zip(evidence, finer, soft, strict=True):
         box = _labels_box(labels, descriptors)
         if box is None:
             continue
         region, logits = look(image, box)
-        seen = logits.new_full((1, *image.shape[:2]), -_LIMIT)
-        seen[0][region] = logits.clamp(-_LIMIT, _LIMIT)
-        cells = cell_coverage(seen.to(soft), descriptors)[0]
-        thing, labelled = cells > 0, labels > 0.5
+        seen = torch.full_like(between, -_LIMIT)
+        seen[region] = logits.to(soft).clamp(-_LIMIT, _LIMIT)
+        cells = cell_coverage(seen[None], descriptors)
+        thing, labelled = cells[0] > 0, labels > 0.5
         overlap = (thing & labelled).sum() / (thing | labelled).sum().clamp(min=1)
         low, high = _AGREES
-        plane.copy_(cells * ((overlap - low) / (high - low)).clamp(0, 1))
-    return evidence
+        agreement = ((overlap - low) / (high - low)).clamp(0, 1)
+        plane.copy_(agreement * cells[0])
+        between.copy_(agreement * (seen - soft_at_pixels(cells, descriptors)[0]))
+    return ObjectEvidence(evidence, finer)
 
 
 def _labels_box(

@@ -22,7 +22,7 @@ from warpkit.propagate import (
     LabelPropagator,
     warp_labels_many,
 )
-from warpkit.propagate.labels import decide_labels
+from warpkit.propagate.labels import decide_labels, finer_evidence
 from warpkit.propagate.objectness import BoxLook
 from warpkit.propagate.passes import Stretch, merge_soft
 from warpkit.propagate.points import PointTracker, TrackedPoints
@@ -198,7 +198,7 @@ class Propagation:
             for n in reversed(range(len(images))):
                 if cuts is not None and cuts[n]:
                     self._labels.forget()
-                soft.append(self._labels.propagate(found[n], images[n]))
+                soft.append(self._labels.propagate(found[n], images[n])[0])
         return torch.stack(soft[::-1])
 
     def advance(
@@ -289,18 +289,20 @@ class Propagation:
         labelled = []
         for n, (frame, image) in enumerate(zip(frames, images, strict=True)):
             soft = None if backward is None else backward[n].to(self._first.data.device)
+            finer = None
             if self._labels is not None:
                 assert frame is not None
                 if cuts[n]:
                     self._labels.forget()
-                ahead = self._labels.propagate(frame, image)
+                ahead, finer = self._labels.propagate(frame, image)
                 share = self._stretch.share(self._position + n)
                 soft = ahead if soft is None else merge_soft(ahead, soft, share=share)
             assert soft is not None
             # All frames have the layout of the first.
-            labelled.append(
-                decide_labels(soft, self._first, image, self.object_ids, self.settings.label)
-            )
+            config, layout = self.settings.label, self._first
+            if self._labels is None and self._look_at_box is not None:
+                finer = finer_evidence(soft, layout, image, config, self._look_at_box)
+            labelled.append(decide_labels(soft, layout, image, self.object_ids, config, finer))
         return labelled
 
     def _advance(
