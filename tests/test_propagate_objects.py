@@ -154,7 +154,7 @@ def test_evidence_of_a_look_counts_where_it_agrees():
     assert evidence.cells[0, 3, 9] == 3
     assert evidence.cells[0, 8, 1] == -3
     assert (evidence.cells[1:] == 0).all()
-    # The object ends at x = 42, in the middle of a cell, whose mean is 0: at pixels it goes from 3 to -3.
+    # The object ends at x = 42, in the middle of a cell: its mean is 0, its pixels are 3 and -3.
     assert evidence.cells[0, 3, 10] == 0
     assert (evidence.finer[0, 14, 40:42] > 0).all()
     assert (evidence.finer[0, 14, 42:44] < 0).all()
