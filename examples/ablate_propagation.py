@@ -117,7 +117,7 @@ def main() -> None:
         name = f"{args.steps} inversion steps"
         taken = {"size": sizes[0], "steps": tuple(range(args.steps)), "num_steps": 50}
         taken["aggregator"] = args.steps_aggregator
-        runs.append((taken, [(name, DEFAULTS)]))
+        runs.append((taken, [(name, CONTEXT)]))
 
     log = args.output.with_suffix(".jsonl")
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
