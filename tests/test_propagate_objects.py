@@ -67,6 +67,9 @@ def test_certain_frames_teach_and_are_forgotten():
     assert (both - before).norm() > 0.1 * before.norm()
     # Half an annotated frame moves the model towards what a whole one makes of it.
     assert (both - taught.coefficients()).norm() < (before - taught.coefficients()).norm()
+    learned = model.updates
+    model.update(cells_of(4), 0 * soft_box(), rate=0.5)  # teaches nothing, and time goes by
+    torch.testing.assert_close(model.updates, 0.95 * learned)
     model.forget()
     torch.testing.assert_close(model.coefficients(), before)
 

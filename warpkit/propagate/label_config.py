@@ -33,7 +33,8 @@ class LabelConfig:
             nothing that is alike. 0 leaves it out.
         ridge_similarity: cells whose scores under that model differ are less similar, by this times
             the squared difference: what is alike but tells object from rest counts more.
-        ridge_rate: weight of a propagated frame in what the model learns, beside an annotated one.
+        ridge_rate: weight of a propagated frame in what the model learns, beside an annotated one;
+            it fades by a twentieth a frame.
         ridge_penalty: weight of the model's squared coefficients beside its mean squared error.
         objectness: weight, in log odds, of what a network that finds objects sees in the box of
             each one, where that agrees with the labels. 0 leaves it out, and does not load it.

@@ -21,6 +21,9 @@ __all__ = ["ObjectModel", "cell_features", "object_scores"]
 
 # What lies around a cell is the mean of so many cells in every direction.
 _AROUND = 2
+# What was learned in a propagated frame counts so much in the next one: without end it would outweigh
+# the annotated frames.
+_KEPT = 0.95
 # Scores beyond this say no more.
 _LIMIT = 1.5
 
@@ -65,6 +68,8 @@ class ObjectModel:
     def update(self, cells: Tensor, soft: Tensor, rate: float) -> None:
         """Learn from a frame that was propagated, the more the surer its labels are.
 
+        Earlier ones are forgotten by a twentieth each time.
+
         Args:
             cells: float (h, w, C).
             soft: float (K, h, w) in [0, 1]; an object that is nowhere likelier than 0.8 teaches
@@ -74,7 +79,7 @@ class ObjectModel:
         soft = soft.flatten(1)
         certainty = (2 * soft - 1).abs().mean(dim=1) * (soft.amax(dim=1) > 0.8)
         moments = _moments(cell_features(cells), (soft > 0.5).float(), rate * certainty)
-        self.updates = moments if self.updates is None else self.updates + moments
+        self.updates = moments if self.updates is None else _KEPT * self.updates + moments
 
     def forget(self) -> None:
         """Drop what was learned from propagated frames, as at a scene cut."""
