@@ -21,8 +21,8 @@ __all__ = ["ObjectModel", "cell_features", "object_scores"]
 
 # What lies around a cell is the mean of so many cells in every direction.
 _AROUND = 2
-# What was learned in a propagated frame counts so much in the next one: without end it would outweigh
-# the annotated frames.
+# What was learned in a propagated frame counts so much in the next one: else a long clip's frames
+# would outweigh the annotated ones.
 _KEPT = 0.95
 # Scores beyond this say no more.
 _LIMIT = 1.5
