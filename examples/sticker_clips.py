@@ -68,7 +68,9 @@ class BoxFrame:
         return np.asarray(cv2.perspectiveTransform(corners, self.side)[0], np.float64)
 
 
-def render_box(motion: str, frames: int, *, height: int = 480, samples: int = 2) -> Iterator[BoxFrame]:
+def render_box(
+    motion: str, frames: int, *, height: int = 480, samples: int = 2
+) -> Iterator[BoxFrame]:
     """Frames of a motion, 16:9.
 
     Args:
@@ -81,7 +83,9 @@ def render_box(motion: str, frames: int, *, height: int = 480, samples: int = 2)
         yield _frame(MOTIONS[motion](n / _FRAME_RATE), faces, ground, height, width, samples)
 
 
-def _noise(seed: int, height: int, width: int, scales: tuple[float, ...]) -> npt.NDArray[np.float32]:
+def _noise(
+    seed: int, height: int, width: int, scales: tuple[float, ...]
+) -> npt.NDArray[np.float32]:
     """Grey noise with detail of several sizes, about 1."""
     generator = np.random.default_rng(seed)
     total = np.zeros((height, width), np.float32)
@@ -127,7 +131,9 @@ def _frame(
     samples: int,
 ) -> BoxFrame:
     yaw, roll, place = pose
-    turn = cv2.Rodrigues(np.radians([0.0, yaw, 0.0]))[0] @ cv2.Rodrigues(np.radians([0, 0, roll]))[0]
+    turn = (
+        cv2.Rodrigues(np.radians([0.0, yaw, 0.0]))[0] @ cv2.Rodrigues(np.radians([0, 0, roll]))[0]
+    )
     centre = np.array(place)
     lens = np.array(
         [[1.25 * width, 0, (width - 1) / 2], [0, 1.25 * width, (height - 1) / 2], [0, 0, 1.0]]
@@ -161,7 +167,11 @@ def _frame(
         texture = faces[name] * (0.55 + 0.45 * max(0.0, float(outward @ _SUN)))
         half = np.array(texture.shape[1::-1]) / 2
         metres = np.array(
-            [[1 / _FINE, 0, (0.5 - half[0]) / _FINE], [0, 1 / _FINE, (0.5 - half[1]) / _FINE], [0, 0, 1]]
+            [
+                [1 / _FINE, 0, (0.5 - half[0]) / _FINE],
+                [0, 1 / _FINE, (0.5 - half[1]) / _FINE],
+                [0, 0, 1],
+            ]
         )
         matrix = fine @ to_pixel @ metres
         options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}

@@ -17,7 +17,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PLANE_MODELS", "FramePyramid", "PlaneModel", "PlanePart", "mapped", "nearest_map"]
+__all__ = [
+    "PLANE_MODELS",
+    "FramePyramid",
+    "PlaneModel",
+    "PlanePart",
+    "correlation",
+    "mapped",
+    "nearest_map",
+]
 
 PlaneModel = Literal["rigid", "affine", "planar"]
 PLANE_MODELS: tuple[PlaneModel, ...] = ("rigid", "affine", "planar")
@@ -42,7 +50,12 @@ for _k in range(8):
     _GENERATORS[_k].flat[_k] = 1
 _BASES: dict[str, Matrix] = {
     "rigid": np.array(
-        [[1, 0, 0, 0, 1, 0, 0, 0], [0, -1, 0, 1, 0, 0, 0, 0], [0, 0, 1] + [0] * 5, [0] * 5 + [1, 0, 0]],
+        [
+            [1, 0, 0, 0, 1, 0, 0, 0],
+            [0, -1, 0, 1, 0, 0, 0, 0],
+            [0, 0, 1, 0, 0, 0, 0, 0],
+            [0, 0, 0, 0, 0, 1, 0, 0],
+        ],
         np.float64,
     ).T,
     "affine": np.eye(8)[:, :6],
@@ -50,7 +63,7 @@ _BASES: dict[str, Matrix] = {
 }
 
 
-def mapped(homography: Matrix, xy: npt.NDArray[np.floating]) -> Matrix:
+def mapped(homography: npt.NDArray[np.floating], xy: npt.NDArray[np.floating]) -> Matrix:
     """Points (..., 2) mapped by a 3 x 3 matrix."""
     values = xy @ homography[:, :2].T + homography[:, 2]
     return np.asarray(values[..., :2] / values[..., 2:], np.float64)
@@ -67,9 +80,7 @@ def nearest_map(homography: Matrix, xy: Matrix, model: PlaneModel) -> Matrix:
         rows = np.column_stack([x, y, one])
         top = np.linalg.lstsq(rows, there, rcond=None)[0].T
     else:
-        rows = np.vstack(
-            [np.column_stack([x, -y, one, none]), np.column_stack([y, x, none, one])]
-        )
+        rows = np.vstack([np.column_stack([x, -y, one, none]), np.column_stack([y, x, none, one])])
         a, b, c, d = np.linalg.lstsq(rows, there.T.ravel(), rcond=None)[0]
         top = np.array([[a, -b, c], [b, a, d]])
     return np.vstack([top, [0, 0, 1]])
@@ -102,16 +113,18 @@ class FramePyramid:
         level = int(np.clip(np.rint(np.log2(max(step, 1))), 0, 6))
         while len(self._levels) <= level:
             grey, mask = self._levels[-1]
-            self._levels.append((cv2.pyrDown(grey), cv2.pyrDown(mask)))  # type: ignore[arg-type]
+            grey, mask = (np.asarray(cv2.pyrDown(plane), np.float32) for plane in (grey, mask))
+            self._levels.append((grey, mask))
         matrix = np.diag([0.5**level, 0.5**level, 1]) @ matrix
         flags = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
+        borders = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
         grey, mask = (
-            cv2.warpPerspective(plane, matrix, size, flags=flags, borderMode=border, borderValue=0)
-            for plane, border in zip(
-                self._levels[level], (cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT), strict=True
+            np.asarray(
+                cv2.warpPerspective(plane, matrix, size, flags=flags, borderMode=border), np.float32
             )
+            for plane, border in zip(self._levels[level], borders, strict=True)
         )
-        return grey, mask  # type: ignore[return-value]
+        return grey, mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +211,7 @@ class PlanePart:
         level = self._levels[min(int(coarse), len(self._levels) - 1)]
         known, seen, weight = self._both(level, frame, homography)
         share = float(weight.sum() / level.weight.sum())
-        scale = np.sqrt((weight * known**2).sum() * (weight * seen**2).sum())
-        return float((weight * known * seen).sum() / max(float(scale), 1e-6)), share
+        return _cosine(known, seen, weight), share
 
     def aligned(
         self, frame: FramePyramid, guess: Matrix, predicted: Matrix | None, model: PlaneModel
@@ -223,8 +235,7 @@ class PlanePart:
         read = homography @ level.to_first @ np.linalg.inv(level.to_pixel)
         grey, mask = frame.read(read, level.size)
         weight = level.weight * mask
-        around = np.maximum(weight, 1e-4)
-        return _normalised(level.grey, around), _normalised(grey, around), weight
+        return _normalised(level.grey, weight), _normalised(grey, weight), weight
 
     def _aligned_at(
         self,
@@ -245,7 +256,7 @@ class PlanePart:
                 return homography
             scale = max(_OUTLIER, 1.5 * float(np.median(np.abs(residual[weight > 0]))))
             weight = weight / (1 + (residual / scale) ** 2) ** 2
-            mean = (known + seen) / 2
+            mean = np.asarray((known + seen) / 2, np.float32)
             slopes = [_gradient(mean, axis).ravel()[chosen] * level.reach for axis in (0, 1)]
             steps = _steepest(level.xy, slopes) @ basis
             trust = weight / (_TOGETHER * scale**2)
@@ -253,8 +264,8 @@ class PlanePart:
             right = steps.T @ (trust * residual)
             pull = (level.reach / _PREDICTED) ** 2
             if predicted is not None:
-                wanted = mapped(np.linalg.inv(homography @ level.to_first) @ predicted, self.corners)
-                away = wanted - corners
+                to_part = np.linalg.inv(homography @ level.to_first)
+                away = mapped(to_part @ predicted, self.corners) - corners
                 for axis in (0, 1):
                     unit = [np.full(len(corners), float(axis == k)) for k in (0, 1)]
                     moves = _steepest(corners, unit) @ basis
@@ -271,6 +282,20 @@ class PlanePart:
             if moved < _STILL:
                 break
         return homography
+
+
+def correlation(first: Array, other: Array, weight: Array) -> float:
+    """How far two planes of grey levels (h, w) agree after local normalisation, -1 to 1.
+
+    Args:
+        weight: float32 (h, w), how much every pixel counts.
+    """
+    return _cosine(_normalised(first, weight), _normalised(other, weight), weight)
+
+
+def _cosine(first: Array, other: Array, weight: Array) -> float:
+    scale = np.sqrt((weight * first**2).sum() * (weight * other**2).sum())
+    return float((weight * first * other).sum() / max(float(scale), 1e-6))
 
 
 def _steepest(xy: Matrix, slopes: list[Any]) -> Matrix:

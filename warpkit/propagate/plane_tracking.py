@@ -16,8 +16,8 @@ import numpy.typing as npt
 from warpkit.arrays import Mask
 from warpkit.coords import grid_to_pixel, pixel_to_grid
 from warpkit.propagate.plane_alignment import (
-    Matrix,
     FramePyramid,
+    Matrix,
     PlaneModel,
     PlanePart,
     mapped,
@@ -34,9 +34,12 @@ _SURE = 0.55  # from which it is laid on in full
 _FOUND = 0.45  # that a part needs to be found again
 _LEAST_SEEN = 0.1  # of a part, or nothing can be said of it
 _THIN = 0.12  # of its width, seen so far from the side a part is gone
+_BETTER = 0.05  # by which what is found anew must agree more
+_TRIED = 3  # guesses that are corrected
+_GONE = 0.1  # opacity of what is lost, below which nothing is laid on
 _FADE = 0.5  # of what opacity lacks, by which it changes from frame to frame
 _MARGINS = (0.5, 1.0, 2.0, 8.0)  # in sides of the part, until there is texture enough
-_TEXTURE = 60.0
+_TEXTURE = 4.0
 _RIM = 0.5  # what a pixel just beside the part counts
 _POINTS = 200  # that are followed from frame to frame
 _STRAY = 2.0  # pixels off a common motion
@@ -170,36 +173,41 @@ class PlaneTracker:
     def step(
         self,
         frame: FramePyramid,
-        motions: Iterable[Matrix],
+        motion: Matrix | None,
+        shifts: Iterable[Matrix],
         search: Callable[[], Iterable[Matrix]],
     ) -> PlaneFit | None:
         """Where the part is in the next frame; None while it is not known where to look for it.
 
         Args:
-            motions: maps (3, 3) from the frame before to this one that may hold for the part.
+            motion: the map (3, 3) from the frame before to this one, good to about a pixel; None
+                where that is not known.
+            shifts: others that may hold.
             search: gives maps (3, 3) from the first frame to this one, to be tried where the part
                 is not found from the frame before.
         """
         last = self.fit
-        moved = [] if last is None else [motion @ last.homography for motion in motions]
-        guesses = [self._near(guess) for guess in moved]
-        predicted = guesses[0] if guesses else None
-        best = self._best(frame, guesses, predicted)
         known = last is not None and not last.lost
+        predicted = None
+        guesses: list[Matrix] = []
+        if last is not None:
+            guesses = [self._near(shift @ last.homography) for shift in shifts]
+            if motion is not None:
+                predicted = self._near(motion @ last.homography)
+        best = self._best(frame, guesses, predicted)
         if best is None or best[0] < (_SURE if known else _FOUND):
             found = self._best(frame, [self._near(guess) for guess in search()], None)
-            if found is not None and (best is None or found[0] > best[0] + 0.05):
+            if found is not None and (best is None or found[0] > best[0] + _BETTER):
                 best = found
-        least = LOST if known else _FOUND
-        if best is not None and best[0] >= least:
+        if best is not None and best[0] >= (LOST if known else _FOUND):
             agreement, homography = best
             wanted = float(np.clip((agreement - LOST) / (_SURE - LOST), 0, 1))
             shown = wanted if last is None else last.opacity + _FADE * (wanted - last.opacity)
             self.fit = PlaneFit(homography, agreement, False, shown)
-        elif predicted is not None and last is not None:
+        elif predicted is not None and last is not None and self._possible(predicted):
             agreement = 0.0 if best is None else best[0]
             shown = (1 - _FADE) * last.opacity
-            self.fit = PlaneFit(predicted, agreement, True, shown if shown > 0.1 else 0.0)
+            self.fit = PlaneFit(predicted, agreement, True, shown if shown > _GONE else 0.0)
         else:
             self.fit = None
         return self.fit
@@ -211,19 +219,20 @@ class PlaneTracker:
         self, frame: FramePyramid, guesses: list[Matrix], predicted: Matrix | None
     ) -> tuple[float, Matrix] | None:
         """The guess with the best agreement, corrected; others only where that is no good."""
-        rated = []
-        for guess in guesses:
-            agreement, seen = self.part.agreement(frame, guess, coarse=True)
-            if seen >= _LEAST_SEEN and self._possible(guess):
-                rated.append((agreement, guess))
+        rated: list[tuple[float, Matrix, Matrix | None]] = []
+        for guess in guesses if predicted is None else [predicted, *guesses]:
+            if self._possible(guess):
+                agreement, seen = self.part.agreement(frame, guess, coarse=True)
+                if seen >= _LEAST_SEEN:
+                    rated.append((agreement, guess, predicted if guess is predicted else None))
         rated.sort(key=lambda one: -one[0])
         best = None
-        for _, guess in rated[:3]:
-            homography = self.part.aligned(frame, guess, predicted, self.model)
-            agreement, seen = self.part.agreement(frame, homography)
-            if seen < _LEAST_SEEN or not self._possible(homography):
+        for _, guess, prior in rated[:_TRIED]:
+            homography = self.part.aligned(frame, guess, prior, self.model)
+            if not self._possible(homography):
                 continue
-            if best is None or agreement > best[0]:
+            agreement, seen = self.part.agreement(frame, homography)
+            if seen >= _LEAST_SEEN and (best is None or agreement > best[0]):
                 best = agreement, homography
             if agreement >= _SURE:
                 break

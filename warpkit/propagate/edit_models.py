@@ -1,0 +1,311 @@
+"""Which model an edit is propagated by: a flat part moved as one, or the object's smooth field.
+
+In: frames, the object's smooth field if there is one. Out: for every frame where its pixels are in
+the first one, with what opacity the edit is to be laid on, and which model says so.
+
+A similarity, an affine map, a homography and the smooth field are followed side by side. Each
+frame is compared with the first one warped by each of them; the model with the lowest cost, which
+grows with its freedom, is taken, and stays until another is clearly better for some frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from warpkit.arrays import Mask, mask_box
+from warpkit.coords import grid_to_pixel, pixel_grid, pixel_to_grid
+from warpkit.propagate.object_fields import sample
+from warpkit.propagate.plane_alignment import (
+    PLANE_MODELS,
+    FramePyramid,
+    Matrix,
+    correlation,
+    mapped,
+)
+from warpkit.propagate.plane_tracking import PlaneFit, PlaneTracker, flat_part, part_motion
+
+__all__ = ["EDIT_MODELS", "EditFit", "EditModel", "EditModels", "LaidEdit"]
+
+EditModel = Literal["rigid", "affine", "planar", "free"]
+EDIT_MODELS: tuple[EditModel, ...] = (*PLANE_MODELS, "free")
+
+Array = npt.NDArray[np.float32]
+Grey = npt.NDArray[np.uint8]
+
+# What fits as badly as one of more freedom is the better: costs count this much more with freedom.
+_FREEDOM: dict[EditModel, float] = {"rigid": 1.0, "affine": 1.05, "planar": 1.1, "free": 1.6}
+_NOISE = 0.02  # of 1 - correlation, that no model explains
+_MEMORY = 0.8  # of the mean cost, kept from frame to frame
+_SWITCH = 0.9  # of its cost, below which another model takes over
+_TURN = 0.35  # of what is left to a change of models, a frame
+_TURNED = 0.95  # share from which one model has taken over
+_SURE = 0.45  # agreement of the smooth field, to take over from a flat model
+_POINTS = 200  # that are followed from frame to frame
+
+
+@dataclass(frozen=True)
+class EditFit:
+    """How the edit of an object was propagated to one frame.
+
+    Attributes:
+        model: `rigid`, `affine`, `planar`, or `free` for the smooth field.
+        agreement: correlation of the frame with the first one warped by it, around the edit and
+            after local normalisation; -1 to 1. None if it was not asked for.
+        lost: whether the place of the edit is not known.
+    """
+
+    model: EditModel
+    agreement: float | None
+    lost: bool
+
+
+@dataclass(frozen=True, eq=False)
+class LaidEdit:
+    """Where an edit is to be laid on.
+
+    Attributes:
+        shares: how much each model counts, together 1 or, if none knows the place, 0; more than one
+            counts while one takes over from another.
+        maps: (3, 3) of the flat models that count, from the first frame's pixels to the frame's.
+        outline: (N, 2), pixels of the first frame around the edit.
+        opacity: of what the flat models show.
+    """
+
+    shares: Mapping[EditModel, float]
+    maps: Mapping[EditModel, Matrix]
+    outline: Matrix
+    opacity: float
+
+    @property
+    def flat(self) -> float:
+        """The share of the flat models."""
+        return sum(share for model, share in self.shares.items() if model != "free")
+
+    def corners(self) -> list[Matrix]:
+        """Where each flat model has the outline, pixels of the frame."""
+        return [mapped(homography, self.outline) for homography in self.maps.values()]
+
+    def places(self, grid: Array, free: Array | None) -> Array:
+        """Where pixels (h, w, 2) of the frame are in the first one.
+
+        Args:
+            free: what the smooth field says of them; not needed where it does not count.
+        """
+        total = np.zeros(grid.shape, np.float64)
+        for model, share in self.shares.items():
+            if model == "free":
+                assert free is not None
+                total += share * free
+            else:
+                total += share * mapped(np.linalg.inv(self.maps[model]), grid)
+        return total.astype(np.float32)
+
+
+class EditModels:
+    """Follows the edit of one object by several models.
+
+    Args:
+        grey: uint8 (H, W), the first frame.
+        small: uint8 (h, w), the same at the size at which smooth fields are.
+        edited: bool (H, W), where the edit is.
+        mask: bool (H, W), the object; None if it is not known.
+        models: what may be taken; `free` is given to every step.
+    """
+
+    def __init__(
+        self,
+        grey: Grey,
+        small: Grey,
+        edited: Mask,
+        mask: Mask | None,
+        models: Sequence[EditModel],
+    ) -> None:
+        import cv2
+
+        self._models = tuple(models)
+        self._outlined = mask is not None
+        x1, y1, x2, y2 = mask_box(edited)
+        self._outline = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
+        self._part, weight = flat_part(grey, edited, mask)
+        size = small.shape[1::-1]
+        self._first = small.astype(np.float32)
+        self._weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        self._ratio = np.array(size) / grey.shape[1::-1]
+        self._trackers = {m: PlaneTracker(self._part, m) for m in PLANE_MODELS if m in models}
+        inside = (weight > 0).astype(np.uint8)
+        corners = cv2.goodFeaturesToTrack(grey, _POINTS, 0.005, 3, mask=inside)
+        self._points = np.zeros((0, 2)) if corners is None else corners[:, 0].astype(np.float64)
+        self.begin(at_first=True)
+
+    @property
+    def part(self) -> Mask:
+        """The edit and what is around it as far as it is looked at, (h, w), at the smaller size."""
+        return np.asarray(self._weight > 0)
+
+    def begin(self, *, at_first: bool) -> None:
+        """Go on behind the first frame, or somewhere else in the clip."""
+        for tracker in self._trackers.values():
+            tracker.begin(at_first=at_first)
+        self._costs = np.full(len(self._models), np.nan)
+        self._shares = np.zeros(len(self._models))
+        self._choice = -1
+        self._centre = np.full(2, np.nan)
+
+    def hide(self) -> None:
+        """The object is not to be seen: it must be found again."""
+        for tracker in self._trackers.values():
+            tracker.fit = None
+        self._centre = np.full(2, np.nan)
+
+    def step(
+        self,
+        grey: Grey,
+        mask: Mask,
+        small: Grey,
+        before: Grey | None,
+        search: Callable[[], Iterable[Matrix]],
+        free: Array | None,
+    ) -> tuple[EditFit, LaidEdit]:
+        """Follow the edit to the next frame.
+
+        Args:
+            grey: uint8 (H, W), the frame.
+            mask: bool (H, W), the object in it, not empty.
+            small: uint8 (h, w), the frame at the smaller size.
+            before: the same of the frame before; None where there is none.
+            search: gives maps (3, 3) from the first frame to this one, both at the smaller size,
+                to be tried where the edit is not found from the frame before; asked at most once.
+            free: float32 (h, w, 2), where the smooth field says that the pixels of `small` are in
+                the first frame at that size; None if there is none.
+        """
+        pyramid = FramePyramid(grey, mask if self._outlined else None)
+        motion, shifts = self._motions(mask, small, before)
+        found: list[Matrix] | None = None
+        shrink = np.diag([*self._ratio, 1.0])
+        shrink[:2, 2] = self._ratio / 2 - 0.5
+        grow = np.linalg.inv(shrink)
+
+        def searched() -> list[Matrix]:
+            nonlocal found
+            if found is None:
+                found = [grow @ guess @ shrink for guess in search()]
+            # What a simpler model found is a guess for the next.
+            return [*(fit.homography for fit in fits.values() if not fit.lost), *found]
+
+        fits: dict[EditModel, PlaneFit] = {}
+        for model, tracker in self._trackers.items():
+            fit = tracker.step(pyramid, motion, shifts, searched)
+            if fit is not None:
+                fits[model] = fit
+        agreements = self._agreements(small, mask, fits, free)
+        choice = self._choose(agreements, fits)
+        known = np.array([m in fits or (m == "free" and free is not None) for m in self._models])
+        self._shares *= known
+        self._shares /= max(float(self._shares.sum()), 1e-9)
+        if known[self._choice]:
+            taken = np.arange(len(self._models)) == self._choice
+            self._shares += (_TURN if self._shares.any() else 1.0) * (taken - self._shares)
+            if self._shares[self._choice] > _TURNED:
+                self._shares = taken.astype(np.float64)
+        shares = {m: float(w) for m, w in zip(self._models, self._shares, strict=True) if w > 0}
+        maps: dict[EditModel, Matrix] = {m: fits[m].homography for m in shares if m in fits}
+        shown = sum(share * fits[m].opacity for m, share in shares.items() if m in fits)
+        flat = sum(share for m, share in shares.items() if m in fits)
+        lost = choice != "free" and (choice not in fits or fits[choice].lost)
+        return (
+            EditFit(choice, round(agreements.get(choice, 0.0), 4), lost),
+            LaidEdit(shares, maps, self._outline, shown / flat if flat else 0.0),
+        )
+
+    def _motions(
+        self, mask: Mask, small: Grey, before: Grey | None
+    ) -> tuple[Matrix | None, list[Matrix]]:
+        """The part's motion since the frame before, and others that it may have made."""
+        rows, columns = np.nonzero(mask)
+        centre = np.array([columns.mean(), rows.mean()])
+        shift = np.eye(3)
+        shift[:2, 2] = np.nan_to_num(centre - self._centre)
+        self._centre = centre
+        fits = [tracker.fit for tracker in self._trackers.values() if tracker.fit is not None]
+        motion = None
+        if fits and before is not None and len(self._points):
+            best = max(fits, key=lambda fit: fit.agreement)
+            there = mapped(best.homography, self._points)
+            motion = part_motion(there, before, small, float(self._ratio[0]))
+        return motion, [np.eye(3), shift]
+
+    def _agreements(
+        self, small: Grey, mask: Mask, fits: Mapping[EditModel, PlaneFit], free: Array | None
+    ) -> dict[EditModel, float]:
+        """How far the frame looks as the first one warped by each model, around the edit."""
+        import cv2
+
+        if len(self._models) == 1:
+            return {model: fit.agreement for model, fit in fits.items()}
+        height, width = small.shape
+        seen = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        seen = np.asarray(seen if self._outlined else np.ones_like(seen))
+        x1, y1, x2, y2 = map(int, mask_box(seen > 0))
+        box = slice(y1, y2 + 1), slice(x1, x2 + 1)
+        grid = pixel_grid(height=height, width=width).numpy()[box]
+        cell = 1 / self._ratio
+        there: dict[EditModel, Array] = {} if free is None else {"free": free[box]}
+        for model, fit in fits.items():
+            places = mapped(np.linalg.inv(fit.homography), grid_to_pixel(grid, cell))
+            there[model] = np.asarray(pixel_to_grid(places, cell), np.float32)
+        shown = small[box].astype(np.float32)
+        found: dict[EditModel, float] = {}
+        for model, xy in there.items():
+            weight = np.asarray(sample(self._weight, xy) * seen[box], np.float32)
+            warped = np.asarray(sample(self._first, xy), np.float32)
+            found[model] = correlation(warped, shown, weight)
+        return found
+
+    def _choose(
+        self, agreements: Mapping[EditModel, float], fits: Mapping[EditModel, PlaneFit]
+    ) -> EditModel:
+        """The model to be taken."""
+        costs = []
+        for model in self._models:
+            agreement = max(0.0, agreements.get(model, 0.0))
+            if model != "free" and (model not in fits or fits[model].lost):
+                agreement = 0.0
+            costs.append((_NOISE + 1 - agreement) * _FREEDOM[model])
+        new = np.array(costs)
+        self._costs = np.where(
+            np.isnan(self._costs), new, _MEMORY * self._costs + (1 - _MEMORY) * new
+        )
+        best = int(np.argmin(self._costs))
+        if self._choice < 0 or (
+            self._costs[best] < _SWITCH * self._costs[self._choice]
+            and (self._models[best] != "free" or agreements.get("free", 0.0) >= _SURE)
+        ):
+            self._choice = best
+        return self._models[self._choice]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What `restore` needs."""
+        fits = np.full((len(self._trackers), 12), np.nan)
+        for row, tracker in zip(fits, self._trackers.values(), strict=True):
+            if tracker.fit is not None:
+                fit = tracker.fit
+                row[:] = [*fit.homography.ravel(), fit.agreement, fit.lost, fit.opacity]
+        rest = [*self._costs, *self._shares, *self._centre, float(self._choice)]
+        return {"fits": torch.from_numpy(fits), "choice": torch.tensor(rest, dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go back to what `state` returned."""
+        for row, tracker in zip(state["fits"].numpy(), self._trackers.values(), strict=True):
+            known = np.isfinite(row).all()
+            homography, rest = row[:9].reshape(3, 3), row[9:].tolist()
+            tracker.fit = PlaneFit(homography, rest[0], bool(rest[1]), rest[2]) if known else None
+        rest = state["choice"].numpy()
+        count = len(self._models)
+        self._costs, self._shares = rest[:count].copy(), rest[count : 2 * count].copy()
+        self._centre, self._choice = rest[-3:-1].copy(), int(rest[-1])
