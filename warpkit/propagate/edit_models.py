@@ -10,7 +10,8 @@ grows with its freedom, is taken, and stays until another is clearly better for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,7 @@ from warpkit.propagate.plane_alignment import (
     mapped,
 )
 from warpkit.propagate.plane_tracking import PlaneFit, PlaneTracker, flat_part, part_motion
+from warpkit.propagate.smooth_fields import fit_weighted_affine
 
 __all__ = ["EDIT_MODELS", "EditFit", "EditModel", "EditModels", "LaidEdit"]
 
@@ -40,8 +42,11 @@ Grey = npt.NDArray[np.uint8]
 
 # What fits as badly as one of more freedom is the better: costs count this much more with freedom.
 _FREEDOM: dict[EditModel, float] = {"rigid": 1.0, "affine": 1.05, "planar": 1.1, "free": 1.6}
+_BENDING = 0.5  # what a field costs that bends the edit wholly out of its shape
+_LEAST_BENT = 20  # pixels of the edit, for its bending to be measured
 _NOISE = 0.02  # of 1 - correlation, that no model explains
 _MEMORY = 0.8  # of the mean cost, kept from frame to frame
+_FLAT = 0.4  # mean cost above which no flat model takes over
 _SWITCH = 0.9  # of its cost, below which another model takes over
 _TURN = 0.35  # of what is left to a change of models, a frame
 _TURNED = 0.95  # share from which one model has taken over
@@ -136,6 +141,7 @@ class EditModels:
         size = small.shape[1::-1]
         self._first = small.astype(np.float32)
         self._weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        self._edited = cv2.resize(edited.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         self._ratio = np.array(size) / grey.shape[1::-1]
         self._trackers = {m: PlaneTracker(self._part, m) for m in PLANE_MODELS if m in models}
         inside = (weight > 0).astype(np.uint8)
@@ -169,7 +175,7 @@ class EditModels:
         mask: Mask,
         small: Grey,
         before: Grey | None,
-        search: Callable[[], Iterable[Matrix]],
+        search: Callable[[], Iterator[list[Matrix]]],
         free: Array | None,
     ) -> tuple[EditFit, LaidEdit]:
         """Follow the edit to the next frame.
@@ -179,24 +185,31 @@ class EditModels:
             mask: bool (H, W), the object in it, not empty.
             small: uint8 (h, w), the frame at the smaller size.
             before: the same of the frame before; None where there is none.
-            search: gives maps (3, 3) from the first frame to this one, both at the smaller size,
-                to be tried where the edit is not found from the frame before; asked at most once.
+            search: gives lists of maps (3, 3) from the first frame to this one, both at the
+                smaller size, to be tried where the edit is not found from the frame before; the
+                first one comes from the smooth field, if there is one.
             free: float32 (h, w, 2), where the smooth field says that the pixels of `small` are in
                 the first frame at that size; None if there is none.
         """
         pyramid = FramePyramid(grey, mask if self._outlined else None)
         motion, shifts = self._motions(mask, small, before)
-        found: list[Matrix] | None = None
         shrink = np.diag([*self._ratio, 1.0])
         shrink[:2, 2] = self._ratio / 2 - 0.5
         grow = np.linalg.inv(shrink)
+        batches, known_batches = search(), list[list[Matrix]]()
+        # As long as the smooth field is taken nothing dearer is tried.
+        most = 1 if self._choice >= 0 and self._models[self._choice] == "free" else None
 
-        def searched() -> list[Matrix]:
-            nonlocal found
-            if found is None:
-                found = [grow @ guess @ shrink for guess in search()]
+        def searched() -> Iterator[list[Matrix]]:
             # What a simpler model found is a guess for the next.
-            return [*(fit.homography for fit in fits.values() if not fit.lost), *found]
+            yield [fit.homography for fit in fits.values() if not fit.lost]
+            for number in itertools.islice(itertools.count(), most):
+                if number == len(known_batches):
+                    batch = next(batches, None)
+                    if batch is None:
+                        return
+                    known_batches.append([grow @ guess @ shrink for guess in batch])
+                yield known_batches[number]
 
         fits: dict[EditModel, PlaneFit] = {}
         for model, tracker in self._trackers.items():
@@ -204,7 +217,8 @@ class EditModels:
             if fit is not None:
                 fits[model] = fit
         agreements = self._agreements(small, mask, fits, free)
-        choice = self._choose(agreements, fits)
+        bent = 0.0 if free is None else self._bending(small, mask, free)
+        choice = self._choose(agreements, fits, bent)
         known = np.array([m in fits or (m == "free" and free is not None) for m in self._models])
         self._shares *= known
         self._shares /= max(float(self._shares.sum()), 1e-9)
@@ -267,8 +281,25 @@ class EditModels:
             found[model] = correlation(warped, shown, weight)
         return found
 
+    def _bending(self, small: Grey, mask: Mask, free: Array) -> float:
+        """How far a smooth field bends the edit: the median difference between its slopes and those
+        of an affine map, as a part of the latter, at most 1.
+        """
+        import cv2
+
+        size = small.shape[1::-1]
+        seen = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
+        on = (sample(self._edited, free) > 0.5) & seen
+        if len(self._models) == 1 or on.sum() < _LEAST_BENT:
+            return 0.0
+        xy = np.argwhere(on)[:, ::-1].astype(np.float32)
+        affine = fit_weighted_affine(xy, free[on], np.ones(len(xy), np.float32))[:, :2]
+        slopes = np.stack([np.gradient(free, axis=axis)[on] for axis in (1, 0)], axis=2)
+        away = np.linalg.pinv(affine) @ slopes - np.eye(2)
+        return min(1.0, float(np.median(np.linalg.norm(away, axis=(1, 2)))))
+
     def _choose(
-        self, agreements: Mapping[EditModel, float], fits: Mapping[EditModel, PlaneFit]
+        self, agreements: Mapping[EditModel, float], fits: Mapping[EditModel, PlaneFit], bent: float
     ) -> EditModel:
         """The model to be taken."""
         costs = []
@@ -276,17 +307,23 @@ class EditModels:
             agreement = max(0.0, agreements.get(model, 0.0))
             if model != "free" and (model not in fits or fits[model].lost):
                 agreement = 0.0
-            costs.append((_NOISE + 1 - agreement) * _FREEDOM[model])
+            cost = (_NOISE + 1 - agreement) * _FREEDOM[model]
+            costs.append(cost + _BENDING * bent if model == "free" else cost)
         new = np.array(costs)
         self._costs = np.where(
             np.isnan(self._costs), new, _MEMORY * self._costs + (1 - _MEMORY) * new
         )
-        best = int(np.argmin(self._costs))
-        if self._choice < 0 or (
-            self._costs[best] < _SWITCH * self._costs[self._choice]
-            and (self._models[best] != "free" or agreements.get("free", 0.0) >= _SURE)
-        ):
-            self._choice = best
+        # What no flat model explains well is left to the smooth field, and what they have lost is
+        # not smeared by it over what is there now.
+        names = np.array(self._models)
+        costs_now = np.where((names == "free") | (self._costs < _FLAT), self._costs, np.inf)
+        if self._choice < 0:
+            self._choice = int(np.argmin(costs_now if "free" in names else self._costs))
+        else:
+            best = int(np.argmin(costs_now))
+            sure = names[best] != "free" or agreements.get("free", 0.0) >= _SURE
+            if sure and costs_now[best] < _SWITCH * self._costs[self._choice]:
+                self._choice = best
         return self._models[self._choice]
 
     def state(self) -> dict[str, torch.Tensor]:

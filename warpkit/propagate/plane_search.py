@@ -6,6 +6,7 @@ one. Out: similarities to begin from.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ __all__ = ["SeenObject", "suggested_maps"]
 Array = npt.NDArray[np.float32]
 
 _FIELD_ERROR = 3.0  # pixels
-_FIELD_POINTS = 2000
+_MOST_PAIRS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,36 +46,45 @@ class SeenObject:
 
 def suggested_maps(
     first: SeenObject, other: SeenObject, part: Mask, field: Array | None
-) -> list[Matrix]:
+) -> Iterator[list[Matrix]]:
     """Similarities (3, 3) from pixels of the first frame to another's that may hold for a part.
 
-    They come from matches of descriptors, from the smooth field or, without one, a coherent one,
-    and from the object turned as a whole.
+    In turn those from the smooth field, if there is one; from matches of descriptors; those of the
+    object turned as a whole; and, without a smooth field, from a coherent one.
 
     Args:
         part: bool (h, w), in the first frame.
         field: float32 (h, w, 2), where the other frame's pixels are in the first one.
     """
     if not first.mask.any() or not other.mask.any():
-        return []
-    pairs = []
+        return
+    if field is not None:
+        places = pixel_grid(height=other.mask.shape[0], width=other.mask.shape[1]).numpy()
+        xy, first_xy = places[other.mask], field[other.mask]
+        yield _maps(_on_part(PointPairs(first_xy, xy, _FIELD_ERROR), part))
     here = ObjectCells.of(first.descriptors, first.image, part & first.mask)
     cells = match_cells(ObjectCells.of(other.descriptors, other.image, other.mask), here)
     if cells is not None:
-        pairs.append(PointPairs(cells.xy, cells.source_xy, 1.5 * cells.cell))
+        yield _maps(PointPairs(cells.xy, cells.source_xy, 1.5 * cells.cell))
     masks = {"first_mask": first.mask, "mask": other.mask}
-    if field is None:
-        found = coherent_matches(first.descriptors, other.descriptors, **masks)
-        xy, first_xy, error = found.xy, found.source_xy, found.cell
-    else:
-        places = pixel_grid(height=other.mask.shape[0], width=other.mask.shape[1]).numpy()
-        xy, first_xy, error = places[other.mask], field[other.mask], _FIELD_ERROR
-    at = np.rint(first_xy).astype(int).clip(0, np.array(part.shape[::-1]) - 1)
-    chosen = np.flatnonzero(part[at[:, 1], at[:, 0]])
-    chosen = chosen[:: max(1, len(chosen) // _FIELD_POINTS)]
-    pairs.append(PointPairs(first_xy[chosen], xy[chosen], error))
     x1, y1, x2, y2 = mask_box(other.mask)
     corners = np.array([[[x1, y1], [x2 + 1, y1], [x2 + 1, y2 + 1], [x1, y2 + 1]]], np.float32)
-    pairs += [PointPairs(turned[0], corners[0], 1.0) for turned in turned_fields(corners, **masks)]
-    maps = [one.map() for one in pairs]
-    return [found for found in maps if found is not None]
+    turned = turned_fields(corners, **masks)
+    yield _maps(*(PointPairs(places[0], corners[0], 1.0) for places in turned))
+    if field is None:
+        found = coherent_matches(first.descriptors, other.descriptors, **masks)
+        yield _maps(_on_part(PointPairs(found.source_xy, found.xy, found.cell), part))
+
+
+def _on_part(pairs: PointPairs, part: Mask) -> PointPairs:
+    """Those of the pairs that lie on a part of the first frame, some of many."""
+    x, y = np.rint(pairs.first_xy).astype(int).T
+    inside = (x >= 0) & (y >= 0) & (x < part.shape[1]) & (y < part.shape[0])
+    chosen = np.flatnonzero(inside)
+    chosen = chosen[part[y[inside], x[inside]]]
+    chosen = chosen[:: max(1, len(chosen) // _MOST_PAIRS)]
+    return PointPairs(pairs.first_xy[chosen], pairs.xy[chosen], pairs.error)
+
+
+def _maps(*pairs: PointPairs) -> list[Matrix]:
+    return [found for found in (one.map() for one in pairs) if found is not None]

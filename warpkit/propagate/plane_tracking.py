@@ -34,6 +34,7 @@ _SURE = 0.55  # from which it is laid on in full
 _FOUND = 0.45  # that a part needs to be found again
 _LEAST_SEEN = 0.1  # of a part, or nothing can be said of it
 _THIN = 0.12  # of its width, seen so far from the side a part is gone
+_HOPE = 0.15  # correlation at half the size, from which a guess is corrected
 _BETTER = 0.05  # by which what is found anew must agree more
 _TRIED = 3  # guesses that are corrected
 _GONE = 0.1  # opacity of what is lost, below which nothing is laid on
@@ -175,7 +176,7 @@ class PlaneTracker:
         frame: FramePyramid,
         motion: Matrix | None,
         shifts: Iterable[Matrix],
-        search: Callable[[], Iterable[Matrix]],
+        search: Callable[[], Iterable[list[Matrix]]],
     ) -> PlaneFit | None:
         """Where the part is in the next frame; None while it is not known where to look for it.
 
@@ -183,8 +184,8 @@ class PlaneTracker:
             motion: the map (3, 3) from the frame before to this one, good to about a pixel; None
                 where that is not known.
             shifts: others that may hold.
-            search: gives maps (3, 3) from the first frame to this one, to be tried where the part
-                is not found from the frame before.
+            search: gives lists of maps (3, 3) from the first frame to this one, to be tried one
+                after another where the part is not found from the frame before.
         """
         last = self.fit
         known = last is not None and not last.lost
@@ -195,10 +196,13 @@ class PlaneTracker:
             if motion is not None:
                 predicted = self._near(motion @ last.homography)
         best = self._best(frame, guesses, predicted)
-        if best is None or best[0] < (_SURE if known else _FOUND):
-            found = self._best(frame, [self._near(guess) for guess in search()], None)
-            if found is not None and (best is None or found[0] > best[0] + _BETTER):
-                best = found
+        if best is None or best[0] < _SURE:
+            for batch in search():
+                found = self._best(frame, [self._near(guess) for guess in batch], None)
+                if found is not None and (best is None or found[0] > best[0] + _BETTER):
+                    best = found
+                if best is not None and best[0] >= _SURE:
+                    break
         if best is not None and best[0] >= (LOST if known else _FOUND):
             agreement, homography = best
             wanted = float(np.clip((agreement - LOST) / (_SURE - LOST), 0, 1))
@@ -223,7 +227,7 @@ class PlaneTracker:
         for guess in guesses if predicted is None else [predicted, *guesses]:
             if self._possible(guess):
                 agreement, seen = self.part.agreement(frame, guess, coarse=True)
-                if seen >= _LEAST_SEEN:
+                if seen >= _LEAST_SEEN and agreement > _HOPE:
                     rated.append((agreement, guess, predicted if guess is predicted else None))
         rated.sort(key=lambda one: -one[0])
         best = None
