@@ -44,10 +44,13 @@ Grey = npt.NDArray[np.uint8]
 _FREEDOM: dict[EditModel, float] = {"rigid": 1.0, "affine": 1.05, "planar": 1.1, "free": 1.6}
 _BENDING = 0.5  # what a field costs that bends the edit wholly out of its shape
 _LEAST_BENT = 20  # pixels of the edit, for its bending to be measured
+_SAMPLES = 4000
 _NOISE = 0.02  # of 1 - correlation, that no model explains
 _MEMORY = 0.8  # of the mean cost, kept from frame to frame
 _FLAT = 0.4  # mean cost above which no flat model takes over
 _SWITCH = 0.9  # of its cost, below which another model takes over
+_CHEAP = 2  # lists of guesses that take little time
+_SEARCH = 5  # frames between those in which the dear ones are tried for what is lost
 _TURN = 0.35  # of what is left to a change of models, a frame
 _TURNED = 0.95  # share from which one model has taken over
 _SURE = 0.45  # agreement of the smooth field, to take over from a flat model
@@ -160,7 +163,7 @@ class EditModels:
             tracker.begin(at_first=at_first)
         self._costs = np.full(len(self._models), np.nan)
         self._shares = np.zeros(len(self._models))
-        self._choice = -1
+        self._choice, self._missed = -1, 0
         self._centre = np.full(2, np.nan)
 
     def hide(self) -> None:
@@ -197,8 +200,9 @@ class EditModels:
         shrink[:2, 2] = self._ratio / 2 - 0.5
         grow = np.linalg.inv(shrink)
         batches, known_batches = search(), list[list[Matrix]]()
-        # As long as the smooth field is taken nothing dearer is tried.
-        most = 1 if self._choice >= 0 and self._models[self._choice] == "free" else None
+        # As long as the smooth field is taken nothing dearer is tried; and all of it now and then.
+        freely = self._choice >= 0 and self._models[self._choice] == "free"
+        most = 1 if freely else _CHEAP if self._missed % _SEARCH else None
 
         def searched() -> Iterator[list[Matrix]]:
             # What a simpler model found is a guess for the next.
@@ -213,9 +217,11 @@ class EditModels:
 
         fits: dict[EditModel, PlaneFit] = {}
         for model, tracker in self._trackers.items():
-            fit = tracker.step(pyramid, motion, shifts, searched)
+            astray = freely and (tracker.fit is None or tracker.fit.lost)
+            fit = tracker.step(pyramid, motion, [] if astray else shifts, searched)
             if fit is not None:
                 fits[model] = fit
+        self._missed = 0 if any(not fit.lost for fit in fits.values()) else self._missed + 1
         agreements = self._agreements(small, mask, fits, free)
         bent = 0.0 if free is None else self._bending(small, mask, free)
         choice = self._choose(agreements, fits, bent)
@@ -289,12 +295,19 @@ class EditModels:
 
         size = small.shape[1::-1]
         seen = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
-        on = (sample(self._edited, free) > 0.5) & seen
-        if len(self._models) == 1 or on.sum() < _LEAST_BENT:
+        if len(self._models) == 1 or not seen.any():
             return 0.0
-        xy = np.argwhere(on)[:, ::-1].astype(np.float32)
-        affine = fit_weighted_affine(xy, free[on], np.ones(len(xy), np.float32))[:, :2]
-        slopes = np.stack([np.gradient(free, axis=axis)[on] for axis in (1, 0)], axis=2)
+        x1, y1, x2, y2 = map(int, mask_box(seen))
+        field = free[y1 : y2 + 1, x1 : x2 + 1]
+        on = (sample(self._edited, field) > 0.5) & seen[y1 : y2 + 1, x1 : x2 + 1]
+        if on.sum() < _LEAST_BENT or min(on.shape) < 2:
+            return 0.0
+        y, x = np.nonzero(on)
+        some = slice(None, None, max(1, len(x) // _SAMPLES))
+        y, x = y[some], x[some]
+        xy = np.column_stack([x, y]).astype(np.float32)
+        affine = fit_weighted_affine(xy, field[y, x], np.ones(len(xy), np.float32))[:, :2]
+        slopes = np.stack([np.gradient(field, axis=axis)[y, x] for axis in (1, 0)], axis=2)
         away = np.linalg.pinv(affine) @ slopes - np.eye(2)
         return min(1.0, float(np.median(np.linalg.norm(away, axis=(1, 2)))))
 
@@ -333,7 +346,8 @@ class EditModels:
             if tracker.fit is not None:
                 fit = tracker.fit
                 row[:] = [*fit.homography.ravel(), fit.agreement, fit.lost, fit.opacity]
-        rest = [*self._costs, *self._shares, *self._centre, float(self._choice)]
+        counts = float(self._choice), float(self._missed)
+        rest = [*self._costs, *self._shares, *self._centre, *counts]
         return {"fits": torch.from_numpy(fits), "choice": torch.tensor(rest, dtype=torch.float64)}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -345,4 +359,4 @@ class EditModels:
         rest = state["choice"].numpy()
         count = len(self._models)
         self._costs, self._shares = rest[:count].copy(), rest[count : 2 * count].copy()
-        self._centre, self._choice = rest[-3:-1].copy(), int(rest[-1])
+        self._centre, self._choice, self._missed = rest[-4:-2].copy(), int(rest[-2]), int(rest[-1])

@@ -33,13 +33,14 @@ PLANE_MODELS: tuple[PlaneModel, ...] = ("rigid", "affine", "planar")
 Array = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
-_PIXELS = 16_000  # of the part at its finest
+_PIXELS = 10_000  # of the part at its finest
 _LEVELS = 3
 _LEAST_SIDE = 20  # pixels of a coarser level
 _WINDOW = 15  # pixels, of local normalisation
 _FLAT = 5.0  # levels of grey: a spread that is half noise
 _BLUR = 0.8  # pixels, before gradients are taken
-_ROUNDS = 12
+_ROUNDS = 10
+_HOPELESS = 0.25  # correlation of what has been aligned
 _STILL = 0.01  # pixels of the part by which a last step moves it
 _OUTLIER = 0.3  # in spreads, the least difference that makes a pixel count for a quarter
 _TOGETHER = 16.0  # pixels that count as one measurement: neighbours err alike
@@ -215,17 +216,22 @@ class PlanePart:
 
     def aligned(
         self, frame: FramePyramid, guess: Matrix, predicted: Matrix | None, model: PlaneModel
-    ) -> Matrix:
+    ) -> Matrix | None:
         """A guess corrected so that the frame looks there as the first one does.
 
         Args:
             guess: (3, 3), where to begin; of the model.
             predicted: (3, 3), where the part should be to about a pixel: it decides as far as the
                 grey levels do not. None leaves it to these.
+
+        Returns:
+            None where that is hopeless.
         """
         homography = guess
         for level in self._levels[::-1]:
             homography = self._aligned_at(level, frame, homography, predicted, _BASES[model])
+            if _cosine(*self._both(level, frame, homography)) < _HOPELESS:
+                return None
         return homography
 
     def _both(

@@ -233,7 +233,7 @@ class PlaneTracker:
         best = None
         for _, guess, prior in rated[:_TRIED]:
             homography = self.part.aligned(frame, guess, prior, self.model)
-            if not self._possible(homography):
+            if homography is None or not self._possible(homography):
                 continue
             agreement, seen = self.part.agreement(frame, homography)
             if seen >= _LEAST_SEEN and (best is None or agreement > best[0]):
