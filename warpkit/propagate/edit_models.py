@@ -218,7 +218,9 @@ class EditModels:
         fits: dict[EditModel, PlaneFit] = {}
         for model, tracker in self._trackers.items():
             astray = freely and (tracker.fit is None or tracker.fit.lost)
-            fit = tracker.step(pyramid, motion, [] if astray else shifts, searched)
+            # What is not laid on need not be followed to a part of a pixel.
+            coarse = bool(self._choice >= 0 and self._shares[self._models.index(model)] == 0)
+            fit = tracker.step(pyramid, motion, [] if astray else shifts, searched, coarse=coarse)
             if fit is not None:
                 fits[model] = fit
         self._missed = 0 if any(not fit.lost for fit in fits.values()) else self._missed + 1

@@ -177,6 +177,8 @@ class PlaneTracker:
         motion: Matrix | None,
         shifts: Iterable[Matrix],
         search: Callable[[], Iterable[list[Matrix]]],
+        *,
+        coarse: bool = False,
     ) -> PlaneFit | None:
         """Where the part is in the next frame; None while it is not known where to look for it.
 
@@ -186,6 +188,7 @@ class PlaneTracker:
             shifts: others that may hold.
             search: gives lists of maps (3, 3) from the first frame to this one, to be tried one
                 after another where the part is not found from the frame before.
+            coarse: look at half the size alone: about right, and sooner.
         """
         last = self.fit
         known = last is not None and not last.lost
@@ -195,10 +198,10 @@ class PlaneTracker:
             guesses = [self._near(shift @ last.homography) for shift in shifts]
             if motion is not None:
                 predicted = self._near(motion @ last.homography)
-        best = self._best(frame, guesses, predicted)
+        best = self._best(frame, guesses, predicted, coarse)
         if best is None or best[0] < _SURE:
             for batch in search():
-                found = self._best(frame, [self._near(guess) for guess in batch], None)
+                found = self._best(frame, [self._near(guess) for guess in batch], None, coarse)
                 if found is not None and (best is None or found[0] > best[0] + _BETTER):
                     best = found
                 if best is not None and best[0] >= _SURE:
@@ -220,7 +223,11 @@ class PlaneTracker:
         return nearest_map(guess, self.part.corners, self.model)
 
     def _best(
-        self, frame: FramePyramid, guesses: list[Matrix], predicted: Matrix | None
+        self,
+        frame: FramePyramid,
+        guesses: list[Matrix],
+        predicted: Matrix | None,
+        coarse: bool,
     ) -> tuple[float, Matrix] | None:
         """The guess with the best agreement, corrected; others only where that is no good."""
         rated: list[tuple[float, Matrix, Matrix | None]] = []
@@ -232,10 +239,10 @@ class PlaneTracker:
         rated.sort(key=lambda one: -one[0])
         best = None
         for _, guess, prior in rated[:_TRIED]:
-            homography = self.part.aligned(frame, guess, prior, self.model)
+            homography = self.part.aligned(frame, guess, prior, self.model, coarse=coarse)
             if homography is None or not self._possible(homography):
                 continue
-            agreement, seen = self.part.agreement(frame, homography)
+            agreement, seen = self.part.agreement(frame, homography, coarse=coarse)
             if seen >= _LEAST_SEEN and (best is None or agreement > best[0]):
                 best = agreement, homography
             if agreement >= _SURE:
