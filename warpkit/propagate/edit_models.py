@@ -42,6 +42,7 @@ Grey = npt.NDArray[np.uint8]
 
 # What fits as badly as one of more freedom is the better: costs count this much more with freedom.
 _FREEDOM: dict[EditModel, float] = {"rigid": 1.0, "affine": 1.05, "planar": 1.1, "free": 1.6}
+_WHOLE = 0.8  # of an object under the edit, from which it is to cover all of it
 _BENDING = 0.5  # what a field costs that bends the edit wholly out of its shape
 _LEAST_BENT = 20  # pixels of the edit, for its bending to be measured
 _SAMPLES = 4000
@@ -124,6 +125,9 @@ class EditModels:
         edited: bool (H, W), where the edit is.
         mask: bool (H, W), the object; None if it is not known.
         models: what may be taken; `free` is given to every step.
+
+    Attributes:
+        whole: whether the edit covers about all of the object.
     """
 
     def __init__(
@@ -138,6 +142,7 @@ class EditModels:
 
         self._models = tuple(models)
         self._outlined = mask is not None
+        self.whole = mask is not None and float(edited[mask].mean()) > _WHOLE
         x1, y1, x2, y2 = mask_box(edited)
         self._outline = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
         self._part, weight = flat_part(grey, edited, mask)
@@ -224,9 +229,9 @@ class EditModels:
             if fit is not None:
                 fits[model] = fit
         self._missed = 0 if any(not fit.lost for fit in fits.values()) else self._missed + 1
-        agreements = self._agreements(small, mask, fits, free)
+        misfits = self._misfits(small, mask, fits, free)
         bent = 0.0 if free is None else self._bending(small, mask, free)
-        choice = self._choose(agreements, fits, bent)
+        choice = self._choose(misfits, fits, bent)
         known = np.array([m in fits or (m == "free" and free is not None) for m in self._models])
         self._shares *= known
         self._shares /= max(float(self._shares.sum()), 1e-9)
@@ -241,7 +246,7 @@ class EditModels:
         flat = sum(share for m, share in shares.items() if m in fits)
         lost = choice != "free" and (choice not in fits or fits[choice].lost)
         return (
-            EditFit(choice, round(agreements.get(choice, 0.0), 4), lost),
+            EditFit(choice, round(misfits.get(choice, (0.0, 0.0))[0], 4), lost),
             LaidEdit(shares, maps, self._outline, shown / flat if flat else 0.0),
         )
 
@@ -262,14 +267,16 @@ class EditModels:
             motion = part_motion(there, before, small, float(self._ratio[0]))
         return motion, [np.eye(3), shift]
 
-    def _agreements(
+    def _misfits(
         self, small: Grey, mask: Mask, fits: Mapping[EditModel, PlaneFit], free: Array | None
-    ) -> dict[EditModel, float]:
-        """How far the frame looks as the first one warped by each model, around the edit."""
+    ) -> dict[EditModel, tuple[float, float]]:
+        """How far the frame looks as the first one warped by each model, around the edit: a
+        correlation, and the share of the edit that a model leaves or puts where it is not.
+        """
         import cv2
 
         if len(self._models) == 1:
-            return {model: fit.agreement for model, fit in fits.items()}
+            return {model: (fit.agreement, 0.0) for model, fit in fits.items()}
         height, width = small.shape
         seen = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
         seen = np.asarray(seen if self._outlined else np.ones_like(seen))
@@ -281,12 +288,17 @@ class EditModels:
         for model, fit in fits.items():
             places = mapped(np.linalg.inv(fit.homography), grid_to_pixel(grid, cell))
             there[model] = np.asarray(pixel_to_grid(places, cell), np.float32)
-        shown = small[box].astype(np.float32)
-        found: dict[EditModel, float] = {}
+        shown, seen = small[box].astype(np.float32), seen[box]
+        found: dict[EditModel, tuple[float, float]] = {}
         for model, xy in there.items():
-            weight = np.asarray(sample(self._weight, xy) * seen[box], np.float32)
+            weight = np.asarray(sample(self._weight, xy) * seen, np.float32)
+            edited = sample(self._edited, xy)
             warped = np.asarray(sample(self._first, xy), np.float32)
-            found[model] = correlation(warped, shown, weight)
+            inner = np.asarray(edited * seen, np.float32)
+            agreement, wrong = correlation(warped, shown, weight, inner)
+            if self.whole:  # then it is to cover the object, and nothing else
+                wrong += 1 - float(inner.sum() / max(float(np.maximum(edited, seen).sum()), 1e-6))
+            found[model] = agreement, wrong
         return found
 
     def _bending(self, small: Grey, mask: Mask, free: Array) -> float:
@@ -314,15 +326,18 @@ class EditModels:
         return min(1.0, float(np.median(np.linalg.norm(away, axis=(1, 2)))))
 
     def _choose(
-        self, agreements: Mapping[EditModel, float], fits: Mapping[EditModel, PlaneFit], bent: float
+        self,
+        misfits: Mapping[EditModel, tuple[float, float]],
+        fits: Mapping[EditModel, PlaneFit],
+        bent: float,
     ) -> EditModel:
         """The model to be taken."""
         costs = []
         for model in self._models:
-            agreement = max(0.0, agreements.get(model, 0.0))
+            agreement, wrong = misfits.get(model, (0.0, 0.0))
             if model != "free" and (model not in fits or fits[model].lost):
                 agreement = 0.0
-            cost = (_NOISE + 1 - agreement) * _FREEDOM[model]
+            cost = (_NOISE + 1 - max(0.0, agreement) + wrong) * _FREEDOM[model]
             costs.append(cost + _BENDING * bent if model == "free" else cost)
         new = np.array(costs)
         self._costs = np.where(
@@ -336,7 +351,7 @@ class EditModels:
             self._choice = int(np.argmin(costs_now if "free" in names else self._costs))
         else:
             best = int(np.argmin(costs_now))
-            sure = names[best] != "free" or agreements.get("free", 0.0) >= _SURE
+            sure = names[best] != "free" or misfits.get("free", (0.0, 0.0))[0] >= _SURE
             if sure and costs_now[best] < _SWITCH * self._costs[self._choice]:
                 self._choice = best
         return self._models[self._choice]

@@ -43,7 +43,7 @@ __all__ = ["EditConfig", "EditTracker"]
 
 Array = npt.NDArray[np.float32]
 
-_WHOLE = 0.8  # of an object under the edit, from which it is to cover all of it
+_BEYOND = 2.0  # pixels of the first frame that a flat edit goes on behind the object's border
 _STATE = "edit."
 _FREELY = LaidEdit({"free": 1.0}, {}, np.zeros((0, 2)), 1.0)
 
@@ -131,7 +131,6 @@ class EditTracker:
         self._masks = masks
         self._covers = {i: mask.astype(np.float32) for i, mask in masks.items()}
         self._depths = {i: depth_in(mask) for i, mask in masks.items()}
-        self._whole = {i for i, mask in masks.items() if (layer.alpha[mask] > 0).mean() > _WHOLE}
         self._layers = {
             i: continued(layer.premultiplied, mask) if outlined else layer.premultiplied
             for i, mask in masks.items()
@@ -348,10 +347,10 @@ class EditTracker:
         if not self._outlined:
             return np.ones(mask.shape, np.float32)
         inside = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
-        if i in self._whole:
-            return np.asarray(inside, np.float32)
-        # Behind the border of the object in the first frame it may go on for a little.
-        beyond = sample(self._depths[i], places) + self._border()
+        if self._models[i].whole:
+            return np.asarray(inside * with_any(mask, sample(self._covers[i], places) > 0.5))
+        # Behind the border of the object in the first frame it goes on for a little.
+        beyond = sample(self._depths[i], places) + _BEYOND
         return np.asarray(inside * np.clip(beyond, 0, 1), np.float32)
 
     def _free_opacity(self, i: int, field: ObjectField, mask: Mask) -> Array:

@@ -41,6 +41,7 @@ _FLAT = 5.0  # levels of grey: a spread that is half noise
 _BLUR = 0.8  # pixels, before gradients are taken
 _ROUNDS = 10
 _HOPELESS = 0.25  # correlation of what has been aligned
+_FAILS = 0.3  # correlation in a window, below which two planes show something else there
 _STILL = 0.01  # pixels of the part by which a last step moves it
 _OUTLIER = 0.3  # in spreads, the least difference that makes a pixel count for a quarter
 _TOGETHER = 16.0  # pixels that count as one measurement: neighbours err alike
@@ -129,7 +130,7 @@ class FramePyramid:
 
 
 @dataclass(frozen=True, eq=False)
-class _Level:
+class _PartLevel:
     grey: Array
     weight: Array
     to_first: Matrix  # from [-1, 1] across the part to the first frame's pixels
@@ -168,7 +169,7 @@ class PlanePart:
         self.corners = np.array([[i, j] for j in (-1, 0, 1) for i in (-1, 0, 1)], np.float64)
         self.corners *= np.array([width, height]) / 2
         self.corners += centre
-        self._levels: list[_Level] = []
+        self._levels: list[_PartLevel] = []
         for number in range(_LEVELS):
             cell = step * 2**number
             size = max(4, round(width / cell)), max(4, round(height / cell))
@@ -185,7 +186,7 @@ class PlanePart:
             pixels = np.column_stack([u, v]).astype(np.float64)
             xy = mapped(np.linalg.inv(to_pixel), pixels)
             self._levels.append(
-                _Level(known, share, to_first, to_pixel, xy, np.flatnonzero(share > 0.02))
+                _PartLevel(known, share, to_first, to_pixel, xy, np.flatnonzero(share > 0.02))
             )
 
     def texture(self) -> float:
@@ -243,7 +244,7 @@ class PlanePart:
         return homography
 
     def _both(
-        self, level: _Level, frame: FramePyramid, homography: Matrix
+        self, level: _PartLevel, frame: FramePyramid, homography: Matrix
     ) -> tuple[Array, Array, Array]:
         """The part in the first frame and in the frame, normalised alike, and the weights."""
         read = homography @ level.to_first @ np.linalg.inv(level.to_pixel)
@@ -253,7 +254,7 @@ class PlanePart:
 
     def _aligned_at(
         self,
-        level: _Level,
+        level: _PartLevel,
         frame: FramePyramid,
         homography: Matrix,
         predicted: Matrix | None,
@@ -298,13 +299,28 @@ class PlanePart:
         return homography
 
 
-def correlation(first: Array, other: Array, weight: Array) -> float:
-    """How far two planes of grey levels (h, w) agree after local normalisation, -1 to 1.
+def correlation(first: Array, other: Array, weight: Array, inner: Array) -> tuple[float, float]:
+    """How far two planes of grey levels (h, w) agree after local normalisation.
 
     Args:
         weight: float32 (h, w), how much every pixel counts.
+        inner: float32 (h, w), the same of the pixels that are to agree everywhere.
+
+    Returns:
+        Their correlation, -1 to 1, and the share of `inner` around which they do not agree although
+        there is something to be seen.
     """
-    return _cosine(_normalised(first, weight), _normalised(other, weight), weight)
+    import cv2
+
+    first, other = (_normalised(plane, weight) for plane in (first, other))
+    window = (_WINDOW, _WINDOW)
+    mass = cv2.blur(weight, window) + np.float32(1e-4)
+    both = cv2.blur(weight * first * other, window) / mass
+    energies = [cv2.blur(weight * plane**2, window) / mass for plane in (first, other)]
+    energy = np.sqrt(np.maximum(energies[0] * energies[1], 0))
+    failing = (both < _FAILS * energy) * energy * inner
+    share = float(failing.sum() / max(float(inner.sum()), 1e-6))
+    return _cosine(first, other, weight), share
 
 
 def _cosine(first: Array, other: Array, weight: Array) -> float:
