@@ -43,6 +43,7 @@ __all__ = ["EditConfig", "EditTracker"]
 
 Array = npt.NDArray[np.float32]
 
+_FAINT = 0.02  # opacity that is none
 _BEYOND = 2.0  # pixels of the first frame that a flat edit goes on behind the object's border
 _STATE = "edit."
 _FREELY = LaidEdit({"free": 1.0}, {}, np.zeros((0, 2)), 1.0)
@@ -347,6 +348,7 @@ class EditTracker:
         if not self._outlined:
             return np.ones(mask.shape, np.float32)
         inside = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
+        inside = np.where(inside > _FAINT, inside, 0)
         if self._models[i].whole:
             return np.asarray(inside * with_any(mask, sample(self._covers[i], places) > 0.5))
         # Behind the border of the object in the first frame it goes on for a little.

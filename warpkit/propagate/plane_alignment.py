@@ -45,7 +45,7 @@ _FAILS = 0.3  # correlation in a window, below which two planes show something e
 _STILL = 0.01  # pixels of the part by which a last step moves it
 _OUTLIER = 0.3  # in spreads, the least difference that makes a pixel count for a quarter
 _TOGETHER = 16.0  # pixels that count as one measurement: neighbours err alike
-_PREDICTED = 1.0  # pixels of the part, the error of a prediction
+_PREDICTED = 3.0  # pixels of the part, the error of a prediction
 # What a small step adds to a point (x, y, 1): all of a homography but its scale.
 _GENERATORS = np.zeros((8, 3, 3))
 for _k in range(8):

@@ -33,6 +33,7 @@ LOST = 0.35  # correlation below which a part is lost
 _SURE = 0.55  # from which it is laid on in full
 _FOUND = 0.45  # that a part needs to be found again
 _LEAST_SEEN = 0.1  # of a part, or nothing can be said of it
+_FOUND_SEEN = 0.4  # the same of one that is found again
 _THIN = 0.12  # of its width, seen so far from the side a part is gone
 _HOPE = 0.15  # correlation at half the size, from which a guess is corrected
 _BETTER = 0.05  # by which what is found anew must agree more
@@ -198,10 +199,13 @@ class PlaneTracker:
             guesses = [self._near(shift @ last.homography) for shift in shifts]
             if motion is not None:
                 predicted = self._near(motion @ last.homography)
-        best = self._best(frame, guesses, predicted, coarse)
+        least = _LEAST_SEEN if known else _FOUND_SEEN
+        best = self._best(frame, guesses, predicted, least, coarse)
         if best is None or best[0] < _SURE:
             for batch in search():
-                found = self._best(frame, [self._near(guess) for guess in batch], None, coarse)
+                found = self._best(
+                    frame, [self._near(guess) for guess in batch], None, _FOUND_SEEN, coarse
+                )
                 if found is not None and (best is None or found[0] > best[0] + _BETTER):
                     best = found
                 if best is not None and best[0] >= _SURE:
@@ -227,14 +231,19 @@ class PlaneTracker:
         frame: FramePyramid,
         guesses: list[Matrix],
         predicted: Matrix | None,
+        least: float,
         coarse: bool,
     ) -> tuple[float, Matrix] | None:
-        """The guess with the best agreement, corrected; others only where that is no good."""
+        """The guess with the best agreement, corrected; others only where that is no good.
+
+        Args:
+            least: share of the part that is to be seen.
+        """
         rated: list[tuple[float, Matrix, Matrix | None]] = []
         for guess in guesses if predicted is None else [predicted, *guesses]:
             if self._possible(guess):
                 agreement, seen = self.part.agreement(frame, guess, coarse=True)
-                if seen >= _LEAST_SEEN and agreement > _HOPE:
+                if seen >= least and agreement > _HOPE:
                     rated.append((agreement, guess, predicted if guess is predicted else None))
         rated.sort(key=lambda one: -one[0])
         best = None
@@ -243,7 +252,7 @@ class PlaneTracker:
             if homography is None or not self._possible(homography):
                 continue
             agreement, seen = self.part.agreement(frame, homography, coarse=coarse)
-            if seen >= _LEAST_SEEN and (best is None or agreement > best[0]):
+            if seen >= least and (best is None or agreement > best[0]):
                 best = agreement, homography
             if agreement >= _SURE:
                 break

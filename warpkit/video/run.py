@@ -355,7 +355,8 @@ class _Job:
             _log.info("object %s is absent from frames %s", i, places)
         for i, entry in edit_models(rows).items():
             taken = ", ".join(f"{model} {count}" for model, count in entry["frames"].items())
-            _log.info("the edit of object %s moves as (frames): %s", i, taken)
+            if self.settings.edit_mode == "track":
+                _log.info("the edit of object %s moves as (frames): %s", i, taken)
             for first, last in entry["lost"]:
                 _log.warning("the edit of object %s is lost in frames %d to %d", i, first, last)
         return {
