@@ -44,7 +44,9 @@ parser.add_argument("--samples", type=int, help="per pixel along each side; fewe
 parser.add_argument("--models", nargs="+", default=["embedded"])
 parser.add_argument("--size", type=int)
 parser.add_argument("--set", action="append", default=[], help="e.g. edit_mode=backward-warp")
-parser.add_argument("--stickers", action="store_true", help="score stickers on a box instead")
+parser.add_argument(
+    "--stickers", nargs="*", choices=MOTIONS, help="score stickers on a box instead, so moved"
+)
 parser.add_argument("--pictures", type=Path, help="folder for pictures to look at")
 errors_in_one_line()
 args = parser.parse_args()
@@ -56,7 +58,7 @@ models = {name: warpkit.load(name, size=args.size) for name in args.models}
 def score_stickers() -> None:
     """A row for every motion of the box and every model."""
     print("motion      model     | corner error, %   largest   last | seen | models (frames)")
-    for motion in MOTIONS:
+    for motion in args.stickers or MOTIONS:
         count = args.frames or 60
         clip = list(render_box(motion, count, height=args.height or 480, samples=args.samples or 2))
         images, labels = [frame.image for frame in clip], clip[0].mask.astype(np.uint8)
@@ -98,7 +100,7 @@ def mean_j(predicted: list[np.ndarray], truth: list[np.ndarray]) -> float:
     return float(np.mean(overlaps))
 
 
-if args.stickers:
+if args.stickers is not None:
     score_stickers()
     raise SystemExit
 

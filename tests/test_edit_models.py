@@ -11,7 +11,13 @@ from warpkit.coords import pixel_grid
 from warpkit.evaluate.baselines import RgbPatches
 from warpkit.propagate import EDIT_MODELS, EditConfig, EditLayer, EditTracker, edit_tracking
 from warpkit.propagate.edit_models import EditModels, LaidEdit
-from warpkit.propagate.plane_alignment import FramePyramid, PlanePart, mapped, nearest_map
+from warpkit.propagate.plane_alignment import (
+    FramePyramid,
+    PlanePart,
+    first_places,
+    mapped,
+    nearest_map,
+)
 from warpkit.propagate.plane_tracking import PointPairs, flat_part, part_motion
 from warpkit.video.report import concerns, edit_models
 
@@ -239,6 +245,17 @@ def test_places_while_one_model_takes_over_from_another():
     assert laid.flat == 0.25
     np.testing.assert_allclose(laid.places(grid, grid), grid - (0.5, 0))
     assert laid.corners()[0].tolist() == [[2, 0]]
+
+
+def test_what_lies_behind_the_horizon_is_nowhere():
+    tilted = np.array([[1, 0, 0], [0, 1, 0], [0, 0.02, 1]])  # y goes to 50 for far away
+    inside = np.array([[0.0, 0], [10, 10]])
+    grid = np.float32([[[3, 20], [3, 49], [3, 60]]])
+    places = first_places(tilted, grid, inside)
+    np.testing.assert_allclose(places[0, 0], [5, 33.3333], atol=1e-3)
+    np.testing.assert_allclose(places[0, 1], [150, 2450], rtol=1e-4)
+    assert places[0, 2].max() < -1000
+    np.testing.assert_allclose(mapped(tilted, places[:, :2]), grid[:, :2], rtol=1e-4)
 
 
 def test_an_edit_without_any_texture_is_laid_all_the_same():

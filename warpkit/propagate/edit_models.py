@@ -27,6 +27,7 @@ from warpkit.propagate.plane_alignment import (
     FramePyramid,
     Matrix,
     correlation,
+    first_places,
     mapped,
 )
 from warpkit.propagate.plane_tracking import PlaneFit, PlaneTracker, flat_part, part_motion
@@ -106,14 +107,14 @@ class LaidEdit:
         Args:
             free: what the smooth field says of them; not needed where it does not count.
         """
-        total = np.zeros(grid.shape, np.float64)
+        total = np.zeros(grid.shape, np.float32)
         for model, share in self.shares.items():
             if model == "free":
                 assert free is not None
                 total += share * free
             else:
-                total += share * mapped(np.linalg.inv(self.maps[model]), grid)
-        return total.astype(np.float32)
+                total += share * first_places(self.maps[model], grid, self.outline)
+        return total
 
 
 class EditModels:
@@ -233,7 +234,7 @@ class EditModels:
         bent = 0.0 if free is None else self._bending(small, mask, free)
         choice = self._choose(misfits, fits, bent)
         known = np.array([m in fits or (m == "free" and free is not None) for m in self._models])
-        self._shares *= known
+        self._shares *= known & known[self._choice]
         self._shares /= max(float(self._shares.sum()), 1e-9)
         if known[self._choice]:
             taken = np.arange(len(self._models)) == self._choice
@@ -286,7 +287,8 @@ class EditModels:
         cell = 1 / self._ratio
         there: dict[EditModel, Array] = {} if free is None else {"free": free[box]}
         for model, fit in fits.items():
-            places = mapped(np.linalg.inv(fit.homography), grid_to_pixel(grid, cell))
+            at = np.asarray(grid_to_pixel(grid, cell), np.float32)
+            places = first_places(fit.homography, at, self._outline)
             there[model] = np.asarray(pixel_to_grid(places, cell), np.float32)
         shown, seen = small[box].astype(np.float32), seen[box]
         found: dict[EditModel, tuple[float, float]] = {}
@@ -368,7 +370,10 @@ class EditModels:
         return {"fits": torch.from_numpy(fits), "choice": torch.tensor(rest, dtype=torch.float64)}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go back to what `state` returned."""
+        """Go back to what `state` returned; without that, to somewhere in the clip."""
+        self.begin(at_first=False)
+        if not state:
+            return
         for row, tracker in zip(state["fits"].numpy(), self._trackers.values(), strict=True):
             known = np.isfinite(row).all()
             homography, rest = row[:9].reshape(3, 3), row[9:].tolist()

@@ -237,7 +237,10 @@ class EditTracker:
             kept = state.get(f"{_STATE}{i}")
             tracker.field = None if kept is None else kept.numpy()
         for i, models in self._models.items():
-            models.restore({name: state[f"{_STATE}{i}.{name}"] for name in models.state()})
+            start = f"{_STATE}{i}."
+            models.restore(
+                {k.removeprefix(start): v for k, v in state.items() if k[: len(start)] == start}
+            )
 
     def _small(self, image: Image) -> tuple[Image, npt.NDArray[np.uint8]]:
         import cv2
@@ -300,15 +303,15 @@ class EditTracker:
         """The part of a frame that an edit of the mask can reach."""
         margin = int(2 * self._border()) + 16
         x1, y1, x2, y2 = map(int, mask_box(mask))
+        height, width = mask.shape
         if not self._outlined:  # a flat part knows better where it is
-            height, width = mask.shape
             for corners in laid.corners():
                 left, top = corners.min(axis=0).clip(0, (width - 1, height - 1)).astype(int)
                 right, bottom = corners.max(axis=0).clip(0, (width - 1, height - 1)).astype(int)
                 x1, y1, x2, y2 = min(x1, left), min(y1, top), max(x2, right), max(y2, bottom)
         return (
-            slice(max(0, y1 - margin), y2 + 1 + margin),
-            slice(max(0, x1 - margin), x2 + 1 + margin),
+            slice(max(0, y1 - margin), min(height, y2 + 1 + margin)),
+            slice(max(0, x1 - margin), min(width, x2 + 1 + margin)),
         )
 
     def _laid(
@@ -331,7 +334,8 @@ class EditTracker:
         if laid.flat == 0:
             assert free is not None
             return self._lit(i, free, mask, image) * opacity[..., None]
-        grid = pixel_grid(height=self._image.shape[0], width=self._image.shape[1]).numpy()[box]
+        y, x = np.mgrid[box].astype(np.float32)
+        grid = np.dstack([x, y])
         places = laid.places(grid, None if free is None else free.source_xy)
         flat = self._flat_opacity(i, places, mask) * laid.opacity
         opacity = laid.flat * flat + (1 - laid.flat) * opacity

@@ -23,6 +23,7 @@ __all__ = [
     "PlaneModel",
     "PlanePart",
     "correlation",
+    "first_places",
     "mapped",
     "nearest_map",
 ]
@@ -33,6 +34,7 @@ PLANE_MODELS: tuple[PlaneModel, ...] = ("rigid", "affine", "planar")
 Array = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
+_FAR = 30_000.0  # pixels
 _PIXELS = 16_000  # of the part at its finest
 _LEVELS = 3
 _LEAST_SIDE = 20  # pixels of a coarser level
@@ -69,6 +71,25 @@ def mapped(homography: npt.NDArray[np.floating], xy: npt.NDArray[np.floating]) -
     """Points (..., 2) mapped by a 3 x 3 matrix."""
     values = xy @ homography[:, :2].T + homography[:, 2]
     return np.asarray(values[..., :2] / values[..., 2:], np.float64)
+
+
+def first_places(homography: Matrix, grid: Array, inside: Matrix) -> Array:
+    """Where pixels (h, w, 2) of a frame are in the first one; far outside of it for what lies
+    behind the horizon of the plane.
+
+    Args:
+        homography: (3, 3), from the first frame's pixels to the frame's.
+        inside: (N, 2), pixels of the first frame on this side of the horizon.
+    """
+    import cv2
+
+    back = np.linalg.inv(homography)
+    middle = mapped(homography, inside.mean(axis=0))
+    side = np.sign(middle @ back[2, :2] + back[2, 2])
+    behind = side * (grid @ back[2, :2].astype(np.float32) + np.float32(back[2, 2])) <= 0
+    places = np.asarray(cv2.perspectiveTransform(grid, back), np.float32).clip(-_FAR, _FAR)
+    places[behind] = -_FAR
+    return places
 
 
 def nearest_map(homography: Matrix, xy: Matrix, model: PlaneModel) -> Matrix:
