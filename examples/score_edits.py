@@ -2,6 +2,7 @@
 
     python examples/score_edits.py
     python examples/score_edits.py --clips fish turtle --frames 24 --models tiny --pictures out
+    python examples/score_edits.py --stickers --set edit_mode=planar
 
 For every clip: the mean absolute colour error inside the true object (percent of the colour
 range), and the flicker: the colour difference of neighbouring frames along the true motion, as a
@@ -10,17 +11,23 @@ input's flicker, and J of the masks that were propagated (mean over objects and 
 they are to be seen). A clip counts as hard if its objects move more than 40 pixels between two
 frames, or if more than a twentieth of what the first frame shows of them is hidden somewhere.
 
+`--stickers` scores instead a sticker on the side of a box like a car, which turns and drives away:
+the mean distance of its corners from where they belong, percent of its size, in all frames and in
+the last, the share of corners that are to be seen, and the models that the edit was moved by.
+
 `--pictures` writes, for the middle and last frame, input | edit of every model | truth | DIS flow.
 """
 
 import argparse
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from edit_scores import edit_error, flicker, flow_edits
 from scripts import errors_in_one_line
+from sticker_clips import MOTIONS, coded_sticker, render_box, sticker_error, text_sticker
 
 import warpkit
 from warpkit.io.config import load_config
@@ -37,12 +44,45 @@ parser.add_argument("--samples", type=int, help="per pixel along each side; fewe
 parser.add_argument("--models", nargs="+", default=["embedded"])
 parser.add_argument("--size", type=int)
 parser.add_argument("--set", action="append", default=[], help="e.g. edit_mode=backward-warp")
+parser.add_argument(
+    "--stickers", nargs="*", choices=MOTIONS, help="score stickers on a box instead, so moved"
+)
 parser.add_argument("--pictures", type=Path, help="folder for pictures to look at")
 errors_in_one_line()
 args = parser.parse_args()
 
 config = load_config(warpkit.PropagateSettings, None, args.set)
 models = {name: warpkit.load(name, size=args.size) for name in args.models}
+
+
+def score_stickers() -> None:
+    """A row for every motion of the box and every model."""
+    print("motion      model     | corner error, %   largest   last | seen | models (frames)")
+    for motion in args.stickers or MOTIONS:
+        count = args.frames or 60
+        clip = list(render_box(motion, count, height=args.height or 480, samples=args.samples or 2))
+        images, labels = [frame.image for frame in clip], clip[0].mask.astype(np.uint8)
+        for name, model in models.items():
+            run = list(
+                model.propagate(images, labels=labels, edit=coded_sticker(clip[0]), settings=config)
+            )[1:]
+            scores = [sticker_error(r.layer, f) for r, f in zip(run, clip[1:], strict=True)]
+            errors = 100 * np.array([error for error, _ in scores])
+            seen = np.mean([share for _, share in scores])
+            taken = Counter(fit.model for result in run for fit in result.fits.values())
+            moved = ", ".join(f"{model} {frames}" for model, frames in taken.items())
+            print(
+                f"{motion:11} {name:9} | {np.nanmean(errors):15.2f} {np.nanmax(errors):9.2f}"
+                f" {errors[-1]:6.2f} | {seen:4.2f} | {moved}",
+                flush=True,
+            )
+            if args.pictures is not None:
+                args.pictures.mkdir(parents=True, exist_ok=True)
+                written = model.propagate(
+                    images, labels=labels, edit=text_sticker(clip[0]), settings=config
+                )
+                shown = [r.edited for r in written if r.position in (count // 2, count - 1)]
+                write_image(args.pictures / f"sticker-{motion}-{name}.png", np.hstack(shown))
 
 
 def mean(values: list[float | None]) -> float:
@@ -59,6 +99,10 @@ def mean_j(predicted: list[np.ndarray], truth: list[np.ndarray]) -> float:
     ]
     return float(np.mean(overlaps))
 
+
+if args.stickers is not None:
+    score_stickers()
+    raise SystemExit
 
 print(
     "clip        kind   model     | edit error, %   DIS flow   ratio"

@@ -171,6 +171,7 @@ def test_every_example_is_run_here():
     named = re.findall(called, Path(__file__).read_text(encoding="utf-8"))
     # What others import is run with them; make_pictures.py has test_pictures.py.
     parts = {"edit_scores.py", "inversion.py", "make_pictures.py", "recognition.py", "scripts.py"}
+    parts |= {"sticker_clips.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(named) | parts
 
 
@@ -242,6 +243,23 @@ def test_scores_of_edits_stand_beside_those_of_flow(run, tmp_path):
     assert names == ["fish-001.png", "fish-002.png"]
     # Input, edit, truth and flow, side by side.
     assert read_image(tmp_path / "pictures" / "fish-002.png").shape == (48, 4 * 80, 3)
+
+
+def test_scores_of_stickers_name_the_models(run, tmp_path):
+    small = ("--frames", "3", "--height", "120", "--samples", "1", "--size", "32")
+    more = ("--models", "tiny", "--set", "edit_mode=planar", "--pictures", "pictures")
+    title, *lines = run(
+        str(EXAMPLES / "score_edits.py"), "--stickers", *small, *more, folder=tmp_path
+    )
+    assert title.startswith("motion      model")
+    assert [line.split()[0] for line in lines] == ["roundabout", "turn", "still"]
+    for line in lines:
+        assert line.endswith("| planar 2")
+        mean, largest, last = map(float, re.findall(r"\d+\.\d+", line)[:3])
+        assert mean <= largest < 1.5
+        assert last <= largest
+    picture = read_image(tmp_path / "pictures" / "sticker-turn-tiny.png")
+    assert picture.shape == (120, 2 * 213, 3)
 
 
 def test_scores_of_masks_tell_what_is_shown_in_vain(run, tmp_path):

@@ -108,7 +108,7 @@ def test_two_objects_keep_their_ids(cli: Cli, files: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("edit", ["layer.png", "edited.png"])
-@pytest.mark.parametrize("edit_mode", ["track", "backward-warp", "forward-warp"])
+@pytest.mark.parametrize("edit_mode", ["track", "rigid", "free", "backward-warp", "forward-warp"])
 def test_edit_with_mask(
     cli: Cli, files: Path, tmp_path: Path, clip: list[RenderedFrame], edit: str, edit_mode: str
 ) -> None:
@@ -122,7 +122,7 @@ def test_edit_with_mask(
     assert names(out) == listing("frames.jsonl", "run.json", *videos, masks=NAMES, frames=NAMES)
     for name, frame in zip(NAMES, clip, strict=True):
         shown = (warpkit.read_labels(out / "masks" / name) > 0).astype(np.uint8)
-        if edit_mode == "track":  # its border may differ from the mask's by a little
+        if "warp" not in edit_mode:  # its border may differ from the mask's by a little
             shown = cv2.dilate(shown, np.ones((5, 5), np.uint8))
         away = shown == 0
         assert away.any()
@@ -132,6 +132,11 @@ def test_edit_with_mask(
         first = warpkit.read_image(out / "frames/00000.png")
         assert (first[clip[0].labels > 0] == (20, 220, 40)).all()
     assert warpkit.open_frames(out / "edited.mp4").count == 7
+    models = [row["edit"]["1"]["model"] for row in rows(out) if "edit" in row]
+    assert len(models) == (0 if "warp" in edit_mode else 6)
+    assert edit_mode not in ("rigid", "free") or set(models) == {edit_mode}
+    counts = json.loads((out / "run.json").read_text())["edit"].get("1", {}).get("frames", {})
+    assert counts == {model: models.count(model) for model in models}
 
 
 def test_edit_alone(

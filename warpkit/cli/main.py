@@ -110,9 +110,11 @@ def command_parser() -> argparse.ArgumentParser:
     )
     propagate.add_argument(
         "--edit-mode",
-        choices=("track", "backward-warp", "forward-warp"),
-        help="how an edit is propagated: track (default) follows every object from frame to frame;"
-        " backward-warp and forward-warp use a dense field to each frame",
+        choices=("track", "rigid", "affine", "planar", "free", "backward-warp", "forward-warp"),
+        help="how an edit is propagated: rigid (moved, turned, resized), affine (sheared as well)"
+        " and planar (in perspective) as one flat part, free bends it with the object, track"
+        " (default) takes of these what explains the frames best; backward-warp and forward-warp"
+        " use a dense field to each frame",
     )
     propagate.add_argument(
         "--start", type=int, metavar="N", default=0, help="first frame (default 0)"

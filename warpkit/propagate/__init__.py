@@ -1,5 +1,6 @@
 """Masks, edits and points propagated through a video: label propagation, dense fields, layers."""
 
+from warpkit.propagate.edit_models import EDIT_MODELS, EditFit, EditModel
 from warpkit.propagate.edit_tracking import EditConfig, EditTracker
 from warpkit.propagate.edits import (
     EditLayer,
@@ -14,9 +15,12 @@ from warpkit.propagate.labels import Annotation, LabelFrame, LabelPropagator
 from warpkit.propagate.points import PointConfig, PointTracker, TrackedPoints
 
 __all__ = [
+    "EDIT_MODELS",
     "Annotation",
     "EditConfig",
+    "EditFit",
     "EditLayer",
+    "EditModel",
     "EditTracker",
     "LabelConfig",
     "LabelFrame",

@@ -7,8 +7,9 @@ edit ends where the field says that the object ends, as long as that is near the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,17 @@ import torch
 
 from warpkit.arrays import Image, Labels, Mask, mask_box
 from warpkit.checks import check_image, one_of, require, usable_array
-from warpkit.coords import pixel_grid
+from warpkit.coords import pixel_grid, pixel_to_grid
 from warpkit.propagate.cell_matches import ObjectCells
+from warpkit.propagate.edit_laying import (
+    TOLERANCE,
+    continued,
+    depth_in,
+    light_gain,
+    shrunk_sample,
+    with_any,
+)
+from warpkit.propagate.edit_models import EDIT_MODELS, EditFit, EditModel, EditModels, LaidEdit
 from warpkit.propagate.edits import EditLayer
 from warpkit.propagate.flow import flow_between, grey_of
 from warpkit.propagate.object_fields import (
@@ -26,14 +36,17 @@ from warpkit.propagate.object_fields import (
     ObjectTracker,
     sample,
 )
+from warpkit.propagate.plane_search import SeenObject, suggested_maps
 from warpkit.types import DescriptorMap
 
 __all__ = ["EditConfig", "EditTracker"]
 
 Array = npt.NDArray[np.float32]
 
-_TOLERANCE = 0.06  # colour difference at which a pixel beside the mask is no longer the object
+_FAINT = 0.02  # opacity that is none
+_BEYOND = 2.0  # pixels of the first frame that a flat edit goes on behind the object's border
 _STATE = "edit."
+_FREELY = LaidEdit({"free": 1.0}, {}, np.zeros((0, 2)), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +87,12 @@ class EditTracker:
         layer: over the first frame.
         outlined: whether the labels outline the objects. If not, they only say where the edit is,
             and its own opacity is all that ends it.
+        models: what the edit of an object may be moved by: `rigid`, `affine` and `planar` as one
+            flat part, `free` by the object's smooth field. Of several the one is taken that
+            explains the frames best for its freedom.
+
+    Attributes:
+        fits: how the edit of every object in sight was propagated to the frame seen last.
 
     Raises:
         InputError: for an image, labels or a layer of another size than the descriptors'.
@@ -87,6 +106,7 @@ class EditTracker:
         layer: EditLayer,
         *,
         outlined: bool = True,
+        models: Sequence[EditModel] = EDIT_MODELS,
         config: EditConfig | None = None,
     ) -> None:
         image, labels = check_image(image, "the frame"), usable_array(labels)
@@ -107,19 +127,37 @@ class EditTracker:
         self._first, self._start = self._small(image)
         self._grey: npt.NDArray[np.uint8] | None = self._start
         masks = {int(i): labels == i for i in np.unique(labels) if i > 0}
+        # An object without an edit is not followed.
+        masks = {i: mask for i, mask in masks.items() if layer.alpha[mask].any()}
+        self._masks = masks
         self._covers = {i: mask.astype(np.float32) for i, mask in masks.items()}
+        self._depths = {i: depth_in(mask) for i, mask in masks.items()}
         self._layers = {
-            i: _extended(layer.premultiplied, mask) if outlined else layer.premultiplied
+            i: continued(layer.premultiplied, mask) if outlined else layer.premultiplied
             for i, mask in masks.items()
         }
         self._image = image
-        small = self._covering(descriptors)
+        described = self._covering(descriptors)
+        self._seen = {
+            i: SeenObject(self._first, self._shrunk(mask), described) for i, mask in masks.items()
+        }
         self._trackers = {
             i: ObjectTracker(
-                self._first, self._shrunk(mask), self._cells(descriptors, image, mask), small
+                self._first,
+                self._seen[i].mask,
+                self._cells(descriptors, image, mask),
+                described,
             )
-            for i, mask in masks.items()
+            for i, mask in (masks.items() if "free" in models else ())
         }
+        grey = grey_of(image)
+        self._models = {
+            i: EditModels(
+                grey, self._start, (layer.alpha > 0) & mask, mask if outlined else None, models
+            )
+            for i, mask in (masks.items() if set(models) != {"free"} else ())
+        }
+        self.fits: dict[int, EditFit] = {}
 
     def step(self, image: Image, labels: Labels, descriptors: DescriptorMap) -> EditLayer:
         """The layer over the next frame.
@@ -131,20 +169,37 @@ class EditTracker:
         """
         image, labels = check_image(image, "a frame"), usable_array(labels)
         small, grey = self._small(image)
-        back = None if self._grey is None else flow_between(grey, self._grey)
-        self._grey = grey
+        before, self._grey = self._grey, grey
+        back = None
+        if self._trackers and before is not None:
+            back = flow_between(grey, before)
         described = self._covering(descriptors)
+        whole = grey_of(image) if self._models else grey
         total = np.zeros((*labels.shape, 4), np.float32)
-        for i, tracker in self._trackers.items():
+        self.fits = {}
+        for i in self._masks:
             mask = labels == i
-            cells = self._cells(descriptors, image, mask)
-            field = tracker.step(small, self._shrunk(mask), cells, described, back)
-            if field is not None:
-                box = self._box(mask)
-                grown = self._grown(field)
-                part = ObjectField(grown.source_xy[box], grown.error[box])
-                free = mask[box] | (labels[box] == 0)
-                total[box] += self._laid(i, part, mask[box], image[box]) * free[..., None]
+            shrunk = self._shrunk(mask)
+            field = None
+            if i in self._trackers:
+                cells = self._cells(descriptors, image, mask)
+                field = self._trackers[i].step(small, shrunk, cells, described, back)
+            laid = _FREELY
+            models = self._models.get(i)
+            if models is not None and not mask.any():
+                models.hide()
+            elif models is not None:
+                places = None if field is None else field.source_xy
+                other = SeenObject(small, shrunk, described)
+                search = partial(suggested_maps, self._seen[i], other, models.part, places)
+                self.fits[i], laid = models.step(whole, mask, grey, before, search, places)
+            elif field is not None:
+                self.fits[i] = EditFit("free", None, False)
+            if not mask.any() or not laid.shares or ("free" in laid.shares and field is None):
+                continue
+            box = self._box(mask, laid)
+            free = mask[box] | (labels[box] == 0)
+            total[box] += self._laid(i, laid, field, mask, image, box) * free[..., None]
         return EditLayer(np.clip(total, 0, 1))
 
     def begin(self, *, at_first: bool) -> None:
@@ -152,13 +207,22 @@ class EditTracker:
         self._grey = self._start if at_first else None
         for tracker in self._trackers.values():
             tracker.field = tracker.places if at_first else None
+        for models in self._models.values():
+            models.begin(at_first=at_first)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What `restore` needs beside the last frame: one field (h, w, 2) per object in sight."""
-        return {
+        """What `restore` needs beside the last frame: of every object in sight, a field (h, w, 2),
+        and some numbers about its models.
+        """
+        fields = {
             f"{_STATE}{i}": torch.from_numpy(tracker.field)
             for i, tracker in self._trackers.items()
             if tracker.field is not None
+        }
+        return fields | {
+            f"{_STATE}{i}.{name}": tensor
+            for i, models in self._models.items()
+            for name, tensor in models.state().items()
         }
 
     def restore(self, state: Mapping[str, torch.Tensor], image: Image) -> None:
@@ -172,6 +236,11 @@ class EditTracker:
         for i, tracker in self._trackers.items():
             kept = state.get(f"{_STATE}{i}")
             tracker.field = None if kept is None else kept.numpy()
+        for i, models in self._models.items():
+            start = f"{_STATE}{i}."
+            models.restore(
+                {k.removeprefix(start): v for k, v in state.items() if k[: len(start)] == start}
+            )
 
     def _small(self, image: Image) -> tuple[Image, npt.NDArray[np.uint8]]:
         import cv2
@@ -230,109 +299,101 @@ class EditTracker:
         """Pixels by which the edit's border may differ from the mask's."""
         return max(1.0, self.config.band * min(self._image.shape[:2]))
 
-    def _box(self, mask: Mask) -> tuple[slice, slice]:
+    def _box(self, mask: Mask, laid: LaidEdit) -> tuple[slice, slice]:
         """The part of a frame that an edit of the mask can reach."""
         margin = int(2 * self._border()) + 16
         x1, y1, x2, y2 = map(int, mask_box(mask))
+        height, width = mask.shape
+        if not self._outlined:  # a flat part knows better where it is
+            for corners in laid.corners():
+                left, top = corners.min(axis=0).clip(0, (width - 1, height - 1)).astype(int)
+                right, bottom = corners.max(axis=0).clip(0, (width - 1, height - 1)).astype(int)
+                x1, y1, x2, y2 = min(x1, left), min(y1, top), max(x2, right), max(y2, bottom)
         return (
-            slice(max(0, y1 - margin), y2 + 1 + margin),
-            slice(max(0, x1 - margin), x2 + 1 + margin),
+            slice(max(0, y1 - margin), min(height, y2 + 1 + margin)),
+            slice(max(0, x1 - margin), min(width, x2 + 1 + margin)),
         )
 
-    def _laid(self, i: int, field: ObjectField, mask: Mask, image: Image) -> Array:
-        """The layer of one object over the part of a frame that these cover, (h, w, 4)."""
+    def _laid(
+        self,
+        i: int,
+        laid: LaidEdit,
+        field: ObjectField | None,
+        mask: Mask,
+        image: Image,
+        box: tuple[slice, slice],
+    ) -> Array:
+        """The layer of one object over the part of a frame in a box, (h, w, 4)."""
+        mask, image = mask[box], image[box]
+        free, opacity = None, np.zeros(mask.shape, np.float32)
+        if "free" in laid.shares:
+            assert field is not None
+            grown = self._grown(field)
+            free = ObjectField(grown.source_xy[box], grown.error[box])
+            opacity = self._free_opacity(i, free, mask)
+        if laid.flat == 0:
+            assert free is not None
+            return self._lit(i, free, mask, image) * opacity[..., None]
+        y, x = np.mgrid[box].astype(np.float32)
+        grid = np.dstack([x, y])
+        places = laid.places(grid, None if free is None else free.source_xy)
+        flat = self._flat_opacity(i, places, mask) * laid.opacity
+        opacity = laid.flat * flat + (1 - laid.flat) * opacity
+        # What is around the edit alone tells its light.
+        part = self._models[i].part.astype(np.float32)
+        near = sample(part, pixel_to_grid(places, 1 / self._scale)) > 0
+        flattened = ObjectField(places, np.where(near, 0, 1).astype(np.float32))
+        return self._lit(i, flattened, mask, image, shrinks=True) * opacity[..., None]
+
+    def _flat_opacity(self, i: int, places: Array, mask: Mask) -> Array:
+        """How much of a flat edit is to be seen at every pixel, (h, w)."""
+        import cv2
+
+        if not self._outlined:
+            return np.ones(mask.shape, np.float32)
+        inside = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
+        inside = np.where(inside > _FAINT, inside, 0)
+        if self._models[i].whole:
+            return np.asarray(inside * with_any(mask, sample(self._covers[i], places) > 0.5))
+        # Behind the border of the object in the first frame it goes on for a little.
+        beyond = sample(self._depths[i], places) + _BEYOND
+        return np.asarray(inside * np.clip(beyond, 0, 1), np.float32)
+
+    def _free_opacity(self, i: int, field: ObjectField, mask: Mask) -> Array:
+        """How much of an edit along the smooth field is to be seen at every pixel, (h, w)."""
         import cv2
 
         covered = np.clip(sample(self._covers[i], field.source_xy), 0, 1)
         width = self._border()
-        depth = _depth(mask)
+        depth = depth_in(mask)
         # Beside the mask a pixel is the object if the frame looks there as the field says.
-        seen = 1 / (1 + (cv2.blur(field.error, (3, 3)) / _TOLERANCE) ** 4)
+        seen = 1 / (1 + (cv2.blur(field.error, (3, 3)) / TOLERANCE) ** 4)
         seen = cv2.blur(np.where(depth > 0, 1, seen).astype(np.float32), (3, 3))
         near = np.clip(3 + 2 * depth / width, 0, 1)
         inner = np.clip(depth / width, 0, 1)
         if not self._outlined:
-            return self._lit(i, field, mask, image) * (seen * near)[..., None]
+            return np.asarray(seen * near, np.float32)
         followed = (inner + (1 - inner) * covered * seen) * near
         # Where the frame hardly agrees with the field, the mask alone decides.
         inside = mask.astype(np.float32)
-        good = inside / (1 + (field.error / (2 * _TOLERANCE)) ** 4)
+        good = inside / (1 + (field.error / (2 * TOLERANCE)) ** 4)
         trust = cv2.blur(good, (15, 15)) / (cv2.blur(inside, (15, 15)) + 1e-3)
         trust = np.clip(2 * trust - 0.5, 0, 1)
         alone = cv2.GaussianBlur(inside, (0, 0), 0.7)
         opacity = trust * followed + (1 - trust) * alone
-        opacity *= _with_any(mask, covered > 0.5)
-        return self._lit(i, field, mask, image) * opacity[..., None]
+        return np.asarray(opacity * with_any(mask, covered > 0.5))
 
-    def _lit(self, i: int, field: ObjectField, mask: Mask, image: Image) -> Array:
+    def _lit(
+        self, i: int, field: ObjectField, mask: Mask, image: Image, *, shrinks: bool = False
+    ) -> Array:
         """The layer at the field's places, in the light of the frame if that is asked for."""
-        propagated: Array = sample(self._layers[i], field.source_xy)
+        layer = self._layers[i]
+        propagated: Array = (
+            shrunk_sample(layer, field.source_xy) if shrinks else sample(layer, field.source_xy)
+        )
         if self.config.lighting:
             before = sample(self._image, field.source_xy)
-            propagated[..., :3] *= _gain(image, before, mask, field.error)
+            propagated[..., :3] *= light_gain(image, before, mask, field.error)
         # Brighter than white is white, in the layer as in a frame.
         propagated[..., :3] = np.minimum(propagated[..., :3], propagated[..., 3:])
         return propagated
-
-
-def _gain(image: Image, before: Image, mask: Mask, error: Array) -> Array:
-    """How much brighter, per channel, the object has become around every pixel: (H, W, 3)."""
-    import cv2
-
-    weight = (mask / (1 + (error / _TOLERANCE) ** 2)).astype(np.float32)
-    reach = float(np.sqrt(mask.sum())) / 4 + 1
-    size = (0, 0)
-    step = max(1, int(reach / 4))
-    small = (max(1, mask.shape[1] // step), max(1, mask.shape[0] // step))
-    blurred = []
-    for part in (image, before):
-        product = cv2.resize(part * weight[..., None], small, interpolation=cv2.INTER_AREA)
-        wide = cv2.GaussianBlur(product, size, reach / step)
-        blurred.append(cv2.resize(wide, mask.shape[::-1]))
-    gain: Array = np.clip((blurred[0] + 1e-2) / (blurred[1] + 1e-2), 0.25, 4).astype(np.float32)
-    return gain
-
-
-def _with_any(mask: Mask, wanted: Mask) -> Array:
-    """0 on parts of the mask, and just around them, on which nothing wanted lies; else 1.
-
-    Speckle of a mask far from the object looks like no place of it.
-    """
-    import cv2
-
-    count, part = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    kept = np.zeros(count, bool)
-    kept[np.unique(part[wanted & mask])] = True
-    if kept[1:].all() or not kept[1:].any():
-        return np.ones(mask.shape, np.float32)
-    stray = (mask & ~kept[part]).astype(np.uint8)
-    stray = cv2.dilate(stray, np.ones((3, 3), np.uint8)) > 0
-    keep: Array = (~stray | (mask & kept[part])).astype(np.float32)
-    return keep
-
-
-def _depth(mask: Mask) -> Array:
-    """Distance to the mask's border in pixels, positive inside, negative outside."""
-    import cv2
-
-    plane = np.pad(mask, 1, mode="edge").astype(np.uint8)
-    # Of a mask of all pixels, OpenCV gives a distance beyond any number to reckon with.
-    inside, outside = (
-        np.minimum(cv2.distanceTransform(p, cv2.DIST_L2, 5), sum(plane.shape))
-        for p in (plane, 1 - plane)
-    )
-    depth: Array = np.where(plane > 0, inside - 0.5, 0.5 - outside)[1:-1, 1:-1]
-    return depth
-
-
-def _extended(values: Array, mask: Mask) -> Array:
-    """Values (H, W, C) on the mask; elsewhere those of the nearest pixel of the mask."""
-    import cv2
-
-    # Distances are to the nearest zero; every zero gets a label of its own.
-    _, label = cv2.distanceTransformWithLabels(
-        (~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    pixel = np.zeros(int(label.max()) + 1, np.int64)
-    pixel[label[mask]] = np.flatnonzero(mask)
-    return np.ascontiguousarray(values.reshape(-1, values.shape[2])[pixel[label]])

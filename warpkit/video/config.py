@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,9 +14,18 @@ from warpkit.checks import require
 from warpkit.describe.options import TaskSettings
 from warpkit.io.config import flat
 from warpkit.match.settings import MatchFilters
-from warpkit.propagate import EditConfig, EditLayer, LabelConfig, PointConfig, TrackedPoints
+from warpkit.propagate import (
+    EditConfig,
+    EditFit,
+    EditLayer,
+    LabelConfig,
+    PointConfig,
+    TrackedPoints,
+)
 
 __all__ = ["FrameResult", "PropagateSettings"]
+
+EditMode = Literal["track", "rigid", "affine", "planar", "free", "backward-warp", "forward-warp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +35,11 @@ class PropagateSettings(TaskSettings):
     Attributes:
         mode: `label` propagates masks with context frames; `backward-warp` and `forward-warp` (the
             paper's way) warp the first frame's masks, by the dense field of descriptors.
-        edit_mode: how an edit is propagated: `track` follows every object by a smooth field from
-            frame to frame; `backward-warp` and `forward-warp` (the paper's way, its holes filled
-            backward) use the dense field of descriptors alone.
+        edit_mode: how an edit is propagated. `rigid`, `affine` and `planar` move it as one flat
+            part: moved, turned and resized; sheared as well; seen in perspective. `free` bends it
+            with the object, by a smooth field from frame to frame. `track` takes, for every object,
+            what explains the frames best. `backward-warp` and `forward-warp` (the paper's way, its
+            holes filled backward) use the dense field of descriptors alone.
         edit: settings of `track`, and how an edit is blended.
         label: settings of label propagation.
         filters: which matches of dense fields count (of both warps).
@@ -40,7 +52,7 @@ class PropagateSettings(TaskSettings):
     """
 
     mode: Literal["label", "backward-warp", "forward-warp"] = "label"
-    edit_mode: Literal["track", "backward-warp", "forward-warp"] = "track"
+    edit_mode: EditMode = "track"
     edit: EditConfig = field(default_factory=EditConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     filters: MatchFilters = flat(MatchFilters(max_pairs=4e8))
@@ -77,6 +89,8 @@ class FrameResult:
         points: where the points are, or None without points.
         layer: the edit alone, or None without an edit; where it lies exactly as in `edited`, unless
             that is blended by `poisson`.
+        fits: by object, how its edit was propagated; empty without an edit and for the first frame,
+            and where the dense field of descriptors alone is used.
         given: whether the labels are an annotation rather than propagated.
         cut: whether a new scene begins with this frame.
     """
@@ -89,6 +103,7 @@ class FrameResult:
     layer: EditLayer | None = None
     given: bool = False
     cut: bool = False
+    fits: Mapping[int, EditFit] = field(default_factory=dict)
 
     @property
     def frame_confidence(self) -> float | None:

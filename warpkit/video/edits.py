@@ -19,9 +19,18 @@ from warpkit.checks import check_same_size, require
 from warpkit.io.frame import Frame, Frames
 from warpkit.io.images import read_rgba, saved_like
 from warpkit.match.matcher import Matcher
-from warpkit.propagate import EditLayer, EditTracker, closest_decoding, composite, warp_edit
+from warpkit.propagate import (
+    EDIT_MODELS,
+    EditFit,
+    EditLayer,
+    EditModel,
+    EditTracker,
+    closest_decoding,
+    composite,
+    warp_edit,
+)
 from warpkit.types import DescriptorMap
-from warpkit.video.config import PropagateSettings
+from warpkit.video.config import EditMode, PropagateSettings
 from warpkit.warp.blend import blend
 
 __all__ = ["PropagatedEdit", "read_edit", "usable_edit"]
@@ -58,9 +67,16 @@ class PropagatedEdit:
         self._descriptors, self._outlined = descriptors, outlined
         self._settings, self._matcher = settings, matcher
         self._tracker = None
-        if settings.edit_mode == "track":
+        models = _models(settings.edit_mode)
+        if models:
             self._tracker = EditTracker(
-                image, labels, descriptors, edit, outlined=outlined, config=settings.edit
+                image,
+                labels,
+                descriptors,
+                edit,
+                outlined=outlined,
+                models=models,
+                config=settings.edit,
             )
 
     def first(self) -> Image:
@@ -77,15 +93,14 @@ class PropagatedEdit:
     ) -> tuple[EditLayer, Image]:
         """The layer over the next frame, and the frame with the edit on it."""
         settings = self._settings
-        if settings.edit_mode == "track":
-            assert self._tracker is not None
+        if self._tracker is not None:
             layer = self._tracker.step(image, labels, descriptors)
         else:
             layer = warp_edit(
                 self.layer,
                 self._descriptors,
                 descriptors,
-                mode=settings.edit_mode,
+                mode="forward-warp" if settings.edit_mode == "forward-warp" else "backward-warp",
                 # Without a mask every pixel of the first frame competes for the edit's region.
                 first_mask=self._labels > 0 if self._outlined else None,
                 frame_mask=labels > 0,
@@ -97,6 +112,11 @@ class PropagatedEdit:
             edited = blend(image, edited, layer.alpha > 0, mode="poisson")
         return layer, edited
 
+    @property
+    def fits(self) -> dict[int, EditFit]:
+        """By object, how its edit was propagated to the frame seen last."""
+        return {} if self._tracker is None else self._tracker.fits
+
     def state(self) -> dict[str, torch.Tensor]:
         """What `restore` needs beside the last frame."""
         return {} if self._tracker is None else self._tracker.state()
@@ -105,6 +125,13 @@ class PropagatedEdit:
         """Go on from a kept state; `image` is the frame propagated last."""
         if self._tracker is not None:
             self._tracker.restore(state, image)
+
+
+def _models(mode: EditMode) -> tuple[EditModel, ...]:
+    """What an edit may be moved by; nothing where dense fields alone are used."""
+    if mode in ("backward-warp", "forward-warp"):
+        return ()
+    return tuple(model for model in EDIT_MODELS if mode in ("track", model))
 
 
 def read_edit(path: Path | str, frames: Frames, first: Frame) -> EditLayer:

@@ -339,6 +339,7 @@ class Propagation:
             layer,
             given=given,
             cut=cut,
+            fits={} if self._edit is None else self._edit.fits,
         )
 
     def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:

@@ -26,7 +26,7 @@ from warpkit.runs.folder import OutputFolder
 from warpkit.runs.frame_rows import Row, result_file
 from warpkit.viz import curves_svg, draw_points, overlay_labels, panel
 
-__all__ = ["Concern", "absences", "concerns", "farthest_frames", "write_quality"]
+__all__ = ["Concern", "absences", "concerns", "edit_models", "farthest_frames", "write_quality"]
 
 _MOST = 12  # frames of concern on the contact sheet
 _LEAST = 8  # frames on it where fewer are of concern
@@ -65,6 +65,25 @@ def absences(rows: Sequence[Row]) -> dict[str, list[list[int]]]:
     return spans
 
 
+def edit_models(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """By object, in how many frames its edit was propagated by each model, and where it was lost:
+    first and last frame of every stretch.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    before: Row = {}
+    for row in rows:
+        for i, fit in row.get("edit", {}).items():
+            entry = found.setdefault(i, {"frames": {}, "lost": []})
+            counts, spans = entry["frames"], entry["lost"]
+            counts[fit["model"]] = counts.get(fit["model"], 0) + 1
+            if fit.get("lost") and before.get("edit", {}).get(i, {}).get("lost"):
+                spans[-1][1] = row["frame"]
+            elif fit.get("lost"):
+                spans.append([row["frame"], row["frame"]])
+        before = row
+    return found
+
+
 def concerns(
     rows: Sequence[Row], tracks: PointTracks | None = None, *, most: int = _MOST
 ) -> list[Concern]:
@@ -88,6 +107,9 @@ def concerns(
         for i in row.get("absent", []):
             if position and i not in before.get("absent", []):
                 note(position, 0.9, f"object {i} is gone")
+        for i, fit in row.get("edit", {}).items():
+            if fit.get("lost") and not before.get("edit", {}).get(i, {}).get("lost"):
+                note(position, 0.85, f"the edit of object {i} is lost")
         for i in before.get("absent", []):
             if i not in row.get("absent", []):
                 note(position, 0.8, f"object {i} is back")
@@ -157,6 +179,7 @@ def write_quality(
         "objects": _objects(rows),
         "absent": absences(rows),
         "cuts": [row["frame"] for row in rows if row.get("cut")],
+        "edit": edit_models(rows),
     }
     if tracks is not None:
         report["points"] = {
@@ -221,6 +244,18 @@ def _curves(rows: Sequence[Row], tracks: PointTracks | None, worst: Sequence[Con
     return curves_svg([row["frame"] for row in rows], _series(rows, tracks), marks=marks)
 
 
+def _edits(rows: Sequence[Row]) -> str:
+    """By which models edits were propagated, as HTML; nothing without any."""
+    lines = []
+    for i, entry in sorted(edit_models(rows).items(), key=lambda item: int(item[0])):
+        models = ", ".join(
+            f"{model} in {counted(count, 'frame')}" for model, count in entry["frames"].items()
+        )
+        lost = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in entry["lost"])
+        lines.append(f"<li>Object {i}: {models}{f'; lost in frames {lost}' if lost else ''}</li>")
+    return f"<h2>Models of the edit</h2><ul>{''.join(lines)}</ul>" if lines else ""
+
+
 def _page(
     frames: Frames,
     rows: Sequence[Row],
@@ -257,6 +292,7 @@ td, th {{ text-align: left; padding: 0 1rem 0 0 }}
 pixels, how far its label leads over the next one: 0 undecided, 1 certain.</p>
 <h2>Frames to check first</h2>
 {table}
+{_edits(rows)}
 <img src="contact_sheet.png" alt="these frames, the first, the last and some between, with results">
 </body></html>
 """

@@ -46,7 +46,7 @@ from warpkit.video.driver import follow_back, propagate_clip
 from warpkit.video.edits import read_edit
 from warpkit.video.inputs import ClipInputs
 from warpkit.video.propagation import Propagation
-from warpkit.video.report import absences, write_quality
+from warpkit.video.report import absences, edit_models, write_quality
 from warpkit.video.results import Results, check_exports
 from warpkit.video.store import Finished, FolderStore
 from warpkit.video.stretches import require_label_memory
@@ -353,6 +353,12 @@ class _Job:
         for i, spans in absences(rows).items():
             places = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
             _log.info("object %s is absent from frames %s", i, places)
+        for i, entry in edit_models(rows).items():
+            taken = ", ".join(f"{model} {count}" for model, count in entry["frames"].items())
+            if self.settings.edit_mode == "track":
+                _log.info("the edit of object %s moves as (frames): %s", i, taken)
+            for first, last in entry["lost"]:
+                _log.warning("the edit of object %s is lost in frames %d to %d", i, first, last)
         return {
             "inputs": self.inputs,
             "frames": len(rows),
@@ -360,6 +366,7 @@ class _Job:
             "stretches": self.plan,
             "absent": absences(rows),
             "cuts": [row["frame"] for row in rows if row.get("cut")],
+            "edit": edit_models(rows),
             # Of the work in all threads: beside each other, so that they add up to more.
             "stages": {name: round(spent, 4) for name, spent in sorted(seconds.items())},
         }

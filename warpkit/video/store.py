@@ -378,6 +378,13 @@ def _row(frame: Frame, result: FrameResult, object_ids: Sequence[int], file: str
     row: Row = {"frame": frame.index, "name": frame.name, "time": str(frame.time), "file": file}
     if result.cut:
         row["cut"] = True
+    if result.fits:
+        row["edit"] = {
+            str(i): {"model": fit.model}
+            | ({} if fit.agreement is None else {"agreement": fit.agreement})
+            | ({"lost": True} if fit.lost else {})
+            for i, fit in result.fits.items()
+        }
     if result.labels is not None and result.confidence is not None:
         ids = [int(i) for i in np.unique(result.labels) if i > 0]
         inside = {i: result.labels == i for i in ids}
