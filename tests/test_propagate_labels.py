@@ -13,6 +13,7 @@ from warpkit.checks import InputError
 from warpkit.coords import grid_to_pixel, sample_descriptors
 from warpkit.propagate.affinity import (
     CellMatches,
+    _search_masked,
     blend_cells,
     nearest_cells,
     principal_directions,
@@ -77,6 +78,19 @@ def test_fast_affinity_is_the_reference(h, w, frames, window, k):
     slow = reference_cells(query, keys, windows, k=k)
     assert torch.equal(fast.index, slow.index)
     torch.testing.assert_close(fast.similarity, slow.similarity, rtol=0, atol=1e-12)
+    # What a GPU does, of some queries only.
+    asked = torch.rand(h, w, generator=torch.Generator().manual_seed(3)) < 0.7
+    masked = _search_masked(query, keys, windows, k, asked)
+    assert torch.equal(masked.index, slow.index[asked.flatten()])
+    torch.testing.assert_close(
+        masked.similarity, slow.similarity[asked.flatten()], rtol=0, atol=1e-12
+    )
+
+
+def test_nothing_asked_for_finds_nothing():
+    query = unit_cells(0, 5, 9)
+    found = _search_masked(query, [query], [None], 3, torch.zeros(5, 9, dtype=torch.bool))
+    assert found.index.shape == (0, 3)
 
 
 def test_fast_affinity_with_fewer_keys_than_k():

@@ -3,8 +3,9 @@
 In: descriptors (h, w, C) of the current frame (queries) and of the context frames (keys), whose
 products are similarities. Out: for every query its k best keys over all context frames jointly,
 inside a window if asked.
-Two ways that agree: `reference_cells` (all pairs, masked, one top-k) and `nearest_cells` (only the
-pairs inside reach; never a dense affinity between two whole frames).
+Ways that agree: `reference_cells` (all pairs, masked, one top-k) and `nearest_cells`: on a CPU only
+the pairs inside reach, tile by tile; on a GPU, where many small products cost more than a few large
+ones, all pairs of some queries at a time, masked.
 
 Convention: cells are counted row by row; key `f * h * w + v * w + u` is cell `(u, v)` of context
 frame `f`. A window `(rows, columns)` allows the keys with `|dv| <= rows` and `|du| <= columns`;
@@ -149,6 +150,8 @@ def nearest_cells(
     windows = [
         None if window is not None and _covers(query, window) else window for window in windows
     ]
+    if query.is_cuda:
+        return _search_masked(query, keys, windows, k, asked)
     best: CellMatches | None = None
     for frame, (key, window) in enumerate(zip(keys, windows, strict=True)):
         if window is None:
@@ -217,6 +220,30 @@ def _search_whole(rows: Tensor, key: Tensor, k: int) -> CellMatches:
         return _best_of_groups((block @ columns).view(len(block), h, w), k)
 
     found = map_parts(search, rows.split(_ROWS), rows.device)
+    return CellMatches(
+        torch.cat([part.similarity for part in found]), torch.cat([part.index for part in found])
+    )
+
+
+def _search_masked(
+    query: Tensor, keys: Sequence[Tensor], windows: Sequence[Window], k: int, asked: Tensor
+) -> CellMatches:
+    """The queries asked for against all cells of all frames, those out of reach masked."""
+    h, w, channels = query.shape
+    row, column = (torch.arange(size, device=query.device) for size in (h, w))
+    columns = torch.stack(list(keys)).view(-1, channels).T
+    found = []
+    for place in asked.nonzero().split(_ROWS):
+        v, u = place.T
+        scores = (query[v, u] @ columns).view(len(place), len(keys), h, w)
+        for window in dict.fromkeys(window for window in windows if window is not None):
+            far_v = (row[None] - v[:, None]).abs() > window[0]
+            far_u = (column[None] - u[:, None]).abs() > window[1]
+            far = far_v[:, :, None] | far_u[:, None, :]
+            for frame, other in enumerate(windows):
+                if other == window:
+                    scores[:, frame].masked_fill_(far, -torch.inf)
+        found.append(_best_of_groups(scores.view(len(place), -1, w), k))
     return CellMatches(
         torch.cat([part.similarity for part in found]), torch.cat([part.index for part in found])
     )
