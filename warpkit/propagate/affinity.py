@@ -243,7 +243,7 @@ def _search_masked(
             for frame, other in enumerate(windows):
                 if other == window:
                     scores[:, frame].masked_fill_(far, -torch.inf)
-        found.append(_best_of_groups(scores.view(len(place), -1, w), k))
+        found.append(_best_of_groups(scores.view(len(place), len(keys) * h, w), k))
     return CellMatches(
         torch.cat([part.similarity for part in found]), torch.cat([part.index for part in found])
     )
