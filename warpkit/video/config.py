@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from warpkit.arrays import Image
 from warpkit.checks import require
@@ -79,6 +80,8 @@ class FrameResult:
             that is blended by `poisson`.
         given: whether the labels are an annotation rather than propagated.
         cut: whether a new scene begins with this frame.
+        agreement: float32 (K, n) on the CPU, how far the evidence for the labels of every object
+            agrees, in the columns of `warpkit.propagate.agreement.AGREEMENTS`, or None.
     """
 
     position: int
@@ -89,6 +92,7 @@ class FrameResult:
     layer: EditLayer | None = None
     given: bool = False
     cut: bool = False
+    agreement: torch.Tensor | None = None
 
     @property
     def frame_confidence(self) -> float | None:

@@ -7,6 +7,7 @@ and keeps the results is for `warpkit.video.driver`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from warpkit.propagate import (
     LabelPropagator,
     warp_labels_many,
 )
+from warpkit.propagate.agreement import merge_agreement
 from warpkit.propagate.labels import decide_labels
 from warpkit.propagate.objectness import BoxLook
 from warpkit.propagate.passes import Stretch, merge_soft
@@ -181,7 +183,7 @@ class Propagation:
 
     def propagate_back(
         self, images: Sequence[Image], cuts: Sequence[bool] | None = None
-    ) -> torch.Tensor:
+    ) -> dict[str, torch.Tensor]:
         """Soft labels of the frames before those propagated backward last.
 
         Args:
@@ -189,29 +191,32 @@ class Propagation:
             cuts: for each, whether a new scene begins with the frame after it.
 
         Returns:
-            float (n, K, h, w), in the order of the clip.
+            `soft` (n, K, h, w) and how far their evidence agreed, `agreement` (n, K, A), both in
+            the order of the clip.
         """
         assert self._labels is not None, "begin the stretch backward first"
         found = self.describe(images)
-        soft = []
+        soft, agreement = [], []
         with self.clock.stage("labels"):
             for n in reversed(range(len(images))):
                 if cuts is not None and cuts[n]:
                     self._labels.forget()
                 soft.append(self._labels.propagate(found[n], images[n]))
-        return torch.stack(soft[::-1])
+                assert self._labels.agreement is not None
+                agreement.append(self._labels.agreement)
+        return {"soft": torch.stack(soft[::-1]), "agreement": torch.stack(agreement[::-1])}
 
     def advance(
         self,
         images: Sequence[Image],
-        backward: torch.Tensor | None = None,
+        backward: Mapping[str, torch.Tensor] | None = None,
         cuts: Sequence[bool] | None = None,
     ) -> list[FrameResult]:
         """Propagate everything to the next frames of the stretch.
 
         Args:
-            backward: float (n, K, h, w), what `propagate_back` gave for these frames; needed if an
-                annotated frame follows.
+            backward: what `propagate_back` gave for these frames, or for more from the same on;
+                needed if an annotated frame follows.
             cuts: for each frame, whether a new scene begins with it: there only the annotated
                 frames remain as context.
 
@@ -265,7 +270,7 @@ class Propagation:
         self,
         images: Sequence[Image],
         frames: Sequence[DescriptorMap | None],
-        backward: torch.Tensor | None,
+        backward: Mapping[str, torch.Tensor] | None,
         cuts: Sequence[bool],
     ) -> Sequence[LabelFrame | None]:
         """The labels of the next frames, None if there are none to propagate."""
@@ -288,19 +293,26 @@ class Propagation:
         )
         labelled = []
         for n, (frame, image) in enumerate(zip(frames, images, strict=True)):
-            soft = None if backward is None else backward[n].to(self._first.data.device)
+            soft = agreement = None
+            if backward is not None:
+                soft = backward["soft"][n].to(self._first.data.device)
+                agreement = backward["agreement"][n]
             if self._labels is not None:
                 assert frame is not None
                 if cuts[n]:
                     self._labels.forget()
-                ahead = self._labels.propagate(frame, image)
+                ahead, found = self._labels.propagate(frame, image), self._labels.agreement
+                assert found is not None
                 share = self._stretch.share(self._position + n)
-                soft = ahead if soft is None else merge_soft(ahead, soft, share=share)
+                if soft is None or agreement is None:
+                    soft, agreement = ahead, found
+                else:
+                    agreement = merge_agreement((ahead, found), (soft, agreement), share=share)
+                    soft = merge_soft(ahead, soft, share=share)
             assert soft is not None
             # All frames have the layout of the first.
-            labelled.append(
-                decide_labels(soft, self._first, image, self.object_ids, self.settings.label)
-            )
+            decided = decide_labels(soft, self._first, image, self.object_ids, self.settings.label)
+            labelled.append(replace(decided, agreement=agreement))
         return labelled
 
     def _advance(
@@ -337,6 +349,7 @@ class Propagation:
             layer,
             given=given,
             cut=cut,
+            agreement=None if labelled is None else labelled.agreement,
         )
 
     def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:
