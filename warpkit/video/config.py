@@ -82,6 +82,8 @@ class FrameResult:
         cut: whether a new scene begins with this frame.
         agreement: float32 (K, n) on the CPU, how far the evidence for the labels of every object
             agrees, in the columns of `warpkit.propagate.agreement.AGREEMENTS`, or None.
+        held: float32 (K,), of a given frame, how much of every object the grid holds (see
+            `warpkit.propagate.held`), or None.
     """
 
     position: int
@@ -93,6 +95,7 @@ class FrameResult:
     given: bool = False
     cut: bool = False
     agreement: torch.Tensor | None = None
+    held: torch.Tensor | None = None
 
     @property
     def frame_confidence(self) -> float | None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from warpkit.arrays import Image
+from warpkit.arrays import Image, Labels
 from warpkit.checks import check_same_size, require
 from warpkit.describe.extractor import describe_checked
 from warpkit.features.foreground import ForegroundModel
@@ -24,6 +24,7 @@ from warpkit.propagate import (
     warp_labels_many,
 )
 from warpkit.propagate.agreement import merge_agreement
+from warpkit.propagate.held import held_by_grid
 from warpkit.propagate.labels import decide_labels
 from warpkit.propagate.objectness import BoxLook
 from warpkit.propagate.passes import Stretch, merge_soft
@@ -135,11 +136,22 @@ class Propagation:
             frame = LabelFrame(labels, confidence, torch.zeros(0))
             if self._edit is not None:
                 self._edit.begin(at_first=False)
-            return self._advance(position, image, found, frame, given=True, points_cut=cut)
+            known = self._advance(position, image, found, frame, given=True, points_cut=cut)
+            return replace(known, held=self._held(labels, image))
         edited = None if self._edit is None else self._edit.first()
         layer = None if self._edit is None else self._edit.layer
         points = None if self._tracker is None else self._tracker.now
-        return FrameResult(0, labels, confidence, edited, points, layer, labels is not None)
+        held = None if labels is None else self._held(labels, self._first_image)
+        return FrameResult(
+            0, labels, confidence, edited, points, layer, labels is not None, held=held
+        )
+
+    def _held(self, labels: Labels, image: Image) -> torch.Tensor | None:
+        """What the grid holds of an annotated frame, where labels go over it."""
+        if self.settings.mode != "label":
+            return None
+        ids = self.object_ids
+        return held_by_grid(labels, self._first, image, ids, self.settings.label)
 
     def begin(
         self, stretch: Stretch, images: Mapping[int, Image], *, backward: bool = False

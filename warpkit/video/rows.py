@@ -19,8 +19,8 @@ __all__ = ["frame_row", "largest_piece"]
 
 
 def frame_row(frame: Frame, result: FrameResult, object_ids: Sequence[int], file: str) -> Row:
-    """One line of `frames.jsonl`: of every object area, mean confidence, share of the largest piece
-    and agreement of the evidence; who is absent, cuts.
+    """One line of `frames.jsonl`: of every object area, mean confidence, share of the largest piece,
+    agreement of the evidence, what the grid holds; who is absent, cuts.
 
     Args:
         object_ids: of all objects of the clip.
@@ -40,6 +40,9 @@ def frame_row(frame: Frame, result: FrameResult, object_ids: Sequence[int], file
         row["largest_piece"] = {str(i): round(largest_piece(inside[i]), 4) for i in ids}
         row["absent"] = [i for i in object_ids if i not in ids]
         row["given"] = result.given
+        if result.held is not None:
+            pairs = zip(object_ids, result.held.tolist(), strict=True)
+            row["held"] = {str(i): round(value, 4) for i, value in pairs if i in inside}
     if result.agreement is not None:
         row["agreement"] = {
             str(i): {

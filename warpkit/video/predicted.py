@@ -1,0 +1,195 @@
+"""What overlap with the truth every mask of a run promises, and which correction promises most.
+
+In: the rows of `frames.jsonl`. Out: predicted J (intersection over union) per frame and object on
+an absolute scale, why it is low, and the frame whose annotation would gain most.
+
+J is predicted as the most that the grid can hold of the object at its size, times a logistic
+regression on `INPUTS`, fitted on sequences with truth: `warpkit.video.calibration` holds it, and
+`examples/calibrate_report.py` writes that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from warpkit.propagate.agreement import AGREEMENTS
+from warpkit.runs.frame_rows import Row
+from warpkit.video.calibration import COEFFICIENTS, CONSTANT, FADING, LISTED
+
+__all__ = ["INPUTS", "Correction", "Inputs", "best_correction", "ceiling", "inputs_of", "predict", "reasons"]
+
+INPUTS = (
+    *(name for name in AGREEMENTS if name != "ways"),
+    *("confidence", "growth", "shrinkage", "pieces", "distance"),
+)
+"""What J is predicted from: the agreements, the mean confidence of the object's pixels, the
+logarithm of its area in that of the annotated frame where it grew or where it shrank, the share of
+its pixels off its largest piece, and the logarithm of the frames to the annotated one. `held` comes
+beside them."""
+
+Inputs = dict[str, float]
+
+# An input this many standard deviations from its mean is as bad as it can be.
+_FAR = 3.0
+# Powers of the growth and the shrinkage of an area by which what is lost of it changes less.
+_GROWING, _SHRINKING = 0.5, 0.75
+# Log odds that an input takes from J before it is a reason.
+_WEIGHS = 0.1
+# What an absent object counts as where corrections are weighed: it may be hidden, or lost.
+_ABSENT = 0.5
+# Growth and shrinkage that are told, as ratios; overlap of both ways below which that is.
+_TOLD, _WAYS = 1.6, 0.6
+_CEILING = 0.7  # of J, below which it is told
+_MOST = 3  # reasons of a frame
+
+
+def inputs_of(rows: Sequence[Row]) -> list[dict[str, Inputs]]:
+    """The inputs of every object that is shown in a frame, by its id; none in annotated frames.
+
+    The annotated frame of an object is the nearest one that shows it.
+    """
+    given = [n for n, row in enumerate(rows) if row.get("given")]
+    found = []
+    for n, row in enumerate(rows):
+        one: dict[str, Inputs] = {}
+        for i, measured in row.get("agreement", {}).items():
+            known = [g for g in given if i in rows[g]["area"]]
+            if row.get("given") or i not in row["area"] or not known:
+                continue  # nothing to compare with
+            nearest = min(known, key=lambda g: abs(g - n))
+            change = math.log(row["area"][i] / rows[nearest]["area"][i])
+            one[i] = {
+                **measured,
+                "confidence": row["confidence"][i],
+                "growth": max(change, 0.0),
+                "shrinkage": max(-change, 0.0),
+                "pieces": 1 - row["largest_piece"][i],
+                "distance": math.log(abs(nearest - n)),
+                "held": rows[nearest].get("held", {}).get(i, 1.0),
+            }
+        found.append(one)
+    return found
+
+
+def predict(inputs: Inputs) -> float:
+    """The predicted J of an object in a frame; an input that is missing takes its mean."""
+    odds = CONSTANT + sum(_contribution(name, inputs) for name in COEFFICIENTS)
+    return ceiling(inputs) / (1 + math.exp(-odds))
+
+
+def ceiling(inputs: Inputs) -> float:
+    """The most that J can be: what the grid holds of the object in the annotated frame, at the size
+    that it has now. What is lost is a rim, or lines, which do not grow and shrink as areas do.
+    """
+    lost = 1 / max(inputs["held"], 1e-3) - 1
+    change = _GROWING * inputs["growth"] - _SHRINKING * inputs["shrinkage"]
+    return 1 / (1 + lost * math.exp(-change))
+
+
+def _contribution(name: str, inputs: Inputs) -> float:
+    """Log odds that an input adds to those of the mean frame."""
+    mean, spread, _, coefficient = COEFFICIENTS[name]
+    away = (inputs.get(name, mean) - mean) / spread
+    return coefficient * min(max(away, -_FAR), _FAR)
+
+
+_WORDS: dict[str, Callable[[float], str]] = {
+    "decided": lambda value: "many cells are undecided",
+    "context": lambda value: "earlier frames and the other evidence disagree",
+    "model": lambda value: "much looks like object and is not in the mask, or the other way",
+    "look": lambda value: "labels and network disagree",
+    "lead": lambda value: "what lies around it looks alike",
+    "found": lambda value: f"{100 * value:.0f} % of the annotated object is found again",
+    "strayed": lambda value: f"{100 * value:.1f} % of the annotated background is in the mask",
+    "alike": lambda value: "it looks unlike the annotated object",
+    "rim": lambda value: "it is thin or small for the grid",
+    "confidence": lambda value: f"confidence {value:.2f}",
+    "pieces": lambda value: f"{100 * value:.0f} % of it in pieces apart",
+    "distance": lambda value: f"{math.exp(value):.0f} frames from the annotated one",
+}
+_BAD_HIGH = {"strayed", "rim", "pieces", "distance"}
+
+
+def reasons(inputs: Inputs) -> list[str]:
+    """Why J may be low, in words: the change of its size first, then what weighs most."""
+    found = []
+    change = inputs["growth"] - inputs["shrinkage"]
+    if abs(change) > math.log(_TOLD):
+        verb = "grows" if change > 0 else "shrinks"
+        found.append(f"{verb} to {math.exp(change):.2g} times the annotated size")
+    if inputs.get("ways", 1.0) < _WAYS:
+        found.append("the ways from both annotated frames disagree")
+    if ceiling(inputs) < _CEILING:
+        found.append(f"parts thinner than the grid: no more than {ceiling(inputs):.2f} can be had")
+    weighed = []
+    for name, words in _WORDS.items():
+        if name in inputs:
+            value, (_, spread, good, coefficient) = inputs[name], COEFFICIENTS[name]
+            away = (value - good) / spread
+            worse = away > 0 if name in _BAD_HIGH else away < 0
+            if worse and coefficient * away < -_WEIGHS:
+                weighed.append((coefficient * away, words(value)))
+    found += [words for _, words in sorted(weighed)]
+    return found[:_MOST]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The annotation of a frame.
+
+    Attributes:
+        frame: its number.
+        gain: what it would add to the clip's mean J, as far as that can be predicted.
+        reasons: why, in words.
+    """
+
+    frame: int
+    gain: float
+    reasons: tuple[str, ...]
+
+
+def best_correction(
+    rows: Sequence[Row], predicted: Sequence[Mapping[str, float]], why: Sequence[Sequence[str]]
+) -> Correction | None:
+    """The frame whose annotation would gain most; None where no object's J is predicted to be low.
+
+    An annotation reaches the frames up to the next annotated ones and the next scenes on both
+    sides, and lifts J there to what it was so far from an annotated frame in the calibration,
+    where it is lower.
+
+    Args:
+        predicted: J of the objects shown in every frame, by id.
+        why: reasons for every frame.
+    """
+    losses = [
+        [*values.values(), *([] if row.get("given") else [_ABSENT] * len(row.get("absent", [])))]
+        for row, values in zip(rows, predicted, strict=True)
+    ]
+    total = sum(map(len, losses))
+    best: tuple[float, int] | None = None
+    for n, row in enumerate(rows):
+        if row.get("given") or not losses[n] or min(losses[n]) >= LISTED:
+            continue
+        gain = _lift(losses[n], 0)
+        for step in (-1, 1):
+            at = n
+            while 0 <= at + step < len(rows) and not rows[at + step].get("given"):
+                if rows[max(at, at + step)].get("cut"):
+                    break
+                at += step
+                gain += _lift(losses[at], abs(at - n))
+        if best is None or gain > best[0]:
+            best = gain, n
+    if best is None or best[0] <= 0:
+        return None
+    gain, n = best
+    return Correction(rows[n]["frame"], round(gain / total, 4), tuple(why[n]))
+
+
+def _lift(values: Sequence[float], distance: int) -> float:
+    """What an annotation so many frames away adds to the J of objects."""
+    start, fade = FADING
+    expected = 1.0 if distance == 0 else max(start - fade * math.log(distance), 0.0)
+    return sum(max(expected - value, 0.0) for value in values)
