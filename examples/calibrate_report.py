@@ -10,6 +10,7 @@ frame and of a clip, and how many poor (J under 0.5) and good frames (over 0.75)
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from warpkit.io.whole import write_text
 from warpkit.video.predicted import INPUTS, ceiling, inputs_of
 from warpkit.video.rows import frame_row
 
-PENALTY = 0.03  # of squared coefficients, beside a mean cross entropy of 1 a frame
+PENALTY = 0.01  # of squared coefficients, beside a mean cross entropy of 1 a frame
 FAR = 3.0  # standard deviations beyond which an input says no more, as in `predicted`
 POOR, GOOD = 0.5, 0.75
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -36,7 +37,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Clip:
-    """A sequence: inputs (n, len(INPUTS)), true J and the most it can be, frames since, all (n,)."""
+    """A sequence: inputs (n, len(INPUTS)), true J, the most it can be and frames since, (n,)."""
 
     name: str
     x: Array
@@ -116,7 +117,8 @@ def clip_of(kept: dict[str, Any]) -> Clip:
 def threshold(predicted: Array, true: Array) -> float:
     """The predicted J under which frames are listed: poor ones are, good ones are not."""
     values = np.arange(0.3, 0.9, 0.005)
-    gain = [(predicted[true < POOR] < v).mean() - (predicted[true > GOOD] < v).mean() for v in values]
+    poor, good = predicted[true < POOR], predicted[true > GOOD]
+    gain = [(poor < value).mean() - (good < value).mean() for value in values]
     best = values[np.isclose(gain, max(gain))]
     return float(best.mean())
 
@@ -135,12 +137,12 @@ def report(clips: Sequence[Clip]) -> dict[str, float]:
         "CLIP_ERROR": float(np.mean(off)),
         "LISTED": threshold(p, y),
     }
-    under = p < facts["LISTED"]
+    under, poor, good = p < facts["LISTED"], y < POOR, y > GOOD
     print(
         f"\nerror of a frame {facts['ERROR']:.3f}, of a clip {facts['CLIP_ERROR']:.3f} (at most"
-        f" {max(off):.3f}); listed under {facts['LISTED']:.3f}: {100 * under[y < POOR].mean():.0f} %"
-        f" of {(y < POOR).sum()} frames with J under {POOR}, {100 * under[y > GOOD].mean():.0f} % of"
-        f" {(y > GOOD).sum()} over {GOOD}"
+        f" {max(off):.3f}); listed under {facts['LISTED']:.3f}: {100 * under[poor].mean():.0f} % of"
+        f" {poor.sum()} frames with J under {POOR}, {100 * under[good].mean():.0f} % of"
+        f" {good.sum()} over {GOOD}"
     )
     return facts
 
@@ -163,18 +165,19 @@ def module(clips: Sequence[Clip], facts: dict[str, float]) -> str:
         for name, mean, spread, best, weight in columns
     )
     start, fade = fading(clips)
+    names = f"Fitted on {len(y)} frames of {', '.join(clip.name for clip in clips)}."
+    names = textwrap.fill(names, width=99, break_on_hyphens=False)
     return f'''"""What J is predicted from: written by `examples/calibrate_report.py`.
 
-Fitted on {len(y)} frames: {", ".join(sorted(clip.name for clip in clips[:-1]))} and
-{clips[-1].name}.
+{names}
 """
 
 __all__ = ["CLIP_ERROR", "COEFFICIENTS", "CONSTANT", "ERROR", "FADING", "LISTED"]
 
 COEFFICIENTS = {{
 {table}}}
-"""Of every input its mean, its standard deviation, its mean where J is over {GOOD}, and what a standard
-deviation adds to the log odds of J in the most it can be."""
+"""Of every input its mean, its standard deviation, its mean where J is over {GOOD}, and what a
+standard deviation adds to the log odds of J in the most it can be."""
 
 CONSTANT = {all_of.constant:.4f}
 """Log odds of J, in the most it can be, where every input is at its mean."""

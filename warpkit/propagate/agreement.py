@@ -15,33 +15,19 @@ from torch import Tensor
 
 __all__ = ["AGREEMENTS", "AgreementMeter", "Evidence", "merge_agreement"]
 
-AGREEMENTS = (
-    "decided",
-    "context",
-    "model",
-    "look",
-    "lead",
-    "found",
-    "strayed",
-    "alike",
-    "rim",
-    "ways",
-)
+AGREEMENTS = ("decided", "model", "look", "lead", "found", "alike", "ways")
 """What is measured, each with the cells above a half as the object:
 
 - `decided`: intersection over union of the soft labels with the object.
-- `context`: the same of the labels that the context alone would give.
 - `model`: the same of the cells that the object's linear model takes for it.
 - `look`: the same of what the network sees in the object's box; 0 where that counts for nothing.
 - `lead`: how far the model's mean score of the object is above that of the cells around it.
 - `found`: share of the annotated object's cells whose most similar cell is the object's.
-- `strayed`: the same of the annotated background's cells.
 - `alike`: mean similarity of the annotated object's cells with their most similar ones.
-- `rim`: share of the object's cells that have a neighbour off it.
 - `ways`: intersection over union of what was propagated from the annotated frames on both sides.
 """
 
-# So many cells of an annotated frame's objects, and of the rest, are looked for in every frame.
+# So many cells of every object of an annotated frame are looked for in every frame.
 _KEYS = 128
 # Cells up to so many away lie around an object.
 _AROUND = 2
@@ -52,13 +38,11 @@ class Evidence:
     """What each source says of a frame, before it is decided.
 
     Attributes:
-        context: float (K, h, w), the soft labels of similar cells.
         scores: float (K, h, w), of the objects' models, above 0 on an object; None without them.
         seen: float (K, h, w), log odds of a network's look, 0 where it counts for nothing; None
             where there was no look.
     """
 
-    context: Tensor
     scores: Tensor | None = None
     seen: Tensor | None = None
 
@@ -77,7 +61,7 @@ class AgreementMeter:
         self._known: list[_Sample] = []
 
     def annotate(self, cells: Tensor, norm: Tensor, soft: Tensor) -> None:
-        """Take a sample of the cells of every object, and of the rest, of an annotated frame.
+        """Take a sample of the cells of every object of an annotated frame.
 
         Args:
             cells: float (h, w, C), what they look like.
@@ -85,8 +69,7 @@ class AgreementMeter:
             soft: float (K, h, w) in [0, 1].
         """
         flat = soft.flatten(1)
-        rest = (1 - flat.sum(dim=0, keepdim=True)).clamp(min=0)
-        chosen = torch.cat([_spread(plane > 0.5) for plane in (*flat, *rest)])
+        chosen = torch.cat([_spread(plane > 0.5) for plane in flat])
         labels = flat[:, chosen] > 0.5
         sample = _Sample(cells.flatten(0, 1)[chosen], norm.flatten()[chosen], labels)
         self._known.append(sample)
@@ -108,29 +91,19 @@ class AgreementMeter:
             lead = _mean(evidence.scores, shown) - _mean(evidence.scores, near & ~shown)
         if evidence.seen is not None:
             look = _overlap(evidence.seen > 0, shown)
-        found, strayed, alike = self._looked_for(cells, norm, shown)
-        inner = -F.max_pool2d(-shown.float(), 3, 1, 1)
-        rim = 1 - inner.sum(dim=(1, 2)) / shown.sum(dim=(1, 2)).clamp(min=1)
-        decided = _overlap(soft, shown)
-        context = _overlap(evidence.context > 0.5, shown)
-        measured = (decided, context, model, look, lead, found, strayed, alike, rim, unknown)
+        found, alike = self._looked_for(cells, norm, shown)
+        measured = (_overlap(soft, shown), model, look, lead, found, alike, unknown)
         return torch.stack(measured, dim=1)
 
-    def _looked_for(
-        self, cells: Tensor, norm: Tensor, shown: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """`found`, `strayed` and `alike`, each (K,)."""
+    def _looked_for(self, cells: Tensor, norm: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """`found` and `alike`, each (K,)."""
         keys = torch.cat([known.cells for known in self._known])
         norms = torch.cat([known.norm for known in self._known])
         labels = torch.cat([known.labels for known in self._known], dim=1)
         similarity = keys @ cells.flatten(0, 1).T + norms[:, None] + norm.flatten()
         best, where = similarity.max(dim=1)
         landed = shown.flatten(1)[:, where].float()
-        return (
-            _mean(landed, labels),
-            _mean(landed, ~labels),
-            _mean(best.expand(labels.shape), labels),
-        )
+        return _mean(landed, labels), _mean(best.expand(labels.shape), labels)
 
 
 def merge_agreement(

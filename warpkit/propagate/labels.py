@@ -357,9 +357,9 @@ class LabelPropagator:
         image: Image | None,
     ) -> tuple[Tensor, Evidence]:
         """Soft labels (K, h, w) and what the models of the objects and a look at each add."""
-        context, scores, seen = soft, None, None
+        scores, seen = None, None
         if coefficients is None and self._look is None:
-            return soft, Evidence(context)
+            return soft, Evidence()
         odds = torch.logit(soft, eps=_CERTAIN)
         if coefficients is not None:
             scores = object_scores(cells, coefficients)
@@ -370,7 +370,7 @@ class LabelPropagator:
             odds += self.config.objectness * seen
         soft = odds.sigmoid()
         soft = soft.masked_fill(soft < _CRUMB, 0)
-        return soft / soft.sum(dim=0).clamp(min=1), Evidence(context, scores, seen)
+        return soft / soft.sum(dim=0).clamp(min=1), Evidence(scores, seen)
 
     def _window(self, descriptors: DescriptorMap) -> Window:
         reach = self.config.radius * min(descriptors.height, descriptors.width)

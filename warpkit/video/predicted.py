@@ -11,30 +11,31 @@ regression on `INPUTS`, fitted on sequences with truth: `warpkit.video.calibrati
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from warpkit.propagate.agreement import AGREEMENTS
 from warpkit.runs.frame_rows import Row
-from warpkit.video.calibration import COEFFICIENTS, CONSTANT, FADING, LISTED
+from warpkit.video.calibration import CLIP_ERROR, COEFFICIENTS, CONSTANT, FADING, LISTED
 
-__all__ = ["INPUTS", "Correction", "Inputs", "best_correction", "ceiling", "inputs_of", "predict", "reasons"]
+__all__ = ["INPUTS", "Assessment", "Correction", "assess", "ceiling", "inputs_of", "predict"]
 
 INPUTS = (
     *(name for name in AGREEMENTS if name != "ways"),
-    *("confidence", "growth", "shrinkage", "pieces", "distance"),
+    *("shrinkage", "pieces", "distance", "change"),
 )
-"""What J is predicted from: the agreements, the mean confidence of the object's pixels, the
-logarithm of its area in that of the annotated frame where it grew or where it shrank, the share of
-its pixels off its largest piece, and the logarithm of the frames to the annotated one. `held` comes
-beside them."""
+"""What J is predicted from: the agreements; the logarithm of the annotated frame's area in that of
+the frame where the object shrank; the share of its pixels off its largest piece; the logarithm of
+the frames to the annotated one; the standard deviation of the area's logarithm over the frames
+around. `growth` and `held` (by the grid, in the annotated frame) come beside them."""
 
 Inputs = dict[str, float]
 
 # An input this many standard deviations from its mean is as bad as it can be.
 _FAR = 3.0
 # Powers of the growth and the shrinkage of an area by which what is lost of it changes less.
-_GROWING, _SHRINKING = 0.5, 0.75
+_GROWING, _SHRINKING = 0.5, 1.0
 # Log odds that an input takes from J before it is a reason.
 _WEIGHS = 0.1
 # What an absent object counts as where corrections are weighed: it may be hidden, or lost.
@@ -42,6 +43,7 @@ _ABSENT = 0.5
 # Growth and shrinkage that are told, as ratios; overlap of both ways below which that is.
 _TOLD, _WAYS = 1.6, 0.6
 _CEILING = 0.7  # of J, below which it is told
+_AROUND = 8  # frames before and after, whose areas are compared
 _MOST = 3  # reasons of a frame
 
 
@@ -62,7 +64,6 @@ def inputs_of(rows: Sequence[Row]) -> list[dict[str, Inputs]]:
             change = math.log(row["area"][i] / rows[nearest]["area"][i])
             one[i] = {
                 **measured,
-                "confidence": row["confidence"][i],
                 "growth": max(change, 0.0),
                 "shrinkage": max(-change, 0.0),
                 "pieces": 1 - row["largest_piece"][i],
@@ -70,7 +71,16 @@ def inputs_of(rows: Sequence[Row]) -> list[dict[str, Inputs]]:
                 "held": rows[nearest].get("held", {}).get(i, 1.0),
             }
         found.append(one)
+    for n, one in enumerate(found):
+        for i, inputs in one.items():
+            inputs["change"] = _change(found, n, i)
     return found
+
+
+def _change(found: Sequence[Mapping[str, Inputs]], n: int, i: str) -> float:
+    """How much the area's logarithm varies over the frames around that show the object."""
+    around = [one[i] for one in found[max(0, n - _AROUND) : n + _AROUND + 1] if i in one]
+    return statistics.pstdev(one["growth"] - one["shrinkage"] for one in around)
 
 
 def predict(inputs: Inputs) -> float:
@@ -97,19 +107,15 @@ def _contribution(name: str, inputs: Inputs) -> float:
 
 _WORDS: dict[str, Callable[[float], str]] = {
     "decided": lambda value: "many cells are undecided",
-    "context": lambda value: "earlier frames and the other evidence disagree",
     "model": lambda value: "much looks like object and is not in the mask, or the other way",
     "look": lambda value: "labels and network disagree",
     "lead": lambda value: "what lies around it looks alike",
     "found": lambda value: f"{100 * value:.0f} % of the annotated object is found again",
-    "strayed": lambda value: f"{100 * value:.1f} % of the annotated background is in the mask",
     "alike": lambda value: "it looks unlike the annotated object",
-    "rim": lambda value: "it is thin or small for the grid",
-    "confidence": lambda value: f"confidence {value:.2f}",
     "pieces": lambda value: f"{100 * value:.0f} % of it in pieces apart",
     "distance": lambda value: f"{math.exp(value):.0f} frames from the annotated one",
 }
-_BAD_HIGH = {"strayed", "rim", "pieces", "distance"}
+_BAD_HIGH = {"pieces", "distance"}
 
 
 def reasons(inputs: Inputs) -> list[str]:
@@ -133,6 +139,58 @@ def reasons(inputs: Inputs) -> list[str]:
                 weighed.append((coefficient * away, words(value)))
     found += [words for _, words in sorted(weighed)]
     return found[:_MOST]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a run promises.
+
+    Attributes:
+        predicted: J of the objects shown in every frame, by id; empty in annotated frames, and
+            where nothing was measured.
+        mean: over all of them; None without any.
+        listed: numbers of the frames in which an object's is under `LISTED`.
+        reasons: for every frame, in words; of the object whose J is predicted to be lowest.
+        correction: the annotation that would gain most; None where no frame is listed.
+    """
+
+    predicted: tuple[dict[str, float], ...]
+    mean: float | None
+    listed: tuple[int, ...]
+    reasons: tuple[tuple[str, ...], ...]
+    correction: Correction | None
+
+    @property
+    def sentence(self) -> str:
+        """The whole in one line; empty where nothing is predicted."""
+        if self.mean is None:
+            return ""
+        words = f"predicted mean J {self.mean:.2f} (error {CLIP_ERROR:.2f})"
+        if self.correction is None:
+            return f"{words}; no frame is predicted to be under {LISTED:.2f}"
+        first = self.correction
+        why = "; ".join(first.reasons)
+        words += f"; annotate frame {first.frame} first, for about {first.gain:+.2f}"
+        return f"{words}: {why}" if why else words
+
+
+def assess(rows: Sequence[Row]) -> Assessment:
+    """Predict J of every object in every frame, and choose the first correction."""
+    predicted, why, listed = [], [], []
+    for row, inputs in zip(rows, inputs_of(rows), strict=True):
+        values = {i: round(predict(one), 4) for i, one in inputs.items()}
+        predicted.append(values)
+        worst = min(values, key=lambda i: values[i], default=None)
+        several = len(row.get("area", {})) > 1
+        prefix = f"object {worst}: " if several else ""
+        told = [] if worst is None else reasons(inputs[worst])
+        why.append(tuple(f"{prefix}{reason}" for reason in told))
+        if worst is not None and values[worst] < LISTED:
+            listed.append(row["frame"])
+    known = [value for values in predicted for value in values.values()]
+    mean = round(statistics.fmean(known), 4) if known else None
+    correction = best_correction(rows, predicted, why)
+    return Assessment(tuple(predicted), mean, tuple(listed), tuple(why), correction)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ __all__ = ["frame_row", "largest_piece"]
 
 
 def frame_row(frame: Frame, result: FrameResult, object_ids: Sequence[int], file: str) -> Row:
-    """One line of `frames.jsonl`: of every object area, mean confidence, share of the largest piece,
-    agreement of the evidence, what the grid holds; who is absent, cuts.
+    """One line of `frames.jsonl`: of every object its area, mean confidence, share of the largest
+    piece, agreement of the evidence, what the grid holds; who is absent, cuts.
 
     Args:
         object_ids: of all objects of the clip.
