@@ -15,6 +15,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from warpkit.propagate.agreement import AGREEMENTS
 from warpkit.runs.frame_rows import Row
 from warpkit.video.calibration import CLIP_ERROR, COEFFICIENTS, CONSTANT, FADING, LISTED
@@ -80,7 +83,7 @@ def inputs_of(rows: Sequence[Row]) -> list[dict[str, Inputs]]:
 def _change(found: Sequence[Mapping[str, Inputs]], n: int, i: str) -> float:
     """How much the area's logarithm varies over the frames around that show the object."""
     around = [one[i] for one in found[max(0, n - _AROUND) : n + _AROUND + 1] if i in one]
-    return statistics.pstdev(one["growth"] - one["shrinkage"] for one in around)
+    return float(np.std([one["growth"] - one["shrinkage"] for one in around]))
 
 
 def predict(inputs: Inputs) -> float:
@@ -163,15 +166,16 @@ class Assessment:
     @property
     def sentence(self) -> str:
         """The whole in one line; empty where nothing is predicted."""
-        if self.mean is None:
-            return ""
-        words = f"predicted mean J {self.mean:.2f} (error {CLIP_ERROR:.2f})"
-        if self.correction is None:
-            return f"{words}; no frame is predicted to be under {LISTED:.2f}"
-        first = self.correction
-        why = "; ".join(first.reasons)
-        words += f"; annotate frame {first.frame} first, for about {first.gain:+.2f}"
-        return f"{words}: {why}" if why else words
+        words = []
+        if self.mean is not None:
+            words.append(f"predicted mean J {self.mean:.2f} (error {CLIP_ERROR:.2f})")
+            if self.correction is None:
+                words.append(f"no frame is predicted to be under {LISTED:.2f}")
+        if self.correction is not None:
+            first = self.correction
+            why = f": {', '.join(first.reasons)}" if first.reasons else ""
+            words.append(f"annotate frame {first.frame} first, for about {first.gain:+.2f}{why}")
+        return "; ".join(words)
 
 
 def assess(rows: Sequence[Row]) -> Assessment:
@@ -183,8 +187,9 @@ def assess(rows: Sequence[Row]) -> Assessment:
         worst = min(values, key=lambda i: values[i], default=None)
         several = len(row.get("area", {})) > 1
         prefix = f"object {worst}: " if several else ""
-        told = [] if worst is None else reasons(inputs[worst])
-        why.append(tuple(f"{prefix}{reason}" for reason in told))
+        told = [] if worst is None else [prefix + reason for reason in reasons(inputs[worst])]
+        gone = row.get("absent", []) if row.get("agreement") else []
+        why.append((*told, *(f"object {i} is gone" for i in gone)))
         if worst is not None and values[worst] < LISTED:
             listed.append(row["frame"])
     known = [value for values in predicted for value in values.values()]
@@ -215,39 +220,45 @@ def best_correction(
 
     An annotation reaches the frames up to the next annotated ones and the next scenes on both
     sides, and lifts J there to what it was so far from an annotated frame in the calibration,
-    where it is lower.
+    where it is lower. An object that is not shown, hidden or lost, counts as half right.
 
     Args:
         predicted: J of the objects shown in every frame, by id.
         why: reasons for every frame.
     """
     losses = [
-        [*values.values(), *([] if row.get("given") else [_ABSENT] * len(row.get("absent", [])))]
+        [*values.values(), *([_ABSENT] * len(row["absent"]) if row.get("agreement") else [])]
         for row, values in zip(rows, predicted, strict=True)
     ]
-    total = sum(map(len, losses))
     best: tuple[float, int] | None = None
-    for n, row in enumerate(rows):
-        if row.get("given") or not losses[n] or min(losses[n]) >= LISTED:
-            continue
-        gain = _lift(losses[n], 0)
-        for step in (-1, 1):
-            at = n
-            while 0 <= at + step < len(rows) and not rows[at + step].get("given"):
-                if rows[max(at, at + step)].get("cut"):
-                    break
-                at += step
-                gain += _lift(losses[at], abs(at - n))
-        if best is None or gain > best[0]:
-            best = gain, n
+    for reached in _stretches(rows):
+        places = np.array([n for n in reached for _ in losses[n]])
+        values = np.array([value for n in reached for value in losses[n]])
+        for n in reached:
+            if losses[n] and min(losses[n]) < LISTED:
+                gain = float((_once_annotated(np.abs(places - n)) - values).clip(min=0).sum())
+                if best is None or gain > best[0]:
+                    best = gain, n
     if best is None or best[0] <= 0:
         return None
     gain, n = best
-    return Correction(rows[n]["frame"], round(gain / total, 4), tuple(why[n]))
+    mean = gain / sum(map(len, losses))
+    return Correction(rows[n]["frame"], round(mean, 4), tuple(why[n]))
 
 
-def _lift(values: Sequence[float], distance: int) -> float:
-    """What an annotation so many frames away adds to the J of objects."""
+def _stretches(rows: Sequence[Row]) -> list[list[int]]:
+    """The positions of frames that an annotation among them reaches, in order."""
+    found: list[list[int]] = [[]]
+    for n, row in enumerate(rows):
+        if row.get("given") or row.get("cut"):
+            found.append([])
+        if not row.get("given"):
+            found[-1].append(n)
+    return [reached for reached in found if reached]
+
+
+def _once_annotated(distance: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """J to be expected so many frames from an annotated one, which itself has 1."""
     start, fade = FADING
-    expected = 1.0 if distance == 0 else max(start - fade * math.log(distance), 0.0)
-    return sum(max(expected - value, 0.0) for value in values)
+    expected = (start - fade * np.log(np.maximum(distance, 1))).clip(min=0)
+    return np.asarray(np.where(distance == 0, 1.0, expected))
