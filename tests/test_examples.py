@@ -436,29 +436,3 @@ def test_timing_a_synthesis(run, tmp_path):
     assert set(report["share"]) == {"unet", "aggregator", "vae", "matching", "writing", "rest"}
     assert sum(report["share"].values()) == pytest.approx(1)
     assert report["million_pairs"]["terabytes"] > 0
-
-
-def test_the_report_is_calibrated(run, tmp_path):
-    """What is kept is fitted again, and what is written is a module that predicts."""
-    names = ("decided", "model", "look", "lead", "found", "alike")
-    kept = []
-    for clip in range(4):
-        rows = [{"area": {"1": 100}, "given": True, "held": {"1": 0.9}, "agreement": {}}]
-        truth = [{"1": 1.0}]
-        for n in range(1, 30):
-            good = 0.5 + 0.5 * np.sin(n + clip)
-            measured = {name: 0.4 + 0.5 * good for name in names}
-            more = {"largest_piece": {"1": 1.0}, "agreement": {"1": measured}}
-            rows.append({"area": {"1": 100}} | more)
-            truth.append({"1": 0.3 + 0.5 * good})
-        kept.append(json.dumps({"name": f"clip{clip}", "rows": rows, "J": truth}))
-    (tmp_path / "kept.jsonl").write_text("\n".join(kept) + "\n")
-    script, out = str(EXAMPLES / "calibrate_report.py"), tmp_path / "calibration.py"
-    ran = run(script, "--kept", str(tmp_path / "kept.jsonl"), "-o", str(out))
-    assert ran.returncode == 0, ran.stderr
-    assert "listed under" in ran.stdout and "| clip3 |" in ran.stdout
-    made: dict = {}
-    exec(out.read_text(), made)
-    assert set(names) < set(made["COEFFICIENTS"])
-    assert made["ERROR"] < 0.06
-    assert 0.4 < made["LISTED"] < 0.8

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import runpy
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from warpkit.video.calibration import COEFFICIENTS, ERROR, LISTED
 from warpkit.video.predicted import INPUTS, assess, ceiling, inputs_of, predict
 from warpkit.video.report import concerns
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 GOOD = {"decided": 0.95, "model": 0.8, "look": 0.9, "lead": 1.1, "found": 0.95, "alike": 0.9}
 POOR = {"decided": 0.7, "model": 0.3, "look": 0.1, "lead": 0.4, "found": 0.4, "alike": 0.65}
 
@@ -199,3 +204,29 @@ def test_reasons_name_the_object_where_there_are_several():
     found = assess(rows)
     assert found.predicted[1]["2"] < found.predicted[1]["1"] - ERROR
     assert all(reason.startswith("object 2: ") for reason in found.reasons[1])
+
+
+def test_the_calibration_is_fitted_again(tmp_path, monkeypatch, capsys):
+    """What was measured is kept, and what is written of it is a module that predicts."""
+    kept = []
+    for clip in range(4):
+        rows: list[dict[str, Any]] = [given(0, 100, 0.9)]
+        truth = [{"1": 1.0}]
+        for n in range(1, 30):
+            good = 0.5 + 0.5 * math.sin(n + clip)
+            rows.append(row(n, 100, dict.fromkeys(GOOD, 0.4 + 0.5 * good)))
+            truth.append({"1": 0.3 + 0.5 * good})
+        kept.append(json.dumps({"name": f"clip{clip}", "rows": rows, "J": truth}))
+    (tmp_path / "kept.jsonl").write_text("\n".join(kept) + "\n")
+    out = tmp_path / "calibration.py"
+    options = ("--kept", str(tmp_path / "kept.jsonl"), "-o", str(out))
+    monkeypatch.setattr(sys, "argv", ["calibrate_report.py", *options])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # given back, the script sets it
+    runpy.run_path(str(EXAMPLES / "calibrate_report.py"), run_name="__main__")
+    told = capsys.readouterr().out
+    assert "| clip3 | 0.5" in told and "100 % of" in told
+    made = runpy.run_path(str(out))
+    assert set(made["COEFFICIENTS"]) == set(INPUTS)
+    assert all(made["COEFFICIENTS"][name][3] > 0.1 for name in GOOD)
+    assert made["ERROR"] < 0.05
+    assert 0.45 < made["LISTED"] < 0.75
