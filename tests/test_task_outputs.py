@@ -319,7 +319,10 @@ def test_frames_to_look_at_first() -> None:
     assert [c.frame for c in found] == [66, 36, 50, 18]
     assert found[0].reasons == ("a new scene begins",)
     assert found[1].reasons == ("object 2 is gone",)
-    assert found[2].reasons == ("the area of object 1 goes from 100 to 400 pixels",)
+    assert found[2].reasons == (
+        "the area of object 1 goes from 100 to 400 pixels",
+        "object 1 grows to 4 times its annotated size",
+    )
     assert found[3].reasons == ("confidence 0.30 (median 0.80)",)
     assert [c.frame for c in concerns(rows, most=2)] == [66, 36]
     assert concerns([rows[0], *rows[1:5]]) == []
@@ -341,11 +344,24 @@ def test_the_report(cli: Cli, files: Path, tmp_path: Path) -> None:
     report = json.loads((out / "report.json").read_text())
     assert report["frames"] == 7
     assert 0 < report["objects"]["1"]["lowest_confidence"] <= 1
+    predicted = report["predicted_J"]
+    values = predicted["objects"]["1"]
+    assert predicted["frames"] == list(range(7))
+    assert values[0] is None and all(0 < value < 1 for value in values[1:])
+    assert predicted["mean"] == pytest.approx(np.mean(values[1:]), abs=1e-4)
+    below = [n for n, value in enumerate(values) if value and value < predicted["listed_below"]]
+    assert predicted["listed"] == below
+    assert (report["annotate_first"] is None) == (not below)
+    rows = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
+    assert 0 < rows[0]["held"]["1"] < 1
+    assert {"decided", "model", "look", "lead", "found", "alike"} == set(rows[3]["agreement"]["1"])
     sheet = warpkit.read_image(out / "contact_sheet.png")
     assert sheet.shape[0] > 2 * 180  # nothing stands out in these seven frames: all are shown
     assert sheet.std() > 10
     page = (out / "report.html").read_text()
     assert "<polyline" in page
+    assert f"predicted mean J {predicted['mean']:.2f}" in page
+    assert "predicted J of object 1" in page
     assert 'src="contact_sheet.png"' in page
 
 

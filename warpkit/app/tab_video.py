@@ -38,6 +38,7 @@ _HINT = (
     " paint colours over it, an edit; or click points. Propagate tracks all of it through the"
     " video. Where the result is wrong, correct that frame: only what this changes is recomputed."
 )
+_WORST = "Open the frame to correct first"
 _OBJECTS = 4
 _JOBS = ("video",)  # kinds of the jobs on a video
 _DRAWN = "v[0]?.picture && (v[0].labels || v[0].layer || v[0].edit || v[0].points?.length)"
@@ -112,7 +113,10 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     name = gr.State("")
     with gr.Accordion("Correct a frame", open=False, elem_id="video-corrections"):
         gr.Markdown("Choose a frame of the result with the slider above, then open it here.")
-        take = gr.Button("Open this frame", elem_id="video-take", size="sm", interactive=False)
+        with gr.Row():
+            take = gr.Button("Open this frame", elem_id="video-take", size="sm", interactive=False)
+            worst = gr.Button(_WORST, elem_id="video-worst", size="sm", interactive=False)
+        worst_at = gr.State(0)
         fix = canvas(
             "Correction",
             "video-fix",
@@ -131,21 +135,22 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
             sheet = gr.Image(
                 label="Frames to look at first", elem_id="video-sheet", visible=False, **still_
             )
-    shown = [line, name, movie, scrub, still, curves, sheet, archive, take]
+    shown = [line, name, movie, scrub, still, curves, sheet, archive, take, worst, worst_at]
     # A frame that is open for a correction goes where its run does.
     correction = [fix, again]
     nothing, as_it_is = [gr.skip()] * (len(shown) - 1), [gr.skip()] * len(correction)
     # What a video that is opened changes: the sliders, its result, and all that a run brought.
-    results = [movie, line, name, scrub, still, curves, sheet, archive, take]
+    results = [movie, line, name, scrub, still, curves, sheet, archive, take, worst]
     opened = [first, start, last, *results, *correction]
     kept = [gr.skip()] * (len(opened) - 1)
     hidden, off = gr.update(visible=False), gr.update(interactive=False)
+    no_worst = gr.update(value=_WORST, interactive=False)
 
     def no_correction() -> list[Any]:
         return [canvas_value(image=""), off]
 
     def no_run() -> list[Any]:
-        return ["", hidden, hidden, "", hidden, off, off, *no_correction()]
+        return ["", hidden, hidden, "", hidden, off, off, no_worst, *no_correction()]
 
     async def follow_run(job: Job, visitor: str) -> AsyncIterator[list[Any]]:
         async for text in follow(service.queue, job):
@@ -158,18 +163,25 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
         found: VideoRun = job.result
         movie_path = found.video()
         drawing = await asyncio.to_thread(videos.frame_picture, visitor, found.name, 0)
+        at = found.first_to_correct()
+        correct_first = no_worst
+        if at is not None:
+            words = f"Open frame {found.frames[at]}: its correction gains most"
+            correct_first = gr.update(value=words, interactive=True)
         yield [
             said(f"{found.text}; {job.seconds:.1f} s"),
             found.name,
             None if movie_path is None else str(movie_path),
             gr.update(maximum=max(1, len(found.frames) - 1), value=0, visible=True),
             gr.update(value=str(drawing), visible=True),
-            '<div class="curves"><p>Confidence over time</p>'
+            '<div class="curves"><p>Predicted quality over time</p>'
             + (found.folder / "confidence.svg").read_text(encoding="utf-8")
             + "</div>",
             gr.update(value=str(found.folder / "contact_sheet.png"), visible=True),
             gr.update(value=str(found.archive), interactive=True),
             gr.update(interactive=bool(found.masks)),
+            correct_first,
+            at or 0,
         ]
 
     async def propagate(
@@ -328,6 +340,7 @@ def video_tab(videos: VideoService, model: gr.Dropdown, page: gr.Blocks) -> None
     again.click(correct, [name, fix, model], shown, api_name="correct", **quiet)
     scrub.change(look, [name, scrub], still, api_name="frame", trigger_mode="always_last", **quiet)
     take.click(open_frame, [name, scrub], correction, api_visibility="private", **quiet)
+    worst.click(open_frame, [name, worst_at], correction, api_visibility="private", **quiet)
     bind_cancel(service, cancel, line, "video")
 
 

@@ -26,6 +26,7 @@ from warpkit.io.points import read_tracks
 from warpkit.runs.frame_rows import ROWS, Row, read_rows, result_file
 from warpkit.runs.progress import ProgressCallback
 from warpkit.video.edits import read_edit
+from warpkit.video.predicted import assess
 from warpkit.video.run import run_propagate
 from warpkit.viz import draw_points, overlay_labels
 
@@ -69,6 +70,11 @@ class VideoRun:
     def result(self, kind: str, index: int) -> Path:
         """A frame's file in `masks` or `frames`, by the frame's number."""
         return self.folder / kind / result_file(self.rows[self.frames.index(index)])
+
+    def first_to_correct(self) -> int | None:
+        """Position of the frame whose correction would gain most; None where none stands out."""
+        correction = assess(self.rows).correction
+        return None if correction is None else self.frames.index(correction.frame)
 
     def video(self) -> Path | None:
         """The video to show: edited if there was an edit, else with the masks drawn in."""
@@ -380,11 +386,10 @@ class VideoService:
 def summary(rows: list[Row], masks: Mapping[int, Path]) -> str:
     """A sentence about a run."""
     words = counted(len(rows), "frame")
-    sure = [(row["frame_confidence"], row["frame"]) for row in rows if "frame_confidence" in row]
-    if sure:
-        value, frame = min(sure)
-        words += f", {len(masks)} of them annotated; least sure: frame {frame} ({value:.2f})"
-    return words
+    if masks:
+        words += f", {len(masks)} of them annotated"
+    sentence = assess(rows).sentence
+    return f"{words}; {sentence}" if sentence else words
 
 
 def _written(session: Session, labels: Labels) -> Path:

@@ -25,6 +25,7 @@ from torch import Tensor
 from warpkit.arrays import Image
 from warpkit.checks import check_image, check_same_size, counted, require
 from warpkit.propagate.affinity import Window, principal_directions, with_colour
+from warpkit.propagate.agreement import AgreementMeter, Evidence
 from warpkit.propagate.cell_values import propagate_values
 from warpkit.propagate.coverage import (
     cell_colours,
@@ -84,11 +85,14 @@ class LabelFrame:
         confidence: float32 (H, W) in [0, 1], how sure the label of a pixel is. Label propagation:
             the lead of the best label over the second. Of dense fields: the similarity.
         soft: float32 (K, h, w), one plane per object on the grid; the rest to 1 is background.
+        agreement: float32 (K, n), how far the evidence for the labels agrees, in the columns of
+            `warpkit.propagate.agreement.AGREEMENTS`; None where nothing measured it.
     """
 
     labels: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.float32]
     soft: Tensor
+    agreement: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +125,10 @@ class LabelPropagator:
         look: what looks at the box of an object where `config.objectness` asks for it; without it
             nothing does.
 
+    Attributes:
+        agreement: float (K, len(AGREEMENTS)), how far the evidence agreed in the frame propagated
+            last, on the CPU; see `warpkit.propagate.agreement`. None before the first.
+
     Example:
         >>> import numpy as np, torch
         >>> first = DescriptorMap.covering(torch.eye(4).reshape(4, 2, 2), height=4, width=4)
@@ -140,6 +148,8 @@ class LabelPropagator:
         self._look = look if config.objectness > 0 else None
         self._model = ObjectModel(config.ridge_penalty) if config.has_model else None
         self.object_ids = check_object_ids(object_ids)
+        self.agreement: Tensor | None = None
+        self._meter = AgreementMeter()
         self._annotated: list[_ContextFrame] = []
         self._recent: deque[_ContextFrame] = deque(maxlen=config.context)
         self._layout: tuple[int, int, int, int, int, float, float] | None = None
@@ -172,6 +182,7 @@ class LabelPropagator:
         soft = cell_coverage(planes, descriptors)
         if self._model is not None:
             self._model.annotate(cells, soft)
+        self._meter.annotate(cells, norm, soft)
         self._annotated.append(_ContextFrame(cells, norm + self.config.annotated_bias, soft))
 
     def step(self, descriptors: DescriptorMap, image: Image | None = None) -> LabelFrame:
@@ -185,7 +196,8 @@ class LabelPropagator:
         """
         image = None if image is None else check_image(image, "a frame")
         soft, finer = self.propagate(descriptors, image)
-        return decide_labels(soft, descriptors, image, self.object_ids, self.config, finer)
+        decided = decide_labels(soft, descriptors, image, self.object_ids, self.config, finer)
+        return replace(decided, agreement=self.agreement)
 
     def propagate(
         self, descriptors: DescriptorMap, image: Image | None = None
@@ -218,8 +230,9 @@ class LabelPropagator:
             temperature=self.config.temperature,
         )
         soft = blended.T.reshape(-1, *descriptors.grid_size).contiguous()
-        soft, finer = self._with_evidence(soft, cells, coefficients, descriptors, image)
+        soft, evidence, finer = self._with_evidence(soft, cells, coefficients, descriptors, image)
         soft = self._without_absent(soft)
+        self.agreement = self._meter.measure(cells, norm, soft, evidence).cpu()
         kept = soft
         if self.config.harden:
             decided = decide_labels(soft, coarse, image, self.object_ids, self.config, finer)
@@ -290,6 +303,7 @@ class LabelPropagator:
         self._annotated.clear()
         self._recent.clear()
         self._layout = self._directions = None
+        self._meter = AgreementMeter()
         if self._model is not None:
             self._model = ObjectModel(self.config.ridge_penalty)
         for known in annotations:
@@ -358,22 +372,24 @@ class LabelPropagator:
         coefficients: Tensor | None,
         descriptors: DescriptorMap,
         image: Image | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Soft labels (K, h, w) with what models of objects and looks at them add, and `finer`."""
+    ) -> tuple[Tensor, Evidence, Tensor | None]:
+        """Soft labels (K, h, w) with all evidence, what there was of it, and `finer`."""
+        scores = cells_seen = finer = None
         if coefficients is None and self._look is None:
-            return soft, None
-        finer = None
+            return soft, Evidence(), None
         odds = torch.logit(soft, eps=_CERTAIN)
         if coefficients is not None:
-            odds += self.config.ridge * object_scores(cells, coefficients)
+            scores = object_scores(cells, coefficients)
+            odds += self.config.ridge * scores
         if self._look is not None:
             assert image is not None
             seen = object_evidence(odds.sigmoid(), descriptors, image, self._look)
-            odds += self.config.objectness * seen.cells
+            cells_seen = seen.cells
+            odds += self.config.objectness * cells_seen
             finer = _FINER * self.config.objectness * seen.finer
         soft = odds.sigmoid()
         soft = soft.masked_fill(soft < _CRUMB, 0)
-        return soft / soft.sum(dim=0).clamp(min=1), finer
+        return soft / soft.sum(dim=0).clamp(min=1), Evidence(scores, cells_seen), finer
 
     def _window(self, descriptors: DescriptorMap) -> Window:
         reach = self.config.radius * min(descriptors.height, descriptors.width)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from warpkit.arrays import Image
 from warpkit.checks import require
@@ -93,6 +94,10 @@ class FrameResult:
             and where the dense field of descriptors alone is used.
         given: whether the labels are an annotation rather than propagated.
         cut: whether a new scene begins with this frame.
+        agreement: float32 (K, n) on the CPU, how far the evidence for the labels of every object
+            agrees, in the columns of `warpkit.propagate.agreement.AGREEMENTS`, or None.
+        held: float32 (K,), of a given frame, how much of every object the grid holds (see
+            `warpkit.propagate.held`), or None.
     """
 
     position: int
@@ -104,6 +109,8 @@ class FrameResult:
     given: bool = False
     cut: bool = False
     fits: Mapping[int, EditFit] = field(default_factory=dict)
+    agreement: torch.Tensor | None = None
+    held: torch.Tensor | None = None
 
     @property
     def frame_confidence(self) -> float | None:

@@ -111,7 +111,7 @@ def _through(
                     _tell(shot.frame, stops)
             frames = [shot.frame for shot in chunk[:count]]
             if frames:
-                back = None if stretch.stop is None else store.back(start)["soft"][:count]
+                back = None if stretch.stop is None else store.back(start)
                 results = run.advance([frame.image for frame in frames], back, cuts[:count])
                 yield from _kept(run, clip, store, frames, results, progress)
             if stops:
@@ -217,9 +217,9 @@ def _propagate_back(
     with Bar(total=left, desc="backward", unit="frame", shown=not store.quiet, leave=False) as bar:
         for start, shots, cut_after in clip.ahead(_blocks(clip, todo, stop, run.chunk)):
             cuts = [*(shot.cut for shot in shots[1:]), cut_after]
-            soft = run.propagate_back([shot.frame.image for shot in shots], cuts)
+            found = run.propagate_back([shot.frame.image for shot in shots], cuts)
             state = run.state()
-            store.keep_back(start, {**state, "kept": state["soft"], "soft": soft})
+            store.keep_back(start, {**state, "kept": state["soft"], **found})
             bar.update(len(shots))
             progress("propagating backward", bar.n, left)
     store.wait()  # what was propagated backward is read next

@@ -7,11 +7,12 @@ and keeps the results is for `warpkit.video.driver`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from warpkit.arrays import Image
+from warpkit.arrays import Image, Labels
 from warpkit.checks import check_same_size, require
 from warpkit.describe.extractor import describe_checked
 from warpkit.features.foreground import ForegroundModel
@@ -22,6 +23,8 @@ from warpkit.propagate import (
     LabelPropagator,
     warp_labels_many,
 )
+from warpkit.propagate.agreement import merge_agreement
+from warpkit.propagate.held import held_by_grid
 from warpkit.propagate.labels import decide_labels, finer_evidence
 from warpkit.propagate.objectness import BoxLook
 from warpkit.propagate.passes import Stretch, merge_soft
@@ -133,11 +136,22 @@ class Propagation:
             frame = LabelFrame(labels, confidence, torch.zeros(0))
             if self._edit is not None:
                 self._edit.begin(at_first=False)
-            return self._advance(position, image, found, frame, given=True, points_cut=cut)
+            known = self._advance(position, image, found, frame, given=True, points_cut=cut)
+            return replace(known, held=self._held(labels, image))
         edited = None if self._edit is None else self._edit.first()
         layer = None if self._edit is None else self._edit.layer
         points = None if self._tracker is None else self._tracker.now
-        return FrameResult(0, labels, confidence, edited, points, layer, labels is not None)
+        held = None if labels is None else self._held(labels, self._first_image)
+        return FrameResult(
+            0, labels, confidence, edited, points, layer, labels is not None, held=held
+        )
+
+    def _held(self, labels: Labels, image: Image) -> torch.Tensor | None:
+        """What the grid holds of an annotated frame, where labels go over it."""
+        if self.settings.mode != "label":
+            return None
+        ids = self.object_ids
+        return held_by_grid(labels, self._first, image, ids, self.settings.label)
 
     def begin(
         self, stretch: Stretch, images: Mapping[int, Image], *, backward: bool = False
@@ -181,7 +195,7 @@ class Propagation:
 
     def propagate_back(
         self, images: Sequence[Image], cuts: Sequence[bool] | None = None
-    ) -> torch.Tensor:
+    ) -> dict[str, torch.Tensor]:
         """Soft labels of the frames before those propagated backward last.
 
         Args:
@@ -189,29 +203,32 @@ class Propagation:
             cuts: for each, whether a new scene begins with the frame after it.
 
         Returns:
-            float (n, K, h, w), in the order of the clip.
+            `soft` (n, K, h, w) and how far their evidence agreed, `agreement` (n, K, A), both in
+            the order of the clip.
         """
         assert self._labels is not None, "begin the stretch backward first"
         found = self.describe(images)
-        soft = []
+        soft, agreement = [], []
         with self.clock.stage("labels"):
             for n in reversed(range(len(images))):
                 if cuts is not None and cuts[n]:
                     self._labels.forget()
                 soft.append(self._labels.propagate(found[n], images[n])[0])
-        return torch.stack(soft[::-1])
+                assert self._labels.agreement is not None
+                agreement.append(self._labels.agreement)
+        return {"soft": torch.stack(soft[::-1]), "agreement": torch.stack(agreement[::-1])}
 
     def advance(
         self,
         images: Sequence[Image],
-        backward: torch.Tensor | None = None,
+        backward: Mapping[str, torch.Tensor] | None = None,
         cuts: Sequence[bool] | None = None,
     ) -> list[FrameResult]:
         """Propagate everything to the next frames of the stretch.
 
         Args:
-            backward: float (n, K, h, w), what `propagate_back` gave for these frames; needed if an
-                annotated frame follows.
+            backward: what `propagate_back` gave for these frames, or for more from the same on;
+                needed if an annotated frame follows.
             cuts: for each frame, whether a new scene begins with it: there only the annotated
                 frames remain as context.
 
@@ -265,7 +282,7 @@ class Propagation:
         self,
         images: Sequence[Image],
         frames: Sequence[DescriptorMap | None],
-        backward: torch.Tensor | None,
+        backward: Mapping[str, torch.Tensor] | None,
         cuts: Sequence[bool],
     ) -> Sequence[LabelFrame | None]:
         """The labels of the next frames, None if there are none to propagate."""
@@ -288,21 +305,30 @@ class Propagation:
         )
         labelled = []
         for n, (frame, image) in enumerate(zip(frames, images, strict=True)):
-            soft = None if backward is None else backward[n].to(self._first.data.device)
-            finer = None
+            soft = agreement = finer = None
+            if backward is not None:
+                soft = backward["soft"][n].to(self._first.data.device)
+                agreement = backward["agreement"][n]
             if self._labels is not None:
                 assert frame is not None
                 if cuts[n]:
                     self._labels.forget()
                 ahead, finer = self._labels.propagate(frame, image)
+                found = self._labels.agreement
+                assert found is not None
                 share = self._stretch.share(self._position + n)
-                soft = ahead if soft is None else merge_soft(ahead, soft, share=share)
+                if soft is None or agreement is None:
+                    soft, agreement = ahead, found
+                else:
+                    agreement = merge_agreement((ahead, found), (soft, agreement), share=share)
+                    soft = merge_soft(ahead, soft, share=share)
             assert soft is not None
             # All frames have the layout of the first.
             config, layout = self.settings.label, self._first
             if self._labels is None and self._look_at_box is not None:
                 finer = finer_evidence(soft, layout, image, config, self._look_at_box)
-            labelled.append(decide_labels(soft, layout, image, self.object_ids, config, finer))
+            decided = decide_labels(soft, layout, image, self.object_ids, config, finer)
+            labelled.append(replace(decided, agreement=agreement))
         return labelled
 
     def _advance(
@@ -340,6 +366,7 @@ class Propagation:
             given=given,
             cut=cut,
             fits={} if self._edit is None else self._edit.fits,
+            agreement=None if labelled is None else labelled.agreement,
         )
 
     def describe(self, images: Sequence[Image]) -> list[DescriptorMap]:

@@ -40,6 +40,7 @@ from warpkit.runs.threads import WriteBehind
 from warpkit.video.clip import Clip, FileClip
 from warpkit.video.config import FrameResult
 from warpkit.video.results import Results
+from warpkit.video.rows import frame_row
 
 __all__ = ["Finished", "FolderStore", "Store"]
 
@@ -205,7 +206,7 @@ class FolderStore(Store):
             path = self._points_file("forward", self.done)
             self._writer.do(write_tensors, path, _stack(points), {})
         rows = [
-            _row(frame, result, self._ids, self._file(frame))
+            frame_row(frame, result, self._ids, self._file(frame))
             for frame, result in zip(frames, results, strict=True)
         ]
         self._record(rows, state)
@@ -371,28 +372,3 @@ def _save_state(
 def _copy(source: Path, target: Path) -> None:
     with written_whole(target) as partial:
         shutil.copyfile(source, partial)
-
-
-def _row(frame: Frame, result: FrameResult, object_ids: Sequence[int], file: str) -> Row:
-    """One line of `frames.jsonl`: areas and mean confidence per object, who is absent, cuts."""
-    row: Row = {"frame": frame.index, "name": frame.name, "time": str(frame.time), "file": file}
-    if result.cut:
-        row["cut"] = True
-    if result.fits:
-        row["edit"] = {
-            str(i): {"model": fit.model}
-            | ({} if fit.agreement is None else {"agreement": fit.agreement})
-            | ({"lost": True} if fit.lost else {})
-            for i, fit in result.fits.items()
-        }
-    if result.labels is not None and result.confidence is not None:
-        ids = [int(i) for i in np.unique(result.labels) if i > 0]
-        inside = {i: result.labels == i for i in ids}
-        row["area"] = {str(i): int(inside[i].sum()) for i in ids}
-        row["confidence"] = {
-            str(i): round(float(result.confidence[inside[i]].mean()), 4) for i in ids
-        }
-        row["frame_confidence"] = round(result.frame_confidence or 0.0, 4)
-        row["absent"] = [i for i in object_ids if i not in ids]
-        row["given"] = result.given
-    return row
