@@ -78,10 +78,10 @@ def concerns(
 ) -> list[Concern]:
     """Frames to check, the worst first, spread over the clip.
 
-    A frame is of concern where J is predicted to be low, and lowest around it; where nothing is
-    predicted, where confidence is lowest around it and well under the median; where an object goes
-    or comes back, breaks, jumps in area, or is farthest from the size it was annotated with; where
-    a scene begins, or many points are lost.
+    First comes the frame whose annotation would gain most. Others are of concern where J is
+    predicted to be low, and lowest around; where nothing is predicted, where confidence is lowest
+    around and well under the median; where an object goes or comes back, breaks, jumps in area, or
+    is farthest from the size it was annotated with; where a scene begins, or many points are lost.
     """
     found: dict[int, list[tuple[float, str]]] = {}
 
@@ -89,20 +89,23 @@ def concerns(
         found.setdefault(position, []).append((min(severity, 1.0), reason))
 
     assessed = assessed or assess(rows)
+    if assessed.correction is not None:
+        first = [row["frame"] for row in rows].index(assessed.correction.frame)
+        note(first, 1.0, f"annotate this frame first, for about {assessed.correction.gain:+.2f}")
     lowest = [min(values.values(), default=None) for values in assessed.predicted]
     for position, low in enumerate(lowest):
         if low is not None and low < LISTED and low == _least_around(lowest, position):
-            why = ": ".join([f"predicted J {low:.2f}", *assessed.reasons[position][:2]])
-            note(position, 1 - low, why)
+            why = ", ".join(assessed.reasons[position][:2])
+            note(position, 1 - low, f"predicted J {low:.2f}" + (f": {why}" if why else ""))
     for position, reason in _resized(rows):
-        note(position, 0.5, reason)
+        note(position, 0.25, reason)
     sure = [row.get("frame_confidence") if not row.get("agreement") else None for row in rows]
     known = [value for value in sure if value]
     middle = statistics.median(known) if known else 0.0
     for position, row in enumerate(rows):
         before = rows[position - 1] if position else {}
         if row.get("cut"):
-            note(position, 1.0, "a new scene begins")
+            note(position, 0.95, "a new scene begins")
         for i in row.get("absent", []):
             if position and i not in before.get("absent", []):
                 note(position, 0.9, f"object {i} is gone")
@@ -306,10 +309,21 @@ def _first(assessed: Assessment) -> str:
         frame = assessed.correction.frame
         lines.append(
             f"<p>Annotate it with <code>--mask {frame}=PNG --update</code>."
-            f" {len(assessed.listed)} of {counted(len(assessed.predicted), 'frame')} are predicted"
-            f" to be under {LISTED:.2f}.</p>"
+            f" Predicted to be under {LISTED:.2f}: {_spans(assessed.listed) or 'no frame'}.</p>"
         )
     return "\n".join(lines)
+
+
+def _spans(frames: Sequence[int]) -> str:
+    """Frame numbers in words, as in "frames 3 to 24, 38"."""
+    spans: list[list[int]] = []
+    for frame in frames:
+        if spans and frame == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], frame]
+        else:
+            spans.append([frame])
+    places = ", ".join(" to ".join(map(str, span)) for span in spans)
+    return f"frame{'s' if len(frames) > 1 else ''} {places}" if places else ""
 
 
 def _page(
