@@ -91,7 +91,9 @@ def concerns(
     assessed = assessed or assess(rows)
     if assessed.correction is not None:
         first = [row["frame"] for row in rows].index(assessed.correction.frame)
-        note(first, 1.0, f"annotate this frame first, for about {assessed.correction.gain:+.2f}")
+        gain, why = assessed.correction.gain, ", ".join(assessed.correction.reasons)
+        told = f"annotate this frame first, for about {gain:+.2f}"
+        note(first, 1.0, f"{told}: {why}" if why else told)
     lowest = [min(values.values(), default=None) for values in assessed.predicted]
     for position, low in enumerate(lowest):
         if low is not None and low < LISTED and low == _least_around(lowest, position):
@@ -205,6 +207,7 @@ def write_quality(
     worst = concerns(rows, tracks, assessed=assessed)
     report = {
         "frames": len(rows),
+        "summary": assessed.sentence,
         "predicted_J": _predicted(rows, assessed),
         "annotate_first": assessed.correction,
         "look_at": worst,
@@ -304,7 +307,8 @@ the next one: 0 undecided, 1 certain."""
 
 def _first(assessed: Assessment) -> str:
     """The predicted mean and the first correction, as a paragraph."""
-    lines = [f"<p><b>{escape(assessed.sentence)}.</b></p>"] if assessed.sentence else []
+    sentence = escape(assessed.sentence)
+    lines = [f"<p><b>{sentence[0].upper()}{sentence[1:]}.</b></p>"] if sentence else []
     if assessed.correction is not None:
         frame = assessed.correction.frame
         lines.append(
