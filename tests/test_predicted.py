@@ -156,8 +156,11 @@ def test_growth_without_a_jump_is_told_and_corrected_first():
     first = found.correction.reasons[0]
     assert first.startswith("grows to 2.") and first.endswith("times the annotated size")
     assert f"annotate frame {found.correction.frame} first" in found.sentence
-    told = [concern for concern in concerns(rows) if concern.frame >= 36]
-    assert any("grows to 2.9 times" in reason for concern in told for reason in concern.reasons)
+    first, *others = concerns(rows)
+    assert first.frame == found.correction.frame
+    assert first.reasons[0].startswith("annotate this frame first, for about +0.")
+    told = [reason for concern in others for reason in concern.reasons]
+    assert "object 1 grows to 2.9 times its annotated size" in told
 
 
 def test_the_first_correction_is_where_the_loss_is():

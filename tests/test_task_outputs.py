@@ -340,7 +340,8 @@ def test_a_contact_sheet_is_spread_over_a_calm_clip() -> None:
 
 def test_the_report(cli: Cli, files: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert cli("propagate", files / "frames", "--mask", files / "mask.png", "-o", out).code == 0
+    ran = cli("propagate", files / "frames", "--mask", files / "mask.png", "-o", out)
+    assert ran.code == 0
     report = json.loads((out / "report.json").read_text())
     assert report["frames"] == 7
     assert 0 < report["objects"]["1"]["lowest_confidence"] <= 1
@@ -360,7 +361,9 @@ def test_the_report(cli: Cli, files: Path, tmp_path: Path) -> None:
     assert sheet.std() > 10
     page = (out / "report.html").read_text()
     assert "<polyline" in page
-    assert f"predicted mean J {predicted['mean']:.2f}" in page
+    assert report["summary"].startswith(f"predicted mean J {predicted['mean']:.2f}; ")
+    assert report["summary"] in ran.out.splitlines()
+    assert report["summary"][1:] in page
     assert "predicted J of object 1" in page
     assert 'src="contact_sheet.png"' in page
 

@@ -24,7 +24,7 @@ versions and times in it. Bad input gives one line and exit code 2.
 | `overlay.mp4`, `edited.mp4`, `frames/*.png` | masks drawn in; with an edit or colour map the edited frames |
 | `frames.jsonl` | one line per frame: time, area and mean confidence of each object, who is absent, scene cuts |
 | `points.csv`, `.json`, `.npz` | where each point is in every frame, and whether it is seen |
-| `report.html`, `report.json`, `contact_sheet.png` | how confident the result is, and which frames to check first |
+| `report.html`, `report.json`, `contact_sheet.png` | how good the result promises to be, and which frames to check first |
 | `match` JSON | `source_points`, `target_points`, `similarity`, and `valid`: whether matching back ends near the point, or the filters asked for are passed ([below](#warpkit-match)) |
 
 With a model come

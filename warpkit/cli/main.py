@@ -7,6 +7,7 @@ import atexit
 import gc
 import importlib
 import io
+import json
 import logging
 import os
 import sys
@@ -251,7 +252,9 @@ def _propagate(args: argparse.Namespace) -> None:
     )
     shown = [name for name in ("edited.mp4", "overlay.mp4") if (output / name).is_file()]
     print(f"open {output / shown[0]}" if shown else f"results in {output}")
-    print(f"how confident it is, and which frames to check: {output / 'report.html'}")
+    if summary := json.loads((output / "report.json").read_text(encoding="utf-8"))["summary"]:
+        print(summary)
+    print(f"how good it promises to be, and which frames to check: {output / 'report.html'}")
 
 
 def _bench(args: argparse.Namespace) -> None:

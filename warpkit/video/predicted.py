@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from warpkit.propagate.agreement import AGREEMENTS
 from warpkit.runs.frame_rows import Row
-from warpkit.video.calibration import CLIP_ERROR, COEFFICIENTS, CONSTANT, FADING, LISTED
+from warpkit.video.calibration import COEFFICIENTS, CONSTANT, FADING, LISTED
 
 __all__ = ["INPUTS", "Assessment", "Correction", "assess", "ceiling", "inputs_of", "predict"]
 
@@ -168,7 +168,7 @@ class Assessment:
         """The whole in one line; empty where nothing is predicted."""
         words = []
         if self.mean is not None:
-            words.append(f"predicted mean J {self.mean:.2f} (error {CLIP_ERROR:.2f})")
+            words.append(f"predicted mean J {self.mean:.2f}")
             if self.correction is None:
                 words.append(f"no frame is predicted to be under {LISTED:.2f}")
         if self.correction is not None:

@@ -97,10 +97,10 @@ def concerns(
 ) -> list[Concern]:
     """Frames to check, the worst first, spread over the clip.
 
-    A frame is of concern where J is predicted to be low, and lowest around it; where nothing is
-    predicted, where confidence is lowest around it and well under the median; where an object goes
-    or comes back, breaks, jumps in area, or is farthest from the size it was annotated with; where
-    a scene begins, or many points are lost.
+    First comes the frame whose annotation would gain most. Others are of concern where J is
+    predicted to be low, and lowest around; where nothing is predicted, where confidence is lowest
+    around and well under the median; where an object goes or comes back, breaks, jumps in area, or
+    is farthest from the size it was annotated with; where a scene begins, or many points are lost.
     """
     found: dict[int, list[tuple[float, str]]] = {}
 
@@ -108,20 +108,25 @@ def concerns(
         found.setdefault(position, []).append((min(severity, 1.0), reason))
 
     assessed = assessed or assess(rows)
+    if assessed.correction is not None:
+        first = [row["frame"] for row in rows].index(assessed.correction.frame)
+        gain, why = assessed.correction.gain, ", ".join(assessed.correction.reasons)
+        told = f"annotate this frame first, for about {gain:+.2f}"
+        note(first, 1.0, f"{told}: {why}" if why else told)
     lowest = [min(values.values(), default=None) for values in assessed.predicted]
     for position, low in enumerate(lowest):
         if low is not None and low < LISTED and low == _least_around(lowest, position):
-            why = ": ".join([f"predicted J {low:.2f}", *assessed.reasons[position][:2]])
-            note(position, 1 - low, why)
+            why = ", ".join(assessed.reasons[position][:2])
+            note(position, 1 - low, f"predicted J {low:.2f}" + (f": {why}" if why else ""))
     for position, reason in _resized(rows):
-        note(position, 0.5, reason)
+        note(position, 0.25, reason)
     sure = [row.get("frame_confidence") if not row.get("agreement") else None for row in rows]
     known = [value for value in sure if value]
     middle = statistics.median(known) if known else 0.0
     for position, row in enumerate(rows):
         before = rows[position - 1] if position else {}
         if row.get("cut"):
-            note(position, 1.0, "a new scene begins")
+            note(position, 0.95, "a new scene begins")
         for i in row.get("absent", []):
             if position and i not in before.get("absent", []):
                 note(position, 0.9, f"object {i} is gone")
@@ -224,6 +229,7 @@ def write_quality(
     worst = concerns(rows, tracks, assessed=assessed)
     report = {
         "frames": len(rows),
+        "summary": assessed.sentence,
         "predicted_J": _predicted(rows, assessed),
         "annotate_first": assessed.correction,
         "look_at": worst,
@@ -324,13 +330,13 @@ the next one: 0 undecided, 1 certain."""
 
 def _first(assessed: Assessment) -> str:
     """The predicted mean and the first correction, as a paragraph."""
-    lines = [f"<p><b>{escape(assessed.sentence)}.</b></p>"] if assessed.sentence else []
+    sentence = escape(assessed.sentence)
+    lines = [f"<p><b>{sentence[0].upper()}{sentence[1:]}.</b></p>"] if sentence else []
     if assessed.correction is not None:
         frame = assessed.correction.frame
         lines.append(
             f"<p>Annotate it with <code>--mask {frame}=PNG --update</code>."
-            f" {len(assessed.listed)} of {counted(len(assessed.predicted), 'frame')} are predicted"
-            f" to be under {LISTED:.2f}.</p>"
+            f" Predicted to be under {LISTED:.2f}: {_spans(assessed.listed) or 'no frame'}.</p>"
         )
     return "\n".join(lines)
 
@@ -345,6 +351,18 @@ def _edits(rows: Sequence[Row]) -> str:
         lost = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in entry["lost"])
         lines.append(f"<li>Object {i}: {models}{f'; lost in frames {lost}' if lost else ''}</li>")
     return f"<h2>Models of the edit</h2><ul>{''.join(lines)}</ul>" if lines else ""
+
+
+def _spans(frames: Sequence[int]) -> str:
+    """Frame numbers in words, as in "frames 3 to 24, 38"."""
+    spans: list[list[int]] = []
+    for frame in frames:
+        if spans and frame == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], frame]
+        else:
+            spans.append([frame])
+    places = ", ".join(" to ".join(map(str, span)) for span in spans)
+    return f"frame{'s' if len(frames) > 1 else ''} {places}" if places else ""
 
 
 def _page(

@@ -45,7 +45,6 @@ from warpkit.video.config import PropagateSettings
 from warpkit.video.driver import follow_back, propagate_clip
 from warpkit.video.edits import read_edit
 from warpkit.video.inputs import ClipInputs
-from warpkit.video.predicted import assess
 from warpkit.video.propagation import Propagation
 from warpkit.video.report import absences, edit_models, write_quality
 from warpkit.video.results import Results, check_exports
@@ -345,8 +344,6 @@ class _Job:
             for suffix in ("json", "csv", "npz"):
                 write_tracks(folder.file(f"points.{suffix}"), tracks)
         write_quality(folder, self.frames, rows, tracks, masks=bool(self.masks))
-        if sentence := assess(rows).sentence:
-            _log.info("%s", sentence)
 
     def facts(self, rows: list[Row]) -> dict[str, Any]:
         """What `run.json` says beside the configuration."""
