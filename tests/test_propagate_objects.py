@@ -40,6 +40,20 @@ def test_the_model_is_the_ridge_regression_of_balanced_cells():
     torch.testing.assert_close(model.coefficients()[0].double(), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_every_object_has_the_model_that_it_would_have_alone():
+    cells = cells_of(0, 24, 40, 70)
+    soft = torch.zeros(3, 24, 40)
+    soft[0, 2:6, 3:9] = soft[1, 10:20, 12:30] = soft[2, 3:8, 25:38] = 1
+    together = ObjectModel(penalty=0.001)
+    together.annotate(cells, soft)
+    for k in range(3):
+        alone = ObjectModel(penalty=0.001)
+        alone.annotate(cells, soft[k : k + 1])
+        torch.testing.assert_close(
+            together.coefficients()[k], alone.coefficients()[0], rtol=1e-3, atol=1e-3
+        )
+
+
 def test_scores_are_the_products_of_features():
     cells = cells_of(1)
     coefficients = cells_of(2, 1, 3, 2 * 5 + 1)[0] / 10

@@ -90,8 +90,9 @@ class ObjectModel:
         assert self._known is not None, "annotate before asking"
         moments = self._known if self.updates is None else self._known + self.updates
         ridge = self._penalty * torch.eye(moments.shape[1], device=moments.device)
-        solution, _ = torch.linalg.solve_ex(moments[..., :-1] + ridge, moments[..., -1:])
-        return solution[..., 0]
+        # Symmetric and positive definite.
+        factor, _ = torch.linalg.cholesky_ex(moments[..., :-1] + ridge)
+        return torch.cholesky_solve(moments[..., -1:], factor)[..., 0]
 
 
 def object_scores(cells: Tensor, coefficients: Tensor) -> Tensor:
