@@ -13,6 +13,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,10 @@ def measured(model: warpkit.Model, sequence: DavisSequence) -> dict[str, Any]:
     for result in model.propagate(images, labels=truth[0]):
         n, labels = result.position, result.labels
         assert labels is not None
-        frame = Frame(n, f"{n:05d}", n, images[n])
+        frame = Frame(n, images[n], Fraction(n), f"{n:05d}")
         rows.append(frame_row(frame, result, ids, f"{n:05d}.png"))
         known = ids if n in truth else []
-        scores.append({str(i): region_similarity(labels == i, truth[n] == i) for i in known})
+        scores.append({str(i): float(region_similarity(labels == i, truth[n] == i)) for i in known})
     return {"name": sequence.name, "rows": rows, "J": scores}
 
 
@@ -118,6 +119,11 @@ def threshold(predicted: Array, true: Array) -> float:
     """The predicted J under which frames are listed: poor ones are, good ones are not."""
     values = np.arange(0.3, 0.9, 0.005)
     poor, good = predicted[true < POOR], predicted[true > GOOD]
+    require(
+        min(len(poor), len(good)) > 0,
+        f"{len(poor)} frames have J under {POOR}, {len(good)} over {GOOD}: what is listed lies"
+        " between them, so give sequences of which some fail and some do not",
+    )
     gain = [(poor < value).mean() - (good < value).mean() for value in values]
     best = values[np.isclose(gain, max(gain))]
     return float(best.mean())
