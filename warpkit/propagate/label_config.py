@@ -37,7 +37,8 @@ class LabelConfig:
             it fades by a twentieth a frame.
         ridge_penalty: weight of the model's squared coefficients beside its mean squared error.
         objectness: weight, in log odds, of what a network that finds objects sees in the box of
-            each one, where that agrees with the labels. 0 leaves it out, and does not load it.
+            each one, where that agrees with the labels, and only as far as the rest is undecided.
+            0 leaves it out, and does not load it.
         channels: descriptors are compared by their parts along this many principal directions of
             the first annotated frame's descriptors, which costs less and hardly changes what is
             similar; 0 compares whole ones.
@@ -64,7 +65,7 @@ class LabelConfig:
     ridge_similarity: float = 0.1
     ridge_rate: float = 0.05
     ridge_penalty: float = 1e-3
-    objectness: float = 0.5
+    objectness: float = 1.0
     channels: int = 128
     refine: int = 1
     sharpen: float = 0.025

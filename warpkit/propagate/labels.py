@@ -56,9 +56,6 @@ __all__ = [
 _CERTAIN = 0.02
 # Less than this is no label: cells that may take none need not be searched for.
 _CRUMB = 0.05
-# Between cells what a look sees counts by so much more than for whole cells: of where a border runs
-# there, nothing else knows.
-_FINER = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,10 +380,13 @@ class LabelPropagator:
             odds += self.config.ridge * scores
         if self._look is not None:
             assert image is not None
-            seen = object_evidence(odds.sigmoid(), descriptors, image, self._look)
+            likely = odds.sigmoid()
+            seen = object_evidence(likely, descriptors, image, self._look)
             cells_seen = seen.cells
-            odds += self.config.objectness * cells_seen
-            finer = _FINER * self.config.objectness * seen.finer
+            # It decides where the rest is undecided: counted in full, it would be counted again in
+            # every frame that takes these labels, and take in what passes in front of the object.
+            odds += self.config.objectness * 4 * likely * (1 - likely) * cells_seen
+            finer = self.config.objectness * seen.finer
         soft = odds.sigmoid()
         soft = soft.masked_fill(soft < _CRUMB, 0)
         return soft / soft.sum(dim=0).clamp(min=1), Evidence(scores, cells_seen), finer
@@ -415,7 +415,7 @@ def finer_evidence(
         image: uint8 RGB (H, W, 3), the frame.
     """
     seen = object_evidence(soft, finer_grid(descriptors, config.refine), image, look)
-    return _FINER * config.objectness * seen.finer
+    return config.objectness * seen.finer
 
 
 def label_memory(
