@@ -241,9 +241,9 @@ class Gallery:
             command,
         )
         self.add(
-            "Confidence over time",
+            "Predicted J over time",
             "confidence.svg",
-            "The confidence of each frame of the same run; dashed lines are frames to check.",
+            "The predicted J of each frame of the same run; dashed lines are frames to check.",
             command,
         )
 
