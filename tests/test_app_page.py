@@ -157,7 +157,7 @@ def test_fifty_requests_at_once_mix_nothing(
                     {"picture": target["picture"], "labels": encode_labels(mask)},
                 )
                 job = client.submit(*values, "tiny", "paste", "nearest", api_name="/warp")
-                asked.append((job, f"{area} pixels warped", size))
+                asked.append((job, f"{area:,} pixels warped", size))
             else:
                 values = (
                     {"picture": source["picture"], "points": [[8 * i, 5 * number]]},

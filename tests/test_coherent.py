@@ -367,6 +367,6 @@ def test_doubt_names_what_helps(source: DescriptorMap) -> None:
         good, consistent=0.75
     )  # enough for whole pictures, not inside masks
     assert loose.doubt(masked=False, guided=False) is None
-    assert "agrees for 75 %" in (loose.doubt(masked=True, guided=False) or "")
+    assert "75 %" in (loose.doubt(masked=True, guided=False) or "")
     assert "parts are stretched" in (uneven.doubt(masked=True, guided=False) or "")
     assert uneven.doubt(masked=False, guided=False) is None  # of whole pictures it says little
