@@ -169,8 +169,8 @@ def test_the_page_gets_its_examples(run, clip, files, tmp_path):
 def test_every_example_is_run_here():
     called = r'(?:EXAMPLES / |run_here\()"(\w+\.py)"'
     named = re.findall(called, Path(__file__).read_text(encoding="utf-8"))
-    # What others import is run with them; make_pictures.py has test_pictures.py, calibrate_report.py
-    # test_predicted.py.
+    # What others import is run with them; make_pictures.py has test_pictures.py, and
+    # calibrate_report.py test_predicted.py.
     parts = {"edit_scores.py", "inversion.py", "make_pictures.py", "recognition.py", "scripts.py"}
     parts |= {"calibrate_report.py", "sticker_clips.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(named) | parts
