@@ -22,7 +22,7 @@ from kept_files import set_base
 
 import warpkit
 from warpkit.cli.main import main
-from warpkit.features import tiny
+from warpkit.features import efficientnet, tiny
 from warpkit.io.text import valid_text
 from warpkit.render import CLIPS, RenderedFrame, render_frame
 from warpkit.runs.progress import Bar
@@ -40,6 +40,10 @@ os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # says so aloud where it is not se
 # On tensors this small, threads would only wait for each other; nor in processes that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# The classifier is read once for all tests, not for as long as somebody has it.
+_CLASSIFIERS: dict[torch.device, Any] = {}
+vars(efficientnet)["_SHARED"] = _CLASSIFIERS
 
 
 @pytest.hookimpl(wrapper=True)
