@@ -16,7 +16,7 @@ from warpkit.checks import InputError
 from warpkit.cli import main as main_module
 from warpkit.describe.options import ModelOptions
 from warpkit.propagate import LabelConfig
-from warpkit.propagate.labels import label_memory
+from warpkit.propagate.label_config import label_memory
 from warpkit.render import RenderedFrame
 from warpkit.runs import memory
 

@@ -9,7 +9,8 @@ import torch
 from warpkit.checks import InputError
 from warpkit.features.foreground import ForegroundModel, around_box
 from warpkit.propagate.label_config import LabelConfig
-from warpkit.propagate.labels import Annotation, LabelPropagator, decide_labels
+from warpkit.propagate.label_decision import decide_labels
+from warpkit.propagate.labels import Annotation, LabelPropagator
 from warpkit.propagate.object_model import ObjectModel, cell_features, object_scores
 from warpkit.propagate.objectness import object_evidence
 from warpkit.types import DescriptorMap

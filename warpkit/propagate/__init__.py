@@ -11,7 +11,8 @@ from warpkit.propagate.edits import (
 )
 from warpkit.propagate.field_labels import WarpMode, warp_labels, warp_labels_many
 from warpkit.propagate.label_config import LabelConfig
-from warpkit.propagate.labels import Annotation, LabelFrame, LabelPropagator
+from warpkit.propagate.label_decision import LabelFrame
+from warpkit.propagate.labels import Annotation, LabelPropagator
 from warpkit.propagate.points import PointConfig, PointTracker, TrackedPoints
 
 __all__ = [

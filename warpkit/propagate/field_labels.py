@@ -21,7 +21,7 @@ from warpkit.coords import sample_nearest
 from warpkit.match.matcher import Matcher
 from warpkit.match.settings import MatchFilters
 from warpkit.propagate.coverage import cell_coverage, check_labels, check_object_ids, one_hot
-from warpkit.propagate.labels import LabelFrame
+from warpkit.propagate.label_decision import LabelFrame
 from warpkit.types import DescriptorMap, Warp
 from warpkit.warp.field import dense_warp, dense_warps
 from warpkit.warp.splat import Splat, forward_splat, softmax_weight

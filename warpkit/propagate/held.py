@@ -15,7 +15,7 @@ from torch import Tensor
 from warpkit.arrays import Image, Labels
 from warpkit.propagate.coverage import cell_coverage, finer_grid, one_hot
 from warpkit.propagate.label_config import LabelConfig
-from warpkit.propagate.labels import decide_labels
+from warpkit.propagate.label_decision import decide_labels
 from warpkit.types import DescriptorMap
 
 __all__ = ["held_by_grid"]

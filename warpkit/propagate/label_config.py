@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from warpkit.checks import require
 
-__all__ = ["LabelConfig"]
+__all__ = ["LabelConfig", "label_memory"]
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,26 @@ class LabelConfig:
     def needs_images(self) -> bool:
         """Whether frames must come with their images."""
         return self.colour > 0 or self.sharpen > 0
+
+
+def label_memory(
+    config: LabelConfig, *, cells: int, channels: int, share: float, annotated: int, frames: int
+) -> int:
+    """Bytes that label propagation takes at least, on a CPU.
+
+    Args:
+        cells: of a frame's map of descriptors.
+        channels: of it.
+        share: of the pixels that show an object, in the annotated frame where it is largest.
+        annotated: annotated frames that are there at once.
+        frames: frames of the clip, as far as it is known.
+    """
+    cells *= config.refine**2
+    width = min(config.channels or channels, channels) + 4  # colour and a bias beside them
+    context = annotated + min(config.context, frames)
+    kept = min(config.top_k, context * cells)
+    # Whether a cell may take a label is asked of all cells that have one, unless most do.
+    asked = share * cells if share <= 0.5 else 0
+    finer = 2 * channels if config.refine > 1 else 0
+    # Of a best key its similarity (4 bytes) and its index (8).
+    return int(cells * (4 * (finer + context * width + asked) + 12 * kept))

@@ -34,26 +34,16 @@ from warpkit.propagate.coverage import (
     check_object_ids,
     finer_grid,
     one_hot,
-    soft_at_pixels,
 )
 from warpkit.propagate.label_config import LabelConfig
+from warpkit.propagate.label_decision import CERTAIN, LabelFrame, decide_labels
 from warpkit.propagate.object_model import ObjectModel, object_scores
 from warpkit.propagate.objectness import BoxLook, object_evidence
-from warpkit.propagate.sharpen import sharpen_soft
 from warpkit.types import DescriptorMap
 
-__all__ = [
-    "Annotation",
-    "LabelFrame",
-    "LabelPropagator",
-    "decide_labels",
-    "finer_evidence",
-    "label_memory",
-]
+__all__ = ["Annotation", "LabelPropagator"]
 
 
-# The context is believed to be sure to so much, so that other evidence can speak against it.
-_CERTAIN = 0.02
 # Less than this is no label: cells that may take none need not be searched for.
 _CRUMB = 0.05
 
@@ -74,25 +64,6 @@ class Annotation:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelFrame:
-    """The labels of one frame.
-
-    Attributes:
-        labels: uint8 (H, W), object ids, 0 = background.
-        confidence: float32 (H, W) in [0, 1], how sure the label of a pixel is. Label propagation:
-            the lead of the best label over the second. Of dense fields: the similarity.
-        soft: float32 (K, h, w), one plane per object on the grid; the rest to 1 is background.
-        agreement: float32 (K, n), how far the evidence for the labels agrees, in the columns of
-            `warpkit.propagate.agreement.AGREEMENTS`; None where nothing measured it.
-    """
-
-    labels: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.float32]
-    soft: Tensor
-    agreement: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class _ContextFrame:
     cells: Tensor  # (h, w, C), descriptors and colours
     norm: Tensor  # (h, w), added to the similarity of a cell
@@ -100,15 +71,15 @@ class _ContextFrame:
 
     def keys(self, coefficients: Tensor | None, weight: float) -> Tensor:
         """(h, w, C + K + 1), what queries are multiplied with."""
-        if coefficients is None:
-            return torch.cat([self.cells, self.norm[..., None]], dim=-1)
         scores = _scaled_scores(self.cells, coefficients, weight)
         norm = self.norm - scores.square().sum(dim=-1) / 2
         return torch.cat([self.cells, scores, norm[..., None]], dim=-1)
 
 
-def _scaled_scores(cells: Tensor, coefficients: Tensor, weight: float) -> Tensor:
-    """(h, w, K), whose products are `2 * weight` times those of scores."""
+def _scaled_scores(cells: Tensor, coefficients: Tensor | None, weight: float) -> Tensor:
+    """(h, w, K), whose products are `2 * weight` times those of scores; K is 0 without models."""
+    if coefficients is None:
+        return cells[..., :0]
     return (2 * weight) ** 0.5 * object_scores(cells, coefficients).permute(1, 2, 0)
 
 
@@ -215,11 +186,9 @@ class LabelPropagator:
         windows = [first] * len(self._annotated) + [window] * len(self._recent)
         weight = self.config.ridge_similarity
         coefficients = None if self._model is None else self._model.coefficients()
-        parts = [cells, torch.ones_like(norm)[..., None]]
-        if coefficients is not None:
-            parts.insert(1, _scaled_scores(cells, coefficients, weight))
+        scores, one = _scaled_scores(cells, coefficients, weight), torch.ones_like(norm)
         blended = propagate_values(
-            torch.cat(parts, dim=-1),
+            torch.cat([cells, scores, one[..., None]], dim=-1),
             [frame.keys(coefficients, weight) for frame in frames],
             windows,
             [frame.soft.flatten(1).T for frame in frames],
@@ -374,7 +343,7 @@ class LabelPropagator:
         scores = cells_seen = finer = None
         if coefficients is None and self._look is None:
             return soft, Evidence(), None
-        odds = torch.logit(soft, eps=_CERTAIN)
+        odds = torch.logit(soft, eps=CERTAIN)
         if coefficients is not None:
             scores = object_scores(cells, coefficients)
             odds += self.config.ridge * scores
@@ -403,86 +372,6 @@ class LabelPropagator:
         evidence = soft.flatten(1).amax(dim=1)
         present = (evidence > 0) & (evidence >= self.config.min_evidence * known.amax(dim=0))
         return soft * present[:, None, None]
-
-
-def finer_evidence(
-    soft: Tensor, descriptors: DescriptorMap, image: Image, config: LabelConfig, look: BoxLook
-) -> Tensor:
-    """What `decide_labels` takes as `finer`, for soft labels that were propagated elsewhere.
-
-    Args:
-        soft: float (K, h, w), on the grid of `descriptors`, made finer by `config.refine`.
-        image: uint8 RGB (H, W, 3), the frame.
-    """
-    seen = object_evidence(soft, finer_grid(descriptors, config.refine), image, look)
-    return config.objectness * seen.finer
-
-
-def label_memory(
-    config: LabelConfig, *, cells: int, channels: int, share: float, annotated: int, frames: int
-) -> int:
-    """Bytes that label propagation takes at least, on a CPU.
-
-    Args:
-        cells: of a frame's map of descriptors.
-        channels: of it.
-        share: of the pixels that show an object, in the annotated frame where it is largest.
-        annotated: annotated frames that are there at once.
-        frames: frames of the clip, as far as it is known.
-    """
-    cells *= config.refine**2
-    width = min(config.channels or channels, channels) + 4  # colour and a bias beside them
-    context = annotated + min(config.context, frames)
-    kept = min(config.top_k, context * cells)
-    # Whether a cell may take a label is asked of all cells that have one, unless most do.
-    asked = share * cells if share <= 0.5 else 0
-    finer = 2 * channels if config.refine > 1 else 0
-    # Of a best key its similarity (4 bytes) and its index (8).
-    return int(cells * (4 * (finer + context * width + asked) + 12 * kept))
-
-
-def decide_labels(
-    soft: Tensor,
-    descriptors: DescriptorMap,
-    image: Image | None,
-    object_ids: Sequence[int],
-    config: LabelConfig,
-    finer: Tensor | None = None,
-) -> LabelFrame:
-    """Labels and confidence at the original size: the largest of the objects and the rest.
-
-    Args:
-        soft: float (K, h, w), one plane per object on the grid of `descriptors`, made finer by
-            `config.refine`.
-        image: uint8 RGB (H, W, 3), the frame; used where `config.sharpen` asks for it.
-        object_ids: id of every plane.
-        finer: float (K, H, W), log odds to be added between cells; see `LabelPropagator.propagate`.
-    """
-    pixels = soft
-    if config.rescale:
-        pixels = pixels / pixels.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
-    cells = replace(
-        descriptors,
-        cell_height=descriptors.cell_height / config.refine,
-        cell_width=descriptors.cell_width / config.refine,
-    )
-    objects = soft_at_pixels(pixels, cells)
-    if finer is not None:
-        odds = torch.logit(objects, eps=_CERTAIN) + finer
-        objects = odds.sigmoid_().masked_fill_(objects == 0, 0)
-    if config.sharpen > 0:
-        assert image is not None
-        objects = sharpen_soft(
-            objects, image, radius=config.sharpen, smoothing=config.sharpen_smoothing
-        )
-    background = (1 - objects.sum(dim=0, keepdim=True)).clamp(min=0)
-    classes = torch.cat([background, objects])
-    best, winner = classes.max(dim=0)
-    second = classes.scatter_(0, winner[None], -1.0).amax(dim=0)
-    total = objects.sum(dim=0) + background[0]
-    ids = torch.tensor([0, *object_ids], dtype=torch.uint8, device=soft.device)
-    confidence = ((best - second) / total).float()
-    return LabelFrame(ids[winner].cpu().numpy(), confidence.cpu().numpy(), soft)
 
 
 def _unit(descriptors: DescriptorMap) -> Tensor:

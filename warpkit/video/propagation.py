@@ -25,7 +25,7 @@ from warpkit.propagate import (
 )
 from warpkit.propagate.agreement import merge_agreement
 from warpkit.propagate.held import held_by_grid
-from warpkit.propagate.labels import decide_labels, finer_evidence
+from warpkit.propagate.label_decision import decide_labels, finer_evidence
 from warpkit.propagate.objectness import BoxLook
 from warpkit.propagate.passes import Stretch, merge_soft
 from warpkit.propagate.points import PointTracker, TrackedPoints

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from warpkit.arrays import Labels
-from warpkit.propagate.labels import label_memory
+from warpkit.propagate.label_config import label_memory
 from warpkit.propagate.passes import Stretch, plan_stretches
 from warpkit.runs.memory import require_memory
 from warpkit.video.config import PropagateSettings
