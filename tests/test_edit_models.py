@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from sticker_clips import BoxFrame, coded_sticker, render_box, sticker_error
+from textures import smooth_texture
 
 from warpkit.coords import pixel_grid
 from warpkit.evaluate.baselines import RgbPatches
@@ -26,10 +27,7 @@ DESCRIBER = RgbPatches(size=30, patch=3)
 
 
 def texture(seed: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).uniform(0, 255, (H, W))
-    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
-    spread = (smooth - smooth.min()) / (smooth.max() - smooth.min())
-    return np.rint(40 + 170 * spread).astype(np.uint8)
+    return smooth_texture(seed, (H, W), 40, 210)
 
 
 def box_mask(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:

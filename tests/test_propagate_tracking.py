@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from edit_scores import edit_error, flicker, flow_edits
+from textures import smooth_texture
 
 from warpkit.checks import InputError
 from warpkit.coords import pixel_grid
@@ -32,10 +33,7 @@ DESCRIBER = RgbPatches(size=30, patch=3)
 
 
 def texture(seed: int, height: int = H, width: int = W) -> np.ndarray:
-    noise = np.random.default_rng(seed).uniform(0, 255, (height, width, 3))
-    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
-    spread = (smooth - smooth.min()) / (smooth.max() - smooth.min())
-    return np.rint(255 * spread).astype(np.uint8)
+    return smooth_texture(seed, (height, width, 3))
 
 
 def scene(dx: float, dy: float, angle: float = 0.0, gain: float = 1.0, zoom: float = 1.0):
